@@ -1,0 +1,55 @@
+/*
+ * balance.h -- from the load of a window to a new placement.
+ *
+ * A strategy sees all layers at once, the placement in force and what a move costs; it answers with
+ * the experts of all slots. The engine compares, sends the weights that are not there yet as
+ * messages, and delays the step they land in: no strategy can forget to pay.
+ */
+#ifndef MOESIM_BALANCE_H
+#define MOESIM_BALANCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "placement.h"
+#include "status.h"
+
+/* What a strategy declares it wants; the engine collects nothing else. */
+enum balance_needs {
+    BALANCE_NEEDS_WINDOW = 1, /* sums over the window */
+    BALANCE_NEEDS_STEPS = 2,  /* every step of the window */
+};
+
+struct balance_input {
+    int32_t num_layers; /* MoE layers */
+    int32_t num_experts;
+    int32_t num_slots;
+    int32_t num_ranks;
+    int32_t num_nodes;
+    int32_t num_groups;         /* expert groups of group-limited routing; 1: none */
+    const int64_t *load_tokens; /* [num_layers][num_experts], window sums; NULL if not needed */
+    const int32_t *step_tokens; /* [num_steps][num_layers][num_experts]; NULL if not needed */
+    int32_t num_steps;          /* steps in the window */
+    const struct placement *placement; /* [num_layers] in force */
+    int64_t expert_bytes;              /* weights of one expert: what one move sends */
+    struct arena *scratch;
+};
+
+struct balance_strategy {
+    const char *name;
+    const char *summary;
+    const char *source;
+    unsigned needs;     /* enum balance_needs, or'ed */
+    size_t state_bytes; /* zeroed private state, one for the run */
+    /* expert_of_slot [num_layers][num_slots] comes in as the placement in force. A layer left alone
+     * costs nothing. STATUS_INVALID (with its reason) or STATUS_NO_MEMORY; never half a plan. */
+    enum status (*plan)(void *state, const struct balance_input *input, int32_t *expert_of_slot,
+                        struct error *error);
+};
+
+const struct balance_strategy *const *balance_all(int32_t *count);
+const struct balance_strategy *balance_find(const char *name); /* NULL: no such */
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * cli.h -- what the commands of the moesim program share.
+ *
+ * Exit codes: 0, 1 (bad input: the user can mend it), 2 (internal or out of memory).
+ */
+#ifndef MOESIM_CLI_H
+#define MOESIM_CLI_H
+
+#include "status.h"
+
+/* argv[0] is the command's name. Each handles --help itself. */
+int command_run(int argc, char **argv);
+int command_compare(int argc, char **argv);
+int command_report(int argc, char **argv);
+int command_trace(int argc, char **argv);
+int command_list(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_demo(int argc, char **argv);
+
+/* Prints each problem on stderr as "moesim: ..." and returns the exit code for status. */
+int cli_fail(enum status status, const struct error *error);
+
+/* "moesim: message (see moesim COMMAND --help)" on stderr; returns 1. */
+int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * cluster.h -- GPUs, how they are wired, and what an hour of one costs.
+ *
+ * Two tiers: scale-up (NVLink: GPUs of one node or rack domain) and scale-out (RDMA: one NIC a GPU
+ * unless said otherwise). Rank r sits on node r / gpus_per_node.
+ */
+#ifndef MOESIM_CLUSTER_H
+#define MOESIM_CLUSTER_H
+
+#include <stdint.h>
+
+#include "model.h"
+#include "precision.h"
+#include "status.h"
+
+enum tier {
+    TIER_SCALE_UP,
+    TIER_SCALE_OUT,
+    TIER_COUNT,
+};
+
+/* One direction of one GPU's port. */
+struct port_spec {
+    double bytes_per_s; /* nominal, unidirectional */
+    double fraction;    /* of nominal that payload reaches (protocol, measured; see source) */
+    double latency_ns;  /* first byte, one way */
+};
+
+struct gpu_spec {
+    char name[NAME_BYTES];
+    char source[SOURCE_BYTES];
+    double flops_per_s[PRECISION_COUNT]; /* dense peak; 0: the format is not supported */
+    double flops_fraction;               /* of peak that large GEMMs sustain */
+    int64_t hbm_bytes;
+    double hbm_bytes_per_s;
+    double hbm_fraction; /* of nominal that streaming reads sustain */
+    double kernel_ns;    /* launch and drain of one kernel inside a CUDA graph */
+    int32_t num_sms;
+    double tdp_watts;
+    double allin_watts; /* GPU, its share of the host, network and cooling; 0: unknown */
+    struct port_spec port[TIER_COUNT];
+};
+
+struct cluster {
+    struct gpu_spec gpu;
+    int32_t num_nodes;
+    int32_t gpus_per_node;
+};
+
+struct price {
+    char name[NAME_BYTES];
+    char source[SOURCE_BYTES];
+    char date[NAME_BYTES];
+    double usd_per_gpu_hour;
+};
+
+static inline int32_t cluster_num_gpus(const struct cluster *cluster)
+{
+    return cluster->num_nodes * cluster->gpus_per_node;
+}
+
+static inline int32_t cluster_node(const struct cluster *cluster, int32_t rank)
+{
+    return rank / cluster->gpus_per_node;
+}
+
+static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank_a, int32_t rank_b)
+{
+    return cluster_node(cluster, rank_a) == cluster_node(cluster, rank_b) ? TIER_SCALE_UP
+                                                                          : TIER_SCALE_OUT;
+}
+
+/* Loads a preset of scenarios/gpus/ by name or alias, or a YAML path. Errors as model_load. */
+MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
+                                struct error *error);
+
+/* Loads a preset of scenarios/prices/ by name, or a YAML path. Errors as model_load. */
+MUST_CHECK enum status price_load(struct price *price, const char *name_or_path,
+                                  struct error *error);
+
+#endif

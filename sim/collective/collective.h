@@ -1,0 +1,79 @@
+/*
+ * collective.h -- from counts of tokens to messages and what waits for what.
+ *
+ * A plan is a list of messages in groups. A group is sent as a whole when its waits are done: one
+ * for its owner (the rank that has finished its gate or its experts), one for each message that
+ * feeds it. So forwarding, reduction trees and chunked pipelines are data, not code in the engine.
+ */
+#ifndef MOESIM_COLLECTIVE_H
+#define MOESIM_COLLECTIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "cluster.h"
+#include "status.h"
+#include "traffic.h"
+
+#define NO_GROUP (-1)
+
+struct message {
+    int32_t src_rank;
+    int32_t dst_rank; /* != src_rank: local copies are the GPU's work */
+    int32_t feeds;    /* group that waits for this message, or NO_GROUP: payload at its goal */
+    int64_t bytes;
+};
+
+struct message_group {
+    int32_t first; /* index of its first message; its messages stand together */
+    int32_t count;
+    int32_t waits;      /* messages that feed it, plus one if owner_rank >= 0 */
+    int32_t owner_rank; /* rank whose readiness releases it, or -1: messages alone do */
+};
+
+/* Arrays are the arena's; capacities are private to plan.c. */
+struct transfer_plan {
+    int32_t num_messages;
+    struct message *message;
+    int32_t num_groups;
+    struct message_group *group;
+    int32_t *arrivals; /* [num_ranks] messages with feeds == NO_GROUP to expect at each rank */
+    int32_t message_capacity;
+    int32_t group_capacity;
+    struct arena *arena;
+    bool out_of_memory;
+};
+
+/* Builders: append to a plan; plan_add_group opens a group and plan_add_message adds to the group
+ * opened last. Memory trouble is remembered and told by plan_finish. */
+void plan_init(struct transfer_plan *plan, int32_t num_ranks, struct arena *arena);
+int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
+void plan_add_message(struct transfer_plan *plan, int32_t src_rank, int32_t dst_rank, int64_t bytes,
+                      int32_t feeds);
+MUST_CHECK enum status plan_finish(struct transfer_plan *plan); /* counts waits and arrivals */
+
+struct collective_input {
+    const struct cluster *cluster;
+    const struct traffic *traffic;
+    double dispatch_bytes_per_token; /* hidden_dim activations with scales */
+    double combine_bytes_per_token;
+    struct arena *scratch;
+};
+
+struct collective {
+    const char *name;
+    const char *summary;
+    const char *source;
+    double startup_ns; /* a kernel's launch, handshake and barrier, before the first byte */
+    int32_t num_sms;   /* SMs it takes while it runs */
+    enum status (*plan_dispatch)(const struct collective_input *input, struct transfer_plan *plan);
+    /* The way back: what dispatch brought to a rank leaves it again, reduced where the collective
+     * reduces on the way. */
+    enum status (*plan_combine)(const struct collective_input *input, struct transfer_plan *plan);
+};
+
+const struct collective *const *collective_all(int32_t *count);
+const struct collective *collective_find(const char *name); /* NULL: no such */
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * data.h -- where presets, figures and other data files are.
+ *
+ * The data directory is $MOESIM_DATA, else the one configured at build time. It holds scenarios/
+ * and reports/.
+ */
+#ifndef MOESIM_DATA_H
+#define MOESIM_DATA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "status.h"
+
+const char *data_directory(void);
+
+/* Finds what a user named: an existing path as it is, else scenarios/KIND/NAME.yaml, else the
+ * preset of that kind whose aliases: list holds the name. kind is "models", "gpus", "prices", ...
+ * STATUS_INVALID lists the nearest names when there is none. path [PATH_BYTES] out. */
+MUST_CHECK enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
+                                 struct error *error);
+
+/* Names of all presets of a kind, sorted; memory is the arena's. -1: the directory is missing. */
+int32_t data_list(const char *const **names, const char *kind, struct arena *arena);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * generate.h -- synthetic traces that look like measured ones.
+ *
+ * A preset holds, a layer, what was measured (the share of the hottest expert and of the top 32)
+ * and, for all layers, how strongly a request keeps its own preferences. Presets are
+ * scenarios/traces/NAME.yaml; figures in them name their source.
+ */
+#ifndef MOESIM_GENERATE_H
+#define MOESIM_GENERATE_H
+
+#include <stdint.h>
+
+#include "status.h"
+#include "trace.h"
+
+struct generate_options {
+    const char *preset; /* of scenarios/traces/ */
+    int64_t num_tokens; /* rounded up to whole requests */
+    uint64_t seed;
+    int32_t num_threads; /* the result does not depend on it */
+    void (*progress)(void *context, int64_t done, int64_t total); /* may be NULL */
+    void *context;
+};
+
+/* Writes a trace directory (see trace_writer.h). */
+MUST_CHECK enum status generate_trace(const char *path, bool replace,
+                                      const struct generate_options *options, struct error *error);
+
+/* Makes the same trace in memory: trace reads as if it had been written and opened. Release with
+ * trace_close. */
+MUST_CHECK enum status generate_in_memory(struct trace *trace,
+                                          const struct generate_options *options,
+                                          struct error *error);
+
+#endif

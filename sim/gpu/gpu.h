@@ -1,0 +1,64 @@
+/*
+ * gpu.h -- how long a GPU works on one phase of one layer.
+ *
+ * The work is described once, in tokens and shapes; gpu_work_cost turns it into flops and bytes, on
+ * which a roofline rests; a fitted or measured model may look at the tokens per slot instead.
+ */
+#ifndef MOESIM_GPU_H
+#define MOESIM_GPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster.h"
+#include "model.h"
+
+enum gpu_phase {
+    GPU_ATTENTION, /* norms, projections, attention over the KV cache, output projection */
+    GPU_DENSE_FFN, /* the feed-forward part of a dense layer */
+    GPU_GATE,      /* router GEMM and top-k */
+    GPU_SHARED,    /* shared experts */
+    GPU_EXPERT,    /* permute, both grouped GEMMs, un-permute */
+    GPU_HEAD,      /* embedding and output head, once a step */
+    GPU_PHASE_COUNT,
+};
+
+struct gpu_work {
+    enum gpu_phase phase;
+    const struct moe_model *model;
+    int32_t layer;              /* of the model */
+    bool prefill;               /* attention over the prompt itself, causal */
+    int32_t tokens;             /* tokens of this rank, all but GPU_EXPERT */
+    int64_t attended_tokens;    /* sum over tokens of the positions each looks back on */
+    int64_t context_tokens;     /* KV entries read once a sequence (decode: the same sum) */
+    int32_t shards;             /* tensor-parallel degree of attention and dense FFN; 1: none */
+    int32_t num_slots;          /* GPU_EXPERT: slots on this rank */
+    const int32_t *slot_tokens; /* [num_slots] */
+    int32_t sms_taken;          /* by communication at the same time */
+};
+
+struct gpu_cost {
+    double flops;
+    double weight_bytes;     /* each weight once, only of experts that have tokens */
+    double activation_bytes; /* read and written, KV cache included */
+    int32_t num_kernels;
+    enum precision precision; /* in which the GEMMs run */
+};
+
+struct gpu_cost gpu_work_cost(const struct gpu_work *work);
+
+struct gpu_model {
+    const char *name;
+    const char *summary;
+    const char *source;
+    const char *kernels;   /* whose kernels it predicts: "any", or a list as "ours trtllm" */
+    const char *fitted_on; /* the measurements it was fitted on; "" : none */
+    double error_median;   /* held-out, as a fraction; < 0: not measured */
+    /* Duration in ns, a pure function of its arguments; the caller rounds. */
+    double (*duration_ns)(const struct gpu_spec *gpu, const struct gpu_work *work);
+};
+
+const struct gpu_model *const *gpu_all(int32_t *count);
+const struct gpu_model *gpu_find(const char *name); /* NULL: no such */
+
+#endif

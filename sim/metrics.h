@@ -1,0 +1,118 @@
+/*
+ * metrics.h -- what a run measures, summed as it goes: memory is bounded by windows, not by steps.
+ */
+#ifndef MOESIM_METRICS_H
+#define MOESIM_METRICS_H
+
+#include <stdint.h>
+
+#include "arena.h"
+#include "cluster.h"
+#include "route/route.h"
+#include "status.h"
+
+#define WINDOWS_MAX       128 /* windows a run is cut into */
+#define DROP_FACTORS      9
+#define TRAFFIC_CELLS_MAX 256 /* rows of the traffic matrix; above it ranks are grouped by node */
+
+/* Where a rank's time in a step goes; the phases of all ranks sum to ranks x step time. */
+enum step_phase {
+    STEP_ATTENTION, /* attention, its tensor-parallel exchange not included */
+    STEP_DENSE,     /* dense layers' FFN and the output head */
+    STEP_GATE,
+    STEP_DISPATCH,  /* tokens under way to this rank, its shared expert done */
+    STEP_EXPERT,    /* routed and shared experts */
+    STEP_COMBINE,   /* results under way to this rank */
+    STEP_EXCHANGE,  /* tensor-parallel all-gather and reduce-scatter */
+    STEP_WAITING,   /* for slower ranks */
+    STEP_REBALANCE, /* for weights that move */
+    STEP_PHASE_COUNT,
+};
+
+const char *step_phase_name(enum step_phase phase); /* "attention", ... */
+
+/* Capacity factors of the what-if drop curve. */
+extern const double drop_factors[DROP_FACTORS];
+
+struct step_window {
+    int64_t first_step;
+    int64_t num_steps;
+    int64_t tokens;
+    int64_t assignments;
+    int64_t dropped_assignments;
+    int64_t step_ns_sum;
+    int64_t step_ns_min;
+    int64_t step_ns_max;
+    double phase_ns[STEP_PHASE_COUNT]; /* sum over steps of the mean over ranks */
+};
+
+struct layer_metrics {
+    int32_t model_layer;
+    int64_t assignments;
+    int64_t dropped_assignments;
+    double rank_tokens_max_over_mean_sum; /* sum over steps; ranks by kept assignments */
+    double balancedness_sum;              /* sum over steps of mean / max */
+    double expert_ns_max_sum;             /* sum over steps of the slowest rank's expert time */
+    double expert_ns_mean_sum;            /* sum over steps of the mean over ranks */
+    double layer_ns_sum;                  /* sum over steps of the mean over ranks, whole layer */
+};
+
+struct rebalance_record {
+    int64_t step; /* the first step under the new placement */
+    int64_t moves;
+    int64_t bytes;
+    int64_t duration_ns;
+    int32_t layers_changed;
+};
+
+struct run_metrics {
+    int32_t num_layers; /* MoE layers; 0: dense */
+    int32_t num_experts;
+    int32_t num_ranks;
+    int32_t num_windows;
+    int64_t window_steps; /* steps a window; the last may be shorter */
+    int64_t num_steps;
+    int64_t rows_left_out;
+
+    struct step_window *window; /* [num_windows] */
+    struct layer_metrics *layer;
+    int64_t *expert_tokens;      /* [num_layers][num_experts] wishes */
+    int64_t *expert_dropped;     /* [num_layers][num_experts] */
+    int64_t *rank_tokens;        /* [num_layers][num_ranks] kept assignments */
+    int64_t *window_rank_tokens; /* [num_windows][num_ranks], all layers */
+    double *rank_busy_ns;        /* [num_ranks] compute */
+    int32_t ranks_per_cell;      /* traffic matrix granularity */
+    int32_t num_cells;
+    int64_t *traffic_bytes; /* [num_cells][num_cells] dispatch, by source */
+    int64_t *dropped_at;    /* [2 scopes][DROP_FACTORS], enum capacity_scope */
+    int32_t num_links;
+    struct net_link *link; /* [num_links], filled when the run ends */
+    int32_t num_rebalances;
+    struct rebalance_record *rebalance; /* [num_rebalances_max] */
+    int32_t num_rebalances_max;
+
+    int64_t bytes_sent; /* all messages */
+    int64_t bytes_received;
+    int64_t messages;
+    int64_t events;
+    uint64_t digest;
+};
+
+/* Totals over all windows. */
+struct run_totals {
+    int64_t tokens;
+    int64_t assignments;
+    int64_t dropped_assignments;
+    double step_ns_mean;
+    double step_ns_mean_with_rebalance; /* stalls spread over all steps */
+    double tokens_per_s_per_gpu;        /* rebalance stalls included */
+    double usd_per_million_tokens;      /* rebalance stalls included */
+    double rank_tokens_max_over_mean;   /* mean over layers and steps */
+    double balancedness;
+    int64_t rebalance_ns;
+};
+
+struct scenario;
+struct run_totals run_totals(const struct run_metrics *metrics, const struct scenario *scenario);
+
+#endif

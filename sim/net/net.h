@@ -1,0 +1,53 @@
+/*
+ * net.h -- when messages arrive.
+ *
+ * A model may decide at once (alpha_beta) or change its mind when later messages share a link
+ * (flows): the engine asks next_done_ns after every send and pop, keeps one live wake-up and
+ * ignores overtaken ones by their epoch.
+ */
+#ifndef MOESIM_NET_H
+#define MOESIM_NET_H
+
+#include <stdint.h>
+
+#include "cluster.h"
+#include "status.h"
+
+#define NET_IDLE INT64_MAX
+
+struct net_message {
+    int32_t id; /* the caller's; comes back from pop_done */
+    int32_t src_rank;
+    int32_t dst_rank; /* != src_rank */
+    int64_t bytes;
+};
+
+/* What passed through one directed link since init. */
+struct net_link {
+    char name[NAME_BYTES]; /* "rank 3 scale-out out" */
+    enum tier tier;
+    double bytes_per_s;
+    int64_t bytes;
+    double busy_ns;
+};
+
+struct net_model {
+    const char *name;
+    const char *summary;
+    const char *source;
+    /* Makes a network for num_ranks ranks of the cluster, which is borrowed. */
+    enum status (*open)(void **state, const struct cluster *cluster, int32_t num_ranks);
+    void (*close)(void *state); /* safe on NULL */
+    /* Sends at now_ns, which never decreases from call to call. */
+    enum status (*send)(void *state, int64_t now_ns, const struct net_message *message,
+                        int32_t count);
+    int64_t (*next_done_ns)(const void *state); /* NET_IDLE when nothing is under way */
+    int32_t (*pop_done)(void *state);           /* id of the message done at next_done_ns */
+    int32_t (*num_links)(const void *state);
+    void (*link)(const void *state, int32_t link, struct net_link *counters);
+};
+
+const struct net_model *const *net_all(int32_t *count);
+const struct net_model *net_find(const char *name); /* NULL: no such */
+
+#endif

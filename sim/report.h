@@ -1,0 +1,21 @@
+/*
+ * report.h -- one self-contained page, and the figures and CSV files beside it, from a results
+ * file.
+ */
+#ifndef MOESIM_REPORT_H
+#define MOESIM_REPORT_H
+
+#include "status.h"
+
+struct report_options {
+    const char *results; /* SQLite file */
+    const char *out;     /* directory, made if missing */
+    const char *run_id;  /* the run to detail; NULL: the newest */
+};
+
+/* Reads only the SQLite file and reports/ in the data directory. Runs gnuplot, one process a
+ * figure. STATUS_INVALID: no complete run, no such run; STATUS_IO: gnuplot missing (says how to
+ * install it), directory not writable. index.html appears last and whole. */
+MUST_CHECK enum status report_write(const struct report_options *options, struct error *error);
+
+#endif

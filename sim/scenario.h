@@ -1,0 +1,103 @@
+/*
+ * scenario.h -- what to simulate: one YAML file, checked whole before the first event.
+ *
+ * ARCHITECTURE.md, "Scenario", lists every key with its unit and default. Presets are resolved
+ * while loading, so a loaded scenario is complete: it needs no file but its trace.
+ */
+#ifndef MOESIM_SCENARIO_H
+#define MOESIM_SCENARIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "balance/balance.h"
+#include "batch.h"
+#include "cluster.h"
+#include "collective/collective.h"
+#include "dispatch/dispatch.h"
+#include "gpu/gpu.h"
+#include "model.h"
+#include "net/net.h"
+#include "precision.h"
+#include "route/route.h"
+#include "status.h"
+
+#define PATH_BYTES 1024
+#define TEXT_BYTES 1024
+
+enum phase {
+    PHASE_DECODE,  /* one new token a sequence and step */
+    PHASE_PREFILL, /* whole prompts of context_tokens tokens */
+};
+
+struct scenario {
+    char name[NAME_BYTES]; /* file name without .yaml */
+    char question[TEXT_BYTES];
+    struct moe_model model;
+    struct cluster cluster;
+    int32_t ep; /* ranks of the expert-parallel group that is simulated */
+    int32_t tp; /* tensor-parallel degree of attention and dense FFN; 1: data-parallel */
+    enum phase phase;
+    int32_t context_tokens; /* decode: KV tokens of every sequence, 0: from the trace's requests;
+                               prefill: prompt length */
+
+    char trace_path[PATH_BYTES];   /* resolved; "" when generated or dense */
+    char trace_preset[NAME_BYTES]; /* generator preset instead of a path; "" : none */
+    int64_t trace_tokens;          /* tokens to generate */
+    int32_t tokens_per_rank;
+    enum batching batching;
+    int64_t num_steps; /* 0: as many as the trace fills */
+
+    const struct router *router;
+    double capacity_factor; /* 0: never drop */
+    enum capacity_scope capacity_scope;
+    const struct drop_policy *drop;
+
+    const struct balance_strategy *strategy;
+    int32_t redundant_experts;
+    int32_t rebalance_interval_steps; /* 0: never */
+    int32_t window_steps;             /* load window; 0: the whole interval */
+
+    const struct replica_dispatch *replica;
+    const struct collective *collective;
+    enum precision dispatch_precision;
+    enum precision combine_precision;
+
+    const struct net_model *net;
+    const struct gpu_model *gpu_model;
+    char kernels[NAME_BYTES];
+    double memory_fraction; /* of HBM that weights and KV cache may fill */
+
+    struct price price;
+    uint64_t seed;
+
+    char *text; /* canonical YAML of all keys after inherits and overrides; owned */
+};
+
+/* Bytes on one GPU of the group: the fullest rank. */
+struct memory_use {
+    int64_t dense_bytes;  /* attention, dense and shared FFN, router, embeddings */
+    int64_t expert_bytes; /* all slots of all layers */
+    int64_t kv_bytes;     /* tokens_per_rank sequences of context_tokens (requests: the longest) */
+    int64_t buffer_bytes; /* activations and dispatch buffers of one step */
+    int64_t total_bytes;
+    int64_t limit_bytes; /* memory_fraction of HBM */
+};
+
+/* Loads path, follows inherits, applies overrides ("placement.strategy=static") and checks every
+ * key, range and cross-reference but the trace's content. All problems are reported, each with file
+ * and line (overrides: "--set ..."). Release with scenario_free, also after a failure. */
+MUST_CHECK enum status scenario_load(struct scenario *scenario, const char *path,
+                                     const char *const *overrides, int32_t num_overrides,
+                                     struct error *error);
+void scenario_free(struct scenario *scenario); /* safe on a zeroed struct, and twice */
+
+/* What the deployment needs on its fullest GPU. kv_tokens_per_rank is the sum over the rank's
+ * sequences. */
+struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_tokens_per_rank);
+
+/* STATUS_INVALID, saying by how much, when it does not fit. */
+MUST_CHECK enum status scenario_check_memory(const struct scenario *scenario,
+                                             int64_t kv_tokens_per_rank, struct error *error);
+
+#endif

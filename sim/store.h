@@ -1,0 +1,61 @@
+/*
+ * store.h -- results in one SQLite file. The only module that includes sqlite3.h.
+ *
+ * A run is written in one go under a savepoint and counts only once its `complete` flag is set in
+ * the last commit: a crash leaves nothing a later command trusts. Equal runs have equal content in
+ * every table but run_origin, which says when, where and by what command.
+ */
+#ifndef MOESIM_STORE_H
+#define MOESIM_STORE_H
+
+#include <stdint.h>
+
+#include "metrics.h"
+#include "scenario.h"
+#include "status.h"
+#include "trace.h"
+
+#define STORE_SCHEMA_VERSION 1
+#define RUN_ID_BYTES         17
+
+struct store;
+
+/* Opens or creates a results file (user_version = STORE_SCHEMA_VERSION; another version or a file
+ * that is no database is STATUS_INVALID). Runs left incomplete by a crash are removed when write is
+ * true. write false opens read-only. */
+MUST_CHECK enum status store_open(struct store **store, const char *path, bool write,
+                                  struct error *error);
+void store_close(struct store *store); /* safe on NULL */
+
+/* 16 hex digits from scenario text, trace digest, label and commit: the same inputs, the same id.
+ */
+void store_run_id(char run_id[RUN_ID_BYTES], const struct scenario *scenario,
+                  const struct trace *trace, const char *label);
+
+/* Begins a run; an earlier run with the same id is replaced when the new one completes. label tells
+ * runs of one comparison apart, "" otherwise. */
+MUST_CHECK enum status store_begin(struct store *store, const char *run_id, const char *label,
+                                   const struct scenario *scenario, const struct trace *trace,
+                                   struct error *error);
+
+/* --detail: one row a step, layer and expert. */
+MUST_CHECK enum status store_detail(struct store *store, int64_t step, int32_t layer,
+                                    const int64_t *expert_tokens, int32_t num_experts,
+                                    struct error *error);
+
+/* Writes all aggregates, sets complete and commits. */
+MUST_CHECK enum status store_finish(struct store *store, const struct run_metrics *metrics,
+                                    const struct run_totals *totals, struct error *error);
+
+/* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
+ * it. Return false from row to stop. */
+struct store_row {
+    int32_t num_columns;
+    const char *const *name;  /* [num_columns] */
+    const char *const *value; /* [num_columns] NULL: SQL NULL */
+};
+MUST_CHECK enum status store_query(struct store *store, const char *sql, const char *run_id,
+                                   bool (*row)(void *context, const struct store_row *row),
+                                   void *context, struct error *error);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * trace_writer.h -- writes a trace directory shard by shard.
+ *
+ * Everything goes into a directory beside the target named PATH.partial and is renamed at the end,
+ * so what a crash leaves is never taken for a trace.
+ */
+#ifndef MOESIM_TRACE_WRITER_H
+#define MOESIM_TRACE_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "trace.h"
+
+/* What trace.yaml says. Strings are borrowed until trace_writer_finish. */
+struct trace_description {
+    const char *model;
+    int32_t num_experts;
+    int32_t top_k;
+    int32_t num_layers;
+    const int32_t *model_layer; /* [num_layers] */
+    int64_t tokens_per_shard;
+    bool has_gate_weights;
+    const char *origin;
+    const char *source;
+    const char *licence;
+};
+
+struct trace_writer;
+
+/* Creates PATH.partial. STATUS_INVALID if path exists, unless replace. */
+MUST_CHECK enum status trace_writer_open(struct trace_writer **writer, const char *path,
+                                         const struct trace_description *description, bool replace,
+                                         struct error *error);
+
+/* Appends num_tokens tokens, at most up to the end of the current shard.
+ *   expert       [num_layers][num_tokens][top_k] ids, EXPERT_NOT_ROUTED allowed
+ *   gate_weight  the same shape, or NULL when the description has none */
+MUST_CHECK enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
+                                           const float *gate_weight, int64_t num_tokens,
+                                           struct error *error);
+
+/* Writes trace.yaml and requests.csv (num_requests may be 0), syncs and renames into place.
+ * The writer is gone afterwards, whatever the status. */
+MUST_CHECK enum status trace_writer_finish(struct trace_writer *writer,
+                                           const struct trace_request *requests,
+                                           int64_t num_requests, struct error *error);
+
+/* Removes PATH.partial. Safe on NULL. */
+void trace_writer_abandon(struct trace_writer *writer);
+
+#endif
