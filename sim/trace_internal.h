@@ -1,0 +1,70 @@
+/*
+ * trace_internal.h -- how a trace lies in memory: for trace*.c and the generator only.
+ *
+ * Expert ids take one byte where they can. One rule decides, here and in files: one byte up to 255
+ * experts (255 then means "not routed"), and for exactly 256 experts when no row has gaps (255 is
+ * then an expert); two bytes otherwise, 65535 meaning "not routed".
+ */
+#ifndef MOESIM_TRACE_INTERNAL_H
+#define MOESIM_TRACE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "npy.h"
+#include "trace.h"
+#include "trace_writer.h"
+
+#define TRACE_VERSION     1
+#define TRACE_EXPERTS_MAX 65535 /* 65535 itself marks "not routed" */
+#define TRACE_LAYERS_MAX  4096
+#define TRACE_SHARDS_MAX  16384 /* two mappings a shard stay below Linux's 65530 a process */
+#define TRACE_PATH_BYTES  4096
+
+/* One shard: mapped from files, or one piece of memory that the trace owns. */
+struct trace_shard {
+    int64_t num_tokens;
+    const uint8_t *expert_u8;    /* [num_layers][num_tokens][top_k], or NULL */
+    const uint16_t *expert_u16;  /* the same where ids take two bytes, or NULL */
+    const uint16_t *gate_weight; /* float16, the same shape, or NULL */
+    struct npy expert_file;
+    struct npy gate_weight_file;
+    void *expert_memory; /* malloc'ed, or NULL */
+    void *gate_weight_memory;
+};
+
+/* 1 or 2: bytes of one expert id by the rule above. */
+static inline int32_t trace_id_bytes(int32_t num_experts, bool has_gaps)
+{
+    return num_experts <= 255 || (num_experts == 256 && !has_gaps) ? 1 : 2;
+}
+
+/* Makes a trace of one shard over arrays from malloc. The trace owns them from the call on,
+ * whatever the status. description->tokens_per_shard is not looked at; texts are copied; the name
+ * is the model's until the caller writes another.
+ *   expert       [num_layers][num_tokens][top_k] uint8_t or uint16_t, as trace_id_bytes says
+ *   gate_weight  the same shape, float16; NULL exactly if description->has_gate_weights is false
+ *   requests     [num_requests] by row_offset, first 0, without holes; NULL if there are none
+ * STATUS_NO_MEMORY only: wrong shapes or requests are bugs of the caller. Release with trace_close,
+ * also after a failure. */
+MUST_CHECK enum status trace_from_memory(struct trace *trace,
+                                         const struct trace_description *description, void *expert,
+                                         uint16_t *gate_weight, struct trace_request *requests,
+                                         int64_t num_requests, int64_t num_tokens,
+                                         struct error *error);
+
+/* Reads directory/requests.csv into a malloc'ed list; no such file: none. num_tokens 0: not known,
+ * because the shards could not be read; rows are then not checked against it. */
+MUST_CHECK enum status trace_requests_read(struct trace_request **requests, int64_t *num_requests,
+                                           const char *directory, int64_t num_tokens,
+                                           struct error *error);
+
+/* A number for a file name: "directory/stem-00007.npy". False when it does not fit. */
+bool trace_shard_path(char path[TRACE_PATH_BYTES], const char *directory, const char *stem,
+                      int32_t shard);
+
+/* directory/name into path. False when it does not fit. */
+bool trace_join(char path[TRACE_PATH_BYTES], const char *directory, const char *name);
+
+#endif
