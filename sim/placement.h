@@ -23,10 +23,11 @@ struct placement {
     int32_t *expert_of_slot; /* [num_slots] */
     int32_t *slot_of;        /* [num_slots] slots grouped by expert, ascending within a group */
     int32_t *slot_begin;     /* [num_experts + 1] where each expert's group starts in slot_of */
+    int32_t *work;           /* [num_experts + num_ranks] private: placement_moves counts here */
 };
 
 /* Slots are dealt evenly; slot s starts out with expert s % num_experts. Memory is the arena's.
- * STATUS_INVALID unless num_slots >= num_experts and num_ranks divides num_slots. */
+ * STATUS_INVALID unless num_slots >= num_experts >= 1 and num_ranks divides num_slots. */
 MUST_CHECK enum status placement_init(struct placement *placement, struct arena *arena,
                                       int32_t num_experts, int32_t num_slots, int32_t num_ranks,
                                       struct error *error);
@@ -40,13 +41,16 @@ MUST_CHECK enum status placement_set(struct placement *placement, const int32_t 
 struct expert_move {
     int32_t layer;
     int32_t expert;
-    int32_t from_rank; /* a holder of the expert before the change: same node first, lowest rank */
+    int32_t from_rank; /* a holder of the expert before the change */
     int32_t to_rank;
 };
 
 /* Lists the (rank, expert) pairs of expert_of_slot that were not resident before: what a change of
  * placement has to send. A slot that is merely renamed within its rank costs nothing.
  *   move   [num_slots] out, by (to_rank, expert)
+ * The sender is a holder on to_rank's node where there is one, else any holder; among several the
+ * one that has been asked least so far in this call, then the lowest rank. So no rank sends a hot
+ * expert to everyone while its other holders idle.
  * Returns the number of moves. gpus_per_node tells who is near. */
 int32_t placement_moves(const struct placement *placement, struct expert_move *move, int32_t layer,
                         const int32_t *expert_of_slot, int32_t gpus_per_node);
