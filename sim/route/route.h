@@ -66,10 +66,12 @@ struct drop_policy {
     const char *name;
     const char *summary;
     const char *source;
-    /* Decides for tokens first .. first + count - 1, one scope: sets dropped and returns how many.
-     * capacity_assignments >= 1 is C; scratch is the step's arena. -1 when memory is out. */
+    /* Decides for tokens first .. first + count - 1, one scope: writes dropped of each of their
+     * wishes and returns how many it drops. capacity_assignments >= 1 is C. work is shared by all
+     * scopes, so it stays in the cache:
+     *   work  [num_experts + 1 + count * top_k] contents arbitrary */
     int64_t (*drop)(struct route *route, int32_t first, int32_t count, int64_t capacity_assignments,
-                    struct arena *scratch);
+                    int32_t *work);
 };
 
 /* C = ceil(T k CF / E), the quotient rounded to a grid of 2^-20 first: 4 * 1.2 * 10 / 16 is 3, not
@@ -77,7 +79,8 @@ struct drop_policy {
 int64_t capacity_assignments(int64_t num_tokens, int32_t top_k, int32_t num_experts,
                              double capacity_factor);
 
-/* Applies policy to every scope of the step and sets route->dropped_assignments. */
+/* Applies policy to every scope of the step and sets dropped and route->dropped_assignments.
+ * STATUS_NO_MEMORY is the only failure. */
 MUST_CHECK enum status capacity_apply(struct route *route, const struct drop_policy *policy,
                                       const struct drop_input *input);
 
