@@ -52,18 +52,21 @@ void npy_close(struct npy *npy); /* safe on a zeroed struct, and twice */
 /* Reads element index of an integer array as int64 (uint64 above INT64_MAX: INT64_MAX). */
 int64_t npy_int(const struct npy *npy, int64_t index);
 
-/* IEEE half to float, exact; and float to half, round to nearest even. */
+/* IEEE half to float, exact; and float to half, round to nearest even, overflow to infinity. */
 float npy_half_to_float(uint16_t half);
 uint16_t npy_float_to_half(float value);
 
 /* A file under construction. The shape is fixed at the start; rows come in C order. */
 struct npy_writer {
-    int descriptor;
-    int64_t bytes_expected;
-    int64_t bytes_written;
-    char path[1024];
+    int descriptor; /* -1: closed */
+    int64_t header_bytes;
+    int64_t bytes_expected; /* of payload */
+    int64_t bytes_written;  /* of payload, by append and put together */
+    char path[4096];
 };
 
+/* Creates or empties the file and writes the header. STATUS_IO when it cannot; nothing needs to be
+ * closed then. More bytes than the shape holds, in the calls below, are a bug of the caller. */
 MUST_CHECK enum status npy_writer_open(struct npy_writer *writer, const char *path,
                                        enum npy_type type, int32_t num_dims, const int64_t *dim,
                                        struct error *error);
