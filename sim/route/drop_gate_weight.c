@@ -66,7 +66,7 @@ static void drop_light_wishes(struct route *route, const int32_t *wish, int32_t 
 static int64_t drop_light_tokens(struct route *route, int32_t first, int32_t count,
                                  int64_t capacity_assignments, int32_t *work)
 {
-    int32_t *group_end = work; /* [num_experts + 1], shifted by one while filled */
+    int32_t *group_end = work; /* [num_experts + 1] begins until a group is filled */
     int32_t *wish = work + route->num_experts + 1; /* [count][top_k] by expert, then token */
     int32_t begin = first * route->top_k;
     int32_t end = (first + count) * route->top_k;
