@@ -1,0 +1,31 @@
+/* registry.c -- every balancing strategy, in the order in which they are listed. */
+#include "balance/balance.h"
+
+#include <string.h>
+
+#define STRATEGIES(ENTRY)                                                                          \
+    ENTRY(balance_static)                                                                          \
+    ENTRY(balance_eplb)
+
+#define DECLARE(symbol) extern const struct balance_strategy symbol;
+#define ADDRESS(symbol) &symbol,
+
+STRATEGIES(DECLARE)
+
+static const struct balance_strategy *const strategies[] = {STRATEGIES(ADDRESS)};
+
+const struct balance_strategy *const *balance_all(int32_t *count)
+{
+    *count = (int32_t)(sizeof strategies / sizeof strategies[0]);
+    return strategies;
+}
+
+const struct balance_strategy *balance_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof strategies / sizeof strategies[0]; i++) {
+        if (strcmp(strategies[i]->name, name) == 0) {
+            return strategies[i];
+        }
+    }
+    return NULL;
+}
