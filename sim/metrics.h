@@ -40,7 +40,7 @@ struct step_window {
     int64_t tokens;
     int64_t assignments;
     int64_t dropped_assignments;
-    int64_t step_ns_sum;
+    int64_t step_ns_sum; /* from the end of the step before; waiting for moved weights included */
     int64_t step_ns_min;
     int64_t step_ns_max;
     double phase_ns[STEP_PHASE_COUNT]; /* sum over steps of the mean over ranks */
@@ -103,16 +103,20 @@ struct run_totals {
     int64_t tokens;
     int64_t assignments;
     int64_t dropped_assignments;
-    double step_ns_mean;
-    double step_ns_mean_with_rebalance; /* stalls spread over all steps */
-    double tokens_per_s_per_gpu;        /* rebalance stalls included */
-    double usd_per_million_tokens;      /* rebalance stalls included */
-    double rank_tokens_max_over_mean;   /* mean over layers and steps */
+    double step_ns_mean; /* rebalance stalls included, as in the next two */
+    double tokens_per_s_per_gpu;
+    double usd_per_million_tokens;
+    double rank_tokens_max_over_mean; /* mean over layers and steps */
     double balancedness;
-    int64_t rebalance_ns;
+    int64_t rebalance_ns; /* sum over rebalances, start to last weight */
 };
 
 struct scenario;
+
+/* Allocates all arrays for num_steps steps from the arena. STATUS_NO_MEMORY. */
+MUST_CHECK enum status metrics_init(struct run_metrics *metrics, const struct scenario *scenario,
+                                    int64_t num_steps, struct arena *arena);
+
 struct run_totals run_totals(const struct run_metrics *metrics, const struct scenario *scenario);
 
 #endif

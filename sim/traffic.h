@@ -34,6 +34,9 @@ struct traffic {
     struct rank_flow *rank_flow; /* by source, then dst_rank ascending; src == dst included */
     int32_t *node_begin;         /* [num_ranks + 1] into node_flow */
     struct node_flow *node_flow; /* by source, then dst_node ascending; own node included */
+    int32_t *back_begin;         /* [num_ranks + 1] into back_src and back_flow, by destination */
+    int32_t *back_src;           /* sources of a destination, ascending */
+    int32_t *back_flow;          /* index into rank_flow of (back_src, destination) */
 };
 
 /* Counts a dispatched route (slots set). Memory is the arena's. */

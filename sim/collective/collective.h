@@ -21,37 +21,46 @@
 struct message {
     int32_t src_rank;
     int32_t dst_rank; /* != src_rank: local copies are the GPU's work */
-    int32_t feeds;    /* group that waits for this message, or NO_GROUP: payload at its goal */
+    int32_t feeds;    /* group that waits for this message, or NO_GROUP */
+    bool payload;     /* brings dst_rank something it waits for itself */
     int64_t bytes;
 };
 
 struct message_group {
     int32_t first; /* index of its first message; its messages stand together */
     int32_t count;
-    int32_t waits;      /* messages that feed it, plus one if owner_rank >= 0 */
-    int32_t owner_rank; /* rank whose readiness releases it, or -1: messages alone do */
+    int32_t waits;      /* the owner, plus the messages that feed the group */
+    int32_t owner_rank; /* rank that sends it: nothing leaves before this rank is ready */
 };
 
-/* Arrays are the arena's; capacities are private to plan.c. */
+/* Arrays are the arena's. Build with plan_init, plan_add_group and plan_add_message, then
+ * plan_finish; memory trouble on the way is remembered and told there. */
 struct transfer_plan {
+    int32_t num_ranks;
     int32_t num_messages;
     struct message *message;
     int32_t num_groups;
     struct message_group *group;
-    int32_t *arrivals; /* [num_ranks] messages with feeds == NO_GROUP to expect at each rank */
+    int32_t *owned_begin; /* [num_ranks + 1] into owned_group */
+    int32_t *owned_group; /* [num_groups] groups by owner */
+    int32_t *arrivals;    /* [num_ranks] payload messages to expect at each rank */
     int32_t message_capacity;
     int32_t group_capacity;
     struct arena *arena;
     bool out_of_memory;
 };
 
-/* Builders: append to a plan; plan_add_group opens a group and plan_add_message adds to the group
- * opened last. Memory trouble is remembered and told by plan_finish. */
 void plan_init(struct transfer_plan *plan, int32_t num_ranks, struct arena *arena);
+
+/* Opens a group; messages are added to the group opened last. Returns its index. */
 int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
-void plan_add_message(struct transfer_plan *plan, int32_t src_rank, int32_t dst_rank, int64_t bytes,
+
+/* Appends a message from the open group's owner. feeds is a group opened earlier, owned by
+ * dst_rank, or NO_GROUP. Messages of no bytes, or to the owner itself, are left out. */
+void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t bytes, bool payload,
                       int32_t feeds);
-MUST_CHECK enum status plan_finish(struct transfer_plan *plan); /* counts waits and arrivals */
+
+MUST_CHECK enum status plan_finish(struct transfer_plan *plan);
 
 struct collective_input {
     const struct cluster *cluster;

@@ -38,7 +38,8 @@ struct gpu_work {
 };
 
 struct gpu_cost {
-    double flops;
+    double flops;            /* of GEMMs, in precision */
+    double attention_flops;  /* of attention scores and sums, in bf16 */
     double weight_bytes;     /* each weight once, only of experts that have tokens */
     double activation_bytes; /* read and written, KV cache included */
     int32_t num_kernels;

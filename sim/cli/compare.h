@@ -1,0 +1,22 @@
+/*
+ * compare.h -- simulations side by side on threads.
+ */
+#ifndef MOESIM_COMPARE_H
+#define MOESIM_COMPARE_H
+
+#include "cli/options.h"
+#include "cli/variant.h"
+
+#define VARIANTS_MAX 1000
+
+/* Runs opened variants, num_threads at a time. Each is one thread and a function of its inputs
+ * alone, so the results do not depend on num_threads. The first failure, in order, is reported. */
+MUST_CHECK enum status compare_simulate(struct variant *variants, int32_t count,
+                                        int32_t num_threads, struct error *error);
+
+/* The whole of moesim compare, options parsed: simulates the product of options->vary, stores,
+ * prints. Returns the exit code; variants [count] are the caller's to close. */
+int compare_run(struct variant *variants, int32_t count, const struct cli_options *options,
+                struct error *error);
+
+#endif

@@ -1,0 +1,113 @@
+/* options.c -- getopt_long for run and compare. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define THREADS_MAX 1024
+
+static const struct option long_options[] = {
+    {"set", required_argument, NULL, 's'},    {"vary", required_argument, NULL, 'v'},
+    {"seed", required_argument, NULL, 'S'},   {"threads", required_argument, NULL, 't'},
+    {"output", required_argument, NULL, 'o'}, {"report", required_argument, NULL, 'r'},
+    {"json", no_argument, NULL, 'j'},         {"detail", no_argument, NULL, 'd'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+};
+
+static bool parse_whole(const char *text, unsigned long long max, unsigned long long *value)
+{
+    char *end = NULL;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && text[0] != '-' && *value <= max;
+}
+
+/* Returns -1 to go on. */
+static int take(struct cli_options *options, const char *command, int option)
+{
+    unsigned long long value = 0;
+    switch (option) {
+    case 's':
+        if (options->num_overrides == OVERRIDES_MAX) {
+            return cli_usage(command, "more than %d --set", OVERRIDES_MAX);
+        }
+        options->override[options->num_overrides++] = optarg;
+        return -1;
+    case 'v':
+        if (options->num_vary == VARY_MAX) {
+            return cli_usage(command, "more than %d --vary", VARY_MAX);
+        }
+        options->vary[options->num_vary++] = optarg;
+        return -1;
+    case 'S':
+        if (!parse_whole(optarg, UINT64_MAX, &value)) {
+            return cli_usage(command, "--seed %s: expected a whole number", optarg);
+        }
+        snprintf(options->seed_override, sizeof options->seed_override, "seed=%llu", value);
+        return -1;
+    case 't':
+        if (!parse_whole(optarg, THREADS_MAX, &value) || value == 0) {
+            return cli_usage(command, "--threads %s: expected 1 to %d", optarg, THREADS_MAX);
+        }
+        options->num_threads = (int32_t)value;
+        return -1;
+    case 'o':
+        options->results = optarg;
+        return -1;
+    case 'r':
+        options->report = optarg;
+        return -1;
+    case 'j':
+        options->json = true;
+        return -1;
+    case 'd':
+        options->detail = true;
+        return -1;
+    default:
+        return cli_usage(command, "option not understood");
+    }
+}
+
+int cli_parse(struct cli_options *options, int argc, char **argv, const char *help)
+{
+    *options = (struct cli_options){.results = "results.db"};
+    int option;
+    optind = 1;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":o:r:jh", long_options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (option == '?' || option == ':') {
+            return cli_usage(argv[0], option == ':' ? "%s needs a value" : "unknown option %s",
+                             argv[optind - 1]);
+        }
+        int code = take(options, argv[0], option);
+        if (code >= 0) {
+            return code;
+        }
+    }
+    if (options->seed_override[0] != '\0' && options->num_overrides < OVERRIDES_MAX) {
+        options->override[options->num_overrides++] = options->seed_override;
+    }
+    if (optind == argc) {
+        return cli_usage(argv[0], "name a scenario file");
+    }
+    if (optind + 1 < argc) {
+        return cli_usage(argv[0], "one scenario at a time, not also '%s'", argv[optind + 1]);
+    }
+    options->scenario = argv[optind];
+    return -1;
+}
+
+int32_t cli_threads(const struct cli_options *options)
+{
+    return options->num_threads > 0 ? options->num_threads : (int32_t)omp_get_max_threads();
+}

@@ -1,0 +1,231 @@
+/* print.c -- a run for people, and for scripts. */
+#include "cli/print.h"
+
+#include <stdio.h>
+
+#include "format.h"
+
+#define BAR_CELLS     40
+#define HOTTEST_SHOWN 5
+
+double phase_share(const struct run_metrics *metrics, enum step_phase phase)
+{
+    double phase_ns = 0.0;
+    double total_ns = 0.0;
+    for (int32_t window = 0; window < metrics->num_windows; window++) {
+        phase_ns += metrics->window[window].phase_ns[phase];
+        total_ns += (double)metrics->window[window].step_ns_sum;
+    }
+    return total_ns > 0.0 ? phase_ns / total_ns : 0.0;
+}
+
+static void print_phases(const struct variant *variant)
+{
+    puts("\nwhere a step's time goes, mean over ranks");
+    for (int phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        double share = phase_share(variant->metrics, (enum step_phase)phase);
+        if (share <= 0.0) {
+            continue;
+        }
+        char time[FORMAT_BYTES];
+        char percent[FORMAT_BYTES];
+        printf("  %-10s %9s %8s  ", step_phase_name((enum step_phase)phase),
+               format_ns(time, share * variant->totals.step_ns_mean),
+               format_percent(percent, share));
+        for (int cell = 0; cell < (int)(share * BAR_CELLS + 0.5); cell++) {
+            putchar('#');
+        }
+        putchar('\n');
+    }
+}
+
+/* The experts with the highest load over their layer's mean, one a layer. */
+static void print_hottest(const struct run_metrics *metrics)
+{
+    if (metrics->num_layers == 0) {
+        return;
+    }
+    puts("\nhottest experts");
+    double above = 1e300;
+    int32_t above_layer = -1;
+    for (int32_t shown = 0; shown < HOTTEST_SHOWN && shown < metrics->num_layers; shown++) {
+        double best = -1.0;
+        int32_t best_layer = 0;
+        int32_t best_expert = 0;
+        for (int32_t layer = 0; layer < metrics->num_layers; layer++) {
+            const int64_t *tokens = &metrics->expert_tokens[(int64_t)layer * metrics->num_experts];
+            double mean = (double)metrics->layer[layer].assignments / (double)metrics->num_experts;
+            int32_t hottest = 0;
+            for (int32_t expert = 1; expert < metrics->num_experts; expert++) {
+                hottest = tokens[expert] > tokens[hottest] ? expert : hottest;
+            }
+            double load = mean > 0.0 ? (double)tokens[hottest] / mean : 0.0;
+            bool later = load < above || (load == above && layer > above_layer);
+            if (later && load > best) {
+                best = load;
+                best_layer = layer;
+                best_expert = hottest;
+            }
+        }
+        printf("  layer %3d  expert %4d  %5.2f x the mean\n",
+               (int)metrics->layer[best_layer].model_layer, (int)best_expert, best);
+        above = best;
+        above_layer = best_layer;
+    }
+}
+
+static void print_rebalances(const struct variant *variant)
+{
+    const struct run_metrics *metrics = variant->metrics;
+    if (metrics->num_rebalances == 0) {
+        return;
+    }
+    int64_t moves = 0;
+    int64_t bytes = 0;
+    for (int32_t index = 0; index < metrics->num_rebalances; index++) {
+        moves += metrics->rebalance[index].moves;
+        bytes += metrics->rebalance[index].bytes;
+    }
+    char size[FORMAT_BYTES];
+    char stall[FORMAT_BYTES];
+    printf("  rebalances     %d: %lld experts moved, %s, longest waits together %s\n",
+           (int)metrics->num_rebalances, (long long)moves, format_bytes(size, (double)bytes),
+           format_ns(stall, (double)variant->totals.rebalance_ns));
+}
+
+static void print_cost(const struct variant *variant)
+{
+    const struct scenario *scenario = &variant->scenario;
+    const struct gpu_model *gpu_model = scenario->gpu_model;
+    char usd[FORMAT_BYTES];
+    printf("  cost           %s per million tokens at $%.2f a GPU-hour (%s, %s)\n",
+           format_usd(usd, variant->totals.usd_per_million_tokens),
+           scenario->price.usd_per_gpu_hour, scenario->price.name, scenario->price.date);
+    if (gpu_model->error_median < 0.0) {
+        printf("  model error    unknown: %s and %s are not fitted to measurements\n",
+               gpu_model->name, scenario->net->name);
+    } else {
+        printf("  model error    %s: median %.1f %% on held-out %s\n", gpu_model->name,
+               100.0 * gpu_model->error_median, gpu_model->fitted_on);
+    }
+}
+
+void print_summary(const struct variant *variant)
+{
+    const struct scenario *scenario = &variant->scenario;
+    const struct run_totals *totals = &variant->totals;
+    char text[FORMAT_BYTES];
+    char more[FORMAT_BYTES];
+    printf("%s on %d x %s, EP%d, %s%s%s\n%s\n\n", scenario->model.name, (int)scenario->ep,
+           scenario->cluster.gpu.name, (int)scenario->ep,
+           scenario->phase == PHASE_DECODE ? "decode" : "prefill",
+           variant->label[0] != '\0' ? ", " : "", variant->label, scenario->question);
+    printf("  steps          %lld of %lld tokens\n", (long long)variant->metrics->num_steps,
+           (long long)(totals->tokens / variant->metrics->num_steps));
+    printf("  step           %s\n", format_ns(text, totals->step_ns_mean));
+    printf("  throughput     %s tokens/s a GPU\n",
+           format_count(text, totals->tokens_per_s_per_gpu));
+    print_cost(variant);
+    if (variant->metrics->num_layers > 0) {
+        printf("  busiest rank   %.2f x the mean, over layers and steps (balancedness %.3f)\n",
+               totals->rank_tokens_max_over_mean, totals->balancedness);
+        printf("  dropped        %s of %s assignments\n",
+               format_percent(text, totals->assignments > 0 ? (double)totals->dropped_assignments /
+                                                                  (double)totals->assignments
+                                                            : 0.0),
+               format_count(more, (double)totals->assignments));
+    }
+    print_rebalances(variant);
+    print_phases(variant);
+    print_hottest(variant->metrics);
+    printf("\nrun %s, digest %016llx\n", variant->run_id,
+           (unsigned long long)variant->metrics->digest);
+}
+
+static cJSON *layers_json(const struct run_metrics *metrics)
+{
+    cJSON *layers = cJSON_CreateArray();
+    for (int32_t layer = 0; layer < metrics->num_layers; layer++) {
+        const struct layer_metrics *source = &metrics->layer[layer];
+        double steps = (double)metrics->num_steps;
+        cJSON *object = cJSON_CreateObject();
+        cJSON_AddNumberToObject(object, "layer", source->model_layer);
+        cJSON_AddNumberToObject(object, "assignments", (double)source->assignments);
+        cJSON_AddNumberToObject(object, "dropped_assignments", (double)source->dropped_assignments);
+        cJSON *ranks = cJSON_AddArrayToObject(object, "rank_tokens");
+        for (int32_t rank = 0; rank < metrics->num_ranks; rank++) {
+            cJSON_AddItemToArray(
+                ranks,
+                cJSON_CreateNumber(
+                    (double)metrics->rank_tokens[(int64_t)layer * metrics->num_ranks + rank]));
+        }
+        cJSON_AddNumberToObject(object, "rank_tokens_max_over_mean",
+                                source->rank_tokens_max_over_mean_sum / steps);
+        cJSON_AddNumberToObject(object, "expert_ns_max", source->expert_ns_max_sum / steps);
+        cJSON_AddNumberToObject(object, "expert_ns_mean", source->expert_ns_mean_sum / steps);
+        cJSON_AddNumberToObject(object, "layer_ns", source->layer_ns_sum / steps);
+        cJSON_AddItemToArray(layers, object);
+    }
+    return layers;
+}
+
+static void add_phases(cJSON *object, const struct variant *variant)
+{
+    cJSON *phases = cJSON_AddObjectToObject(object, "phase_ns_mean");
+    for (int phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        cJSON_AddNumberToObject(phases, step_phase_name((enum step_phase)phase),
+                                phase_share(variant->metrics, (enum step_phase)phase) *
+                                    variant->totals.step_ns_mean);
+    }
+}
+
+cJSON *run_json(const struct variant *variant)
+{
+    const struct run_totals *totals = &variant->totals;
+    const struct run_metrics *metrics = variant->metrics;
+    char digest[RUN_ID_BYTES];
+    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)metrics->digest);
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "run_id", variant->run_id);
+    cJSON_AddStringToObject(object, "label", variant->label);
+    cJSON_AddStringToObject(object, "digest", digest);
+    cJSON_AddNumberToObject(object, "tokens", (double)totals->tokens);
+    cJSON_AddNumberToObject(object, "assignments", (double)totals->assignments);
+    cJSON_AddNumberToObject(object, "dropped_assignments", (double)totals->dropped_assignments);
+    cJSON_AddNumberToObject(object, "num_steps", (double)metrics->num_steps);
+    cJSON_AddNumberToObject(object, "rows_left_out", (double)metrics->rows_left_out);
+    cJSON_AddNumberToObject(object, "step_ns_mean", totals->step_ns_mean);
+    cJSON_AddNumberToObject(object, "tokens_per_s_per_gpu", totals->tokens_per_s_per_gpu);
+    cJSON_AddNumberToObject(object, "usd_per_million_tokens", totals->usd_per_million_tokens);
+    cJSON_AddNumberToObject(object, "rank_tokens_max_over_mean", totals->rank_tokens_max_over_mean);
+    cJSON_AddNumberToObject(object, "balancedness", totals->balancedness);
+    cJSON_AddNumberToObject(object, "num_rebalances", metrics->num_rebalances);
+    cJSON_AddNumberToObject(object, "rebalance_ns", (double)totals->rebalance_ns);
+    cJSON_AddNumberToObject(object, "messages", (double)metrics->messages);
+    cJSON_AddNumberToObject(object, "bytes_sent", (double)metrics->bytes_sent);
+    cJSON_AddNumberToObject(object, "bytes_received", (double)metrics->bytes_received);
+    cJSON_AddNumberToObject(object, "events", (double)metrics->events);
+    cJSON_AddStringToObject(object, "gpu_model", variant->scenario.gpu_model->name);
+    if (variant->scenario.gpu_model->error_median < 0.0) {
+        cJSON_AddNullToObject(object, "gpu_model_error_median");
+    } else {
+        cJSON_AddNumberToObject(object, "gpu_model_error_median",
+                                variant->scenario.gpu_model->error_median);
+    }
+    add_phases(object, variant);
+    cJSON_AddItemToObject(object, "layers", layers_json(metrics));
+    return object;
+}
+
+int print_json(cJSON *json)
+{
+    char *text = cJSON_Print(json);
+    cJSON_Delete(json);
+    if (text == NULL) {
+        fputs("moesim: out of memory\n", stderr);
+        return 2;
+    }
+    puts(text);
+    cJSON_free(text);
+    return 0;
+}

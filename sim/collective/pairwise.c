@@ -1,0 +1,52 @@
+/* pairwise.c -- bytes of a pair = copies of tokens between them x bytes a token. */
+#include "collective/pairwise.h"
+
+#include <math.h>
+
+static int64_t payload_bytes(int32_t copies, double bytes_per_token)
+{
+    return (int64_t)llround((double)copies * bytes_per_token);
+}
+
+enum status pairwise_dispatch(const struct collective_input *input, struct transfer_plan *plan)
+{
+    const struct traffic *traffic = input->traffic;
+    for (int32_t source = 0; source < traffic->num_ranks; source++) {
+        plan_add_group(plan, source);
+        int32_t begin = traffic->rank_begin[source];
+        int32_t count = traffic->rank_begin[source + 1] - begin;
+        int32_t start = 0;
+        while (start < count && traffic->rank_flow[begin + start].dst_rank <= source) {
+            start++;
+        }
+        for (int32_t turn = 0; turn < count; turn++) {
+            const struct rank_flow *flow = &traffic->rank_flow[begin + (start + turn) % count];
+            plan_add_message(plan, flow->dst_rank,
+                             payload_bytes(flow->copies, input->dispatch_bytes_per_token), true,
+                             NO_GROUP);
+        }
+    }
+    return plan_finish(plan);
+}
+
+enum status pairwise_combine(const struct collective_input *input, struct transfer_plan *plan)
+{
+    const struct traffic *traffic = input->traffic;
+    for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
+        plan_add_group(plan, rank);
+        int32_t begin = traffic->back_begin[rank];
+        int32_t count = traffic->back_begin[rank + 1] - begin;
+        int32_t start = 0;
+        while (start < count && traffic->back_src[begin + start] <= rank) {
+            start++;
+        }
+        for (int32_t turn = 0; turn < count; turn++) {
+            int32_t index = begin + (start + turn) % count;
+            const struct rank_flow *flow = &traffic->rank_flow[traffic->back_flow[index]];
+            plan_add_message(plan, traffic->back_src[index],
+                             payload_bytes(flow->copies, input->combine_bytes_per_token), true,
+                             NO_GROUP);
+        }
+    }
+    return plan_finish(plan);
+}

@@ -1,0 +1,31 @@
+/* registry.c -- the collectives, one line each. */
+#include "collective/collective.h"
+
+#include <string.h>
+
+#define COLLECTIVES(X)                                                                             \
+    X(flat)                                                                                        \
+    X(deepep_normal)                                                                               \
+    X(deepep_low_latency)
+
+#define DECLARE(name) extern const struct collective collective_##name;
+COLLECTIVES(DECLARE)
+
+#define LIST(name) &collective_##name,
+static const struct collective *const all[] = {COLLECTIVES(LIST)};
+
+const struct collective *const *collective_all(int32_t *count)
+{
+    *count = (int32_t)(sizeof all / sizeof all[0]);
+    return all;
+}
+
+const struct collective *collective_find(const char *name)
+{
+    for (size_t index = 0; index < sizeof all / sizeof all[0]; index++) {
+        if (strcmp(all[index]->name, name) == 0) {
+            return all[index];
+        }
+    }
+    return NULL;
+}

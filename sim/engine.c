@@ -1,0 +1,307 @@
+/* engine.c -- sets a run up, and loops over its steps and events. */
+#include "engine_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "digest.h"
+
+/* Finds for each MoE layer the recorded layer that replays it. */
+static enum status match_layers(struct engine *engine)
+{
+    const struct moe_model *model = &engine->scenario->model;
+    const struct trace *trace = engine->trace;
+    enum status status = STATUS_OK;
+    for (int32_t layer = 0, moe_layer = 0; layer < model->num_layers; layer++) {
+        engine->moe_layer[layer] = -1;
+        if (!model_layer_is_moe(model, layer)) {
+            continue;
+        }
+        int32_t recorded = 0;
+        while (recorded < trace->num_layers && trace->model_layer[recorded] != layer) {
+            recorded++;
+        }
+        if (recorded == trace->num_layers) {
+            status = error_add(engine->error, STATUS_INVALID,
+                               "trace %s: layer %d of %s is an MoE layer but was not recorded; "
+                               "record all layers or choose the model the trace was taken from",
+                               trace->name, (int)layer, model->name);
+        }
+        engine->trace_layer[moe_layer] = recorded;
+        engine->moe_layer[layer] = moe_layer++;
+    }
+    return status;
+}
+
+static enum status check_trace(struct engine *engine)
+{
+    const struct moe_model *model = &engine->scenario->model;
+    const struct trace *trace = engine->trace;
+    enum status status = STATUS_OK;
+    if (trace->num_experts != model->num_experts) {
+        status = error_add(engine->error, STATUS_INVALID,
+                           "trace %s has %d experts a layer, model %s has %d: choose the model the "
+                           "trace was taken from (%s)",
+                           trace->name, (int)trace->num_experts, model->name,
+                           (int)model->num_experts, trace->model);
+    }
+    if (trace->top_k != model->top_k) {
+        status = error_add(engine->error, STATUS_INVALID,
+                           "trace %s holds %d experts a token, model %s routes to %d", trace->name,
+                           (int)trace->top_k, model->name, (int)model->top_k);
+    }
+    return status == STATUS_OK ? match_layers(engine) : status;
+}
+
+static struct batch_config batch_config(const struct scenario *scenario, const struct trace *trace)
+{
+    struct batch_config config = {
+        .batching = scenario->batching,
+        .tokens_per_step = (int64_t)scenario->tokens_per_rank * scenario->ep,
+        .num_ranks = scenario->ep,
+        .num_steps_max = scenario->num_steps,
+        .context_tokens = scenario->context_tokens,
+        .seed = scenario->seed,
+    };
+    if (trace == NULL && config.num_steps_max == 0) {
+        config.num_steps_max = 1; /* every step of a dense model is like the next */
+    }
+    return config;
+}
+
+/* The most KV tokens a rank holds in any step. A fixed context is known; one that comes from the
+ * trace's requests is found by running the batches once without simulating them. */
+static enum status kv_tokens_max(int64_t *kv_tokens, const struct scenario *scenario,
+                                 const struct trace *trace, struct error *error)
+{
+    *kv_tokens = 0;
+    if (scenario->phase == PHASE_PREFILL) {
+        *kv_tokens = scenario->tokens_per_rank;
+        return STATUS_OK;
+    }
+    if (scenario->context_tokens > 0) {
+        *kv_tokens = (int64_t)scenario->tokens_per_rank * scenario->context_tokens;
+        return STATUS_OK;
+    }
+    struct batch_config config = batch_config(scenario, trace);
+    struct batcher *batcher = NULL;
+    enum status status = batcher_open(&batcher, trace, &config, error);
+    const struct trace_batch *batch = NULL;
+    while (status == STATUS_OK && (batch = batcher_next(batcher)) != NULL) {
+        for (int32_t rank = 0; rank < config.num_ranks; rank++) {
+            int64_t sum = 0;
+            for (int32_t slot = batch->rank_begin[rank]; slot < batch->rank_begin[rank + 1];
+                 slot++) {
+                sum += batch->context_tokens[slot];
+            }
+            *kv_tokens = sum > *kv_tokens ? sum : *kv_tokens;
+        }
+    }
+    batcher_close(batcher);
+    return status;
+}
+
+static enum status check_memory(const struct engine *engine)
+{
+    int64_t kv_tokens = 0;
+    enum status status = kv_tokens_max(&kv_tokens, engine->scenario, engine->trace, engine->error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return scenario_check_memory(engine->scenario, kv_tokens, engine->error);
+}
+
+static enum status make_placements(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    engine->num_slots = scenario->model.num_experts + scenario->redundant_experts;
+    engine->placement =
+        arena_alloc(&engine->run_arena, (size_t)engine->num_moe_layers, sizeof *engine->placement);
+    if (engine->placement == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t layer = 0; layer < engine->num_moe_layers; layer++) {
+        enum status status = placement_init(&engine->placement[layer], &engine->run_arena,
+                                            scenario->model.num_experts, engine->num_slots,
+                                            scenario->ep, engine->error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    struct arena *arena = &engine->run_arena;
+    size_t layers = (size_t)scenario->model.num_layers;
+    size_t experts = (size_t)scenario->model.num_experts;
+    engine->trace_layer = arena_alloc(arena, layers, sizeof(int32_t));
+    engine->moe_layer = arena_alloc(arena, layers, sizeof(int32_t));
+    engine->rank = arena_alloc(arena, (size_t)scenario->ep, sizeof *engine->rank);
+    engine->layer_run = arena_alloc(arena, layers + 1, sizeof(struct layer_run *));
+    engine->layer_tokens = arena_alloc(arena, experts, sizeof(int64_t));
+    engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
+    engine->router_state = arena_alloc(arena, scenario->router->state_bytes, 1);
+    engine->replica_state = arena_alloc(arena, scenario->replica->state_bytes, 1);
+    engine->strategy_state = arena_alloc(arena, scenario->strategy->state_bytes, 1);
+    bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
+                    engine->rank != NULL && engine->layer_run != NULL &&
+                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
+                    engine->router_state != NULL && engine->replica_state != NULL &&
+                    engine->strategy_state != NULL;
+    return complete ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static enum status set_up(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    enum status status = allocate(engine);
+    if (status == STATUS_OK && engine->num_moe_layers > 0) {
+        status = check_trace(engine);
+    } else if (status == STATUS_OK) {
+        for (int32_t layer = 0; layer < scenario->model.num_layers; layer++) {
+            engine->moe_layer[layer] = -1;
+        }
+    }
+    if (status == STATUS_OK) {
+        status = check_memory(engine);
+    }
+    if (status == STATUS_OK) {
+        struct batch_config config = batch_config(scenario, engine->trace);
+        status = batcher_open(&engine->batcher, engine->trace, &config, engine->error);
+    }
+    if (status == STATUS_OK) {
+        status = make_placements(engine);
+    }
+    if (status == STATUS_OK) {
+        status = metrics_init(&engine->metrics, scenario, batcher_num_steps(engine->batcher),
+                              &engine->run_arena);
+    }
+    if (status == STATUS_OK) {
+        status = rebalance_init(engine);
+    }
+    if (status == STATUS_OK) {
+        status = scenario->net->open(&engine->net, &scenario->cluster, scenario->ep);
+    }
+    engine->metrics.digest = DIGEST_START;
+    return status;
+}
+
+enum status engine_open(struct engine **engine, const struct scenario *scenario,
+                        const struct trace *trace, struct error *error)
+{
+    *engine = calloc(1, sizeof **engine);
+    if (*engine == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory while setting the run up");
+    }
+    (*engine)->scenario = scenario;
+    (*engine)->trace = trace;
+    (*engine)->num_moe_layers = model_num_moe_layers(&scenario->model);
+    (*engine)->in_flight_free = -1;
+    (*engine)->net_wake_ns = NET_IDLE;
+    (*engine)->error = error;
+    assert((trace != NULL) == ((*engine)->num_moe_layers > 0));
+    enum status status = set_up(*engine);
+    if (status == STATUS_NO_MEMORY) {
+        status = error_add(error, status, "out of memory while setting the run up");
+    }
+    return status;
+}
+
+static enum status handle(struct engine *engine, const struct event *event)
+{
+    engine->metrics.events++;
+    switch (event->kind) {
+    case EVENT_COMPUTE_DONE:
+        return rank_compute_done(engine, event->rank);
+    case EVENT_RELEASE:
+        return network_release(engine, event->transfer, event->rank);
+    case EVENT_NET_WAKE: /* an old epoch: overtaken by a later send */
+        return event->epoch == engine->net_epoch ? network_wake(engine) : STATUS_OK;
+    }
+    assert(event->kind == EVENT_NET_WAKE);
+    return STATUS_OK;
+}
+
+/* All ranks start together: schedulers agree on the batch before every step. */
+static enum status run_step(struct engine *engine)
+{
+    engine->step_begin_ns = engine->queue.now_ns;
+    engine->ranks_done = 0;
+    enum status status = STATUS_OK;
+    for (int32_t rank = 0; rank < engine->scenario->ep && status == STATUS_OK; rank++) {
+        status = rank_begin_step(engine, rank);
+    }
+    struct event event;
+    while (status == STATUS_OK && engine->ranks_done < engine->scenario->ep) {
+        bool pending = event_pop(&engine->queue, &event);
+        assert(pending); /* else ranks wait for what nobody sends */
+        status = handle(engine, &event);
+    }
+    return status;
+}
+
+static enum status run_steps(struct engine *engine)
+{
+    const struct engine_observer *observer = engine->observer;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && (engine->batch = batcher_next(engine->batcher)) != NULL) {
+        status = run_step(engine);
+        if (status == STATUS_OK) {
+            record_step(engine, engine->queue.now_ns);
+            status = rebalance_after_step(engine);
+        }
+        engine->step++;
+        if (status == STATUS_OK && observer != NULL && observer->step_done != NULL &&
+            !observer->step_done(observer->context, engine->step, engine->metrics.num_steps)) {
+            status = error_add(engine->error, STATUS_INVALID, "interrupted");
+        }
+    }
+    return status;
+}
+
+enum status engine_run(struct engine *engine, const struct engine_observer *observer,
+                       struct error *error)
+{
+    engine->observer = observer;
+    engine->error = error;
+    enum status status = run_steps(engine);
+    if (status == STATUS_OK) {
+        assert(engine->metrics.bytes_sent == engine->metrics.bytes_received);
+        status = record_run(engine);
+    }
+    if (status == STATUS_NO_MEMORY) {
+        status = error_add(error, status, "out of memory in step %lld", (long long)engine->step);
+    }
+    return status;
+}
+
+const struct run_metrics *engine_metrics(const struct engine *engine)
+{
+    return &engine->metrics;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    while (engine->all_runs != NULL) {
+        struct layer_run *run = engine->all_runs;
+        engine->all_runs = run->next_run;
+        arena_free(&run->arena);
+        free(run);
+    }
+    if (engine->net != NULL) {
+        engine->scenario->net->close(engine->net);
+    }
+    batcher_close(engine->batcher);
+    event_queue_free(&engine->queue);
+    free(engine->in_flight);
+    free(engine->outbox);
+    arena_free(&engine->rebalance_arena);
+    arena_free(&engine->run_arena);
+    free(engine);
+}

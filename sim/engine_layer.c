@@ -1,0 +1,206 @@
+/*
+ * engine_layer.c -- one layer of one step: its routing, its traffic and its transfer plans.
+ *
+ * Made when the first rank gets there, dropped when the last one leaves; ranks drift, so several
+ * layers may be under way at once.
+ */
+#include "engine_internal.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct layer_run *take_run(struct engine *engine)
+{
+    struct layer_run *run = engine->free_runs;
+    if (run != NULL) {
+        engine->free_runs = run->next_free;
+        return run;
+    }
+    run = calloc(1, sizeof *run);
+    if (run != NULL) {
+        run->next_run = engine->all_runs;
+        engine->all_runs = run;
+    }
+    return run;
+}
+
+/* Each rank sends its part to every other of its tensor-parallel group: an all-gather sends its own
+ * tokens, a reduce-scatter its partial sums of the others' tokens, both in bf16. */
+static enum status plan_exchange(const struct engine *engine, struct transfer_plan *plan,
+                                 bool gather)
+{
+    const struct scenario *scenario = engine->scenario;
+    double bytes_per_token =
+        (double)scenario->model.hidden_dim * precision_activation_bytes(PRECISION_BF16);
+    for (int32_t rank = 0; rank < scenario->ep; rank++) {
+        plan_add_group(plan, rank);
+        int32_t first = rank / scenario->tp * scenario->tp;
+        for (int32_t turn = 1; turn < scenario->tp; turn++) {
+            int32_t peer = first + (rank - first + turn) % scenario->tp;
+            int32_t owner = gather ? rank : peer;
+            int32_t tokens =
+                engine->batch->rank_begin[owner + 1] - engine->batch->rank_begin[owner];
+            plan_add_message(plan, peer, (int64_t)llround((double)tokens * bytes_per_token), true,
+                             NO_GROUP);
+        }
+    }
+    return plan_finish(plan);
+}
+
+static enum status start_exchanges(struct engine *engine, struct layer_run *run)
+{
+    if (engine->scenario->tp == 1) {
+        return STATUS_OK;
+    }
+    int32_t last = run->moe_layer < 0 ? TRANSFER_DENSE_SCATTER : TRANSFER_ATTENTION_SCATTER;
+    for (int32_t kind = TRANSFER_ATTENTION_GATHER; kind <= last; kind++) {
+        struct transfer *transfer = &run->transfer[kind];
+        bool gather = kind == TRANSFER_ATTENTION_GATHER || kind == TRANSFER_DENSE_GATHER;
+        *transfer = (struct transfer){.layer = run->layer, .kind = kind};
+        plan_init(&transfer->plan, engine->scenario->ep, &run->arena);
+        enum status status = plan_exchange(engine, &transfer->plan, gather);
+        if (status == STATUS_OK) {
+            status = transfer_init(transfer, &run->arena);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate_route(const struct engine *engine, struct layer_run *run)
+{
+    const struct moe_model *model = &engine->scenario->model;
+    struct route *route = &run->route;
+    *route = (struct route){.num_tokens = engine->batch->num_tokens,
+                            .top_k = model->top_k,
+                            .num_experts = model->num_experts};
+    size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
+    route->expert = arena_alloc(&run->arena, wishes, sizeof(int32_t));
+    route->gate_weight = arena_alloc(&run->arena, wishes, sizeof(float));
+    route->dropped = arena_alloc(&run->arena, wishes, sizeof(bool));
+    route->slot = arena_alloc(&run->arena, wishes, sizeof(int32_t));
+    run->slot_tokens = arena_alloc(&run->arena, (size_t)engine->num_slots, sizeof(int32_t));
+    bool complete = route->expert != NULL && route->gate_weight != NULL && route->dropped != NULL &&
+                    route->slot != NULL && run->slot_tokens != NULL;
+    return complete ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+/* Wishes, then drops, then replicas. */
+static enum status route_layer(struct engine *engine, struct layer_run *run)
+{
+    const struct scenario *scenario = engine->scenario;
+    struct route *route = &run->route;
+    enum status status = allocate_route(engine, run);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct route_input input = {engine->trace, engine->batch, engine->trace_layer[run->moe_layer],
+                                &run->arena};
+    status = scenario->router->route(engine->router_state, &input, route, engine->error);
+    if (status == STATUS_OK && scenario->capacity_factor > 0.0) {
+        struct drop_input drop = {scenario->capacity_factor, scenario->capacity_scope,
+                                  engine->batch, scenario->ep, &run->arena};
+        status = capacity_apply(route, scenario->drop, &drop);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct placement *placement = &engine->placement[run->moe_layer];
+    struct dispatch_input dispatch = {placement, engine->batch, &scenario->cluster, run->moe_layer,
+                                      &run->arena};
+    status = scenario->replica->assign(engine->replica_state, &dispatch, route);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int64_t kept = 0;
+    for (int64_t wish = 0; wish < (int64_t)route->num_tokens * route->top_k; wish++) {
+        if (route->slot[wish] != SLOT_DROPPED) {
+            run->slot_tokens[route->slot[wish]]++;
+            kept++;
+        }
+    }
+    assert(kept == route->assignments - route->dropped_assignments); /* computed + dropped = all */
+    return traffic_count(&run->traffic, route, placement, engine->batch, &scenario->cluster,
+                         &run->arena);
+}
+
+static enum status plan_tokens(struct engine *engine, struct layer_run *run)
+{
+    const struct scenario *scenario = engine->scenario;
+    double hidden = (double)scenario->model.hidden_dim;
+    struct collective_input input = {
+        &scenario->cluster, &run->traffic,
+        hidden * precision_activation_bytes(scenario->dispatch_precision),
+        hidden * precision_activation_bytes(scenario->combine_precision), &run->arena};
+    for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
+        struct transfer *transfer = &run->transfer[kind];
+        *transfer = (struct transfer){.layer = run->layer, .kind = kind};
+        plan_init(&transfer->plan, scenario->ep, &run->arena);
+        enum status status = kind == TRANSFER_DISPATCH
+                                 ? scenario->collective->plan_dispatch(&input, &transfer->plan)
+                                 : scenario->collective->plan_combine(&input, &transfer->plan);
+        if (status == STATUS_OK) {
+            status = transfer_init(transfer, &run->arena);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status make_moe(struct engine *engine, struct layer_run *run)
+{
+    enum status status = route_layer(engine, run);
+    if (status == STATUS_OK) {
+        status = plan_tokens(engine, run);
+    }
+    if (status == STATUS_OK) {
+        status = record_layer_begin(engine, run);
+        rebalance_note_load(engine, run->moe_layer);
+    }
+    return status;
+}
+
+enum status layer_enter(struct engine *engine, int32_t layer)
+{
+    if (engine->layer_run[layer] != NULL) {
+        return STATUS_OK;
+    }
+    struct layer_run *run = take_run(engine);
+    if (run == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    engine->layer_run[layer] = run;
+    run->layer = layer;
+    run->moe_layer = engine->moe_layer[layer];
+    run->ranks_left = engine->scenario->ep;
+    run->expert_ns_max = 0.0;
+    run->expert_ns_sum = 0.0;
+    run->layer_ns_sum = 0.0;
+    arena_reset(&run->arena);
+    enum status status = start_exchanges(engine, run);
+    if (status == STATUS_OK && run->moe_layer >= 0) {
+        status = make_moe(engine, run);
+    }
+    return status;
+}
+
+void layer_leave(struct engine *engine, int32_t layer)
+{
+    struct layer_run *run = engine->layer_run[layer];
+    assert(run != NULL && run->ranks_left > 0);
+    if (--run->ranks_left > 0) {
+        return;
+    }
+    if (run->moe_layer >= 0) {
+        record_layer_end(engine, run);
+    }
+    engine->layer_run[layer] = NULL;
+    run->next_free = engine->free_runs;
+    engine->free_runs = run;
+}

@@ -1,0 +1,188 @@
+/*
+ * engine_rebalance.c -- load windows, new placements, and the weights that have to move.
+ *
+ * Every interval the strategy sees the window's load and answers with a placement. What is not yet
+ * resident travels as messages from a holder; a rank begins its next step when its weights are in.
+ */
+#include "engine_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+static int32_t window_steps(const struct scenario *scenario)
+{
+    int32_t interval = scenario->rebalance_interval_steps;
+    int32_t window = scenario->window_steps;
+    return window > 0 && window < interval ? window : interval;
+}
+
+static bool in_window(const struct engine *engine)
+{
+    int32_t interval = engine->scenario->rebalance_interval_steps;
+    return interval > 0 && engine->step % interval >= interval - window_steps(engine->scenario);
+}
+
+enum status rebalance_init(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    if (engine->num_moe_layers == 0 || scenario->rebalance_interval_steps == 0) {
+        return STATUS_OK;
+    }
+    size_t loads = (size_t)engine->num_moe_layers * (size_t)scenario->model.num_experts;
+    engine->window_tokens = arena_alloc(&engine->run_arena, loads, sizeof(int64_t));
+    if ((scenario->strategy->needs & BALANCE_NEEDS_STEPS) != 0) {
+        engine->window_steps = arena_alloc(&engine->run_arena,
+                                           (size_t)window_steps(scenario) * loads, sizeof(int32_t));
+        if (engine->window_steps == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+    }
+    return engine->window_tokens != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+void rebalance_note_load(struct engine *engine, int32_t moe_layer)
+{
+    if (!in_window(engine)) {
+        return;
+    }
+    int32_t num_experts = engine->scenario->model.num_experts;
+    int64_t first = (int64_t)moe_layer * num_experts;
+    for (int32_t expert = 0; expert < num_experts; expert++) {
+        engine->window_tokens[first + expert] += engine->layer_tokens[expert];
+    }
+    if (engine->window_steps != NULL) {
+        int64_t step_first =
+            (int64_t)engine->window_count * engine->num_moe_layers * num_experts + first;
+        for (int32_t expert = 0; expert < num_experts; expert++) {
+            engine->window_steps[step_first + expert] = (int32_t)engine->layer_tokens[expert];
+        }
+    }
+}
+
+/* Groups the moves by sender: one group a rank, in the order of layers. */
+static enum status plan_weights(struct engine *engine, const struct expert_move *move,
+                                int32_t num_moves)
+{
+    struct transfer *weights = &engine->weights;
+    struct arena *arena = &engine->rebalance_arena;
+    int64_t bytes = model_expert_bytes(&engine->scenario->model);
+    *weights = (struct transfer){.layer = -1, .kind = TRANSFER_WEIGHTS};
+    plan_init(&weights->plan, engine->scenario->ep, arena);
+    int32_t num_ranks = engine->scenario->ep;
+    int32_t *begin = arena_alloc(arena, (size_t)num_ranks + 2, sizeof *begin);
+    int32_t *order = arena_alloc(arena, (size_t)num_moves, sizeof *order);
+    if (begin == NULL || order == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t index = 0; index < num_moves; index++) {
+        begin[move[index].from_rank + 2]++;
+    }
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        begin[rank + 2] += begin[rank + 1];
+    }
+    for (int32_t index = 0; index < num_moves; index++) {
+        order[begin[move[index].from_rank + 1]++] = index;
+    }
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        plan_add_group(&weights->plan, rank);
+        for (int32_t index = begin[rank]; index < begin[rank + 1]; index++) {
+            plan_add_message(&weights->plan, move[order[index]].to_rank, bytes, true, NO_GROUP);
+        }
+    }
+    enum status status = plan_finish(&weights->plan);
+    return status == STATUS_OK ? transfer_init(weights, arena) : status;
+}
+
+/* Puts the strategy's answer in force; lists what has to move. */
+static enum status apply_plan(struct engine *engine, const int32_t *expert_of_slot,
+                              struct expert_move *move, int32_t *num_moves, int32_t *layers_changed)
+{
+    for (int32_t layer = 0; layer < engine->num_moe_layers; layer++) {
+        const int32_t *fresh = &expert_of_slot[(int64_t)layer * engine->num_slots];
+        struct placement *placement = &engine->placement[layer];
+        if (memcmp(fresh, placement->expert_of_slot, (size_t)engine->num_slots * sizeof *fresh) ==
+            0) {
+            continue;
+        }
+        *num_moves += placement_moves(placement, &move[*num_moves], layer, fresh,
+                                      engine->scenario->cluster.gpus_per_node);
+        (*layers_changed)++;
+        enum status status = placement_set(placement, fresh, engine->error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
+{
+    const struct scenario *scenario = engine->scenario;
+    for (int32_t layer = 0; layer < engine->num_moe_layers; layer++) {
+        memcpy(&expert_of_slot[(int64_t)layer * engine->num_slots],
+               engine->placement[layer].expert_of_slot,
+               (size_t)engine->num_slots * sizeof *expert_of_slot);
+    }
+    struct balance_input input = {
+        .num_layers = engine->num_moe_layers,
+        .num_experts = scenario->model.num_experts,
+        .num_slots = engine->num_slots,
+        .num_ranks = scenario->ep,
+        .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
+        .num_groups = scenario->model.num_expert_groups,
+        .load_tokens = engine->window_tokens,
+        .step_tokens = engine->window_steps,
+        .num_steps = engine->window_count,
+        .placement = engine->placement,
+        .expert_bytes = model_expert_bytes(&scenario->model),
+        .scratch = &engine->rebalance_arena,
+    };
+    return scenario->strategy->plan(engine->strategy_state, &input, expert_of_slot, engine->error);
+}
+
+static void clear_window(struct engine *engine)
+{
+    size_t loads = (size_t)engine->num_moe_layers * (size_t)engine->scenario->model.num_experts;
+    memset(engine->window_tokens, 0, loads * sizeof *engine->window_tokens);
+    engine->window_count = 0;
+}
+
+enum status rebalance_after_step(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    int32_t interval = scenario->rebalance_interval_steps;
+    engine->weights_moving = false;
+    if (engine->num_moe_layers == 0 || interval == 0) {
+        return STATUS_OK;
+    }
+    engine->window_count += in_window(engine);
+    if ((engine->step + 1) % interval != 0 || engine->step + 1 == engine->metrics.num_steps) {
+        return STATUS_OK;
+    }
+    arena_reset(&engine->rebalance_arena);
+    size_t slots = (size_t)engine->num_moe_layers * (size_t)engine->num_slots;
+    int32_t *expert_of_slot = arena_alloc(&engine->rebalance_arena, slots, sizeof(int32_t));
+    struct expert_move *move =
+        arena_alloc(&engine->rebalance_arena, slots, sizeof(struct expert_move));
+    if (expert_of_slot == NULL || move == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int32_t num_moves = 0;
+    int32_t layers_changed = 0;
+    enum status status = ask_strategy(engine, expert_of_slot);
+    if (status == STATUS_OK) {
+        status = apply_plan(engine, expert_of_slot, move, &num_moves, &layers_changed);
+    }
+    if (status == STATUS_OK && num_moves > 0) {
+        engine->weights_moving = true;
+        status = plan_weights(engine, move, num_moves);
+    }
+    assert(engine->metrics.num_rebalances < engine->metrics.num_rebalances_max);
+    engine->metrics.rebalance[engine->metrics.num_rebalances++] =
+        (struct rebalance_record){.step = engine->step + 1,
+                                  .moves = num_moves,
+                                  .bytes = num_moves * model_expert_bytes(&scenario->model),
+                                  .layers_changed = layers_changed};
+    clear_window(engine);
+    return status;
+}

@@ -1,0 +1,174 @@
+/* engine_record.c -- metrics of layers, steps and the run. */
+#include "engine_internal.h"
+
+#include <string.h>
+
+#include "net/net.h"
+
+static struct step_window *window_now(struct engine *engine)
+{
+    return &engine->metrics.window[engine->step / engine->metrics.window_steps];
+}
+
+/* What capacity factors would have dropped of tokens counted by expert. */
+static void add_drops(int64_t *dropped_at, const struct route *route, const int32_t *tokens,
+                      int64_t scope_tokens)
+{
+    for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
+        int64_t capacity = capacity_assignments(scope_tokens, route->top_k, route->num_experts,
+                                                drop_factors[factor]);
+        for (int32_t expert = 0; expert < route->num_experts; expert++) {
+            dropped_at[factor] += tokens[expert] > capacity ? tokens[expert] - capacity : 0;
+        }
+    }
+}
+
+/* Counts wishes by expert, source rank by source rank, and the drops of both scopes. */
+static void count_wishes(struct engine *engine, const struct layer_run *run)
+{
+    const struct route *route = &run->route;
+    size_t experts = (size_t)route->num_experts;
+    int64_t *dropped = &engine->metrics.expert_dropped[run->moe_layer * (int64_t)experts];
+    memset(engine->layer_tokens, 0, experts * sizeof *engine->layer_tokens);
+    for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
+        int64_t begin = engine->batch->rank_begin[rank];
+        int64_t end = engine->batch->rank_begin[rank + 1];
+        memset(engine->source_tokens, 0, experts * sizeof *engine->source_tokens);
+        for (int64_t wish = begin * route->top_k; wish < end * route->top_k; wish++) {
+            if (route->expert[wish] != EXPERT_NOT_ROUTED) {
+                engine->source_tokens[route->expert[wish]]++;
+                dropped[route->expert[wish]] += route->dropped[wish];
+            }
+        }
+        for (size_t expert = 0; expert < experts; expert++) {
+            engine->layer_tokens[expert] += engine->source_tokens[expert];
+        }
+        add_drops(&engine->metrics.dropped_at[CAPACITY_RANK * DROP_FACTORS], route,
+                  engine->source_tokens, end - begin);
+    }
+    int64_t *total = &engine->metrics.expert_tokens[run->moe_layer * (int64_t)experts];
+    for (size_t expert = 0; expert < experts; expert++) {
+        total[expert] += engine->layer_tokens[expert];
+        engine->source_tokens[expert] = (int32_t)engine->layer_tokens[expert];
+    }
+    add_drops(&engine->metrics.dropped_at[CAPACITY_GLOBAL * DROP_FACTORS], route,
+              engine->source_tokens, route->num_tokens);
+}
+
+static void count_ranks(struct engine *engine, const struct layer_run *run)
+{
+    const struct placement *placement = &engine->placement[run->moe_layer];
+    int32_t num_ranks = engine->scenario->ep;
+    int64_t window = engine->step / engine->metrics.window_steps;
+    int64_t *by_layer = &engine->metrics.rank_tokens[(int64_t)run->moe_layer * num_ranks];
+    int64_t *by_window = &engine->metrics.window_rank_tokens[window * num_ranks];
+    int64_t sum = 0;
+    int64_t max = 0;
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        int64_t tokens = 0;
+        for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
+             slot++) {
+            tokens += run->slot_tokens[slot];
+        }
+        by_layer[rank] += tokens;
+        by_window[rank] += tokens;
+        sum += tokens;
+        max = tokens > max ? tokens : max;
+    }
+    struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
+    double mean = (double)sum / (double)num_ranks;
+    layer->rank_tokens_max_over_mean_sum += sum > 0 ? (double)max / mean : 1.0;
+    layer->balancedness_sum += (mean + 1e-5) / ((double)max + 1e-5); /* as SGLang computes it */
+}
+
+static void count_traffic(struct engine *engine, const struct layer_run *run)
+{
+    struct run_metrics *metrics = &engine->metrics;
+    const struct transfer_plan *plan = &run->transfer[TRANSFER_DISPATCH].plan;
+    for (int32_t index = 0; index < plan->num_messages; index++) {
+        const struct message *message = &plan->message[index];
+        int32_t from = message->src_rank / metrics->ranks_per_cell;
+        int32_t to = message->dst_rank / metrics->ranks_per_cell;
+        metrics->traffic_bytes[(int64_t)from * metrics->num_cells + to] += message->bytes;
+    }
+}
+
+enum status record_layer_begin(struct engine *engine, const struct layer_run *run)
+{
+    count_wishes(engine, run);
+    count_ranks(engine, run);
+    count_traffic(engine, run);
+    struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
+    layer->model_layer = run->layer;
+    layer->assignments += run->route.assignments;
+    layer->dropped_assignments += run->route.dropped_assignments;
+    window_now(engine)->assignments += run->route.assignments;
+    window_now(engine)->dropped_assignments += run->route.dropped_assignments;
+    const struct engine_observer *observer = engine->observer;
+    if (observer == NULL || observer->layer_load == NULL) {
+        return STATUS_OK;
+    }
+    return observer->layer_load(observer->context, engine->step, run->layer, engine->layer_tokens,
+                                run->route.num_experts, engine->error);
+}
+
+void record_layer_end(struct engine *engine, const struct layer_run *run)
+{
+    struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
+    double num_ranks = (double)engine->scenario->ep;
+    layer->expert_ns_max_sum += run->expert_ns_max;
+    layer->expert_ns_mean_sum += run->expert_ns_sum / num_ranks;
+    layer->layer_ns_sum += run->layer_ns_sum / num_ranks;
+}
+
+void record_step(struct engine *engine, int64_t end_ns)
+{
+    struct step_window *window = window_now(engine);
+    int64_t step_ns = end_ns - engine->step_begin_ns;
+    if (window->num_steps == 0) {
+        window->first_step = engine->step;
+        window->step_ns_min = step_ns;
+    }
+    window->num_steps++;
+    window->tokens += engine->batch->num_tokens;
+    window->step_ns_sum += step_ns;
+    window->step_ns_min = step_ns < window->step_ns_min ? step_ns : window->step_ns_min;
+    window->step_ns_max = step_ns > window->step_ns_max ? step_ns : window->step_ns_max;
+
+    int64_t phase_ns[STEP_PHASE_COUNT] = {0};
+    for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
+        const struct rank_state *state = &engine->rank[rank];
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+            phase_ns[phase] += state->phase_ns[phase];
+        }
+        phase_ns[STEP_WAITING] += end_ns - state->mark_ns; /* for the slowest rank */
+    }
+    for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;
+    }
+    if (engine->weights_moving) {
+        int64_t stall_ns = 0;
+        for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
+            int64_t waited_ns = engine->rank[rank].phase_ns[STEP_REBALANCE];
+            stall_ns = waited_ns > stall_ns ? waited_ns : stall_ns;
+        }
+        engine->metrics.rebalance[engine->metrics.num_rebalances - 1].duration_ns = stall_ns;
+    }
+}
+
+enum status record_run(struct engine *engine)
+{
+    struct run_metrics *metrics = &engine->metrics;
+    const struct net_model *net = engine->scenario->net;
+    metrics->rows_left_out = batcher_rows_left_out(engine->batcher);
+    metrics->num_links = net->num_links(engine->net);
+    metrics->link =
+        arena_alloc(&engine->run_arena, (size_t)metrics->num_links, sizeof *metrics->link);
+    if (metrics->link == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t link = 0; link < metrics->num_links; link++) {
+        net->link(engine->net, link, &metrics->link[link]);
+    }
+    return STATUS_OK;
+}

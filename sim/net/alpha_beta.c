@@ -1,0 +1,200 @@
+/*
+ * alpha_beta -- latency plus bytes over bandwidth, with a queue at every port.
+ *
+ * Each rank has an egress and an ingress port on the scale-up and on the scale-out network; a port
+ * carries one message at a time, in the order of sending. A message leaves when its egress port is
+ * free, its first byte arrives latency_ns later, and it is through when the ingress port, free from
+ * then on, has taken all of it:
+ *
+ *     out  = max(now, egress_free);             egress_free  = out + bytes / bandwidth
+ *     done = max(out + latency, ingress_free) + bytes / bandwidth;  ingress_free = done
+ *
+ * Left out: the fabric between ports (switches, oversubscription, rails), and fairness: a port
+ * serves in order, it does not share. Port clocks are doubles; a message is rounded once, at the
+ * end, so that many small messages do not add up a rounding error.
+ */
+#include "net/net.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum direction { EGRESS, INGRESS, DIRECTION_COUNT };
+
+struct port {
+    double free_ns;
+    double busy_ns;
+    int64_t bytes;
+};
+
+struct delivery {
+    int64_t done_ns;
+    int64_t seq; /* of sending: makes the order total */
+    int32_t id;
+};
+
+struct alpha_beta {
+    const struct cluster *cluster;
+    int32_t num_ranks;
+    struct port *port; /* [num_ranks][TIER_COUNT][DIRECTION_COUNT] */
+    struct delivery *heap;
+    int32_t count;
+    int32_t capacity;
+    int64_t next_seq;
+};
+
+static struct port *port_of(const struct alpha_beta *net, int32_t rank, enum tier tier,
+                            enum direction direction)
+{
+    return &net->port[((size_t)rank * TIER_COUNT + (size_t)tier) * DIRECTION_COUNT +
+                      (size_t)direction];
+}
+
+static void alpha_beta_close(void *state)
+{
+    struct alpha_beta *net = state;
+    if (net != NULL) {
+        free(net->port);
+        free(net->heap);
+        free(net);
+    }
+}
+
+static enum status alpha_beta_open(void **state, const struct cluster *cluster, int32_t num_ranks)
+{
+    struct alpha_beta *net = calloc(1, sizeof *net);
+    if (net == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    net->cluster = cluster;
+    net->num_ranks = num_ranks;
+    net->port = calloc((size_t)num_ranks * TIER_COUNT * DIRECTION_COUNT, sizeof *net->port);
+    if (net->port == NULL) {
+        alpha_beta_close(net);
+        return STATUS_NO_MEMORY;
+    }
+    *state = net;
+    return STATUS_OK;
+}
+
+static bool delivered_before(const struct delivery *a, const struct delivery *b)
+{
+    return a->done_ns != b->done_ns ? a->done_ns < b->done_ns : a->seq < b->seq;
+}
+
+static void heap_push(struct alpha_beta *net, struct delivery delivery)
+{
+    int32_t hole = net->count++;
+    while (hole > 0 && delivered_before(&delivery, &net->heap[(hole - 1) / 2])) {
+        net->heap[hole] = net->heap[(hole - 1) / 2];
+        hole = (hole - 1) / 2;
+    }
+    net->heap[hole] = delivery;
+}
+
+static struct delivery heap_pop(struct alpha_beta *net)
+{
+    struct delivery first = net->heap[0];
+    struct delivery last = net->heap[--net->count];
+    int32_t hole = 0;
+    for (int32_t child = 1; child < net->count; child = 2 * hole + 1) {
+        if (child + 1 < net->count && delivered_before(&net->heap[child + 1], &net->heap[child])) {
+            child++;
+        }
+        if (!delivered_before(&net->heap[child], &last)) {
+            break;
+        }
+        net->heap[hole] = net->heap[child];
+        hole = child;
+    }
+    net->heap[hole] = last;
+    return first;
+}
+
+static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct net_message *message)
+{
+    enum tier tier = cluster_tier(net->cluster, message->src_rank, message->dst_rank);
+    const struct port_spec *spec = &net->cluster->gpu.port[tier];
+    struct port *egress = port_of(net, message->src_rank, tier, EGRESS);
+    struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
+    double wire_ns = (double)message->bytes / (spec->bytes_per_s * spec->fraction) * 1e9;
+    double out_ns = fmax((double)now_ns, egress->free_ns);
+    double in_ns = fmax(out_ns + spec->latency_ns, ingress->free_ns);
+    egress->free_ns = out_ns + wire_ns;
+    ingress->free_ns = in_ns + wire_ns;
+    egress->busy_ns += wire_ns;
+    ingress->busy_ns += wire_ns;
+    egress->bytes += message->bytes;
+    ingress->bytes += message->bytes;
+    return (int64_t)llround(ingress->free_ns);
+}
+
+static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net_message *message,
+                                   int32_t count)
+{
+    struct alpha_beta *net = state;
+    if (net->capacity - net->count < count) {
+        int32_t capacity = 2 * (net->count + count);
+        struct delivery *heap = realloc(net->heap, (size_t)capacity * sizeof *heap);
+        if (heap == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        net->heap = heap;
+        net->capacity = capacity;
+    }
+    for (int32_t index = 0; index < count; index++) {
+        assert(message[index].src_rank != message[index].dst_rank);
+        int64_t done_ns = pass_ports(net, now_ns, &message[index]);
+        heap_push(net, (struct delivery){done_ns, net->next_seq++, message[index].id});
+    }
+    return STATUS_OK;
+}
+
+static int64_t alpha_beta_next_done_ns(const void *state)
+{
+    const struct alpha_beta *net = state;
+    return net->count > 0 ? net->heap[0].done_ns : NET_IDLE;
+}
+
+static int32_t alpha_beta_pop_done(void *state)
+{
+    struct alpha_beta *net = state;
+    assert(net->count > 0);
+    return heap_pop(net).id;
+}
+
+static int32_t alpha_beta_num_links(const void *state)
+{
+    return ((const struct alpha_beta *)state)->num_ranks * TIER_COUNT * DIRECTION_COUNT;
+}
+
+static void alpha_beta_link(const void *state, int32_t link, struct net_link *counters)
+{
+    static const char *const tier_names[] = {"scale-up", "scale-out"};
+    static const char *const direction_names[] = {"out", "in"};
+    const struct alpha_beta *net = state;
+    int32_t rank = link / (TIER_COUNT * DIRECTION_COUNT);
+    enum tier tier = (enum tier)(link / DIRECTION_COUNT % TIER_COUNT);
+    enum direction direction = (enum direction)(link % DIRECTION_COUNT);
+    const struct port *port = port_of(net, rank, tier, direction);
+    *counters = (struct net_link){.tier = tier,
+                                  .bytes_per_s = net->cluster->gpu.port[tier].bytes_per_s,
+                                  .bytes = port->bytes,
+                                  .busy_ns = port->busy_ns};
+    snprintf(counters->name, sizeof counters->name, "rank %d %s %s", (int)rank, tier_names[tier],
+             direction_names[direction]);
+}
+
+const struct net_model net_alpha_beta = {
+    .name = "alpha_beta",
+    .summary = "latency plus bytes over bandwidth, a queue at every port; no shared fabric",
+    .source = "Hockney 1994, with ports that carry one message at a time",
+    .open = alpha_beta_open,
+    .close = alpha_beta_close,
+    .send = alpha_beta_send,
+    .next_done_ns = alpha_beta_next_done_ns,
+    .pop_done = alpha_beta_pop_done,
+    .num_links = alpha_beta_num_links,
+    .link = alpha_beta_link,
+};
