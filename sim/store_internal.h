@@ -1,0 +1,85 @@
+/*
+ * store_internal.h -- what the files of the store share; nobody else includes it.
+ */
+#ifndef MOESIM_STORE_INTERNAL_H
+#define MOESIM_STORE_INTERNAL_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "store.h"
+
+/* The run between store_begin and store_finish: a copy of all that it needs, because the
+ * transaction opens late (see store_write.c). */
+struct pending_run {
+    bool begun;
+    bool in_transaction;
+    char run_id[RUN_ID_BYTES];
+    char *label;              /* owned */
+    struct scenario scenario; /* text is owned */
+    char trace[NAME_BYTES];
+    char trace_origin[NAME_BYTES];
+    char trace_source[SOURCE_BYTES];
+    uint64_t trace_digest;
+    int64_t kv_tokens_per_rank;
+    struct timespec begin_time;
+};
+
+struct store {
+    sqlite3 *database;
+    char *path; /* owned */
+    bool write;
+    sqlite3_stmt *detail; /* the insert of store_detail, prepared once */
+    struct pending_run run;
+};
+
+/* One table of the schema: its name and the statement that makes it. */
+struct store_table {
+    const char *name;
+    const char *sql;
+};
+
+/* Ended by a NULL name. The run tables come first; every table has a column run_id. */
+extern const struct store_table store_schema[];
+
+const char *store_commit(void); /* of the sources this program was built from */
+
+/* Says in plain words what SQLite's code means for this file, and returns the status for it. */
+enum status store_error(struct store *store, int code, struct error *error);
+
+/* Runs statements that return no rows. */
+MUST_CHECK enum status store_execute(struct store *store, const char *sql, struct error *error);
+
+/* Removes a run from every table. */
+MUST_CHECK enum status store_remove(struct store *store, const char *run_id, struct error *error);
+
+/* Ends the transaction without a trace and forgets the pending run. Safe when there is none. */
+void store_abandon(struct store *store);
+
+/* Writes the run's row and all that describes it: origin, assumptions, memory. */
+MUST_CHECK enum status store_write_run(struct store *store, const struct run_metrics *metrics,
+                                       const struct run_totals *totals, struct error *error);
+
+/* Writes the tables of measured aggregates. */
+MUST_CHECK enum status store_write_metrics(struct store *store, const struct run_metrics *metrics,
+                                           struct error *error);
+
+/* One value of a row. */
+enum store_kind { STORE_INTEGER, STORE_REAL, STORE_TEXT, STORE_NULL };
+
+struct store_value {
+    const char *column;
+    enum store_kind kind;
+    int64_t integer;
+    double real;
+    const char *text; /* borrowed until the row is written */
+};
+
+/* Inserts one row: run_id and the values. */
+MUST_CHECK enum status store_insert(struct store *store, const char *table,
+                                    const struct store_value *value, int32_t count,
+                                    struct error *error);
+
+#endif

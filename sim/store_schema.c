@@ -1,0 +1,98 @@
+/*
+ * store_schema.c -- the tables of a results file.
+ *
+ * Every table is keyed by the text of the run's id, so files of several machines are merged by
+ * copying rows. Columns carry units and the names of the code; sums stay sums, so windows and
+ * shards add up. layer is the model's layer number, step and rank count from 0.
+ */
+#include "store_internal.h"
+
+#include <stddef.h>
+
+static const char run_sql[] =
+    "CREATE TABLE run("
+    "run_id TEXT PRIMARY KEY, complete INTEGER NOT NULL, label TEXT NOT NULL, "
+    "scenario TEXT NOT NULL, question TEXT NOT NULL, scenario_text TEXT NOT NULL, "
+    "model TEXT NOT NULL, num_experts INTEGER NOT NULL, top_k INTEGER NOT NULL, "
+    "num_moe_layers INTEGER NOT NULL, gpu TEXT NOT NULL, num_gpus INTEGER NOT NULL, "
+    "num_nodes INTEGER NOT NULL, ep INTEGER NOT NULL, tp INTEGER NOT NULL, phase TEXT NOT NULL, "
+    "tokens_per_rank INTEGER NOT NULL, context_tokens INTEGER NOT NULL, router TEXT NOT NULL, "
+    "capacity_factor REAL NOT NULL, capacity_scope TEXT NOT NULL, drop_policy TEXT NOT NULL, "
+    "strategy TEXT NOT NULL, redundant_experts INTEGER NOT NULL, "
+    "rebalance_interval_steps INTEGER NOT NULL, replica TEXT NOT NULL, collective TEXT NOT NULL, "
+    "dispatch_precision TEXT NOT NULL, combine_precision TEXT NOT NULL, network TEXT NOT NULL, "
+    "gpu_model TEXT NOT NULL, kernels TEXT NOT NULL, fitted_on TEXT NOT NULL, error_median REAL, "
+    "seed TEXT NOT NULL, trace TEXT NOT NULL, trace_origin TEXT NOT NULL, "
+    "trace_source TEXT NOT NULL, trace_digest TEXT NOT NULL, commit_id TEXT NOT NULL, "
+    "digest TEXT NOT NULL, tokens INTEGER NOT NULL, assignments INTEGER NOT NULL, "
+    "dropped_assignments INTEGER NOT NULL, num_steps INTEGER NOT NULL, "
+    "rows_left_out INTEGER NOT NULL, step_ns_mean REAL NOT NULL, "
+    "tokens_per_s_per_gpu REAL NOT NULL, "
+    "usd_per_gpu_hour REAL NOT NULL, price TEXT NOT NULL, price_source TEXT NOT NULL, "
+    "price_date TEXT NOT NULL, usd_per_million_tokens REAL NOT NULL, "
+    "rank_tokens_max_over_mean REAL NOT NULL, balancedness REAL NOT NULL, "
+    "rebalance_ns INTEGER NOT NULL, messages INTEGER NOT NULL, bytes_sent INTEGER NOT NULL, "
+    "bytes_received INTEGER NOT NULL, events INTEGER NOT NULL)";
+
+const struct store_table store_schema[] = {
+    {"run", run_sql},
+    {"run_origin", "CREATE TABLE run_origin("
+                   "run_id TEXT PRIMARY KEY, finished_utc TEXT NOT NULL, hostname TEXT NOT NULL, "
+                   "command TEXT NOT NULL, wall_s REAL NOT NULL) WITHOUT ROWID"},
+    {"assumption", "CREATE TABLE assumption("
+                   "run_id TEXT, assumption INTEGER, name TEXT NOT NULL, value, "
+                   "unit TEXT NOT NULL, source TEXT NOT NULL, "
+                   "PRIMARY KEY (run_id, assumption)) WITHOUT ROWID"},
+    {"memory", "CREATE TABLE memory("
+               "run_id TEXT, part TEXT, bytes INTEGER NOT NULL, "
+               "PRIMARY KEY (run_id, part)) WITHOUT ROWID"},
+    {"step", "CREATE TABLE step("
+             "run_id TEXT, window INTEGER, first_step INTEGER NOT NULL, "
+             "num_steps INTEGER NOT NULL, tokens INTEGER NOT NULL, assignments INTEGER NOT NULL, "
+             "dropped_assignments INTEGER NOT NULL, step_ns_sum INTEGER NOT NULL, "
+             "step_ns_min INTEGER NOT NULL, step_ns_max INTEGER NOT NULL, "
+             "PRIMARY KEY (run_id, window)) WITHOUT ROWID"},
+    {"step_phase", "CREATE TABLE step_phase("
+                   "run_id TEXT, window INTEGER, phase TEXT, phase_ns_sum REAL NOT NULL, "
+                   "PRIMARY KEY (run_id, window, phase)) WITHOUT ROWID"},
+    {"layer", "CREATE TABLE layer("
+              "run_id TEXT, layer INTEGER, assignments INTEGER NOT NULL, "
+              "dropped_assignments INTEGER NOT NULL, rank_tokens_max_over_mean_sum REAL NOT NULL, "
+              "balancedness_sum REAL NOT NULL, expert_ns_max_sum REAL NOT NULL, "
+              "expert_ns_mean_sum REAL NOT NULL, layer_ns_sum REAL NOT NULL, "
+              "PRIMARY KEY (run_id, layer)) WITHOUT ROWID"},
+    {"expert_load", "CREATE TABLE expert_load("
+                    "run_id TEXT, layer INTEGER, expert INTEGER, tokens INTEGER NOT NULL, "
+                    "dropped_assignments INTEGER NOT NULL, "
+                    "PRIMARY KEY (run_id, layer, expert)) WITHOUT ROWID"},
+    {"expert_load_detail", "CREATE TABLE expert_load_detail("
+                           "run_id TEXT, step INTEGER, layer INTEGER, expert INTEGER, "
+                           "tokens INTEGER NOT NULL, "
+                           "PRIMARY KEY (run_id, step, layer, expert)) WITHOUT ROWID"},
+    {"rank_load", "CREATE TABLE rank_load("
+                  "run_id TEXT, layer INTEGER, rank INTEGER, tokens INTEGER NOT NULL, "
+                  "PRIMARY KEY (run_id, layer, rank)) WITHOUT ROWID"},
+    {"rank_window", "CREATE TABLE rank_window("
+                    "run_id TEXT, window INTEGER, rank INTEGER, tokens INTEGER NOT NULL, "
+                    "PRIMARY KEY (run_id, window, rank)) WITHOUT ROWID"},
+    {"rank_busy", "CREATE TABLE rank_busy("
+                  "run_id TEXT, rank INTEGER, busy_ns REAL NOT NULL, "
+                  "PRIMARY KEY (run_id, rank)) WITHOUT ROWID"},
+    {"traffic", "CREATE TABLE traffic("
+                "run_id TEXT, src_cell INTEGER, dst_cell INTEGER, ranks_per_cell INTEGER NOT NULL, "
+                "bytes INTEGER NOT NULL, PRIMARY KEY (run_id, src_cell, dst_cell)) WITHOUT ROWID"},
+    {"link_load", "CREATE TABLE link_load("
+                  "run_id TEXT, link INTEGER, name TEXT NOT NULL, tier TEXT NOT NULL, "
+                  "bytes_per_s REAL NOT NULL, bytes INTEGER NOT NULL, busy_ns REAL NOT NULL, "
+                  "PRIMARY KEY (run_id, link)) WITHOUT ROWID"},
+    {"drop_curve", "CREATE TABLE drop_curve("
+                   "run_id TEXT, scope TEXT, capacity_factor REAL, assignments INTEGER NOT NULL, "
+                   "dropped_assignments INTEGER NOT NULL, "
+                   "PRIMARY KEY (run_id, scope, capacity_factor)) WITHOUT ROWID"},
+    {"rebalance", "CREATE TABLE rebalance("
+                  "run_id TEXT, rebalance INTEGER, step INTEGER NOT NULL, moves INTEGER NOT NULL, "
+                  "bytes INTEGER NOT NULL, duration_ns INTEGER NOT NULL, "
+                  "layers_changed INTEGER NOT NULL, "
+                  "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
+    {NULL, NULL},
+};
