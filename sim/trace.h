@@ -1,10 +1,34 @@
 /*
  * trace.h -- recorded token-to-expert assignments, mapped into memory.
  *
- * A trace is a directory (see ARCHITECTURE.md, "Trace format"): trace.yaml names the model and the
- * layers, experts-NNNNN.npy holds [num_layers][tokens_in_shard][top_k] expert ids a shard of
- * tokens, best expert first, and optional files stand beside it. Headers, sizes and shapes are
- * checked when the trace is opened, before a payload byte is touched; ids when they are read.
+ * A trace is a directory that three lines of Python can write. NNNNN counts shards of tokens from
+ * 00000; T is the number of tokens in the shard.
+ *
+ *   trace.yaml               what is recorded, see below
+ *   experts-NNNNN.npy        [num_layers][T][top_k] uint8 or uint16, best expert first. Ids of one
+ *                            byte are for up to 256 experts. 255 (uint8) and 65535 (uint16) mean
+ *                            "not routed", but with exactly 256 experts a uint8 255 is an expert:
+ *                            rows with gaps need uint16 then.
+ *   gate_weights-NNNNN.npy   optional, for all shards or none: float16 of the same shape
+ *   requests.csv             optional: a header line, then a request a line in order of row_offset
+ *   steps.npy                optional int64 [num_steps + 1]: first row of each recorded batch, then
+ *                            the end of the last; strictly ascending
+ *   scores-NNNNN.npy         optional float16 [num_layers][T][num_experts]    } trace_check looks
+ *   phase-NNNNN.npy          optional uint8 [T]                               } at type and shape,
+ *   source_rank-NNNNN.npy    optional uint16 [T]                              } nothing else reads
+ *
+ * trace.yaml has the keys version (1), model, num_experts, top_k, layers (model layer number of
+ * each recorded layer, ascending) and origin (measured, generated or mock), all required;
+ * tokens_per_shard (default: those of shard 0; only the last shard may have fewer), num_tokens (of
+ * all shards, so that a lost shard is noticed), source and licence are optional.
+ *
+ * requests.csv has the columns request, tag, arrival_s, prompt_tokens, decode_tokens and
+ * row_offset, in any order; further columns are ignored. A request's rows go on to the next
+ * row_offset or the end of the trace; the first row_offset is 0. A field may be quoted ("a, b").
+ * prompt_tokens is the context before the request's first row.
+ *
+ * Headers, sizes and shapes are checked when the trace is opened, before a payload byte is touched;
+ * ids when they are read.
  */
 #ifndef MOESIM_TRACE_H
 #define MOESIM_TRACE_H
@@ -46,7 +70,8 @@ struct trace {
     struct trace_request *requests; /* [num_requests], by row_offset, not overlapping */
     int64_t num_steps;              /* recorded batches; 0: none */
     const int64_t *step_begin;      /* [num_steps + 1] rows, ascending */
-    uint64_t digest;                /* of everything above and all ids; 0 until trace_digest */
+    uint64_t digest;                /* 0 until trace_digest */
+    char *directory;                /* private: for messages and trace_check; NULL in memory */
     void *steps_mapping;            /* private */
 };
 
@@ -58,8 +83,8 @@ void trace_close(struct trace *trace); /* safe on a zeroed struct, and twice */
 
 /* Reads the ids of the given rows (tokens) at a recorded layer.
  *   expert       [num_rows][top_k]  out: 0 .. num_experts - 1, or EXPERT_NOT_ROUTED
- *   gate_weight  [num_rows][top_k]  out: as recorded; NULL when not wanted. 1.0 when the trace has
- *                                   none.
+ *   gate_weight  [num_rows][top_k]  out: as recorded, 1 when the trace has none, 0 where not
+ *                                   routed; NULL when not wanted
  *   row          [num_rows]         in: 0 .. num_tokens - 1, in any order
  * STATUS_INVALID names file, layer and token of an id out of range or a weight that is not finite
  * and >= 0. */
@@ -68,15 +93,19 @@ MUST_CHECK enum status trace_read(const struct trace *trace, int32_t *expert, fl
                                   struct error *error);
 
 /* Adds one to load_tokens[num_experts] for every assignment of rows first .. first + count - 1 at a
- * layer: the fast path of statistics. Errors as trace_read. */
+ * layer: the fast path of statistics. Errors as trace_read; load_tokens is then half counted. */
 MUST_CHECK enum status trace_count(const struct trace *trace, int64_t *load_tokens, int32_t layer,
                                    int64_t first, int64_t count, struct error *error);
 
 /* Reads every byte: ids in range, no expert twice in a token, weights finite, not negative and not
- * increasing within a token, requests inside the trace. All problems up to the room in error. */
+ * increasing within a token, optional files of the right type and shape. Of each file the first
+ * problems are reported and the rest counted. */
 MUST_CHECK enum status trace_check(const struct trace *trace, struct error *error);
 
-/* Folds shape and all expert ids into a fingerprint, kept in trace->digest. */
+/* Folds all that a run can depend on (model, shape, layers, requests, steps, ids, gate weights)
+ * into a fingerprint, kept in trace->digest. Name, origin, source and licence are left out, and so
+ * are sharding and the width of ids: the same assignments have the same digest. Errors as
+ * trace_read. */
 MUST_CHECK enum status trace_digest(struct trace *trace, struct error *error);
 
 #endif

@@ -1,0 +1,119 @@
+/*
+ * trace_files.c -- names, paths and the removal of a trace's files.
+ *
+ * Only files with a name that a trace may have are ever removed: a user who names the wrong
+ * directory loses nothing.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "trace_internal.h"
+
+static const char *const stems[] = {"experts", "gate_weights", "scores", "phase", "source_rank"};
+static const char *const others[] = {"trace.yaml", "requests.csv", "steps.npy"};
+
+bool trace_join(char path[TRACE_PATH_BYTES], const char *directory, const char *name)
+{
+    int length = snprintf(path, TRACE_PATH_BYTES, "%s/%s", directory, name);
+    return length >= 0 && length < TRACE_PATH_BYTES;
+}
+
+bool trace_shard_path(char path[TRACE_PATH_BYTES], const char *directory, const char *stem,
+                      int32_t shard)
+{
+    int length =
+        snprintf(path, TRACE_PATH_BYTES, "%s/%s-%0*d.npy", directory, stem, TRACE_DIGITS, shard);
+    return length >= 0 && length < TRACE_PATH_BYTES;
+}
+
+int32_t trace_shard_number(const char *name, const char *stem)
+{
+    size_t length = strlen(stem);
+    if (strncmp(name, stem, length) != 0 || name[length] != '-') {
+        return -1;
+    }
+    const char *digits = name + length + 1;
+    if (strspn(digits, "0123456789") != TRACE_DIGITS ||
+        strcmp(digits + TRACE_DIGITS, ".npy") != 0) {
+        return -1;
+    }
+    return (int32_t)strtol(digits, NULL, 10);
+}
+
+bool trace_is_file_name(const char *name)
+{
+    bool is_file = false;
+    for (size_t i = 0; i < sizeof stems / sizeof stems[0]; i++) {
+        is_file = is_file || trace_shard_number(name, stems[i]) >= 0;
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        is_file = is_file || strcmp(name, others[i]) == 0;
+    }
+    return is_file;
+}
+
+bool trace_is_pure_directory(const char *directory)
+{
+    DIR *stream = opendir(directory);
+    bool only = stream != NULL;
+    while (only) {
+        const struct dirent *entry = readdir(stream);
+        if (entry == NULL) {
+            break;
+        }
+        bool is_link = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        only = is_link || trace_is_file_name(entry->d_name);
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    return only;
+}
+
+enum status trace_remove(const char *directory, struct error *error)
+{
+    char path[TRACE_PATH_BYTES];
+    struct stat info;
+    if (lstat(directory, &info) != 0 && errno == ENOENT) {
+        return STATUS_OK;
+    }
+    if (!S_ISDIR(info.st_mode) || !trace_is_pure_directory(directory)) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: is or holds something else than a trace and is in the way; move it",
+                         directory);
+    }
+    DIR *stream = opendir(directory);
+    if (stream == NULL) {
+        return error_add(error, STATUS_IO, "%s: %s", directory, strerror(errno));
+    }
+    for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
+        if (trace_is_file_name(entry->d_name) && trace_join(path, directory, entry->d_name)) {
+            (void)unlink(path); /* rmdir tells if it failed */
+        }
+    }
+    closedir(stream);
+    if (rmdir(directory) != 0) {
+        return error_add(error, STATUS_IO, "%s: cannot be removed: %s", directory, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+enum status trace_sync_directory(const char *directory, struct error *error)
+{
+    int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_synced = descriptor >= 0 && fsync(descriptor) == 0;
+    enum status status = STATUS_OK;
+    if (!is_synced) {
+        status =
+            error_add(error, STATUS_IO, "%s: cannot be synced: %s", directory, strerror(errno));
+    }
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    return status;
+}

@@ -1,0 +1,277 @@
+/*
+ * trace_read.c -- ids and gate weights of rows, as a step or a statistic wants them.
+ *
+ * Rows are read in runs: as many neighbours as stand in a row of one shard. The common case is
+ * copied without a branch an id; only a run that holds something above the last expert is looked at
+ * again, to tell "not routed" from damage.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "digest.h"
+#include "trace_internal.h"
+
+#define DIGEST_IDS 16384 /* read at a time: 64 KiB of ids, which stays in cache */
+
+/* Consecutive rows within one shard. */
+struct run {
+    const struct trace_shard *shard;
+    int64_t row;    /* of the trace */
+    int64_t offset; /* of the run's first id in the shard's arrays */
+    int64_t count;  /* rows */
+};
+
+static struct run find_run(const struct trace *trace, int32_t layer, int64_t row, int64_t count)
+{
+    assert(row >= 0 && row < trace->num_tokens);
+    int64_t index = trace->num_shards == 1 ? 0 : row / trace->tokens_per_shard;
+    const struct trace_shard *shard = &trace->shards[index];
+    int64_t first = row - index * trace->tokens_per_shard;
+    int64_t room = shard->num_tokens - first;
+    return (struct run){
+        .shard = shard,
+        .row = row,
+        .offset = ((int64_t)layer * shard->num_tokens + first) * trace->top_k,
+        .count = count < room ? count : room,
+    };
+}
+
+static void shard_label(char path[TRACE_PATH_BYTES], const struct trace *trace,
+                        const struct trace_shard *shard, const char *stem)
+{
+    const char *directory = trace->directory != NULL ? trace->directory : trace->name;
+    if (!trace_shard_path(path, directory, stem, (int32_t)(shard - trace->shards))) {
+        memcpy(path, stem, strlen(stem) + 1);
+    }
+}
+
+static enum status bad_expert(const struct trace *trace, const struct run *run, int32_t layer,
+                              int64_t index, int32_t id, struct error *error)
+{
+    char path[TRACE_PATH_BYTES];
+    shard_label(path, trace, run->shard, "experts");
+    return error_add(error, STATUS_INVALID,
+                     "%s: layer %d, token %lld: expert %d is not one of 0 to %d", path, layer,
+                     (long long)(run->row + index / trace->top_k), id, trace->num_experts - 1);
+}
+
+static enum status bad_weight(const struct trace *trace, const struct run *run, int32_t layer,
+                              int64_t index, float weight, struct error *error)
+{
+    char path[TRACE_PATH_BYTES];
+    shard_label(path, trace, run->shard, "gate_weights");
+    return error_add(error, STATUS_INVALID,
+                     "%s: layer %d, token %lld: gate weight %g is not a number of at least 0", path,
+                     layer, (long long)(run->row + index / trace->top_k), (double)weight);
+}
+
+/* 255 or 65535; never below num_experts but for a uint8 trace of 256, which has no gaps. */
+static int32_t not_routed_id(const struct trace_shard *shard)
+{
+    return shard->expert_u8 != NULL ? 0xff : 0xffff;
+}
+
+static enum status read_experts(const struct trace *trace, int32_t *expert, int32_t layer,
+                                const struct run *run, struct error *error)
+{
+    int64_t count = run->count * trace->top_k;
+    int32_t id_max = 0;
+    if (run->shard->expert_u8 != NULL) {
+        const uint8_t *id = run->shard->expert_u8 + run->offset;
+        for (int64_t i = 0; i < count; i++) {
+            expert[i] = id[i];
+            id_max = expert[i] > id_max ? expert[i] : id_max;
+        }
+    } else {
+        const uint16_t *id = run->shard->expert_u16 + run->offset;
+        for (int64_t i = 0; i < count; i++) {
+            expert[i] = id[i];
+            id_max = expert[i] > id_max ? expert[i] : id_max;
+        }
+    }
+    if (id_max < trace->num_experts) {
+        return STATUS_OK;
+    }
+    int32_t not_routed = not_routed_id(run->shard);
+    for (int64_t i = 0; i < count; i++) {
+        if (expert[i] >= trace->num_experts && expert[i] != not_routed) {
+            return bad_expert(trace, run, layer, i, expert[i], error);
+        }
+        if (expert[i] >= trace->num_experts) {
+            expert[i] = EXPERT_NOT_ROUTED;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_weights(const struct trace *trace, float *gate_weight,
+                                const int32_t *expert, int32_t layer, const struct run *run,
+                                struct error *error)
+{
+    int64_t count = run->count * trace->top_k;
+    for (int64_t i = 0; i < count; i++) {
+        if (expert[i] == EXPERT_NOT_ROUTED) {
+            gate_weight[i] = 0.0f;
+        } else if (run->shard->gate_weight == NULL) {
+            gate_weight[i] = 1.0f;
+        } else {
+            uint16_t half = run->shard->gate_weight[run->offset + i];
+            gate_weight[i] = npy_half_to_float(half);
+            if (half >= 0x7c00 && half != 0x8000) { /* infinite, no number or below -0 */
+                return bad_weight(trace, run, layer, i, gate_weight[i], error);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_run(const struct trace *trace, int32_t *expert, float *gate_weight,
+                            int32_t layer, const struct run *run, struct error *error)
+{
+    enum status status = read_experts(trace, expert, layer, run, error);
+    if (status == STATUS_OK && gate_weight != NULL) {
+        status = read_weights(trace, gate_weight, expert, layer, run, error);
+    }
+    return status;
+}
+
+enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_weight,
+                       int32_t layer, const int64_t *row, int32_t num_rows, struct error *error)
+{
+    enum status status = STATUS_OK;
+    assert(layer >= 0 && layer < trace->num_layers);
+    assert(num_rows >= 0);
+    int64_t done = 0;
+    while (done < num_rows && status == STATUS_OK) {
+        int64_t neighbours = 1;
+        while (done + neighbours < num_rows && row[done + neighbours] == row[done] + neighbours) {
+            neighbours++;
+        }
+        struct run run = find_run(trace, layer, row[done], neighbours);
+        status = read_run(trace, expert + done * trace->top_k,
+                          gate_weight == NULL ? NULL : gate_weight + done * trace->top_k, layer,
+                          &run, error);
+        done += run.count;
+    }
+    return status;
+}
+
+static enum status count_run(const struct trace *trace, int64_t *load_tokens, int32_t layer,
+                             const struct run *run, struct error *error)
+{
+    int64_t count = run->count * trace->top_k;
+    const uint8_t *id_u8 = run->shard->expert_u8;
+    const uint16_t *id_u16 = run->shard->expert_u16;
+    const int32_t num_experts = trace->num_experts;
+    const int32_t not_routed = not_routed_id(run->shard);
+    for (int64_t i = 0; i < count; i++) { /* which of the two is settled outside by the compiler */
+        int32_t id = id_u8 != NULL ? id_u8[run->offset + i] : id_u16[run->offset + i];
+        if (id < num_experts) {
+            load_tokens[id]++;
+        } else if (id != not_routed) {
+            return bad_expert(trace, run, layer, i, id, error);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status trace_count(const struct trace *trace, int64_t *load_tokens, int32_t layer,
+                        int64_t first, int64_t count, struct error *error)
+{
+    enum status status = STATUS_OK;
+    assert(layer >= 0 && layer < trace->num_layers);
+    assert(first >= 0 && count >= 0 && count <= trace->num_tokens - first);
+    while (count > 0 && status == STATUS_OK) {
+        struct run run = find_run(trace, layer, first, count);
+        status = count_run(trace, load_tokens, layer, &run, error);
+        first += run.count;
+        count -= run.count;
+    }
+    return status;
+}
+
+/* Values of 16 bits folded four a word, however they arrive. */
+struct folder {
+    uint64_t digest;
+    uint64_t word;
+    int32_t filled; /* 0 to 3 values in word */
+};
+
+static void fold(struct folder *folder, uint16_t value)
+{
+    folder->word = folder->word << 16 | value;
+    if (++folder->filled == 4) {
+        folder->digest = digest_u64(folder->digest, folder->word);
+        folder->filled = 0;
+    }
+}
+
+static uint64_t digest_description(const struct trace *trace)
+{
+    uint64_t digest = digest_text(DIGEST_START, trace->model);
+    digest = digest_u64(digest, (uint64_t)trace->num_experts);
+    digest = digest_u64(digest, (uint64_t)trace->top_k);
+    digest = digest_u64(digest, (uint64_t)trace->num_layers);
+    for (int32_t i = 0; i < trace->num_layers; i++) {
+        digest = digest_u64(digest, (uint64_t)trace->model_layer[i]);
+    }
+    digest = digest_u64(digest, (uint64_t)trace->num_tokens);
+    digest = digest_u64(digest, (uint64_t)trace->has_gate_weights);
+    digest = digest_u64(digest, (uint64_t)trace->num_requests);
+    for (int64_t i = 0; i < trace->num_requests; i++) {
+        const struct trace_request *request = &trace->requests[i];
+        uint64_t arrival_bits;
+        memcpy(&arrival_bits, &request->arrival_s, sizeof arrival_bits);
+        digest = digest_text(digest, request->tag);
+        digest = digest_u64(digest, arrival_bits);
+        digest = digest_u64(digest, (uint64_t)request->prompt_tokens);
+        digest = digest_u64(digest, (uint64_t)request->row_offset);
+        digest = digest_u64(digest, (uint64_t)request->num_rows);
+    }
+    digest = digest_u64(digest, (uint64_t)trace->num_steps);
+    for (int64_t i = 0; trace->num_steps > 0 && i <= trace->num_steps; i++) {
+        digest = digest_u64(digest, (uint64_t)trace->step_begin[i]);
+    }
+    return digest;
+}
+
+static enum status fold_layer(struct folder *folder, const struct trace *trace, int32_t layer,
+                              int32_t *expert, int64_t rows_at_once, struct error *error)
+{
+    for (int64_t row = 0; row < trace->num_tokens;) {
+        int64_t left = trace->num_tokens - row;
+        struct run run = find_run(trace, layer, row, left < rows_at_once ? left : rows_at_once);
+        enum status status = read_experts(trace, expert, layer, &run, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        for (int64_t i = 0; i < run.count * trace->top_k; i++) {
+            fold(folder, (uint16_t)expert[i]); /* EXPERT_NOT_ROUTED becomes 65535, no expert's id */
+            if (trace->has_gate_weights) {
+                fold(folder, run.shard->gate_weight[run.offset + i]);
+            }
+        }
+        row += run.count;
+    }
+    return STATUS_OK;
+}
+
+enum status trace_digest(struct trace *trace, struct error *error)
+{
+    int64_t rows_at_once = trace->top_k < DIGEST_IDS ? DIGEST_IDS / trace->top_k : 1;
+    int32_t *expert = malloc((size_t)(rows_at_once * trace->top_k) * sizeof *expert);
+    if (expert == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "no memory to read a trace");
+    }
+    enum status status = STATUS_OK;
+    struct folder folder = {.digest = digest_description(trace)};
+    for (int32_t layer = 0; layer < trace->num_layers && status == STATUS_OK; layer++) {
+        status = fold_layer(&folder, trace, layer, expert, rows_at_once, error);
+    }
+    if (status == STATUS_OK) {
+        trace->digest = digest_u64(folder.digest, folder.word); /* with what did not fill a word */
+    }
+    free(expert);
+    return status;
+}

@@ -1,0 +1,347 @@
+/*
+ * trace_writer.c -- writes a trace directory so that it is there whole or not at all.
+ *
+ * Tokens come in any portions, but a shard's file holds layer after layer; so one shard is gathered
+ * in memory, in the bytes of the file, and written when it is full. Everything is synced before the
+ * rename, and a replaced trace goes only after it.
+ */
+#include "trace_writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "trace_internal.h"
+
+struct trace_writer {
+    struct trace_description description; /* strings are the caller's */
+    int32_t *model_layer;                 /* [num_layers] a copy */
+    char path[TRACE_PATH_BYTES];
+    char partial[TRACE_PATH_BYTES];  /* path.partial: where all is written */
+    char replaced[TRACE_PATH_BYTES]; /* path.replaced: the old trace for a moment */
+    bool replace;
+    int32_t id_bytes;
+    int32_t num_shards;    /* written */
+    int64_t shard_tokens;  /* gathered, not yet written */
+    int64_t num_tokens;    /* written and gathered */
+    unsigned char *expert; /* [num_layers][tokens_per_shard][top_k] of id_bytes each */
+    uint16_t *gate_weight; /* the same shape, or NULL */
+};
+
+static bool text_fits(const char *text, size_t bytes)
+{
+    return text == NULL || strlen(text) < bytes;
+}
+
+/* What trace.yaml could not say, or would be refused for, is refused here. */
+static enum status check_description(const struct trace_description *description, const char *path,
+                                     struct error *error)
+{
+    const int64_t ids_max = INT64_C(1) << 48; /* of a shard: far below any overflow in bytes */
+    if (description->num_experts < 1 || description->num_experts > TRACE_EXPERTS_MAX) {
+        return error_add(error, STATUS_INVALID, "%s: num_experts must be 1 to %d", path,
+                         TRACE_EXPERTS_MAX);
+    }
+    if (description->top_k < 1 || description->top_k > description->num_experts) {
+        return error_add(error, STATUS_INVALID, "%s: top_k must be 1 to num_experts", path);
+    }
+    if (description->num_layers < 1 || description->num_layers > TRACE_LAYERS_MAX) {
+        return error_add(error, STATUS_INVALID, "%s: num_layers must be 1 to %d", path,
+                         TRACE_LAYERS_MAX);
+    }
+    if (description->tokens_per_shard < 1 ||
+        description->tokens_per_shard > ids_max / description->num_layers / description->top_k) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: tokens_per_shard must be at least 1 and fit "
+                         "into memory",
+                         path);
+    }
+    if (!trace_is_origin(description->origin)) {
+        return error_add(error, STATUS_INVALID, "%s: origin must be measured, generated or mock",
+                         path);
+    }
+    if (!text_fits(description->model, NAME_BYTES) || description->model[0] == '\0' ||
+        !text_fits(description->source, SOURCE_BYTES) ||
+        !text_fits(description->licence, NAME_BYTES)) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: model and licence must have less than %d bytes, source less than %d",
+                         path, NAME_BYTES, SOURCE_BYTES);
+    }
+    for (int32_t i = 0; i < description->num_layers; i++) {
+        int32_t previous = i == 0 ? -1 : description->model_layer[i - 1];
+        if (description->model_layer[i] <= previous) {
+            return error_add(error, STATUS_INVALID, "%s: layer numbers must ascend from 0", path);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Sets the three paths and clears what an earlier crash left beside them. */
+static enum status prepare_paths(struct trace_writer *writer, const char *path, struct error *error)
+{
+    struct stat info;
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') {
+        length--;
+    }
+    if (length == 0 || length > sizeof writer->path - sizeof ".replaced") {
+        return error_add(error, STATUS_INVALID, "%s: the path is empty or too long", path);
+    }
+    memcpy(writer->path, path, length);
+    (void)snprintf(writer->partial, sizeof writer->partial, "%.*s.partial", (int)length, path);
+    (void)snprintf(writer->replaced, sizeof writer->replaced, "%.*s.replaced", (int)length, path);
+    if (lstat(writer->path, &info) == 0) {
+        if (!writer->replace) {
+            return error_add(error, STATUS_INVALID, "%s: exists; name another or replace it",
+                             writer->path);
+        }
+        if (!S_ISDIR(info.st_mode) || !trace_is_pure_directory(writer->path)) {
+            return error_add(error, STATUS_INVALID,
+                             "%s: is or holds something else than a trace; it is not replaced",
+                             writer->path);
+        }
+    }
+    enum status status = trace_remove(writer->partial, error);
+    if (status == STATUS_OK) {
+        status = trace_remove(writer->replaced, error);
+    }
+    if (status == STATUS_OK && mkdir(writer->partial, 0777) != 0) {
+        status = error_add(error, STATUS_IO, "%s: cannot be created: %s", writer->partial,
+                           strerror(errno));
+    }
+    return status;
+}
+
+static void writer_free(struct trace_writer *writer)
+{
+    free(writer->model_layer);
+    free(writer->expert);
+    free(writer->gate_weight);
+    free(writer);
+}
+
+enum status trace_writer_open(struct trace_writer **writer, const char *path,
+                              const struct trace_description *description, bool replace,
+                              struct error *error)
+{
+    *writer = NULL;
+    enum status status = check_description(description, path, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct trace_writer *fresh = calloc(1, sizeof *fresh);
+    if (fresh == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "%s: no memory", path);
+    }
+    size_t num_layers = (size_t)description->num_layers;
+    size_t ids = num_layers * (size_t)description->tokens_per_shard * (size_t)description->top_k;
+    fresh->description = *description;
+    fresh->replace = replace;
+    fresh->id_bytes = trace_id_bytes(description->num_experts, description->has_gaps);
+    fresh->model_layer = malloc(num_layers * sizeof *fresh->model_layer);
+    fresh->expert = malloc(ids * (size_t)fresh->id_bytes);
+    if (description->has_gate_weights) {
+        fresh->gate_weight = malloc(ids * sizeof *fresh->gate_weight);
+    }
+    if (fresh->model_layer == NULL || fresh->expert == NULL ||
+        (description->has_gate_weights && fresh->gate_weight == NULL)) {
+        status = error_add(error, STATUS_NO_MEMORY, "%s: no memory for a shard of %lld tokens",
+                           path, (long long)description->tokens_per_shard);
+    } else {
+        memcpy(fresh->model_layer, description->model_layer,
+               num_layers * sizeof *fresh->model_layer);
+        fresh->description.model_layer = fresh->model_layer;
+        status = prepare_paths(fresh, path, error);
+    }
+    if (status != STATUS_OK) {
+        writer_free(fresh);
+        return status;
+    }
+    *writer = fresh;
+    return STATUS_OK;
+}
+
+/* Writes the gathered tokens of one array, layer after layer, and closes the gaps between them. */
+static enum status write_array(const struct trace_writer *writer, const char *stem,
+                               enum npy_type type, const unsigned char *array, struct error *error)
+{
+    const struct trace_description *description = &writer->description;
+    const int64_t dim[3] = {description->num_layers, writer->shard_tokens, description->top_k};
+    const int64_t id_bytes = npy_type_bytes(type);
+    const int64_t layer_bytes = description->tokens_per_shard * description->top_k * id_bytes;
+    const int64_t used_bytes = writer->shard_tokens * description->top_k * id_bytes;
+    char path[TRACE_PATH_BYTES];
+    struct npy_writer file;
+    if (!trace_shard_path(path, writer->partial, stem, writer->num_shards)) {
+        return error_add(error, STATUS_INVALID, "%s: the path is too long", writer->partial);
+    }
+    enum status status = npy_writer_open(&file, path, type, 3, dim, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (int32_t layer = 0; layer < description->num_layers && status == STATUS_OK; layer++) {
+        status = npy_writer_append(&file, array + layer * layer_bytes, (size_t)used_bytes, error);
+    }
+    if (status != STATUS_OK) {
+        npy_writer_abandon(&file);
+        return status;
+    }
+    return npy_writer_close(&file, error);
+}
+
+static enum status write_shard(struct trace_writer *writer, struct error *error)
+{
+    enum npy_type type = writer->id_bytes == 1 ? NPY_UINT8 : NPY_UINT16;
+    if (writer->num_shards == TRACE_SHARDS_MAX) {
+        return error_add(error, STATUS_INVALID, "%s: more than %d shards; make shards larger",
+                         writer->path, TRACE_SHARDS_MAX);
+    }
+    enum status status = write_array(writer, "experts", type, writer->expert, error);
+    if (status == STATUS_OK && writer->gate_weight != NULL) {
+        status = write_array(writer, "gate_weights", NPY_FLOAT16,
+                             (const unsigned char *)writer->gate_weight, error);
+    }
+    writer->num_shards++;
+    writer->shard_tokens = 0;
+    return status;
+}
+
+/* Puts one layer's ids behind those of the shard. */
+static enum status gather_experts(struct trace_writer *writer, const int32_t *expert, int32_t layer,
+                                  int64_t num_tokens, struct error *error)
+{
+    const struct trace_description *description = &writer->description;
+    int32_t top_k = description->top_k;
+    bool gap_fits = writer->id_bytes == 2 || description->num_experts <= 255;
+    int64_t at = (layer * description->tokens_per_shard + writer->shard_tokens) * top_k;
+    uint16_t *wide = (uint16_t *)(void *)writer->expert; /* from malloc, so aligned */
+    for (int64_t i = 0; i < num_tokens * top_k; i++) {
+        bool is_gap = expert[i] == EXPERT_NOT_ROUTED;
+        if (is_gap ? !gap_fits : expert[i] < 0 || expert[i] >= description->num_experts) {
+            return error_add(error, STATUS_INVALID, "%s: layer %d, token %lld: expert %d %s",
+                             writer->path, layer, (long long)(writer->num_tokens + i / top_k),
+                             expert[i],
+                             is_gap ? "leaves a gap, which 256 experts in one byte have no room for"
+                                    : "is out of range");
+        }
+        if (writer->id_bytes == 1) { /* -1 becomes 255 or 65535 by truncation */
+            writer->expert[at + i] = (uint8_t)expert[i];
+        } else {
+            wide[at + i] = (uint16_t)expert[i];
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status gather_weights(struct trace_writer *writer, const float *gate_weight,
+                                  int32_t layer, int64_t num_tokens, struct error *error)
+{
+    const struct trace_description *description = &writer->description;
+    int32_t top_k = description->top_k;
+    int64_t at = (layer * description->tokens_per_shard + writer->shard_tokens) * top_k;
+    for (int64_t i = 0; i < num_tokens * top_k; i++) {
+        float weight = gate_weight[i];
+        if (!(weight >= 0.0f && weight < 65520.0f)) { /* what rounds to a finite half */
+            return error_add(error, STATUS_INVALID,
+                             "%s: layer %d, token %lld: gate weight %g is not between 0 and 65504",
+                             writer->path, layer, (long long)(writer->num_tokens + i / top_k),
+                             (double)weight);
+        }
+        writer->gate_weight[at + i] = npy_float_to_half(weight);
+    }
+    return STATUS_OK;
+}
+
+enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
+                                const float *gate_weight, int64_t num_tokens, struct error *error)
+{
+    const struct trace_description *description = &writer->description;
+    const int64_t layer_ids = num_tokens * description->top_k;
+    enum status status = STATUS_OK;
+    assert(num_tokens >= 0);
+    assert(num_tokens <= description->tokens_per_shard - writer->shard_tokens);
+    assert((gate_weight != NULL) == description->has_gate_weights);
+    for (int32_t layer = 0; layer < description->num_layers && status == STATUS_OK; layer++) {
+        status = gather_experts(writer, expert + layer * layer_ids, layer, num_tokens, error);
+        if (status == STATUS_OK && gate_weight != NULL) {
+            status =
+                gather_weights(writer, gate_weight + layer * layer_ids, layer, num_tokens, error);
+        }
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    writer->shard_tokens += num_tokens;
+    writer->num_tokens += num_tokens;
+    if (writer->shard_tokens == description->tokens_per_shard) {
+        status = write_shard(writer, error);
+    }
+    return status;
+}
+
+/* Moves the finished directory to its place; the old trace, if any, goes last. */
+static enum status move_into_place(const struct trace_writer *writer, struct error *error)
+{
+    char parent[TRACE_PATH_BYTES];
+    bool was_there = writer->replace && rename(writer->path, writer->replaced) == 0;
+    if (rename(writer->partial, writer->path) != 0) {
+        enum status status = error_add(error, STATUS_IO, "%s: cannot be put in place: %s",
+                                       writer->path, strerror(errno));
+        if (was_there && rename(writer->replaced, writer->path) != 0) {
+            status = error_add(error, STATUS_IO, "%s: now holds the trace of before: %s",
+                               writer->replaced, strerror(errno));
+        }
+        return status;
+    }
+    const char *slash = strrchr(writer->path, '/');
+    int32_t length = slash == NULL ? 0 : (int32_t)(slash - writer->path);
+    (void)snprintf(parent, sizeof parent, "%.*s%s", length, writer->path,
+                   slash == NULL ? "."
+                   : length == 0 ? "/"
+                                 : "");
+    enum status status = trace_sync_directory(parent, error);
+    if (status == STATUS_OK && was_there) {
+        status = trace_remove(writer->replaced, error);
+    }
+    return status;
+}
+
+enum status trace_writer_finish(struct trace_writer *writer, const struct trace_request *requests,
+                                int64_t num_requests, struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (writer->num_tokens == 0) {
+        status =
+            error_add(error, STATUS_INVALID, "%s: a trace needs at least one token", writer->path);
+    }
+    if (status == STATUS_OK && writer->shard_tokens > 0) {
+        status = write_shard(writer, error);
+    }
+    if (status == STATUS_OK && num_requests > 0) {
+        status = trace_requests_write(writer->partial, requests, num_requests, writer->num_tokens,
+                                      error);
+    }
+    if (status == STATUS_OK) {
+        status = trace_yaml_write(writer->partial, &writer->description, writer->num_tokens, error);
+    }
+    if (status == STATUS_OK) {
+        status = trace_sync_directory(writer->partial, error);
+    }
+    if (status == STATUS_OK) {
+        status = move_into_place(writer, error);
+    }
+    trace_writer_abandon(writer); /* after a success PATH.partial is no more */
+    return status;
+}
+
+void trace_writer_abandon(struct trace_writer *writer)
+{
+    if (writer != NULL) {
+        enum status status = trace_remove(writer->partial, NULL);
+        (void)status; /* what cannot be removed is named .partial, so nobody takes it for a trace */
+        writer_free(writer);
+    }
+}
