@@ -16,10 +16,14 @@
 const char *data_directory(void);
 
 /* Finds what a user named: an existing path as it is, else scenarios/KIND/NAME.yaml, else the
- * preset of that kind whose aliases: list holds the name. kind is "models", "gpus", "prices", ...
- * STATUS_INVALID lists the nearest names when there is none. path [PATH_BYTES] out. */
+ * preset of that kind whose aliases: list holds the name, letter case ignored. kind is "models",
+ * "gpus", "prices", ... STATUS_INVALID lists the nearest names when there is none. path
+ * [PATH_BYTES] out. */
 MUST_CHECK enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
                                  struct error *error);
+
+/* The last part of a path, without its suffix, cut to fit: how presets and scenarios are named. */
+void data_stem(char *stem, size_t stem_bytes, const char *path);
 
 /* Names of all presets of a kind, sorted; memory is the arena's. -1: the directory is missing. */
 int32_t data_list(const char *const **names, const char *kind, struct arena *arena);

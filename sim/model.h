@@ -39,7 +39,7 @@ struct moe_model {
     int32_t qk_rope_dim;           /* MLA, a head; shared by all heads in the cache */
     int32_t v_head_dim;            /* MLA, a head */
     int32_t sliding_window_tokens; /* 0: full attention everywhere */
-    int32_t sliding_window_every;  /* every n-th layer keeps full attention; 0: none does */
+    int32_t sliding_window_every; /* layers n - 1, 2 n - 1, ... keep full attention; 0: none does */
 
     int32_t first_dense_layers; /* layers before the first MoE layer */
     int32_t moe_layer_step;     /* 1: every layer after those is MoE; 2: every second; ... */
@@ -71,6 +71,9 @@ struct model_params {
     double total;
     double active; /* used by one token: top_k routed experts a layer, both embeddings */
 };
+
+/* Names of enum precision by value, NULL-ended: for YAML_CHOICE. */
+extern const char *const precision_choices[];
 
 bool model_layer_is_moe(const struct moe_model *model, int32_t layer);
 int32_t model_num_moe_layers(const struct moe_model *model);

@@ -1,0 +1,186 @@
+/*
+ * data.c -- finds presets by file name or by the aliases they list.
+ */
+#include "data.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "suggest.h"
+#include "yaml.h"
+
+#define PRESETS_MAX    1024 /* of one kind */
+#define SUFFIX         ".yaml"
+#define DIRECTORY_TEXT 4096
+
+const char *data_directory(void)
+{
+    const char *directory = getenv("MOESIM_DATA");
+    return directory != NULL && *directory != '\0' ? directory : MOESIM_DATA_DIRECTORY;
+}
+
+void data_stem(char *stem, size_t stem_bytes, const char *path)
+{
+    static const char *const suffixes[] = {".yaml", ".yml", ".json"};
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (length > suffix && strcmp(name + length - suffix, suffixes[i]) == 0) {
+            length -= suffix; /* no second one follows: "x.json.yaml" is called "x.json" */
+            break;
+        }
+    }
+    length = length < stem_bytes ? length : stem_bytes - 1;
+    memcpy(stem, name, length);
+    stem[length] = '\0';
+}
+
+static bool is_file(const char *path)
+{
+    struct stat entry;
+    return stat(path, &entry) == 0 && !S_ISDIR(entry.st_mode);
+}
+
+/* The name of a preset's file without its suffix; NULL: no preset, or no memory. */
+static char *preset_name(const char *file_name, struct arena *arena)
+{
+    size_t length = strlen(file_name);
+    size_t suffix = strlen(SUFFIX);
+    if (file_name[0] == '.' || length <= suffix ||
+        strcmp(file_name + length - suffix, SUFFIX) != 0) {
+        return NULL;
+    }
+    char *name = arena_strdup(arena, file_name);
+    if (name != NULL) {
+        name[length - suffix] = '\0';
+    }
+    return name;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+int32_t data_list(const char *const **names, const char *kind, struct arena *arena)
+{
+    char path[DIRECTORY_TEXT];
+    const char **list = arena_alloc(arena, PRESETS_MAX, sizeof *list);
+    int length = snprintf(path, sizeof path, "%s/scenarios/%s", data_directory(), kind);
+    DIR *directory = list == NULL || length >= (int)sizeof path ? NULL : opendir(path);
+    *names = NULL;
+    if (directory == NULL) {
+        return -1;
+    }
+    int32_t count = 0;
+    const struct dirent *entry = readdir(directory);
+    while (entry != NULL && count < PRESETS_MAX) {
+        list[count] = preset_name(entry->d_name, arena);
+        count += list[count] != NULL ? 1 : 0;
+        entry = readdir(directory);
+    }
+    (void)closedir(directory);
+    qsort(list, (size_t)count, sizeof *list, compare_names);
+    *names = list;
+    return count;
+}
+
+/* A preset whose file cannot be read has no aliases: naming it directly tells what is wrong. */
+static const struct yaml_node *read_aliases(const char *path, struct arena *arena)
+{
+    struct yaml_node *root = NULL;
+    if (yaml_load(&root, path, arena, NULL) != STATUS_OK) {
+        return NULL;
+    }
+    const struct yaml_node *list = yaml_get(root, "aliases");
+    return list != NULL ? list->child : NULL;
+}
+
+/* What a search over all presets of a kind has seen. */
+struct search {
+    const char *kind;
+    const char *name;
+    struct suggestion suggestion;
+};
+
+/* Does the preset bear the name, in any letter case? Every name seen is offered as a suggestion. */
+static bool preset_matches(struct search *search, const char *path, const char *preset,
+                           struct arena *arena)
+{
+    suggest_offer(&search->suggestion, preset);
+    if (strcasecmp(preset, search->name) == 0) {
+        return true;
+    }
+    const struct yaml_node *alias = read_aliases(path, arena);
+    for (; alias != NULL; alias = alias->next) {
+        if (strcasecmp(alias->text, search->name) == 0) {
+            return true;
+        }
+        suggest_offer(&search->suggestion, alias->text);
+    }
+    return false;
+}
+
+static enum status complain(const struct search *search, const char *const *names, int32_t count,
+                            struct error *error)
+{
+    char known[1024] = "";
+    size_t used = 0;
+    for (int32_t i = 0; i < count && used < sizeof known; i++) {
+        int length =
+            snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", names[i]);
+        used += length > 0 ? (size_t)length : 0;
+    }
+    if (search->suggestion.nearest != NULL) {
+        return error_add(error, STATUS_INVALID,
+                         "'%s' is neither a file nor one of the %s; did you mean '%s'? Known: %s",
+                         search->name, search->kind, search->suggestion.nearest, known);
+    }
+    return error_add(error, STATUS_INVALID, "'%s' is neither a file nor one of the %s. Known: %s",
+                     search->name, search->kind, known);
+}
+
+enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
+                      struct error *error)
+{
+    if (is_file(name)) {
+        int length = snprintf(path, path_bytes, "%s", name);
+        return length >= 0 && (size_t)length < path_bytes
+                   ? STATUS_OK
+                   : error_add(error, STATUS_INVALID, "%.64s...: the path is too long", name);
+    }
+    struct arena arena = {0};
+    const char *const *names = NULL;
+    struct search search = {.kind = kind, .name = name, .suggestion.word = name};
+    enum status status = STATUS_OK;
+    int32_t count = data_list(&names, kind, &arena);
+    if (count < 0) {
+        status = error_add(error, STATUS_IO,
+                           "%s/scenarios/%s: no such directory; set MOESIM_DATA to the directory "
+                           "that holds scenarios/",
+                           data_directory(), kind);
+        goto done;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        int length = snprintf(path, path_bytes, "%s/scenarios/%s/%s%s", data_directory(), kind,
+                              names[i], SUFFIX);
+        if (length < 0 || (size_t)length >= path_bytes) {
+            status = error_add(error, STATUS_INVALID, "%s: the path is too long", names[i]);
+            goto done;
+        }
+        if (preset_matches(&search, path, names[i], &arena)) {
+            goto done;
+        }
+    }
+    status = complain(&search, names, count, error);
+done:
+    arena_free(&arena);
+    return status;
+}
