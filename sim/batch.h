@@ -9,6 +9,9 @@
  *              one request do not march in step. Every step is full.
  * A trace with recorded steps (steps.npy) is replayed by them, whatever the batching says.
  *
+ * By default a run has floor(num_tokens / tokens_per_step) steps. num_steps_max cuts them short,
+ * but for interleaved, where the list wraps round: there it is the number of steps.
+ *
  * Slot i of a step of S belongs to rank i * num_ranks / S. A trailing partial step is left out and
  * counted. Who shares a step matters as much as the router: GPT-OSS-20B drops 30 % at capacity
  * factor 1 with all requests mixed and 40 % with few requests a step.
@@ -47,15 +50,19 @@ struct trace_batch {
 
 struct batcher;
 
-/* trace may be NULL for a dense model: rows are then 0 and num_steps_max must be set. The batcher
- * owns its arrays and borrows the trace. */
+/* trace may be NULL for a dense model: rows are then 0 and num_steps_max must be set. A trace
+ * without requests counts as one request of all its rows. The batcher owns its arrays and borrows
+ * the trace. STATUS_INVALID when there is not a single step; *batcher is NULL after a failure. */
 MUST_CHECK enum status batcher_open(struct batcher **batcher, const struct trace *trace,
                                     const struct batch_config *config, struct error *error);
 void batcher_close(struct batcher *batcher); /* safe on NULL */
 
 int64_t batcher_num_steps(const struct batcher *batcher);
-int64_t
-batcher_rows_left_out(const struct batcher *batcher);      /* rows of the trailing partial step */
+
+/* Rows of the trailing partial step; of a trace with recorded steps, rows outside them. Interleaved
+ * steps leave none out. */
+int64_t batcher_rows_left_out(const struct batcher *batcher);
+
 int32_t batcher_tokens_max(const struct batcher *batcher); /* most tokens in one step */
 
 /* The next step's tokens, valid until the next call; NULL after the last. */
