@@ -95,18 +95,25 @@ static enum status load_variant(struct variant *variant, const struct cli_option
     return scenario_load(&variant->scenario, options->scenario, override, num_overrides, error);
 }
 
+/* A mistake in one variant is often one in all: tells those of the first that has any. */
+static enum status load_all(struct variant *variants, int32_t count,
+                            const struct cli_options *options, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (int32_t index = 0; index < count && status == STATUS_OK; index++) {
+        status = load_variant(&variants[index], options, index, error);
+    }
+    return status;
+}
+
 static enum status open_all(struct variant *variants, int32_t count,
                             const struct cli_options *options, struct error *error)
 {
-    enum status first = STATUS_OK;
-    for (int32_t index = 0; index < count; index++) {
-        enum status status = load_variant(&variants[index], options, index, error);
-        first = first == STATUS_OK ? status : first;
+    enum status status = STATUS_OK;
+    for (int32_t index = 0; index < count && status == STATUS_OK; index++) {
+        status = variant_open(&variants[index], variants, index, cli_threads(options), error);
     }
-    for (int32_t index = 0; index < count && first == STATUS_OK; index++) {
-        first = variant_open(&variants[index], variants, index, cli_threads(options), error);
-    }
-    return first;
+    return status;
 }
 
 static enum status store_all(struct variant *variants, int32_t count,
@@ -212,7 +219,9 @@ int command_compare(int argc, char **argv)
         fputs("moesim: out of memory\n", stderr);
         return 2;
     }
-    code = compare_run(variants, count, &options, error);
+    enum status status = load_all(variants, count, &options, error);
+    code = status == STATUS_OK ? compare_run(variants, count, &options, error)
+                               : cli_fail(status, error);
     for (int32_t index = count - 1; index >= 0; index--) {
         variant_close(&variants[index]);
     }

@@ -14,8 +14,8 @@
 MUST_CHECK enum status compare_simulate(struct variant *variants, int32_t count,
                                         int32_t num_threads, struct error *error);
 
-/* The whole of moesim compare, options parsed: simulates the product of options->vary, stores,
- * prints. Returns the exit code; variants [count] are the caller's to close. */
+/* Opens, simulates, stores and prints variants whose scenario and label are set; makes the page if
+ * options->report is. Returns the exit code; variants [count] are the caller's to close. */
 int compare_run(struct variant *variants, int32_t count, const struct cli_options *options,
                 struct error *error);
 

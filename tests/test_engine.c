@@ -1,0 +1,203 @@
+/* test_engine.c -- steps whose times were computed by hand. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "random_run.h"
+#include "trace_internal.h"
+
+/* A GPU on which every phase takes a fixed time, experts only if they have tokens. */
+static double fixed_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    (void)gpu;
+    static const double duration_ns[GPU_PHASE_COUNT] = {
+        [GPU_ATTENTION] = 1000.0, [GPU_DENSE_FFN] = 300.0, [GPU_GATE] = 100.0,
+        [GPU_SHARED] = 200.0,     [GPU_EXPERT] = 500.0,    [GPU_HEAD] = 10.0,
+    };
+    int64_t tokens = work->phase == GPU_EXPERT ? 0 : 1;
+    for (int32_t slot = 0; work->phase == GPU_EXPERT && slot < work->num_slots; slot++) {
+        tokens += work->slot_tokens[slot];
+    }
+    return tokens > 0 ? duration_ns[work->phase] : 0.0;
+}
+
+static const struct gpu_model fixed_gpu = {
+    .name = "fixed", .kernels = "any", .fitted_on = "", .duration_ns = fixed_ns};
+
+/* Two ranks in one node over 1 byte/ns ports with 50 ns latency, two experts, top-1. A token is
+ * 200 bytes both ways; flat pays 30,000 ns of start-up. */
+static struct scenario two_ranks(void)
+{
+    struct scenario scenario = {
+        .model = {.name = "tiny",
+                  .hidden_dim = 100,
+                  .num_layers = 1,
+                  .vocab_size = 10,
+                  .num_q_heads = 1,
+                  .num_kv_heads = 1,
+                  .head_dim = 10,
+                  .moe_layer_step = 1,
+                  .num_experts = 2,
+                  .top_k = 1,
+                  .expert_ffn_dim = 10,
+                  .num_expert_groups = 1,
+                  .precision_dense = PRECISION_BF16,
+                  .precision_expert = PRECISION_BF16,
+                  .precision_kv = PRECISION_BF16},
+        .cluster = {simple_gpu(), 1, 2},
+        .ep = 2,
+        .tp = 1,
+        .context_tokens = 10,
+        .tokens_per_rank = 1,
+        .batching = BATCHING_CONSECUTIVE,
+        .router = route_find("trace"),
+        .drop = drop_find("position"),
+        .strategy = balance_find("static"),
+        .replica = dispatch_find("round_robin"),
+        .collective = collective_find("flat"),
+        .dispatch_precision = PRECISION_BF16,
+        .combine_precision = PRECISION_BF16,
+        .net = net_find("alpha_beta"),
+        .gpu_model = &fixed_gpu,
+        .memory_fraction = 0.9,
+        .price = {.usd_per_gpu_hour = 3.6},
+    };
+    scenario.cluster.gpu.port[TIER_SCALE_UP] = (struct port_spec){1e9, 1.0, 50.0};
+    return scenario;
+}
+
+/* One expert a token, in order. */
+static void trace_of(struct trace *trace, const struct scenario *scenario, const char *experts)
+{
+    int64_t num_tokens = (int64_t)strlen(experts);
+    uint8_t *expert = malloc((size_t)num_tokens);
+    for (int64_t token = 0; token < num_tokens; token++) {
+        expert[token] = (uint8_t)(experts[token] - '0');
+    }
+    int32_t layer = 0;
+    struct trace_description description = {.model = "tiny",
+                                            .num_experts = scenario->model.num_experts,
+                                            .top_k = 1,
+                                            .num_layers = 1,
+                                            .model_layer = &layer,
+                                            .origin = "mock",
+                                            .source = "tests",
+                                            .licence = "none"};
+    struct error error = {0};
+    cr_assert_eq(trace_from_memory(trace, &description, expert, NULL, NULL, 0, num_tokens, &error),
+                 STATUS_OK);
+}
+
+static struct engine *simulate(const struct scenario *scenario, const struct trace *trace)
+{
+    struct engine *engine = NULL;
+    struct error error = {0};
+    cr_assert_eq(engine_open(&engine, scenario, trace, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(engine_run(engine, NULL, &error), STATUS_OK, "%s", error.text);
+    return engine;
+}
+
+/*
+ * Both tokens want expert 1 on rank 1.
+ *   rank 0: attention to 1000, gate to 1100, start-up to 31100, nothing to compute, start-up to
+ *           61100, result in at 62100, head to 62110
+ *   rank 1: gate to 1100, token in at 31100 + 50 + 200 = 31350, experts to 31850, start-up to
+ *           61850, the result leaves for rank 0: 61850 + 50 + 200 = 62100; head to 61860
+ */
+Test(engine, times_a_step_as_computed_by_hand)
+{
+    struct scenario scenario = two_ranks();
+    struct trace trace;
+    trace_of(&trace, &scenario, "11");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    const double *phase_ns = metrics->window[0].phase_ns;
+    cr_expect_eq(metrics->window[0].step_ns_sum, 62110);
+    cr_expect_float_eq(phase_ns[STEP_ATTENTION], 1000.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_GATE], 100.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_DISPATCH], (30000.0 + 30250.0) / 2, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_EXPERT], 500.0 / 2, 1e-9);
+    /* Rank 0 waits from 31100 until rank 1 is done at 31850, then for start-up and message. */
+    cr_expect_float_eq(phase_ns[STEP_COMBINE], (30250.0 + 30000.0) / 2, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_WAITING], (750.0 + 250.0) / 2, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_DENSE], 10.0, 1e-9);
+    cr_expect_eq(metrics->rank_tokens[0], 0);
+    cr_expect_eq(metrics->rank_tokens[1], 2);
+    cr_expect_float_eq(metrics->layer[0].rank_tokens_max_over_mean_sum, 2.0, 1e-12);
+    cr_expect_eq(metrics->bytes_sent, 400);
+    /* $3.6/h = $0.001/s a GPU: 2 GPUs x 62.11 us x $0.001/s for 2 tokens */
+    cr_expect_float_eq(run_totals(metrics, &scenario).usd_per_million_tokens, 62.11e-3, 1e-9);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/* With one token a rank and C = ceil(2 * 1 * 1 / 2) = 1, the second wish for expert 1 is dropped:
+ * rank 1's own token. Rank 0's still travels. */
+Test(engine, drops_what_exceeds_the_capacity)
+{
+    struct scenario scenario = two_ranks();
+    scenario.capacity_factor = 1.0;
+    scenario.capacity_scope = CAPACITY_GLOBAL;
+    struct trace trace;
+    trace_of(&trace, &scenario, "11");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    cr_expect_eq(metrics->layer[0].dropped_assignments, 1);
+    cr_expect_eq(metrics->rank_tokens[1], 1);
+    cr_expect_eq(metrics->bytes_sent, 400);
+    cr_expect_eq(metrics->dropped_at[CAPACITY_GLOBAL * DROP_FACTORS], 1);
+    cr_expect_eq(metrics->dropped_at[CAPACITY_RANK * DROP_FACTORS], 0); /* C = 1 a rank */
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/* Experts 0 1 | 2 3 start on two ranks and only 0 and 1 are wanted, equally. eplb deals them to
+ * 0 2 | 1 3, so one weight travels each way: 3 x 100 x 10 x 2 bytes = 6000 ns and 50 ns of latency
+ * behind a kernel's start-up of 1000 ns, before either rank begins the third step. */
+Test(engine, charges_moved_weights_to_the_step_they_land_in)
+{
+    struct scenario scenario = two_ranks();
+    scenario.model.num_experts = 4;
+    scenario.strategy = balance_find("eplb");
+    scenario.rebalance_interval_steps = 2;
+    struct trace trace;
+    trace_of(&trace, &scenario, "010101");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    cr_assert_eq(metrics->num_rebalances, 1);
+    cr_expect_eq(metrics->rebalance[0].step, 2);
+    cr_expect_eq(metrics->rebalance[0].moves, 2);
+    cr_expect_eq(metrics->rebalance[0].bytes, 2 * 6000);
+    cr_expect_eq(metrics->rebalance[0].duration_ns, 7050);
+    cr_expect_float_eq(metrics->window[1].phase_ns[STEP_REBALANCE], 0.0, 1e-9);
+    cr_expect_float_eq(metrics->window[2].phase_ns[STEP_REBALANCE], 7050.0, 1e-9);
+    cr_expect_eq(metrics->rank_tokens[0], 2 + 2 + 1); /* both, both, then one each */
+    cr_expect_eq(metrics->rank_tokens[1], 1);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+Test(engine, refuses_a_trace_of_another_model)
+{
+    struct scenario scenario = two_ranks();
+    struct trace trace;
+    trace_of(&trace, &scenario, "11");
+    scenario.model.num_experts = 4;
+    scenario.model.top_k = 2;
+
+    struct engine *engine = NULL;
+    struct error error = {0};
+    cr_expect_eq(engine_open(&engine, &scenario, &trace, &error), STATUS_INVALID);
+
+    cr_expect_eq(error.num_problems, 2);
+    cr_expect_not_null(strstr(error.text, "2 experts a layer, model tiny has 4"));
+    engine_close(engine);
+    trace_close(&trace);
+}
