@@ -1,0 +1,50 @@
+/*
+ * trace_cli.h -- what the subcommands of moesim trace share.
+ */
+#ifndef MOESIM_TRACE_CLI_H
+#define MOESIM_TRACE_CLI_H
+
+#include <cjson/cJSON.h>
+#include <getopt.h>
+#include <stdint.h>
+
+#include "progress.h"
+#include "trace.h"
+
+#define TRACE_THREADS_MAX 1024
+
+/* argv[0] is the subcommand's name; each returns the exit code. */
+int command_trace_import(int argc, char **argv);
+int command_trace_stats(int argc, char **argv);
+int command_trace_generate(int argc, char **argv);
+
+/* What getopt_long needs to know of a subcommand, and what to say. */
+struct trace_cli_grammar {
+    const char *command;       /* "trace stats" */
+    const char *short_options; /* begins with ':' */
+    const struct option *long_options;
+    const char *help;
+};
+
+/* The next option of argv; -1 after the last; 0 when the command is over with *code: help was
+ * printed or an option was not understood. optind must be 1 before the first call. */
+int trace_cli_next(int *code, const struct trace_cli_grammar *grammar, int argc, char **argv);
+
+/* The only argument that is no option, or NULL with *code set and the mistake printed. */
+const char *trace_cli_argument(int *code, const struct trace_cli_grammar *grammar, int argc,
+                               char **argv, const char *what);
+
+/* Reads a whole number from min to max; otherwise prints what option expects and returns false. */
+bool trace_cli_number(int64_t *value, const char *command, const char *option, const char *text,
+                      int64_t min, int64_t max);
+
+/* 1234567 as "1,234,567" into text [32]; returns it. */
+char *trace_cli_grouped(char *text, int64_t value);
+
+/* Adapts struct progress, given as context, to the callbacks of the library. */
+void trace_cli_progress(void *context, int64_t done, int64_t total);
+
+/* Opens the trace just written and prints what it is, for people or as JSON. */
+int trace_cli_show(const char *directory, bool json);
+
+#endif
