@@ -51,6 +51,7 @@ struct price {
     char name[NAME_BYTES];
     char source[SOURCE_BYTES];
     char date[NAME_BYTES];
+    char gpu[NAME_BYTES]; /* the preset it is a price of */
     double usd_per_gpu_hour;
 };
 

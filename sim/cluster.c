@@ -1,0 +1,125 @@
+/* cluster.c -- GPU and price presets. */
+#include "cluster.h"
+
+#include <stddef.h>
+
+#include "data.h"
+#include "yaml.h"
+
+#define FILE_PATH_BYTES 4096
+#define RATE_MAX        1e18 /* flops or bytes a second */
+
+/* Preset files: the struct, and what data_find reads on its own. */
+struct gpu_file {
+    struct gpu_spec gpu; /* first: the tables count from its start */
+    struct yaml_node *aliases;
+};
+
+struct price_file {
+    struct price price; /* first, as above */
+    struct yaml_node *aliases;
+};
+
+static const struct yaml_field flops_fields[] = {
+    {"fp32", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_FP32]), .max = RATE_MAX},
+    {"bf16", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_BF16]), .required = true,
+     .min = 1.0, .max = RATE_MAX},
+    {"fp8", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_FP8]), .max = RATE_MAX},
+    {"int8", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_INT8]), .max = RATE_MAX},
+    {"mxfp4", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_MXFP4]),
+     .max = RATE_MAX},
+    {"nvfp4", YAML_DOUBLE, offsetof(struct gpu_spec, flops_per_s[PRECISION_NVFP4]),
+     .max = RATE_MAX},
+    {.key = NULL},
+};
+
+static const struct yaml_field scale_up_fields[] = {
+    {"bytes_per_s", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_UP].bytes_per_s),
+     .required = true, .min = 1.0, .max = RATE_MAX},
+    {"fraction", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_UP].fraction),
+     .required = true, .min = 0.01, .max = 1.0},
+    {"latency_ns", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_UP].latency_ns),
+     .required = true, .max = 1e9},
+    {.key = NULL},
+};
+
+static const struct yaml_field scale_out_fields[] = {
+    {"bytes_per_s", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_OUT].bytes_per_s),
+     .required = true, .min = 1.0, .max = RATE_MAX},
+    {"fraction", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_OUT].fraction),
+     .required = true, .min = 0.01, .max = 1.0},
+    {"latency_ns", YAML_DOUBLE, offsetof(struct gpu_spec, port[TIER_SCALE_OUT].latency_ns),
+     .required = true, .max = 1e9},
+    {.key = NULL},
+};
+
+static const struct yaml_field gpu_fields[] = {
+    {"aliases", YAML_NODE, offsetof(struct gpu_file, aliases), .size = 0},
+    {"source", YAML_TEXT, offsetof(struct gpu_spec, source), .size = SOURCE_BYTES,
+     .required = true},
+    {"flops_per_s", YAML_TABLE, .required = true, .table = flops_fields},
+    {"flops_fraction", YAML_DOUBLE, offsetof(struct gpu_spec, flops_fraction), .required = true,
+     .min = 0.01, .max = 1.0},
+    {"hbm_bytes", YAML_INT64, offsetof(struct gpu_spec, hbm_bytes), .required = true, .min = 1e6,
+     .max = 1e15},
+    {"hbm_bytes_per_s", YAML_DOUBLE, offsetof(struct gpu_spec, hbm_bytes_per_s), .required = true,
+     .min = 1.0, .max = RATE_MAX},
+    {"hbm_fraction", YAML_DOUBLE, offsetof(struct gpu_spec, hbm_fraction), .required = true,
+     .min = 0.01, .max = 1.0},
+    {"kernel_ns", YAML_DOUBLE, offsetof(struct gpu_spec, kernel_ns), .required = true, .max = 1e9},
+    {"num_sms", YAML_INT32, offsetof(struct gpu_spec, num_sms), .required = true, .min = 1,
+     .max = 65536},
+    {"tdp_watts", YAML_DOUBLE, offsetof(struct gpu_spec, tdp_watts), .required = true, .min = 1.0,
+     .max = 1e6},
+    {"allin_watts", YAML_DOUBLE, offsetof(struct gpu_spec, allin_watts), .max = 1e6},
+    {"scale_up", YAML_TABLE, .required = true, .table = scale_up_fields},
+    {"scale_out", YAML_TABLE, .required = true, .table = scale_out_fields},
+    {.key = NULL},
+};
+
+static const struct yaml_field price_fields[] = {
+    {"aliases", YAML_NODE, offsetof(struct price_file, aliases), .size = 0},
+    {"source", YAML_TEXT, offsetof(struct price, source), .size = SOURCE_BYTES, .required = true},
+    {"date", YAML_TEXT, offsetof(struct price, date), .size = NAME_BYTES, .required = true},
+    {"gpu", YAML_TEXT, offsetof(struct price, gpu), .size = NAME_BYTES, .required = true},
+    {"usd_per_gpu_hour", YAML_DOUBLE, offsetof(struct price, usd_per_gpu_hour), .required = true,
+     .min = 0.001, .max = 1e6},
+    {.key = NULL},
+};
+
+/* Finds the file of a preset, fills target from it and names it after the file. */
+static enum status load_preset(void *target, char name[NAME_BYTES], const char *kind,
+                               const char *name_or_path, const struct yaml_field *fields,
+                               struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    struct arena arena = {0};
+    struct yaml_node *root = NULL;
+    enum status status = data_find(path, sizeof path, kind, name_or_path, error);
+    if (status == STATUS_OK) {
+        data_stem(name, NAME_BYTES, path);
+        status = yaml_load(&root, path, &arena, error);
+    }
+    if (status == STATUS_OK) {
+        status = yaml_fill(target, root, fields, error);
+    }
+    arena_free(&arena);
+    return status;
+}
+
+enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct error *error)
+{
+    struct gpu_file file = {0};
+    enum status status = load_preset(&file, file.gpu.name, "gpus", name_or_path, gpu_fields, error);
+    *gpu = file.gpu;
+    return status;
+}
+
+enum status price_load(struct price *price, const char *name_or_path, struct error *error)
+{
+    struct price_file file = {0};
+    enum status status =
+        load_preset(&file, file.price.name, "prices", name_or_path, price_fields, error);
+    *price = file.price;
+    return status;
+}
