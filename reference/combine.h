@@ -1,0 +1,31 @@
+/*
+ * combine.h -- bring each token's expert outputs home and add them up, weighted by the gate.
+ *
+ *     out[t][h] = sum over k, in order, of gate_weight[t][k] * expert_out[row_of[t][k]][h]
+ *
+ * The twin of dev_combine() in kernels/moe_kernels.h: the same arguments, less the stream.
+ */
+#ifndef MOESIM_COMBINE_H
+#define MOESIM_COMBINE_H
+
+#include <stdint.h>
+
+#include "status.h"
+
+#define ROW_DROPPED (-1) /* this choice of the token was computed nowhere */
+
+struct combine_shape {
+    int32_t num_tokens;
+    int32_t top_k;
+    int32_t hidden_dim;
+};
+
+/*   out          [num_tokens][hidden_dim] out
+ *   expert_out   [rows][hidden_dim]
+ *   row_of       [num_tokens][top_k] row of expert_out, or ROW_DROPPED
+ *   gate_weight  [num_tokens][top_k]
+ * float32 throughout. STATUS_INVALID for a negative count or a dimension below 1. */
+MUST_CHECK enum status ref_combine(struct combine_shape shape, float *out, const float *expert_out,
+                                   const int32_t *row_of, const float *gate_weight);
+
+#endif
