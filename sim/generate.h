@@ -14,20 +14,22 @@
 #include "trace.h"
 
 struct generate_options {
-    const char *preset; /* of scenarios/traces/ */
-    int64_t num_tokens; /* rounded up to whole requests */
+    const char *preset; /* of scenarios/traces/, or the path of such a file */
+    int64_t num_tokens; /* exactly: the last request is cut; a shorter trace begins a longer one */
     uint64_t seed;
-    int32_t num_threads; /* the result does not depend on it */
-    void (*progress)(void *context, int64_t done, int64_t total); /* may be NULL */
+    int32_t num_threads; /* at least 1; the result does not depend on it */
+    void (*progress)(void *context, int64_t done, int64_t total); /* in tokens; may be NULL */
     void *context;
 };
 
-/* Writes a trace directory (see trace_writer.h). */
+/* Writes a trace directory (see trace_writer.h), in memory that does not grow with num_tokens but
+ * for the list of requests. STATUS_INVALID: no such preset (known ones are listed), a preset that
+ * breaks a rule, num_tokens below 1. */
 MUST_CHECK enum status generate_trace(const char *path, bool replace,
                                       const struct generate_options *options, struct error *error);
 
-/* Makes the same trace in memory: trace reads as if it had been written and opened. Release with
- * trace_close. */
+/* Makes the same trace in memory: trace reads as if it had been written and opened. Errors as
+ * generate_trace. Release with trace_close, also after a failure. */
 MUST_CHECK enum status generate_in_memory(struct trace *trace,
                                           const struct generate_options *options,
                                           struct error *error);
