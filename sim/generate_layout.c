@@ -7,6 +7,8 @@
  * is needed. By place, neighbours are alike: ranks are those of a normal number with a part that
  * neighbour_experts in a row have in common.
  */
+#include "generate_internal.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
@@ -14,7 +16,6 @@
 
 #include <gsl/gsl_cdf.h>
 
-#include "generate_internal.h"
 #include "rng.h"
 
 #define SIGMA_MAX      4.0

@@ -1,11 +1,12 @@
 /* generate_preset.c -- reads and checks scenarios/traces/NAME.yaml. */
+#include "generate_internal.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "data.h"
-#include "generate_internal.h"
 #include "yaml.h"
 
 #define PATH_BYTES  4096

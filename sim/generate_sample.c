@@ -7,13 +7,13 @@
  * 2.1.2) bars groups before it picks experts; here the first topk_groups groups that come up are
  * the token's.
  */
+#include "generate_internal.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 
 #include <gsl/gsl_cdf.h>
-
-#include "generate_internal.h"
 
 /* Rejections in a row after which an exact draw is cheaper than another try. */
 #define REJECTIONS_MAX 64
