@@ -12,6 +12,8 @@
 #include "digest.h"
 #include "trace_internal.h"
 
+#define ROWS_AHEAD 16 /* fetched early: a cache miss lasts about as long as reading so many rows   \
+                       */
 #define DIGEST_IDS 16384 /* read at a time: 64 KiB of ids, which stays in cache */
 
 /* Consecutive rows within one shard. */
@@ -136,6 +138,17 @@ static enum status read_run(const struct trace *trace, int32_t *expert, float *g
     return status;
 }
 
+/* The rows of a step lie all over the trace, and a trace is larger than a cache. */
+static void prefetch_row(const struct trace *trace, int32_t layer, int64_t row)
+{
+    struct run run = find_run(trace, layer, row, 1);
+    if (run.shard->expert_u8 != NULL) {
+        __builtin_prefetch(run.shard->expert_u8 + run.offset);
+    } else {
+        __builtin_prefetch(run.shard->expert_u16 + run.offset);
+    }
+}
+
 enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_weight,
                        int32_t layer, const int64_t *row, int32_t num_rows, struct error *error)
 {
@@ -145,6 +158,9 @@ enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_w
     int64_t done = 0;
     while (done < num_rows && status == STATUS_OK) {
         int64_t neighbours = 1;
+        if (num_rows - done > ROWS_AHEAD) {
+            prefetch_row(trace, layer, row[done + ROWS_AHEAD]);
+        }
         while (done + neighbours < num_rows && row[done + neighbours] == row[done] + neighbours) {
             neighbours++;
         }
