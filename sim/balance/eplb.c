@@ -15,10 +15,7 @@
 #include <string.h>
 
 #include "balance/balance.h"
-
-#define DIGIT_BITS 8
-#define NUM_DIGITS (1 << DIGIT_BITS)
-#define NUM_PASSES (32 / DIGIT_BITS)
+#include "radix_sort.h"
 
 /* All arrays that one layer needs; items are groups, then the slots of a node. */
 struct work {
@@ -79,37 +76,6 @@ static void sift_down(uint64_t *heap, int32_t count, int32_t root)
     heap[hole] = key;
 }
 
-/* Sorts ascending by the upper half of the keys; stable, so by index where that ascends already.
- * A radix sort, lowest byte first, which returns the buffer that the result is in. */
-static const uint64_t *sort_keys(uint64_t *key, uint64_t *swap, int32_t count)
-{
-    int32_t histogram[NUM_PASSES][NUM_DIGITS] = {{0}};
-    for (int32_t i = 0; i < count; i++) {
-        for (int32_t pass = 0; pass < NUM_PASSES; pass++) {
-            histogram[pass][key[i] >> (32 + pass * DIGIT_BITS) & (NUM_DIGITS - 1)]++;
-        }
-    }
-    for (int32_t pass = 0; pass < NUM_PASSES; pass++) {
-        int32_t shift = 32 + pass * DIGIT_BITS;
-        if (histogram[pass][key[0] >> shift & (NUM_DIGITS - 1)] == count) {
-            continue; /* one digit everywhere: small integers have empty low bytes */
-        }
-        int32_t begin = 0;
-        for (int32_t digit = 0; digit < NUM_DIGITS; digit++) {
-            int32_t size = histogram[pass][digit];
-            histogram[pass][digit] = begin;
-            begin += size;
-        }
-        for (int32_t i = 0; i < count; i++) {
-            swap[histogram[pass][key[i] >> shift & (NUM_DIGITS - 1)]++] = key[i];
-        }
-        uint64_t *sorted = swap;
-        swap = key;
-        key = sorted;
-    }
-    return key;
-}
-
 /* balanced_packing: heaviest item first, each to the lightest pack that is not full. Packs take
  * num_items / num_packs items; item_at lists them pack by pack. */
 static void pack_items(struct work *work, const float *item_weight, int32_t num_items,
@@ -125,7 +91,7 @@ static void pack_items(struct work *work, const float *item_weight, int32_t num_
     for (int32_t item = 0; item < num_items; item++) {
         work->key[item] = heavy_key(item_weight[item], item);
     }
-    const uint64_t *sorted = sort_keys(work->key, work->key_swap, num_items);
+    const uint64_t *sorted = radix_sort(work->key, work->key_swap, num_items);
     for (int32_t pack = 0; pack < num_packs; pack++) {
         work->items_in_pack[pack] = 0;
         work->lightest_packs[pack] = light_key(0.0f, pack);

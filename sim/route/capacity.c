@@ -26,7 +26,7 @@ int64_t capacity_assignments(int64_t num_tokens, int32_t top_k, int32_t num_expe
 
 static int64_t apply_to_scope(struct route *route, const struct drop_policy *policy,
                               const struct drop_input *input, int32_t first, int32_t end,
-                              int32_t *work)
+                              uint64_t *work)
 {
     assert(first >= 0 && first <= end && end <= route->num_tokens);
     if (first == end) {
@@ -41,8 +41,9 @@ enum status capacity_apply(struct route *route, const struct drop_policy *policy
                            const struct drop_input *input)
 {
     size_t num_wishes = (size_t)route->num_tokens * (size_t)route->top_k;
-    int32_t *work =
-        arena_alloc(input->scratch, (size_t)route->num_experts + 1 + num_wishes, sizeof *work);
+    assert(num_wishes <= INT32_MAX); /* a wish is named by 32 bits */
+    size_t work_count = (size_t)route->num_experts + 2 * num_wishes;
+    uint64_t *work = arena_alloc(input->scratch, work_count, sizeof *work);
     if (work == NULL) {
         return STATUS_NO_MEMORY;
     }

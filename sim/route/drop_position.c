@@ -9,16 +9,17 @@
 #include <string.h>
 
 static int64_t drop_late_tokens(struct route *route, int32_t first, int32_t count,
-                                int64_t capacity_assignments, int32_t *work)
+                                int64_t capacity_assignments, uint64_t *work)
 {
-    int32_t *taken = work; /* [num_experts] */
+    uint64_t *taken = work; /* [num_experts] */
+    uint64_t capacity = (uint64_t)capacity_assignments;
     memset(taken, 0, (size_t)route->num_experts * sizeof *taken);
     int64_t begin = (int64_t)first * route->top_k;
     int64_t end = (int64_t)(first + count) * route->top_k;
     int64_t dropped = 0;
     for (int64_t i = begin; i < end; i++) {
         int32_t expert = route->expert[i];
-        bool drop = expert != EXPERT_NOT_ROUTED && taken[expert]++ >= capacity_assignments;
+        bool drop = expert != EXPERT_NOT_ROUTED && taken[expert]++ >= capacity;
         route->dropped[i] = drop;
         dropped += drop;
     }

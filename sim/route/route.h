@@ -69,9 +69,9 @@ struct drop_policy {
     /* Decides for tokens first .. first + count - 1, one scope: writes dropped of each of their
      * wishes and returns how many it drops. capacity_assignments >= 1 is C. work is shared by all
      * scopes, so it stays in the cache:
-     *   work  [num_experts + 1 + count * top_k] contents arbitrary */
+     *   work  [num_experts + 2 * count * top_k] contents arbitrary */
     int64_t (*drop)(struct route *route, int32_t first, int32_t count, int64_t capacity_assignments,
-                    int32_t *work);
+                    uint64_t *work);
 };
 
 /* C = ceil(T k CF / E), the quotient rounded to a grid of 2^-20 first: 4 * 1.2 * 10 / 16 is 3, not
