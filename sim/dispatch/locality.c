@@ -69,6 +69,10 @@ static enum status assign_nearest(void *state, const struct dispatch_input *inpu
                 route->slot[wish] = SLOT_DROPPED;
                 continue;
             }
+            if (placement_num_replicas(placement, expert) == 1) {
+                route->slot[wish] = placement->slot_of[placement->slot_begin[expert]];
+                continue;
+            }
             struct choice *choice = &choices[expert];
             if (choice->owner != source_rank + 1) {
                 *choice = choose(input, source_rank, expert);
