@@ -5,8 +5,10 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "small_trace.h"
@@ -118,4 +120,31 @@ Test(trace_writer, what_a_crash_left_is_cleared_by_the_next_writer)
     small_write();
 
     cr_expect(small_exists("small") && !small_exists("small.partial"));
+}
+
+/* A limit on the size of files stands for the full disk: the header fits, the ids do not. */
+Test(trace_writer, a_full_disk_is_reported_and_leaves_nothing)
+{
+    struct trace_description description = small_description();
+    const int32_t expert[SMALL_LAYERS * 2 * SMALL_TOP_K] = {0};
+    struct trace_writer *writer;
+    struct rlimit limit;
+    description.has_gate_weights = false;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    cr_assert_eq(trace_writer_open(&writer, small_path, &description, false, &small_error),
+                 STATUS_OK);
+    cr_assert_neq(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    limit.rlim_cur = 130;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+
+    enum status status = trace_writer_append(writer, expert, NULL, 2, &small_error);
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    trace_writer_abandon(writer);
+
+    cr_expect_eq(status, STATUS_IO);
+    cr_expect_not_null(
+        strstr(small_error.text, "small.partial/experts-00000.npy: cannot be written"), "%s",
+        small_error.text);
+    cr_expect(!small_exists("small") && !small_exists("small.partial"));
 }
