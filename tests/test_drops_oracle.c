@@ -12,8 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "npy.h"
 #include "route/route.h"
+#include "trace_import.h"
 
 #define NUM_EXPERTS 32
 #define STEP_TOKENS 1024
@@ -126,4 +128,76 @@ Test(drops_oracle, both_policies_drop_exactly_what_numpy_counts)
     }
     cr_assert_eq(exit_status, 0);
     cr_assert_eq(lines, NUM_FACTORS);
+}
+
+/* The same counts through everything a run uses: import, trace, batcher, router, drop policy. */
+static int64_t count_dropped_in_trace(const struct trace *trace, double capacity_factor)
+{
+    static struct error error;
+    static int32_t expert[STEP_WISHES];
+    static float gate_weight[STEP_WISHES];
+    static bool dropped[STEP_WISHES];
+    struct arena arena = {0};
+    struct batch_config config = {
+        .batching = BATCHING_CONSECUTIVE, .tokens_per_step = STEP_TOKENS, .num_ranks = 8};
+    struct batcher *batcher;
+    const struct trace_batch *batch;
+    int64_t total = 0;
+    cr_assert_eq(batcher_open(&batcher, trace, &config, &error), STATUS_OK, "%s", error.text);
+    while ((batch = batcher_next(batcher)) != NULL) {
+        for (int32_t layer = 0; layer < trace->num_layers; layer++) {
+            struct route_input input = {.trace = trace, .batch = batch, .trace_layer = layer};
+            struct drop_input drop = {.capacity_factor = capacity_factor,
+                                      .scope = CAPACITY_GLOBAL,
+                                      .batch = batch,
+                                      .num_ranks = 8,
+                                      .scratch = &arena};
+            struct route route = {.num_tokens = batch->num_tokens,
+                                  .top_k = TOP_K,
+                                  .num_experts = NUM_EXPERTS,
+                                  .expert = expert,
+                                  .gate_weight = gate_weight,
+                                  .dropped = dropped};
+            arena_reset(&arena);
+            cr_assert_eq(route_find("trace")->route(NULL, &input, &route, &error), STATUS_OK, "%s",
+                         error.text);
+            cr_assert_eq(route.assignments, STEP_WISHES);
+            cr_assert_eq(capacity_apply(&route, drop_find("position"), &drop), STATUS_OK);
+            total += route.dropped_assignments;
+        }
+    }
+    batcher_close(batcher);
+    arena_free(&arena);
+    return total;
+}
+
+Test(drops_oracle, an_imported_trace_drops_as_much_as_the_raw_file)
+{
+    static struct error error;
+    struct npy npy;
+    open_trace(&npy);
+    char directory[] = "/tmp/moesim-drops-XXXXXX";
+    char path[64];
+    char command[128];
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/trace", directory);
+    struct trace_import_options options = {
+        .expert_path = experts_path,
+        .axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K},
+        .model = "gpt-oss-20b",
+    };
+    struct trace_import_summary summary;
+    struct trace trace = {0};
+    cr_assert_eq(trace_import(path, &options, &summary, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(trace_open(&trace, path, &error), STATUS_OK, "%s", error.text);
+
+    cr_expect_eq(count_dropped_in_trace(&trace, 1.0),
+                 count_dropped(&npy, drop_find("position"), 1.0));
+    cr_expect_eq(count_dropped_in_trace(&trace, 1.5),
+                 count_dropped(&npy, drop_find("position"), 1.5));
+
+    trace_close(&trace);
+    npy_close(&npy);
+    snprintf(command, sizeof command, "rm -r %s", directory);
+    cr_assert_eq(system(command), 0);
 }
