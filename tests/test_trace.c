@@ -14,8 +14,8 @@
 #include "trace_internal.h"
 #include "trace_writer.h"
 
-#define GOLDEN_DIGEST UINT64_C(0x8747a10bcfeca477) /* a change here changes every run's identity   \
-                                                    */
+/* Of the small trace: a change here changes the identity of every run. */
+#define GOLDEN_DIGEST UINT64_C(0x8747a10bcfeca477)
 
 TestSuite(trace, .init = small_make_directory, .fini = small_remove_directory);
 
