@@ -50,6 +50,12 @@ static enum status check_trace(struct engine *engine)
                            "trace %s holds %d experts a token, model %s routes to %d", trace->name,
                            (int)trace->top_k, model->name, (int)model->top_k);
     }
+    if (engine->scenario->context_tokens == 0 && trace->num_requests == 0) {
+        status = error_add(engine->error, STATUS_INVALID,
+                           "context_tokens is 0, but trace %s has no requests.csv that tells how "
+                           "long each token's context is: set context_tokens",
+                           trace->name);
+    }
     return status == STATUS_OK ? match_layers(engine) : status;
 }
 

@@ -1,0 +1,447 @@
+#!/usr/bin/env python3
+"""Uses the moesim program as a user does: contracts scripts rely on, and every kind of bad input.
+
+Usage: cli_test.py MOESIM SOURCE_DIRECTORY [PATTERN]
+
+Makes a small trace of its own with NumPy, so it needs no shared data. Exits with 77 without NumPy.
+"""
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    import numpy as np
+except ImportError:
+    print("skipped: NumPy is not installed")
+    sys.exit(77)
+
+MOESIM, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+PATTERN = sys.argv[3] if len(sys.argv) > 3 else ""
+LAYERS, EXPERTS, TOP_K, TOKENS = 24, 32, 4, 4000
+SCENARIO = """version: 1
+question: Does it hold?
+model: gpt-oss-20b
+cluster: {gpu: h100-sxm, nodes: 1, gpus_per_node: 8}
+parallel: {ep: 8, attention: dp}
+phase: decode
+context_tokens: 500
+trace: {path: trace, tokens_per_rank: 16, batching: interleaved}
+placement: {strategy: static}
+dispatch: {replica: locality, collective: deepep_low_latency, dtype: fp8}
+network: alpha_beta
+compute: {model: roofline}
+price: h100-neocloud
+seed: 1
+"""
+failures = []
+checks = 0
+
+
+def check(truth, what):
+    global checks
+    checks += 1
+    if not truth:
+        failures.append(what)
+        print("FAILED:", what)
+
+
+def moesim(*args, **kwargs):
+    return subprocess.run([MOESIM, *args], capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def expect_error(what, result, *needles, lines=None):
+    """Exit code 1, nothing on stdout, each stderr line one problem that says where."""
+    problems = result.stderr.strip().split("\n")
+    check(result.returncode == 1, f"{what}: exit code {result.returncode}, stderr {result.stderr!r}")
+    check(all(line.startswith("moesim: ") for line in problems), f"{what}: stderr {result.stderr!r}")
+    check(lines is None or len(problems) == lines, f"{what}: {len(problems)} lines: {result.stderr}")
+    for needle in needles:
+        check(needle in result.stderr, f"{what}: no {needle!r} in {result.stderr!r}")
+    check(len(result.stderr) < 4000, f"{what}: a flood of {len(result.stderr)} bytes")
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+def make_experts(seed=0):
+    generator = np.random.default_rng(seed)
+    scores = generator.gumbel(size=(TOKENS, LAYERS, EXPERTS)) + np.linspace(1.0, 0.0, EXPERTS)
+    return np.argsort(-scores, axis=2)[:, :, :TOP_K].astype(np.int64)
+
+
+def import_trace(experts, out="trace", *more):
+    np.save("experts.npy", experts)
+    return moesim("trace", "import", "--from", "npy", "--axes", "token,layer,k", "--model",
+                  "gpt-oss-20b", "experts.npy", "--out", out, *more)
+
+
+def complete_runs(path):
+    with sqlite3.connect(path) as database:
+        return database.execute("select count(*) from run where complete = 1").fetchone()[0]
+
+
+# ---------------------------------------------------------------------------------- contracts
+
+
+def test_run_json_keeps_its_contract():
+    result = moesim("run", "scenario.yaml", "--json", "-o", "contract.db")
+    check(result.returncode == 0, result.stderr)
+    run = json.loads(result.stdout)
+    for key in ("run_id", "digest", "tokens", "assignments", "dropped_assignments", "step_ns_mean",
+                "usd_per_million_tokens", "layers"):
+        check(key in run, f"run --json has no {key}")
+    steps = TOKENS // 128
+    check(run["tokens"] == steps * 128, "tokens")
+    check(run["assignments"] == steps * 128 * LAYERS * TOP_K, "assignments")
+    check(run["dropped_assignments"] == 0, "dropless")
+    check(len(run["layers"]) == LAYERS, "layers")
+    check(all(len(layer["rank_tokens"]) == 8 for layer in run["layers"]), "rank_tokens")
+    check(abs(sum(run["phase_ns_mean"].values()) / run["step_ns_mean"] - 1) < 1e-9, "phases")
+    check(complete_runs("contract.db") == 1, "one complete run")
+
+
+def test_rank_tokens_equal_numpy():
+    run = json.loads(moesim("run", "scenario.yaml", "--json", "--set",
+                            "trace.batching=consecutive").stdout)
+    kept = EXPERTS_RAW[:TOKENS // 128 * 128]
+    for index, layer in enumerate(run["layers"]):
+        ranks = np.bincount(kept[:, index].ravel() // (EXPERTS // 8), minlength=8)
+        check(layer["rank_tokens"] == ranks.tolist(), f"rank_tokens of layer {index}")
+        steps = kept[:, index].reshape(-1, 128 * TOP_K) // (EXPERTS // 8)
+        ratio = np.mean([np.bincount(step, minlength=8).max() / (128 * TOP_K / 8)
+                         for step in steps])
+        check(abs(layer["rank_tokens_max_over_mean"] / ratio - 1) < 1e-12, "max over mean")
+
+
+def test_drops_equal_numpy():
+    kept = EXPERTS_RAW[:TOKENS // 128 * 128].reshape(-1, 128, LAYERS, TOP_K)
+    load = np.stack([(kept == expert).sum(axis=(1, 3)) for expert in range(EXPERTS)])
+    for factor, capacity in ((1, 16), (1.25, 20), (2, 32)):
+        for policy in ("position", "gate_weight"):
+            run = json.loads(moesim("run", "scenario.yaml", "--json", "--set",
+                                    "trace.batching=consecutive", "--set",
+                                    f"routing.capacity_factor={factor}", "--set",
+                                    "routing.capacity_scope=global", "--set",
+                                    f"routing.drop={policy}").stdout)
+            dropped = int(np.maximum(load - capacity, 0).sum())
+            check(run["dropped_assignments"] == dropped, f"drops at {factor} by {policy}")
+
+
+def test_threads_do_not_change_results():
+    outputs = []
+    for threads in ("1", "2"):
+        result = moesim("compare", "scenario.yaml", "--vary", "placement.strategy=static,eplb",
+                        "--set", "placement.redundant_experts=8", "--set",
+                        "placement.rebalance_interval_steps=5", "--threads", threads, "--json")
+        check(result.returncode == 0, result.stderr)
+        outputs.append(result.stdout)
+    check(outputs[0] == outputs[1], "1 and 2 threads differ")
+    runs = json.loads(outputs[0])["runs"]
+    check(len(runs) == 2 and runs[0]["digest"] != runs[1]["digest"], "two different variants")
+    check(runs[1]["num_rebalances"] > 0, "eplb rebalances")
+
+
+def test_equal_runs_have_equal_content():
+    for name in ("a.db", "b.db"):
+        check(moesim("run", "scenario.yaml", "-o", name).returncode == 0, "run")
+    dumps = []
+    for name in ("a.db", "b.db"):
+        with sqlite3.connect(name) as database:
+            tables = [row[0] for row in database.execute(
+                "select name from sqlite_master where type='table' and name != 'run_origin'")]
+            dumps.append({table: sorted(map(repr, database.execute(f"select * from {table}")))
+                          for table in tables})
+    check(dumps[0] == dumps[1], "tables differ")
+    check(moesim("run", "scenario.yaml", "-o", "a.db").returncode == 0, "again")
+    check(complete_runs("a.db") == 1, "the same run twice is one run")
+
+
+def test_seed_changes_a_shuffled_run_and_nothing_else_does():
+    digests = [json.loads(moesim("run", "scenario.yaml", "--json", "--set",
+                                 "trace.batching=shuffled", "--seed", seed).stdout)["digest"]
+               for seed in ("1", "1", "2")]
+    check(digests[0] == digests[1] != digests[2], f"digests {digests}")
+
+
+def test_every_command_has_help_with_an_example():
+    for command in ("run", "compare", "report", "check", "list", "demo", "trace"):
+        result = moesim(command, "--help")
+        check(result.returncode == 0 and "example" in result.stdout, f"{command} --help")
+    for command in ("import", "info", "stats", "check", "generate"):
+        result = moesim("trace", command, "--help")
+        check(result.returncode == 0 and "example" in result.stdout, f"trace {command} --help")
+
+
+def test_every_study_checks():
+    studies = os.path.join(SOURCE, "scenarios", "studies")
+    for name in sorted(os.listdir(studies)):
+        path = os.path.join(studies, name)
+        result = moesim("check", path, "--set", "trace.path=" + os.path.abspath("trace")) \
+            if "gpt_oss_20b" in name else moesim("check", path)
+        check(result.returncode == 0, f"{name}: {result.stderr}")
+
+
+def test_dense_model_runs():
+    study = os.path.join(SOURCE, "scenarios", "studies", "llama_2_70b_decode.yaml")
+    result = moesim("run", study, "--json", "-o", "dense.db")
+    check(result.returncode == 0, result.stderr)
+    if result.returncode == 0:
+        run = json.loads(result.stdout)
+        check(run["assignments"] == 0 and run["step_ns_mean"] > 0, "a dense step takes time")
+        check(moesim("report", "dense.db", "-o", "dense").returncode == 0, "report of a dense model")
+
+
+# ------------------------------------------------------------------------------- bad scenarios
+
+
+def run_text(text, *more):
+    return moesim("run", write("bad.yaml", text), "-o", "bad.db", *more)
+
+
+def test_several_mistakes_are_told_at_once():
+    text = SCENARIO.replace("strategy: static", "stategy: static").replace(
+        "ep: 8", "ep: eight").replace("network: alpha_beta", "network: beta")
+    result = run_text(text)
+    expect_error("three mistakes", result, "bad.yaml:5", "bad.yaml:9", "bad.yaml:11",
+                 "did you mean 'strategy'", "alpha_beta")
+    check(not os.path.exists("bad.db"), "a bad scenario leaves no results")
+
+
+def test_bad_scenarios():
+    cases = [
+        ("unknown key", ("seed: 1", "sed: 1"), ["bad.yaml:14", "sed"]),
+        ("missing key", ("model: gpt-oss-20b\n", ""), ["model"]),
+        ("unknown model", ("gpt-oss-20b", "gpt-oss-20c"), ["gpt-oss-20c", "gpt-oss-20b"]),
+        ("unknown gpu", ("h100-sxm", "h100-smx"), ["h100-sxm"]),
+        ("text for a number", ("tokens_per_rank: 16", "tokens_per_rank: many"), ["bad.yaml:8"]),
+        ("no tokens", ("tokens_per_rank: 16", "tokens_per_rank: 0"), ["bad.yaml:8"]),
+        ("negative", ("tokens_per_rank: 16", "tokens_per_rank: -4"), ["bad.yaml:8"]),
+        ("huge", ("tokens_per_rank: 16", "tokens_per_rank: 99999999999"), ["bad.yaml:8"]),
+        ("EP that does not divide", ("ep: 8", "ep: 7"), ["7"]),
+        ("unknown strategy", ("strategy: static", "strategy: magic"), ["magic", "eplb"]),
+        ("NaN", ("seed: 1", "memory_fraction: .nan"), ["memory_fraction"]),
+        ("no such trace", ("path: trace", "path: nowhere"), ["nowhere"]),
+        ("not YAML", ("phase: decode", "phase: [decode"), ["bad.yaml"]),
+        ("a price of another GPU", ("h100-neocloud", "b200-neocloud"), ["b200"]),
+        ("a list for a mapping", ("placement: {strategy: static}", "placement: [static]"),
+         ["bad.yaml:9"]),
+        ("duplicate key", ("seed: 1", "seed: 1\nseed: 2"), ["seed"]),
+        ("version of the future", ("version: 1", "version: 2"), ["version"]),
+        ("too much context", ("context_tokens: 500", "context_tokens: 900000"),
+         ["does not fit", "GB"]),
+        ("trace of another model", ("gpt-oss-20b", "mixtral-8x7b"), ["32", "8"]),
+    ]
+    for what, (old, new), needles in cases:
+        check(old in SCENARIO, f"{what}: the case is stale")
+        expect_error(what, run_text(SCENARIO.replace(old, new, 1)), *needles)
+        check(not os.path.exists("bad.db") or complete_runs("bad.db") == 0,
+              f"{what}: results were left")
+    expect_error("no such file", moesim("run", "missing.yaml"), "missing.yaml", lines=1)
+    expect_error("a directory", moesim("run", "trace"), "trace")
+    expect_error("empty file", run_text(""), "bad.yaml")
+    expect_error("binary", moesim("run", "experts.npy"), "experts.npy")
+    expect_error("override of nothing", moesim("run", "scenario.yaml", "--set", "a.b=1"), "a")
+    expect_error("override without value", moesim("run", "scenario.yaml", "--set", "seed"), "seed")
+    expect_error("unknown option", moesim("run", "scenario.yaml", "--sed", "1"), "--sed", lines=1)
+    expect_error("unknown command", moesim("rum"), "rum", lines=1)
+    expect_error("vary without values", moesim("compare", "scenario.yaml", "--vary", "seed"),
+                 "--vary", lines=1)
+    write("loop.yaml", "inherits: loop.yaml\n")
+    expect_error("inherits itself", moesim("run", "loop.yaml"), "loop.yaml")
+
+
+def test_a_model_too_big_says_by_how_much():
+    text = SCENARIO.replace("gpt-oss-20b", "deepseek-v3").replace("path: trace", "path: trace")
+    result = run_text(text.replace("nodes: 1", "nodes: 1"))
+    expect_error("671 GB on 8 x 80 GB", result)
+
+
+# ---------------------------------------------------------------------------------- bad traces
+
+
+def npy(header, payload, magic=b"\x93NUMPY", version=b"\x01\x00", length=None):
+    text = header.encode()
+    text += b" " * (-(10 + len(text) + 1) % 64) + b"\n"
+    size = len(text) if length is None else length
+    return magic + version + size.to_bytes(2, "little") + text + payload
+
+
+def test_bad_arrays():
+    good = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 24, 4), }"
+    payload = np.tile(np.arange(4, dtype=np.uint8), 48).tobytes()
+    cases = {
+        "truncated": npy(good, payload[:-1]),
+        "nothing": b"",
+        "header cut": npy(good, payload)[:40],
+        "wrong magic": npy(good, payload, magic=b"\x93NUMPI"),
+        "header longer than the file": npy(good, b"", length=60000),
+        "shape lies": npy(good.replace("(2, 24, 4)", "(3, 24, 4)"), payload),
+        "shape overflows": npy(good.replace("(2, 24, 4)", "(4611686018427387904, 24, 4)"), payload),
+        "negative shape": npy(good.replace("(2, 24, 4)", "(-2, 24, 4)"), payload),
+        "Fortran order": npy(good.replace("False", "True"), payload),
+        "big-endian": npy(good.replace("|u1", ">i2"), payload * 2),
+        "objects": npy(good.replace("|u1", "|O"), payload),
+        "floats": npy(good.replace("|u1", "<f4"), payload * 4),
+        "two axes": npy(good.replace("(2, 24, 4)", "(48, 4)"), payload),
+        "wrong top-k": npy(good.replace("(2, 24, 4)", "(1, 24, 8)"), payload),
+        "wrong layers": npy(good.replace("(2, 24, 4)", "(4, 12, 4)"), payload),
+        "id out of range": npy(good, payload[:100] + b"\x20" + payload[101:]),
+        "the same expert twice": npy(good, b"\x01" + payload[1:]),
+        "no tokens": npy(good.replace("(2, 24, 4)", "(0, 24, 4)"), b""),
+    }
+    for what, content in cases.items():
+        with open("bad.npy", "wb") as file:
+            file.write(content)
+        result = moesim("trace", "import", "--from", "npy", "--axes", "token,layer,k", "--model",
+                        "gpt-oss-20b", "bad.npy", "--out", "bad_trace")
+        expect_error(what, result, "bad.npy")
+        check(not os.path.exists("bad_trace"), f"{what}: a trace was left")
+        check(not os.path.exists("bad_trace.partial"), f"{what}: a partial trace was left")
+    ids = EXPERTS_RAW[:10].copy()
+    ids[3, 5, 2] = 4000000000
+    expect_error("int64 id out of range", import_trace(ids, "bad_trace"), "experts.npy", "4000000000")
+
+
+def test_bad_trace_directories():
+    def broken(name, change):
+        shutil.rmtree("broken", ignore_errors=True)
+        shutil.copytree("trace", "broken")
+        change()
+        return moesim("trace", "check", "broken")
+
+    def cut(name, size):
+        os.truncate(os.path.join("broken", name), size)
+
+    def swap_yaml(old, new):
+        path = os.path.join("broken", "trace.yaml")
+        text = open(path).read()
+        check(re.search(old, text), f"trace.yaml has no {old}")
+        write(path, re.sub(old, new, text))
+
+    def poke_id():
+        path = os.path.join("broken", "experts-00000.npy")
+        with open(path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x7f")
+
+    def weights(value):
+        shape = np.load(os.path.join("broken", "experts-00000.npy")).shape
+        array = np.full(shape, 0.25, dtype=np.float16)
+        array[1, 2, 3] = value
+        np.save(os.path.join("broken", "gate_weights-00000.npy"), array)
+
+    expect_error("truncated shard", broken("", lambda: cut("experts-00000.npy", 5000)),
+                 "experts-00000.npy")
+    expect_error("no yaml", broken("", lambda: os.remove("broken/trace.yaml")), "trace.yaml")
+    expect_error("no shard", broken("", lambda: os.remove("broken/experts-00000.npy")), "experts")
+    expect_error("unknown key", broken("", lambda: swap_yaml("origin", "orgin")), "trace.yaml")
+    expect_error("more experts", broken("", lambda: swap_yaml("top_k: 4", "top_k: 5")), "experts")
+    expect_error("id out of range", broken("", poke_id), "experts-00000.npy", "127")
+    expect_error("NaN weight", broken("", lambda: weights(np.nan)), "gate_weights-00000.npy")
+    expect_error("negative weight", broken("", lambda: weights(-1)), "gate_weights-00000.npy")
+    expect_error("requests of another trace",
+                 broken("", lambda: write("broken/requests.csv",
+                                          "request,row_offset\n0,0\n1,999999\n")), "requests.csv:3")
+    broken("", poke_id)
+    expect_error("run meets an id out of range",
+                 moesim("run", "scenario.yaml", "--set", "trace.path=broken", "-o", "broken.db",
+                        "--set", "trace.batching=consecutive", "--set", "trace.tokens_per_rank=1",
+                        "--set", "trace.steps=500"),
+                 "experts-00000.npy")
+    check(not os.path.exists("broken.db") or complete_runs("broken.db") == 0,
+          "a failed run is not complete")
+
+
+# ------------------------------------------------------------------------- disks, kills, results
+
+
+def test_unwritable_places():
+    expect_error("results in no directory", moesim("run", "scenario.yaml", "-o", "no/where.db"),
+                 "no/where.db")
+    expect_error("results over a directory", moesim("run", "scenario.yaml", "-o", "trace"), "trace")
+    expect_error("trace into a file", import_trace(EXPERTS_RAW[:50], "scenario.yaml"),
+                 "scenario.yaml")
+    expect_error("trace that exists", import_trace(EXPERTS_RAW[:50], "trace"), "trace", "--force")
+    expect_error("report over a file", moesim("report", "ok.db", "-o", "scenario.yaml"),
+                 "scenario.yaml")
+    expect_error("report of nothing", moesim("report", "nothing.db", "-o", "page"), "nothing.db")
+    expect_error("report of a YAML", moesim("report", "scenario.yaml", "-o", "page"),
+                 "scenario.yaml")
+    check(not os.path.exists("page/index.html"), "a failed report leaves no page")
+
+
+def limit_files(bytes_max):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    return limit
+
+
+def test_a_full_disk_leaves_nothing_to_trust():
+    """A limit on file size stands in for a full disk: writes fail in the middle."""
+    result = moesim("run", "scenario.yaml", "-o", "full.db", preexec_fn=limit_files(20000))
+    expect_error("full disk while storing", result, "full.db")
+    check(not os.path.exists("full.db") or
+          "no complete run" in moesim("report", "full.db", "-o", "page").stderr or
+          moesim("report", "full.db", "-o", "page").returncode == 1, "report trusts half a run")
+    np.save("experts.npy", EXPERTS_RAW)
+    result = moesim("trace", "import", "--from", "npy", "--axes", "token,layer,k", "--model",
+                    "gpt-oss-20b", "experts.npy", "--out", "full_trace",
+                    preexec_fn=limit_files(20000))
+    expect_error("full disk while importing", result, "full_trace")
+    check(not os.path.exists("full_trace"), "half an import was left")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([MOESIM, "run", "scenario.yaml", "--json"], stdout=full,
+                                stderr=subprocess.PIPE, text=True, timeout=120)
+    check(result.returncode == 1, "writing to a full standard output is an error")
+
+
+def test_a_kill_leaves_nothing_to_trust():
+    write("long.yaml", SCENARIO.replace("batching: interleaved", "batching: interleaved, steps: 4000"))
+    check(moesim("run", "scenario.yaml", "-o", "kill.db").returncode == 0, "first run")
+    for delay_s in (0.05, 0.2, 0.5, 1.0):
+        process = subprocess.Popen([MOESIM, "run", "long.yaml", "-o", "kill.db", "--detail"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay_s)
+        process.kill()
+        process.wait()
+        check(complete_runs("kill.db") == 1, f"killed after {delay_s} s: the first run stays")
+        result = moesim("report", "kill.db", "-o", "kill_page")
+        check(result.returncode == 0, f"report after a kill: {result.stderr}")
+    check(moesim("run", "scenario.yaml", "-o", "kill.db", "--seed", "5").returncode == 0, "again")
+    with sqlite3.connect("kill.db") as database:
+        count = database.execute("select count(*) from run where complete != 1").fetchone()[0]
+        check(count == 0, "what the kills left was removed")
+        check(database.execute("pragma integrity_check").fetchone()[0] == "ok", "integrity")
+
+
+def main():
+    global EXPERTS_RAW
+    EXPERTS_RAW = make_experts()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        result = import_trace(EXPERTS_RAW)
+        check(result.returncode == 0, f"import: {result.stderr}")
+        write("scenario.yaml", SCENARIO)
+        result = moesim("run", "scenario.yaml", "-o", "ok.db")
+        check(result.returncode == 0, f"run: {result.stderr}")
+        for name, test in list(globals().items()):
+            if name.startswith("test_") and PATTERN in name:
+                test()
+        os.chdir("/")
+    print(f"{checks - len(failures)} of {checks} checks hold")
+    return 1 if failures else 0
+
+
+sys.exit(main())
