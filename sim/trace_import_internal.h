@@ -1,5 +1,5 @@
 /*
- * trace_import_internal.h -- between the three parts of an import: shape, rows and requests.
+ * trace_import_internal.h -- between the four parts of an import: driver, shape, rows and requests.
  */
 #ifndef MOESIM_TRACE_IMPORT_INTERNAL_H
 #define MOESIM_TRACE_IMPORT_INTERNAL_H
@@ -32,6 +32,10 @@ struct trace_import_job {
     int64_t num_tokens_run; /* identical tokens up to here */
     int32_t num_problems;
 };
+
+/* Opens the arrays, holds them against the model and fills summary but for shards, requests and
+ * counts, and the job but for the buffers. The files stay open after a failure too. */
+MUST_CHECK enum status trace_import_shape(struct trace_import_job *job);
 
 /* Do any of the recorded ids mark a pad? */
 bool trace_import_has_pads(const struct trace_import_job *job);
