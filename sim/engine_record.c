@@ -121,6 +121,28 @@ void record_layer_end(struct engine *engine, const struct layer_run *run)
     layer->layer_ns_sum += run->layer_ns_sum / num_ranks;
 }
 
+/* Books the step to the rebalance it lands in, or to the last one before it. */
+static void record_rebalance(struct engine *engine, int64_t step_ns)
+{
+    struct run_metrics *metrics = &engine->metrics;
+    if (metrics->num_rebalances == 0) {
+        metrics->first_steps++;
+        metrics->first_ns += step_ns;
+        return;
+    }
+    struct rebalance_record *last = &metrics->rebalance[metrics->num_rebalances - 1];
+    if (last->step != engine->step) {
+        last->settled_steps++;
+        last->settled_ns += step_ns;
+        return;
+    }
+    last->landing_ns = step_ns;
+    for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
+        int64_t waited_ns = engine->rank[rank].phase_ns[STEP_REBALANCE];
+        last->duration_ns = waited_ns > last->duration_ns ? waited_ns : last->duration_ns;
+    }
+}
+
 void record_step(struct engine *engine, int64_t end_ns)
 {
     struct step_window *window = window_now(engine);
@@ -146,14 +168,7 @@ void record_step(struct engine *engine, int64_t end_ns)
     for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
         window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;
     }
-    if (engine->weights_moving) {
-        int64_t stall_ns = 0;
-        for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
-            int64_t waited_ns = engine->rank[rank].phase_ns[STEP_REBALANCE];
-            stall_ns = waited_ns > stall_ns ? waited_ns : stall_ns;
-        }
-        engine->metrics.rebalance[engine->metrics.num_rebalances - 1].duration_ns = stall_ns;
-    }
+    record_rebalance(engine, step_ns);
 }
 
 enum status record_run(struct engine *engine)

@@ -57,12 +57,25 @@ struct layer_metrics {
     double layer_ns_sum;                  /* sum over steps of the mean over ranks, whole layer */
 };
 
+/* One change of placements, and what came of it. The step it lands in waits for weights; the steps
+ * behind it, up to the next change, are settled. */
 struct rebalance_record {
-    int64_t step; /* the first step under the new placement */
+    int64_t step; /* the first under the new placement: the one it lands in */
     int64_t moves;
     int64_t bytes;
-    int64_t duration_ns;
+    int64_t duration_ns; /* longest wait of a rank for its weights */
     int32_t layers_changed;
+    int64_t landing_ns; /* length of the step it lands in */
+    int64_t settled_steps;
+    int64_t settled_ns; /* their sum */
+};
+
+/* What a rebalance was worth, compared with the steps before the first one of the run. */
+struct rebalance_worth {
+    double before_ns;     /* mean step before the first rebalance */
+    double settled_ns;    /* mean settled step after this one */
+    double cost_ns;       /* what the landing step took longer than a settled one */
+    double payback_steps; /* cost / gain; < 0: it never pays, because no step became shorter */
 };
 
 struct run_metrics {
@@ -90,6 +103,8 @@ struct run_metrics {
     int32_t num_rebalances;
     struct rebalance_record *rebalance; /* [num_rebalances_max] */
     int32_t num_rebalances_max;
+    int64_t first_steps; /* before the first rebalance lands */
+    int64_t first_ns;    /* their sum */
 
     int64_t bytes_sent; /* all messages */
     int64_t bytes_received;
@@ -116,6 +131,9 @@ struct scenario;
 /* Allocates all arrays for num_steps steps from the arena. STATUS_NO_MEMORY. */
 MUST_CHECK enum status metrics_init(struct run_metrics *metrics, const struct scenario *scenario,
                                     int64_t num_steps, struct arena *arena);
+
+/* Of rebalance index; all 0 if it has no settled steps. */
+struct rebalance_worth rebalance_worth(const struct run_metrics *metrics, int32_t index);
 
 struct run_totals run_totals(const struct run_metrics *metrics, const struct scenario *scenario);
 

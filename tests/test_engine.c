@@ -176,12 +176,32 @@ Test(engine, charges_moved_weights_to_the_step_they_land_in)
     cr_expect_eq(metrics->rebalance[0].moves, 2);
     cr_expect_eq(metrics->rebalance[0].bytes, 2 * 6000);
     cr_expect_eq(metrics->rebalance[0].duration_ns, 7050);
+    cr_expect_eq(metrics->rebalance[0].landing_ns, metrics->window[2].step_ns_sum);
+    cr_expect_eq(metrics->first_steps, 2);
+    cr_expect_eq(metrics->rebalance[0].settled_steps, 0);
     cr_expect_float_eq(metrics->window[1].phase_ns[STEP_REBALANCE], 0.0, 1e-9);
     cr_expect_float_eq(metrics->window[2].phase_ns[STEP_REBALANCE], 7050.0, 1e-9);
     cr_expect_eq(metrics->rank_tokens[0], 2 + 2 + 1); /* both, both, then one each */
     cr_expect_eq(metrics->rank_tokens[1], 1);
     engine_close(engine);
     trace_close(&trace);
+}
+
+/* Steps of 100 ns become 80 and 80 behind one of 140: 60 ns paid for, 20 saved a step. */
+Test(metrics, tell_after_how_many_steps_a_rebalance_is_paid_back)
+{
+    struct rebalance_record records[] = {{.landing_ns = 140, .settled_steps = 2, .settled_ns = 160},
+                                         {.landing_ns = 150, .settled_steps = 1, .settled_ns = 100},
+                                         {.landing_ns = 150}};
+    struct run_metrics metrics = {
+        .num_rebalances = 3, .rebalance = records, .first_steps = 3, .first_ns = 300};
+
+    struct rebalance_worth worth = rebalance_worth(&metrics, 0);
+
+    cr_expect_float_eq(worth.cost_ns, 60.0, 1e-12);
+    cr_expect_float_eq(worth.payback_steps, 3.0, 1e-12);
+    cr_expect_lt(rebalance_worth(&metrics, 1).payback_steps, 0.0); /* no step became shorter */
+    cr_expect_eq(rebalance_worth(&metrics, 2).settled_ns, 0.0);
 }
 
 Test(engine, refuses_a_trace_of_another_model)

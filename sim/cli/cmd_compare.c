@@ -178,6 +178,12 @@ static int print_all(const struct variant *variants, int32_t count,
     }
     printf("%s\n\n", variants[0].scenario.question);
     print_table(variants, count);
+    for (int32_t index = 0; index < count; index++) {
+        if (variants[index].metrics->num_rebalances > 0) {
+            printf("\n%s\n", variants[index].label);
+            print_rebalances(&variants[index]);
+        }
+    }
     printf("\nstored in %s", options->results);
     if (options->report != NULL) {
         printf("; page: %s/index.html\n", options->report);

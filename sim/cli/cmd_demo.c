@@ -27,7 +27,7 @@ static const struct {
     {"static", {0}, 0},
     {"eplb, 32 redundant experts",
      {"placement.strategy=eplb", "placement.redundant_experts=32",
-      "placement.rebalance_interval_steps=48"},
+      "placement.rebalance_interval_steps=60"},
      3},
 };
 

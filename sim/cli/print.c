@@ -1,6 +1,7 @@
 /* print.c -- a run for people, and for scripts. */
 #include "cli/print.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "format.h"
@@ -74,7 +75,30 @@ static void print_hottest(const struct run_metrics *metrics)
     }
 }
 
-static void print_rebalances(const struct variant *variant)
+/* What the last rebalance with settled steps behind it was worth. */
+static void print_worth(const struct run_metrics *metrics)
+{
+    for (int32_t index = metrics->num_rebalances - 1; index >= 0; index--) {
+        struct rebalance_worth worth = rebalance_worth(metrics, index);
+        if (worth.settled_ns <= 0.0) {
+            continue;
+        }
+        char before[FORMAT_BYTES];
+        char settled[FORMAT_BYTES];
+        char cost[FORMAT_BYTES];
+        printf("                 steps went from %s to %s; moving cost %s",
+               format_ns(before, worth.before_ns), format_ns(settled, worth.settled_ns),
+               format_ns(cost, worth.cost_ns));
+        if (worth.payback_steps >= 0.0) {
+            printf(", paid back after %.0f steps\n", ceil(worth.payback_steps));
+        } else {
+            puts(", never paid back");
+        }
+        return;
+    }
+}
+
+void print_rebalances(const struct variant *variant)
 {
     const struct run_metrics *metrics = variant->metrics;
     if (metrics->num_rebalances == 0) {
@@ -87,10 +111,9 @@ static void print_rebalances(const struct variant *variant)
         bytes += metrics->rebalance[index].bytes;
     }
     char size[FORMAT_BYTES];
-    char stall[FORMAT_BYTES];
-    printf("  rebalances     %d: %lld experts moved, %s, longest waits together %s\n",
-           (int)metrics->num_rebalances, (long long)moves, format_bytes(size, (double)bytes),
-           format_ns(stall, (double)variant->totals.rebalance_ns));
+    printf("  rebalances     %d: %lld experts moved, %s\n", (int)metrics->num_rebalances,
+           (long long)moves, format_bytes(size, (double)bytes));
+    print_worth(metrics);
 }
 
 static void print_cost(const struct variant *variant)

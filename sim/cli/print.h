@@ -8,6 +8,9 @@
 
 #include "cli/variant.h"
 
+/* Nothing if there were none. */
+void print_rebalances(const struct variant *variant);
+
 void print_summary(const struct variant *variant);
 
 /* One object: run_id, digest, tokens, assignments, ... layers[]. Release with cJSON_Delete; NULL
