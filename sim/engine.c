@@ -75,9 +75,9 @@ static struct batch_config batch_config(const struct scenario *scenario, const s
     return config;
 }
 
-/* The most KV tokens a rank holds in any step. A fixed context is known; one that comes from the
- * trace's requests is found by running the batches once without simulating them. */
-static enum status kv_tokens_max(int64_t *kv_tokens, const struct scenario *scenario,
+/* A fixed context is known; one that comes from the trace's requests is found by running the
+ * batches once without simulating them. */
+enum status engine_kv_tokens_max(int64_t *kv_tokens, const struct scenario *scenario,
                                  const struct trace *trace, struct error *error)
 {
     *kv_tokens = 0;
@@ -110,7 +110,8 @@ static enum status kv_tokens_max(int64_t *kv_tokens, const struct scenario *scen
 static enum status check_memory(const struct engine *engine)
 {
     int64_t kv_tokens = 0;
-    enum status status = kv_tokens_max(&kv_tokens, engine->scenario, engine->trace, engine->error);
+    enum status status =
+        engine_kv_tokens_max(&kv_tokens, engine->scenario, engine->trace, engine->error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -31,6 +31,11 @@ struct engine_observer {
  * trace are borrowed; trace is NULL for a dense model. */
 MUST_CHECK enum status engine_open(struct engine **engine, const struct scenario *scenario,
                                    const struct trace *trace, struct error *error);
+
+/* The most KV tokens a rank holds in any step, for scenario_memory. trace as in engine_open. */
+MUST_CHECK enum status engine_kv_tokens_max(int64_t *kv_tokens, const struct scenario *scenario,
+                                            const struct trace *trace, struct error *error);
+
 MUST_CHECK enum status engine_run(struct engine *engine, const struct engine_observer *observer,
                                   struct error *error);
 const struct run_metrics *engine_metrics(const struct engine *engine); /* valid after engine_run */

@@ -74,12 +74,21 @@ struct scenario {
     char *text; /* canonical YAML of all keys after inherits and overrides; owned */
 };
 
-/* Bytes on one GPU of the group: the fullest rank. */
+/* Bytes on one GPU of the group: the fullest rank.
+ *
+ *   dense   attention, dense FFN and embeddings divided by tp; router and shared expert whole.
+ *           Embeddings and router are bf16 at least, whatever precision.dense says.
+ *   expert  (num_experts + redundant_experts) / ep slots x MoE layers x bytes of an expert
+ *   kv      entries of the tp ranks that share sequences, divided by the KV heads they split (MLA's
+ *           latent is on every rank). Layers with a sliding window keep that many tokens a
+ * sequence. buffer  of one step: bf16 activations (8 hidden_dim and 3 times the widest dense FFN a
+ * token), fp32 logits, and top_k copies of each token for dispatch and combine, sent and received,
+ * twice for double buffering */
 struct memory_use {
-    int64_t dense_bytes;  /* attention, dense and shared FFN, router, embeddings */
-    int64_t expert_bytes; /* all slots of all layers */
-    int64_t kv_bytes;     /* tokens_per_rank sequences of context_tokens (requests: the longest) */
-    int64_t buffer_bytes; /* activations and dispatch buffers of one step */
+    int64_t dense_bytes;
+    int64_t expert_bytes;
+    int64_t kv_bytes;
+    int64_t buffer_bytes;
     int64_t total_bytes;
     int64_t limit_bytes; /* memory_fraction of HBM */
 };

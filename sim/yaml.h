@@ -38,9 +38,13 @@ MUST_CHECK enum status yaml_parse(struct yaml_node **root, const char *text, con
 /* Lays overlay over base, key by key; mappings merge, all else is replaced. Changes base. */
 struct yaml_node *yaml_merge(struct yaml_node *base, struct yaml_node *overlay);
 
-/* Applies "a.b.c=value", the value in YAML; list items by index. Creates missing mappings. */
+/* Applies "a.b.c=value", the value in YAML; list items by index. Creates missing mappings; with no
+ * value the key is taken out. */
 MUST_CHECK enum status yaml_override(struct yaml_node *root, const char *assignment,
                                      struct arena *arena, struct error *error);
+
+/* Takes a child out of its mapping or list. */
+void yaml_remove(struct yaml_node *parent, const struct yaml_node *child);
 
 /* The child of a mapping, or NULL. */
 struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key);

@@ -97,6 +97,17 @@ struct yaml_node *yaml_merge(struct yaml_node *base, struct yaml_node *overlay)
     return base;
 }
 
+void yaml_remove(struct yaml_node *parent, const struct yaml_node *child)
+{
+    struct yaml_node **link = &parent->child;
+    while (*link != NULL && *link != child) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = child->next;
+    }
+}
+
 /* The child a part of an override's path names; a missing key of a mapping is made. NULL: there is
  * no such child, and error says why. */
 static struct yaml_node *override_child(struct yaml_node *parent, const char *part,
@@ -150,16 +161,14 @@ enum status yaml_override(struct yaml_node *root, const char *assignment, struct
         return error_add(error, STATUS_INVALID, "--set %s: expected key=value", shown);
     }
     *equals = '\0';
-    struct yaml_node *value = NULL;
-    struct yaml_node nothing = {.kind = YAML_SCALAR, .file = YAML_OVERRIDE_NAME, .text = ""};
-    if (equals[1] == '\0') {
-        value = &nothing;
-    } else {
+    struct yaml_node *value = NULL; /* stays NULL: the key is taken out */
+    if (equals[1] != '\0') {
         enum status status = yaml_parse(&value, equals + 1, YAML_OVERRIDE_NAME, arena, error);
         if (status != STATUS_OK) {
             return status;
         }
     }
+    struct yaml_node *parent = NULL;
     struct yaml_node *node = root;
     char *part = path;
     for (int32_t parts = 0; part != NULL; parts++) {
@@ -171,13 +180,18 @@ enum status yaml_override(struct yaml_node *root, const char *assignment, struct
             return error_add(error, STATUS_INVALID, "--set %s: expected key=value, key as a.b.c",
                              shown);
         }
+        parent = node;
         node = override_child(node, part, shown, arena, error);
         if (node == NULL) {
             return STATUS_INVALID;
         }
         part = dot != NULL ? dot + 1 : NULL;
     }
-    replace_node(node, value);
+    if (value == NULL) {
+        yaml_remove(parent, node);
+    } else {
+        replace_node(node, value);
+    }
     return STATUS_OK;
 }
 

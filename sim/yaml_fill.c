@@ -79,6 +79,8 @@ static void complain_range(struct filler *filler, const struct yaml_node *node, 
     char text[128];
     if (max > 1e300) {
         (void)snprintf(text, sizeof text, "must be at least %.15g", min);
+    } else if (min >= max) {
+        (void)snprintf(text, sizeof text, "must be %.15g", min);
     } else {
         (void)snprintf(text, sizeof text, "must be between %.15g and %.15g", min, max);
     }

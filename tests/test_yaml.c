@@ -213,17 +213,17 @@ Test(yaml, merges_mappings_key_by_key_and_replaces_the_rest)
                      "a:\n  x: 1\n  y:\n    - 3\n  z: 4\nb:\n  d: 6\nc: 5\n");
 }
 
-Test(yaml, overrides_by_path_and_list_index_and_makes_missing_mappings)
+Test(yaml, overrides_by_path_and_list_index_makes_missing_mappings_and_removes)
 {
-    struct yaml_node *root = parsed("a: {x: 1}\nlist: [1, {k: 2}]\n");
+    struct yaml_node *root = parsed("a: {x: 1}\ngone: 1\nlist: [1, {k: 2}]\n");
 
     cr_expect_eq(yaml_override(root, "a.x=[7, 8]", &arena, &error), STATUS_OK);
     cr_expect_eq(yaml_override(root, "new.deep=true", &arena, &error), STATUS_OK);
     cr_expect_eq(yaml_override(root, "list.1.k=a=b", &arena, &error), STATUS_OK);
-    cr_expect_eq(yaml_override(root, "empty=", &arena, &error), STATUS_OK);
+    cr_expect_eq(yaml_override(root, "gone=", &arena, &error), STATUS_OK);
 
     cr_expect_str_eq(yaml_write(root, &arena), "a:\n  x:\n    - 7\n    - 8\nlist:\n  - 1\n  -\n"
-                                               "    k: \"a=b\"\nnew:\n  deep: true\nempty: null\n");
+                                               "    k: \"a=b\"\nnew:\n  deep: true\n");
 }
 
 Test(yaml, refuses_overrides_that_name_nothing)

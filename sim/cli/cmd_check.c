@@ -1,0 +1,168 @@
+/* cmd_check.c -- moesim check: everything a run would refuse, without running. */
+#include <cjson/cJSON.h>
+#include <getopt.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "cli/print.h"
+#include "cli/variant.h"
+#include "format.h"
+
+static const char help[] =
+    "usage: moesim check SCENARIO [--set KEY=VALUE]... [--json]\n\n"
+    "Loads a scenario, opens or generates its trace, and checks that everything fits: names,\n"
+    "ranges, shapes, memory. Prints what the fullest GPU has to hold. Nothing is simulated.\n\n"
+    "      --set KEY=VALUE   override one key of the scenario; may be repeated\n"
+    "  -j, --json            print the result as JSON\n\n"
+    "example:\n"
+    "  moesim check scenarios/studies/deepseek_v3_decode_32xh800.yaml --set context_tokens=4096\n";
+
+/* One line of the memory table. */
+struct part {
+    const char *name;
+    const char *key;
+    int64_t bytes;
+    const char *what;
+};
+
+#define NUM_PARTS 6
+
+static void list_parts(struct part parts[NUM_PARTS], const struct memory_use *use)
+{
+    const struct part all[NUM_PARTS] = {
+        {"dense", "dense_bytes", use->dense_bytes,
+         "attention, dense and shared FFN, router, embeddings"},
+        {"experts", "expert_bytes", use->expert_bytes, "all slots of all layers"},
+        {"KV cache", "kv_bytes", use->kv_bytes, "the fullest step"},
+        {"buffers", "buffer_bytes", use->buffer_bytes, "activations and messages of one step"},
+        {"total", "total_bytes", use->total_bytes, ""},
+        {"limit", "limit_bytes", use->limit_bytes, "memory_fraction of HBM"},
+    };
+    for (int32_t i = 0; i < NUM_PARTS; i++) {
+        parts[i] = all[i];
+    }
+}
+
+static void print_check(const struct variant *variant, const struct memory_use *use)
+{
+    const struct scenario *scenario = &variant->scenario;
+    struct part parts[NUM_PARTS];
+    char amount[FORMAT_BYTES];
+    list_parts(parts, use);
+    printf("%s\n", scenario->name);
+    printf("  model    %s\n", scenario->model.name);
+    printf("  cluster  %d x %d %s, ep %d, tp %d\n", (int)scenario->cluster.num_nodes,
+           (int)scenario->cluster.gpus_per_node, scenario->cluster.gpu.name, (int)scenario->ep,
+           (int)scenario->tp);
+    if (variant->trace != NULL) {
+        printf("  trace    %s: %lld tokens, %d layers, top %d of %d experts (%s)\n",
+               variant->trace->name, (long long)variant->trace->num_tokens,
+               (int)variant->trace->num_layers, (int)variant->trace->top_k,
+               (int)variant->trace->num_experts, variant->trace->origin);
+    }
+    printf("\nmemory of the fullest GPU\n");
+    for (int32_t i = 0; i < NUM_PARTS; i++) {
+        printf("  %-9s %10s  %s\n", parts[i].name, format_bytes(amount, (double)parts[i].bytes),
+               parts[i].what);
+    }
+    printf("\nok\n");
+}
+
+static cJSON *check_json(const struct variant *variant, const struct memory_use *use)
+{
+    struct part parts[NUM_PARTS];
+    list_parts(parts, use);
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddBoolToObject(root, "ok", 1);
+    cJSON_AddStringToObject(root, "scenario", variant->scenario.name);
+    cJSON_AddStringToObject(root, "run_id", variant->run_id);
+    cJSON_AddStringToObject(root, "model", variant->scenario.model.name);
+    cJSON_AddStringToObject(root, "gpu", variant->scenario.cluster.gpu.name);
+    cJSON_AddNumberToObject(root, "ep", variant->scenario.ep);
+    cJSON_AddNumberToObject(root, "tp", variant->scenario.tp);
+    cJSON *memory = cJSON_AddObjectToObject(root, "memory");
+    for (int32_t i = 0; i < NUM_PARTS; i++) {
+        cJSON_AddNumberToObject(memory, parts[i].key, (double)parts[i].bytes);
+    }
+    return root;
+}
+
+/* Takes the options. Returns -1 to go on, else the exit code. */
+static int parse(struct cli_options *options, int argc, char **argv)
+{
+    static const struct option long_options[] = {{"set", required_argument, NULL, 's'},
+                                                 {"json", no_argument, NULL, 'j'},
+                                                 {"help", no_argument, NULL, 'h'},
+                                                 {NULL, 0, NULL, 0}};
+    int option = 0;
+    optind = 1;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (option == ':' || option == '?') {
+            return cli_usage(argv[0], option == ':' ? "%s needs a value" : "unknown option %s",
+                             argv[optind - 1]);
+        }
+        if (option == 's' && options->num_overrides == OVERRIDES_MAX) {
+            return cli_usage(argv[0], "more than %d --set", OVERRIDES_MAX);
+        }
+        if (option == 's') {
+            options->override[options->num_overrides++] = optarg;
+        } else {
+            options->json = true;
+        }
+    }
+    if (optind + 1 != argc) {
+        return cli_usage(argv[0], "name one scenario file");
+    }
+    options->scenario = argv[optind];
+    return -1;
+}
+
+static int check(struct variant *variant, const struct cli_options *options, struct error *error)
+{
+    enum status status = scenario_load(&variant->scenario, options->scenario, options->override,
+                                       options->num_overrides, error);
+    if (status == STATUS_OK) {
+        status = variant_open(variant, NULL, 0, (int32_t)omp_get_max_threads(), error);
+    }
+    int64_t kv_tokens = 0;
+    if (status == STATUS_OK) {
+        status = engine_kv_tokens_max(&kv_tokens, &variant->scenario, variant->trace, error);
+    }
+    if (status != STATUS_OK) {
+        return cli_fail(status, error);
+    }
+    struct memory_use use = scenario_memory(&variant->scenario, kv_tokens);
+    if (options->json) {
+        return print_json(check_json(variant, &use));
+    }
+    print_check(variant, &use);
+    return 0;
+}
+
+int command_check(int argc, char **argv)
+{
+    struct cli_options options = {0};
+    int code = parse(&options, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    struct variant *variant = calloc(1, sizeof *variant);
+    struct error *error = calloc(1, sizeof *error);
+    if (variant == NULL || error == NULL) {
+        code = cli_fail(STATUS_NO_MEMORY, &(struct error){0});
+    } else {
+        code = check(variant, &options, error);
+        variant_close(variant);
+    }
+    free(variant);
+    free(error);
+    return code;
+}

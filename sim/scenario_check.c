@@ -1,0 +1,243 @@
+/*
+ * scenario_check.c -- how the keys of a scenario have to fit together.
+ *
+ * A check speaks up only when what it compares was given without a problem of its own: one mistake,
+ * one line.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "scenario_internal.h"
+
+static void check_parallel(struct scenario_loader *loader)
+{
+    struct scenario *scenario = loader->scenario;
+    const struct scenario_file *file = &loader->file;
+    int64_t num_gpus = (int64_t)file->nodes * file->gpus_per_node;
+    if (scenario->ep < 1) {
+        return; /* nodes and ep are missing or wrong, and told */
+    }
+    if (num_gpus > 0 && num_gpus % scenario->ep != 0) {
+        scenario_complain(loader, "parallel.ep",
+                          "%d does not divide the %lld GPUs of the cluster (%d nodes x %d)",
+                          (int)scenario->ep, (long long)num_gpus, (int)file->nodes,
+                          (int)file->gpus_per_node);
+    }
+    if (file->attention == 0 && file->tp > 1) {
+        scenario_complain(loader, "parallel.tp", "needs attention: tp, not dp");
+    }
+    if (scenario->tp > 1 && scenario->ep % scenario->tp != 0) {
+        scenario_complain(loader, "parallel.tp", "%d does not divide ep %d", (int)scenario->tp,
+                          (int)scenario->ep);
+    }
+    if (!loader->has_model || scenario->tp <= 1) {
+        return;
+    }
+    const struct moe_model *model = &scenario->model;
+    if (model->num_q_heads % scenario->tp != 0) {
+        scenario_complain(loader, "parallel.tp", "%d does not divide the %d attention heads of %s",
+                          (int)scenario->tp, (int)model->num_q_heads, model->name);
+    }
+    if (model->dense_ffn_dim % scenario->tp != 0) {
+        scenario_complain(loader, "parallel.tp", "%d does not divide the dense FFN width %d of %s",
+                          (int)scenario->tp, (int)model->dense_ffn_dim, model->name);
+    }
+    bool is_split = model->attention == ATTENTION_MLA || model->num_kv_heads % scenario->tp == 0 ||
+                    scenario->tp % model->num_kv_heads == 0;
+    if (!is_split) {
+        scenario_complain(loader, "parallel.tp", "%d and the %d KV heads of %s do not divide",
+                          (int)scenario->tp, (int)model->num_kv_heads, model->name);
+    }
+}
+
+static void check_slots(struct scenario_loader *loader)
+{
+    const struct scenario *scenario = loader->scenario;
+    int64_t experts = scenario->model.num_experts;
+    int64_t redundant = scenario->redundant_experts;
+    int64_t ep = scenario->ep;
+    if (!loader->has_model || ep < 1) {
+        return;
+    }
+    if (experts == 0) {
+        if (redundant > 0) {
+            scenario_complain(loader, "placement.redundant_experts", "%s has no experts",
+                              scenario->model.name);
+        }
+        return;
+    }
+    if ((experts + redundant) % ep == 0) {
+        return;
+    }
+    int64_t more = (experts + redundant + ep - 1) / ep * ep - experts;
+    int64_t fewer = (experts + redundant) / ep * ep - experts;
+    char choice[64] = "";
+    if (fewer >= 0) {
+        (void)snprintf(choice, sizeof choice, "%lld or ", (long long)fewer);
+    }
+    scenario_complain(loader, "placement.redundant_experts",
+                      "%lld experts + %lld redundant = %lld slots do not divide over ep %lld; use "
+                      "%s%lld redundant",
+                      (long long)experts, (long long)redundant, (long long)(experts + redundant),
+                      (long long)ep, choice, (long long)more);
+}
+
+static void check_trace(struct scenario_loader *loader)
+{
+    const struct scenario_file *file = &loader->file;
+    bool has_path = file->trace_path[0] != '\0';
+    bool has_preset = file->trace_preset[0] != '\0';
+    if (loader->has_model && loader->scenario->model.num_experts == 0) {
+        if (has_path || has_preset) {
+            scenario_complain(loader, has_path ? "trace.path" : "trace.preset",
+                              "%s has no experts, so there is nothing to route",
+                              loader->scenario->model.name);
+        }
+        return;
+    }
+    if (has_path && has_preset) {
+        scenario_complain(loader, "trace.preset", "give a path or a preset, not both");
+    }
+    if (loader->has_model && !has_path && !has_preset) {
+        scenario_complain(loader, "trace", "%s has experts: name a path or a preset",
+                          loader->scenario->model.name);
+    }
+    if (has_preset && file->trace_tokens == 0) {
+        scenario_complain(loader, "trace.tokens", "is missing: how many to generate?");
+    }
+    if (!has_preset && file->trace_tokens > 0) {
+        scenario_complain(loader, "trace.tokens", "goes with a preset only");
+    }
+}
+
+static void check_phase(struct scenario_loader *loader)
+{
+    const struct scenario_file *file = &loader->file;
+    if (file->phase == PHASE_PREFILL && file->context_tokens < 1) {
+        scenario_complain(loader, "context_tokens", "prefill needs the length of a prompt");
+    } else if (file->phase == PHASE_PREFILL && file->tokens_per_rank > file->context_tokens &&
+               file->tokens_per_rank % file->context_tokens != 0) {
+        scenario_complain(loader, "trace.tokens_per_rank",
+                          "%d is neither whole prompts of context_tokens %d nor a part of one",
+                          (int)file->tokens_per_rank, (int)file->context_tokens);
+    }
+    bool is_dense = loader->has_model && loader->scenario->model.num_experts == 0;
+    if (file->phase == PHASE_DECODE && is_dense && file->context_tokens < 1) {
+        scenario_complain(loader, "context_tokens",
+                          "a dense model has no trace to take contexts from");
+    }
+}
+
+static void check_rebalance(struct scenario_loader *loader)
+{
+    struct scenario *scenario = loader->scenario;
+    if (scenario->strategy == NULL) {
+        return;
+    }
+    if (scenario->strategy->needs != 0 && scenario->rebalance_interval_steps == 0) {
+        scenario_complain(loader, "placement.strategy",
+                          "%s is never asked while rebalance_interval_steps is 0; give an interval "
+                          "or use static",
+                          scenario->strategy->name);
+    }
+    if (scenario->window_steps > scenario->rebalance_interval_steps) {
+        scenario_complain(loader, "placement.window_steps",
+                          "%d is longer than the interval of %d steps", (int)scenario->window_steps,
+                          (int)scenario->rebalance_interval_steps);
+    }
+    if (scenario->strategy->needs == 0) { /* it looks at no load: asking would change nothing */
+        scenario->rebalance_interval_steps = 0;
+        scenario->window_steps = 0;
+    }
+}
+
+/* Four-bit weights are turned into bf16 where the tensor cores lack the format; all other formats
+ * have to be computed in as they are. */
+static bool gpu_computes(const struct gpu_spec *gpu, enum precision precision, bool is_weight)
+{
+    bool is_four_bit = precision == PRECISION_MXFP4 || precision == PRECISION_NVFP4;
+    return gpu->flops_per_s[precision] > 0.0 || (is_four_bit && is_weight);
+}
+
+static void check_precision(struct scenario_loader *loader)
+{
+    const struct scenario *scenario = loader->scenario;
+    const struct moe_model *model = &scenario->model;
+    const struct {
+        const char *key;
+        enum precision precision;
+        bool is_weight;
+        bool is_known;
+    } uses[] = {
+        {"precision.dense", model->precision_dense, true, loader->has_model},
+        {"precision.expert", model->precision_expert, true,
+         loader->has_model && model->num_experts > 0},
+        {"dispatch.dtype", scenario->dispatch_precision, false, true},
+        {"dispatch.combine_dtype", scenario->combine_precision, false, true},
+    };
+    for (size_t i = 0; loader->has_gpu && i < sizeof uses / sizeof uses[0]; i++) {
+        if (uses[i].is_known &&
+            !gpu_computes(&scenario->cluster.gpu, uses[i].precision, uses[i].is_weight)) {
+            scenario_complain(loader, uses[i].key, "%s does not compute in %s",
+                              scenario->cluster.gpu.name, precision_name(uses[i].precision));
+        }
+    }
+}
+
+/* Is word one of the space-separated words of list? */
+static bool has_word(const char *list, const char *word)
+{
+    size_t length = strlen(word);
+    const char *place = list;
+    while ((place = strstr(place, word)) != NULL) {
+        bool begins = place == list || place[-1] == ' ';
+        if (begins && (place[length] == ' ' || place[length] == '\0')) {
+            return true;
+        }
+        place += length;
+    }
+    return false;
+}
+
+static void check_kernels(struct scenario_loader *loader)
+{
+    const struct scenario *scenario = loader->scenario;
+    const char *known = "any ours trtllm vllm sglang";
+    if (scenario->kernels[0] == '\0' || !has_word(known, scenario->kernels)) {
+        scenario_complain(loader, "compute.kernels",
+                          "'%s' is none of any, ours, trtllm, vllm, "
+                          "sglang",
+                          scenario->kernels);
+        return;
+    }
+    const struct gpu_model *gpu_model = scenario->gpu_model;
+    bool is_any = strcmp(scenario->kernels, "any") == 0;
+    if (gpu_model == NULL || is_any || has_word(gpu_model->kernels, "any") ||
+        has_word(gpu_model->kernels, scenario->kernels)) {
+        return;
+    }
+    scenario_complain(loader, "compute.kernels", "%s predicts the kernels of %s, not %s",
+                      gpu_model->name, gpu_model->kernels, scenario->kernels);
+}
+
+static void check_price(struct scenario_loader *loader)
+{
+    const struct scenario *scenario = loader->scenario;
+    if (loader->has_price && loader->has_gpu &&
+        strcmp(scenario->price.gpu, scenario->cluster.gpu.name) != 0) {
+        scenario_complain(loader, "price", "%s is the price of an %s, the cluster has %s",
+                          scenario->price.name, scenario->price.gpu, scenario->cluster.gpu.name);
+    }
+}
+
+void scenario_cross_check(struct scenario_loader *loader)
+{
+    check_parallel(loader);
+    check_phase(loader);
+    check_precision(loader);
+    check_trace(loader);
+    check_slots(loader);
+    check_rebalance(loader);
+    check_kernels(loader);
+    check_price(loader);
+}

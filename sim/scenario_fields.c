@@ -1,0 +1,127 @@
+/* scenario_fields.c -- every key of a scenario: its type, range and default. */
+#include <stddef.h>
+
+#include "scenario_internal.h"
+
+#define COUNT_MAX 1048576 /* ranks, nodes, tokens a rank: more is a typing error */
+
+static const char *const attentions[] = {"dp", "tp", NULL};
+static const char *const phases[] = {"decode", "prefill", NULL};
+static const char *const batchings[] = {"interleaved", "consecutive", "shuffled", NULL};
+static const char *const scopes[] = {"rank", "global", NULL};
+
+const struct scenario_file scenario_defaults = {
+    .precision_dense = SCENARIO_UNSET,
+    .precision_expert = SCENARIO_UNSET,
+    .precision_kv = SCENARIO_UNSET,
+    .phase = SCENARIO_UNSET,
+    .batching = SCENARIO_UNSET,
+    .router = "trace",
+    .drop = "position",
+    .strategy = "static",
+    .replica = "locality",
+    .dispatch_dtype = PRECISION_BF16,
+    .combine_dtype = PRECISION_BF16,
+    .network = "alpha_beta",
+    .gpu_model = "roofline",
+    .kernels = "any",
+    .memory_fraction = 0.9,
+    .seed = 1,
+};
+
+static const struct yaml_field cluster_fields[] = {
+    {"gpu", YAML_TEXT, offsetof(struct scenario_file, gpu), .size = PATH_BYTES, .required = true},
+    {"nodes", YAML_INT32, offsetof(struct scenario_file, nodes), .required = true, .min = 1,
+     .max = COUNT_MAX},
+    {"gpus_per_node", YAML_INT32, offsetof(struct scenario_file, gpus_per_node), .required = true,
+     .min = 1, .max = 4096},
+    {.key = NULL},
+};
+
+static const struct yaml_field parallel_fields[] = {
+    {"ep", YAML_INT32, offsetof(struct scenario_file, ep), .min = 1, .max = 65536},
+    {"attention", YAML_CHOICE, offsetof(struct scenario_file, attention), .choices = attentions},
+    {"tp", YAML_INT32, offsetof(struct scenario_file, tp), .min = 1, .max = 4096},
+    {.key = NULL},
+};
+
+static const struct yaml_field precision_fields[] = {
+    {"dense", YAML_CHOICE, offsetof(struct scenario_file, precision_dense),
+     .choices = precision_choices},
+    {"expert", YAML_CHOICE, offsetof(struct scenario_file, precision_expert),
+     .choices = precision_choices},
+    {"kv", YAML_CHOICE, offsetof(struct scenario_file, precision_kv), .choices = precision_choices},
+    {.key = NULL},
+};
+
+static const struct yaml_field trace_fields[] = {
+    {"path", YAML_TEXT, offsetof(struct scenario_file, trace_path), .size = PATH_BYTES},
+    {"preset", YAML_TEXT, offsetof(struct scenario_file, trace_preset), .size = NAME_BYTES},
+    {"tokens", YAML_INT64, offsetof(struct scenario_file, trace_tokens), .min = 1, .max = 1e12},
+    {"tokens_per_rank", YAML_INT32, offsetof(struct scenario_file, tokens_per_rank),
+     .required = true, .min = 1, .max = COUNT_MAX},
+    {"batching", YAML_CHOICE, offsetof(struct scenario_file, batching), .choices = batchings},
+    {"steps", YAML_INT64, offsetof(struct scenario_file, steps), .min = 0, .max = 1e12},
+    {.key = NULL},
+};
+
+static const struct yaml_field routing_fields[] = {
+    {"policy", YAML_TEXT, offsetof(struct scenario_file, router), .size = NAME_BYTES},
+    {"capacity_factor", YAML_DOUBLE, offsetof(struct scenario_file, capacity_factor), .max = 1e6},
+    {"capacity_scope", YAML_CHOICE, offsetof(struct scenario_file, capacity_scope),
+     .choices = scopes},
+    {"drop", YAML_TEXT, offsetof(struct scenario_file, drop), .size = NAME_BYTES},
+    {.key = NULL},
+};
+
+static const struct yaml_field placement_fields[] = {
+    {"strategy", YAML_TEXT, offsetof(struct scenario_file, strategy), .size = NAME_BYTES},
+    {"redundant_experts", YAML_INT32, offsetof(struct scenario_file, redundant_experts),
+     .max = COUNT_MAX},
+    {"rebalance_interval_steps", YAML_INT32,
+     offsetof(struct scenario_file, rebalance_interval_steps), .max = INT32_MAX},
+    {"window_steps", YAML_INT32, offsetof(struct scenario_file, window_steps), .max = INT32_MAX},
+    {.key = NULL},
+};
+
+static const struct yaml_field dispatch_fields[] = {
+    {"replica", YAML_TEXT, offsetof(struct scenario_file, replica), .size = NAME_BYTES},
+    {"collective", YAML_TEXT, offsetof(struct scenario_file, collective), .size = NAME_BYTES},
+    {"dtype", YAML_CHOICE, offsetof(struct scenario_file, dispatch_dtype),
+     .choices = precision_choices},
+    {"combine_dtype", YAML_CHOICE, offsetof(struct scenario_file, combine_dtype),
+     .choices = precision_choices},
+    {.key = NULL},
+};
+
+static const struct yaml_field compute_fields[] = {
+    {"model", YAML_TEXT, offsetof(struct scenario_file, gpu_model), .size = NAME_BYTES},
+    {"kernels", YAML_TEXT, offsetof(struct scenario_file, kernels), .size = NAME_BYTES},
+    {.key = NULL},
+};
+
+const struct yaml_field scenario_fields[] = {
+    {"version", YAML_INT32, offsetof(struct scenario_file, version), .required = true, .min = 1,
+     .max = 1},
+    {"question", YAML_TEXT, offsetof(struct scenario_file, question), .size = TEXT_BYTES},
+    {"model", YAML_TEXT, offsetof(struct scenario_file, model), .size = PATH_BYTES,
+     .required = true},
+    {"cluster", YAML_TABLE, .required = true, .table = cluster_fields},
+    {"parallel", YAML_TABLE, .table = parallel_fields},
+    {"phase", YAML_CHOICE, offsetof(struct scenario_file, phase), .required = true,
+     .choices = phases},
+    {"context_tokens", YAML_INT32, offsetof(struct scenario_file, context_tokens), .max = 1 << 30},
+    {"precision", YAML_TABLE, .table = precision_fields},
+    {"trace", YAML_TABLE, .required = true, .table = trace_fields},
+    {"routing", YAML_TABLE, .table = routing_fields},
+    {"placement", YAML_TABLE, .table = placement_fields},
+    {"dispatch", YAML_TABLE, .table = dispatch_fields},
+    {"network", YAML_TEXT, offsetof(struct scenario_file, network), .size = NAME_BYTES},
+    {"compute", YAML_TABLE, .table = compute_fields},
+    {"memory_fraction", YAML_DOUBLE, offsetof(struct scenario_file, memory_fraction), .min = 0.01,
+     .max = 1.0},
+    {"price", YAML_TEXT, offsetof(struct scenario_file, price), .size = PATH_BYTES,
+     .required = true},
+    {"seed", YAML_UINT64, offsetof(struct scenario_file, seed), .size = 0},
+    {.key = NULL},
+};

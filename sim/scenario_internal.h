@@ -1,0 +1,81 @@
+/*
+ * scenario_internal.h -- what the scenario*.c files share and nobody else includes.
+ */
+#ifndef MOESIM_SCENARIO_INTERNAL_H
+#define MOESIM_SCENARIO_INTERNAL_H
+
+#include "scenario.h"
+#include "yaml.h"
+
+#define SCENARIO_UNSET (-1) /* of choices without a fixed default */
+
+/* A scenario as written, before names are looked up. 0, "" and SCENARIO_UNSET: not given. */
+struct scenario_file {
+    int32_t version;
+    char question[TEXT_BYTES];
+    char model[PATH_BYTES];
+    char gpu[PATH_BYTES];
+    int32_t nodes;
+    int32_t gpus_per_node;
+    int32_t ep;
+    int32_t attention; /* 0: dp, 1: tp */
+    int32_t tp;
+    int32_t phase; /* enum phase */
+    int32_t context_tokens;
+    int32_t precision_dense; /* enum precision, as are the next two */
+    int32_t precision_expert;
+    int32_t precision_kv;
+    char trace_path[PATH_BYTES];
+    char trace_preset[NAME_BYTES];
+    int64_t trace_tokens;
+    int32_t tokens_per_rank;
+    int32_t batching; /* enum batching */
+    int64_t steps;
+    char router[NAME_BYTES];
+    double capacity_factor;
+    int32_t capacity_scope; /* enum capacity_scope */
+    char drop[NAME_BYTES];
+    char strategy[NAME_BYTES];
+    int32_t redundant_experts;
+    int32_t rebalance_interval_steps;
+    int32_t window_steps;
+    char replica[NAME_BYTES];
+    char collective[NAME_BYTES];
+    int32_t dispatch_dtype; /* enum precision */
+    int32_t combine_dtype;
+    char network[NAME_BYTES];
+    char gpu_model[NAME_BYTES];
+    char kernels[NAME_BYTES];
+    double memory_fraction;
+    char price[PATH_BYTES];
+    uint64_t seed;
+};
+
+/* A scenario being loaded. */
+struct scenario_loader {
+    struct scenario *scenario;
+    struct scenario_file file;
+    const char *path; /* of the scenario */
+    struct yaml_node *root;
+    struct error *error;
+    enum status status; /* of the worst problem so far */
+    bool has_model;     /* looked up without a problem, as are the next two */
+    bool has_gpu;
+    bool has_price;
+};
+
+/* Defaults of every key, and the table that fills a scenario_file. */
+extern const struct scenario_file scenario_defaults;
+extern const struct yaml_field scenario_fields[];
+
+/* Reports a problem of a key ("placement.strategy"), with file and line where the key stands. */
+void scenario_complain(struct scenario_loader *loader, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Looks up every name the file gives: presets, plug-ins, the trace. */
+void scenario_look_up(struct scenario_loader *loader);
+
+/* Checks how the keys fit together, as far as each was given without a problem. */
+void scenario_cross_check(struct scenario_loader *loader);
+
+#endif
