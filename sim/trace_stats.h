@@ -39,6 +39,7 @@ struct trace_stats_layer {
     double ep_max_over_mean;    /* busiest over mean rank, experts placed contiguously */
     double top1_repeat;         /* share of rows whose best expert is that of the row before */
     double overlap[TRACE_LAGS]; /* share of top_k that was in the set of the row lag earlier */
+    double overlap_by_chance;   /* the same for two rows of the whole trace, by load alone */
     double drift; /* share of assignments that sit elsewhere in the trace's second half */
     double lift_p5;
     double lift_median; /* of n(i, j) n / (n(i) n(j)) over pairs of experts: 1 is chance */

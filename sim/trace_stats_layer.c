@@ -66,6 +66,18 @@ static void measure_lift(struct trace_stats_layer *layer, const struct trace_sta
     }
 }
 
+/* Two rows drawn from the trace: expert e is in both with the square of its share of rows. */
+static double overlap_by_chance(const struct trace_stats_layer *layer, int32_t num_experts,
+                                int32_t top_k, int64_t routed_rows)
+{
+    double sum = 0.0;
+    for (int32_t expert = 0; expert < num_experts; expert++) {
+        double share = (double)layer->expert_tokens[expert] / (double)routed_rows;
+        sum += share * share;
+    }
+    return routed_rows > 0 ? sum / top_k : (double)NAN;
+}
+
 /* Total variation distance between the shares of the two halves. */
 static double measure_drift(const int64_t *half, int32_t num_experts)
 {
@@ -117,6 +129,7 @@ static enum status measure_load(const struct trace_stats_job *job, struct trace_
     layer->skew = load_skew(expert_tokens, experts, scratch->load);
     layer->ep_max_over_mean =
         load_contiguous_max_over_mean(expert_tokens, experts, job->stats->ep_ranks);
+    layer->overlap_by_chance = overlap_by_chance(layer, experts, trace->top_k, routed_rows);
     layer->drift = measure_drift(scratch->half, experts);
     measure_lift(layer, scratch, job->lift_experts, routed_rows);
     return STATUS_OK;

@@ -108,6 +108,9 @@ def compare(trace, ids, num_experts, begins, ep):
         for name, value in zip(("lift_p5", "lift_median", "lift_p95"),
                                lift(ids[:, layer], num_experts)):
             check(close(got[name], value), f"{where}: {name} {got[name]} {value}")
+        rows = (ids[:, layer, 0] >= 0).sum()
+        check(close(got["overlap_by_chance"], ratio((load.astype(float) ** 2).sum(), rows * rows * k)),
+              f"{where}: overlap_by_chance")
         if top1 is None:
             check(got["top1_repeat"] is None, f"{where}: top1_repeat without requests")
         else:

@@ -119,11 +119,12 @@ Test(trace_stats, of_five_rows_count_loads_and_locality_within_requests)
     cr_expect_eq(layer->model_layer, 3);
     cr_expect_eq(layer->assignments, 10);
     expect_near(layer->skew.max_over_mean, 1.2);
-    expect_near(layer->ep_max_over_mean, 1.0);  /* 3 + 2 and 3 + 2 */
-    expect_near(layer->top1_repeat, 2.0 / 3.0); /* 0 0, not 0 1, 3 3; 1 3 are two requests */
-    expect_near(layer->overlap[0], 4.0 / 6.0);  /* 1 + 1 + 2 experts of 3 pairs of 2 */
-    expect_near(layer->overlap[1], 1.0);        /* rows 0 and 2 choose the same two */
-    cr_expect(isnan(layer->overlap[2]));        /* no request has 5 rows */
+    expect_near(layer->ep_max_over_mean, 1.0);   /* 3 + 2 and 3 + 2 */
+    expect_near(layer->top1_repeat, 2.0 / 3.0);  /* 0 0, not 0 1, 3 3; 1 3 are two requests */
+    expect_near(layer->overlap[0], 4.0 / 6.0);   /* 1 + 1 + 2 experts of 3 pairs of 2 */
+    expect_near(layer->overlap[1], 1.0);         /* rows 0 and 2 choose the same two */
+    cr_expect(isnan(layer->overlap[2]));         /* no request has 5 rows */
+    expect_near(layer->overlap_by_chance, 0.52); /* (9 + 4 + 9 + 4) / 25 / 2 */
     expect_near(stats.uniform_overlap, 0.5);
     cr_expect(isnan(layer->batch_max_over_mean[0]) && isnan(layer->batch_active[0]));
     trace_stats_free(&stats);

@@ -18,6 +18,7 @@ static const char help[] =
     "  gini      0 even, 1 one expert takes all    top-1     best expert is that of the row "
     "before\n"
     "  lagN      share of a row's experts that the same request chose N rows earlier\n"
+    "  chance    the same for two rows of any requests: what is above it is locality\n"
     "  drift     share of assignments that sit elsewhere in the second half of the trace\n"
     "  lift      how often two experts are chosen together, over chance: 5 %, median, 95 % of "
     "pairs\n\n"
@@ -45,7 +46,8 @@ enum column {
     COLUMN_EP,
     COLUMN_TOP1,
     COLUMN_LAG, /* TRACE_LAGS columns */
-    COLUMN_DRIFT = COLUMN_LAG + TRACE_LAGS,
+    COLUMN_CHANCE = COLUMN_LAG + TRACE_LAGS,
+    COLUMN_DRIFT,
     COLUMN_LIFT_P5,
     COLUMN_LIFT_MEDIAN,
     COLUMN_LIFT_P95,
@@ -63,6 +65,7 @@ static void layer_figures(double figure[COLUMN_COUNT], const struct trace_stats_
     for (int32_t lag = 0; lag < TRACE_LAGS; lag++) {
         figure[COLUMN_LAG + lag] = layer->overlap[lag];
     }
+    figure[COLUMN_CHANCE] = layer->overlap_by_chance;
     figure[COLUMN_DRIFT] = layer->drift;
     figure[COLUMN_LIFT_P5] = layer->lift_p5;
     figure[COLUMN_LIFT_MEDIAN] = layer->lift_median;
@@ -81,12 +84,12 @@ static void print_header(const struct trace_stats *stats)
         (void)snprintf(text, sizeof text, "lag%d", trace_lag_rows[lag]);
         printf(" %6s", text);
     }
-    printf(" %6s %6s %6s %6s\n", "drift", "lift5", "lift50", "lift95");
+    printf(" %6s %6s %6s %6s %6s\n", "chance", "drift", "lift5", "lift50", "lift95");
 }
 
 static void print_row(const char *label, const double figure[COLUMN_COUNT])
 {
-    static const int widths[COLUMN_COUNT] = {9, 6, 6, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
+    static const int widths[COLUMN_COUNT] = {9, 6, 6, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
     printf("%6s ", label);
     for (int column = 0; column < COLUMN_COUNT; column++) {
         const char *space = column > COLUMN_MAX_OVER_MEAN ? " " : "";
@@ -239,6 +242,7 @@ static cJSON *layer_json(const struct trace_stats *stats, const struct trace_sta
     for (int32_t lag = 0; lag < TRACE_LAGS; lag++) {
         cJSON_AddItemToArray(overlap, cJSON_CreateNumber(layer->overlap[lag]));
     }
+    cJSON_AddNumberToObject(object, "overlap_by_chance", layer->overlap_by_chance);
     cJSON_AddNumberToObject(object, "drift", layer->drift);
     cJSON_AddNumberToObject(object, "lift_p5", layer->lift_p5);
     cJSON_AddNumberToObject(object, "lift_median", layer->lift_median);
