@@ -82,9 +82,10 @@ static void convert_ids(struct trace_import_job *job, int32_t *expert, int64_t t
         }
         if (id < 0 || id >= summary->num_experts) {
             char advice[128];
-            (void)snprintf(advice, sizeof advice,
-                           "ids go from 0 to %d, -1 marks a pad; look at --model and --num-experts",
-                           summary->num_experts - 1);
+            (void)snprintf(
+                advice, sizeof advice,
+                "ids go from 0 to %d, -1 or all ones is a pad; look at --model and --num-experts",
+                summary->num_experts - 1);
             complain(job, job->options->expert_path, token, layer, "expert", (double)id, advice);
             continue;
         }

@@ -86,6 +86,16 @@ bool trace_cli_number(int64_t *value, const char *command, const char *option, c
     return true;
 }
 
+bool trace_cli_may_write(const char *command, const char *path, bool force)
+{
+    struct stat info;
+    if (force || lstat(path, &info) != 0) {
+        return true;
+    }
+    (void)cli_usage(command, "%s exists: add --force to replace it, or name another", path);
+    return false;
+}
+
 char *trace_cli_grouped(char *text, int64_t value)
 {
     char digits[24];

@@ -107,6 +107,9 @@ int command_trace_generate(int argc, char **argv)
         request.out == NULL) {
         return cli_usage(grammar.command, "give --preset, --tokens and --out");
     }
+    if (!trace_cli_may_write(grammar.command, request.out, request.replace)) {
+        return 1;
+    }
     progress_begin(&progress, "generating", "tokens");
     enum status status = generate_trace(request.out, request.replace, &request.generate, &error);
     progress_end(&progress);

@@ -273,5 +273,8 @@ int command_trace_import(int argc, char **argv)
     if (request.import.model == NULL || request.out == NULL) {
         return cli_usage(grammar.command, "give --model and --out");
     }
+    if (!trace_cli_may_write(grammar.command, request.out, request.import.replace)) {
+        return 1;
+    }
     return import(&request);
 }

@@ -38,6 +38,9 @@ const char *trace_cli_argument(int *code, const struct trace_cli_grammar *gramma
 bool trace_cli_number(int64_t *value, const char *command, const char *option, const char *text,
                       int64_t min, int64_t max);
 
+/* May a trace be written to path? Not over a file that is there, unless by force. Says so. */
+bool trace_cli_may_write(const char *command, const char *path, bool force);
+
 /* 1234567 as "1,234,567" into text [32]; returns it. */
 char *trace_cli_grouped(char *text, int64_t value);
 
