@@ -3,7 +3,7 @@
 
 Usage: contributing.py BUILD_DIRECTORY [C_COMPILER]
 
-Its code blocks are the files of tests/examples/, letter by letter. They are put where it says, each
+Its recipes are the files of tests/examples/, letter by letter. They are put where it says, each
 with the one line it says, into a copy of the source; the copy is built with all warnings as errors,
 the laws over the registries are run there, and a scenario is simulated with them. Exits with 1 and
 says what is wrong.
@@ -18,6 +18,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXAMPLES = os.path.join(ROOT, "tests", "examples")
 COPIED = ("CMakeLists.txt", "reference", "sim", "tests", "scenarios", "reports")
 LAWS = ("test_balance", "test_net", "test_gpu", "test_engine_laws")
+LISTED = {"strategies": "swap_one", "networks": "uncontended", "gpu-models": "fixed_time",
+          "models": "tiny-moe"}
+SCENARIO = os.path.join("tests", "examples", "plug_ins.yaml")
 CHOICES = ("placement.strategy=swap_one", "network=uncontended", "compute.model=fixed_time")
 
 
@@ -31,20 +34,17 @@ def read(*path):
 
 
 def recipes(text):
-    """(target path, registry path, entry, code) of every `path`, with `entry` in `registry`: block
-    of CONTRIBUTING.md."""
-    pattern = (r"^`(?P<target>[\w/.]+)`, with the line `(?P<entry>[^`]+)` in "
-               r"`(?P<registry>[\w/.]+)`:\n\n```c\n(?P<code>.*?)^```$")
-    return [match.group("target", "registry", "entry", "code")
+    """(target path, registry path or None, entry or None, content) of every block of CONTRIBUTING.md
+    that is announced as `path`: or as `path`, with the line `entry` in `registry`:"""
+    pattern = (r"^`(?P<target>[\w/.-]+)`(?:, with the line `(?P<entry>[^`]+)` in "
+               r"`(?P<registry>[\w/.]+)`)?:\n\n```\w+\n(?P<content>.*?)^```$")
+    return [match.group("target", "registry", "entry", "content")
             for match in re.finditer(pattern, text, re.M | re.S)]
 
 
-def check_text(found, text):
-    if len(found) != text.count("```c\n"):
-        fail(f"{text.count('```c') } C blocks in CONTRIBUTING.md, {len(found)} in the form of a "
-             "recipe")
-    shown = {os.path.basename(target): code for target, _, _, code in found}
-    for name in sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".c")):
+def check_text(found):
+    shown = {os.path.basename(target): content for target, _, _, content in found}
+    for name in sorted(set(os.listdir(EXAMPLES)) - {os.path.basename(SCENARIO)}):
         if name not in shown:
             fail(f"tests/examples/{name} is not in CONTRIBUTING.md")
         if shown.pop(name) != read(EXAMPLES, name):
@@ -82,16 +82,16 @@ def make_copy(copy, found):
             shutil.copytree(source, os.path.join(copy, name))
         elif os.path.exists(source):
             shutil.copy(source, copy)
-    for target, registry, entry, code in found:
+    for target, registry, entry, content in found:
         with open(os.path.join(copy, target), "x", encoding="utf-8") as stream:
-            stream.write(code)
-        register(os.path.join(copy, registry), entry)
+            stream.write(content)
+        if registry:
+            register(os.path.join(copy, registry), entry)
 
 
 def main(build, compiler="cc"):
-    text = read(ROOT, "CONTRIBUTING.md")
-    found = recipes(text)
-    check_text(found, text)
+    found = recipes(read(ROOT, "CONTRIBUTING.md"))
+    check_text(found)
     copy = os.path.join(os.path.abspath(build), "contributing")
     make_copy(copy, found)
     environment = dict(os.environ, MOESIM_DATA=copy)
@@ -104,13 +104,18 @@ def main(build, compiler="cc"):
             env=environment)
 
     program = f"{copy}/build/moesim"
-    listed = run("listing", program, "list", env=environment)
-    for name in (choice.split("=")[1] for choice in CHOICES):
+    for kind, name in LISTED.items():
+        listed = run("listing", program, "list", kind, env=environment)
         if name not in listed:
-            fail(f"moesim list does not know {name}:\n{listed}")
+            fail(f"moesim list {kind} does not know {name}:\n{listed}")
     options = [word for choice in CHOICES for word in ("--set", choice)]
-    print(run("simulating", program, "run", f"{copy}/tests/examples/plug_ins.yaml", *options,
+    print(run("simulating", program, "run", f"{copy}/{SCENARIO}", *options,
               "-o", f"{copy}/results.db", env=environment))
+    run("reporting", program, "report", f"{copy}/results.db", "-o", f"{copy}/out", env=environment)
+    if "How throughput changed over the run" not in read(copy, "out", "index.html"):
+        fail("the figure is not on the page")
+    if not os.path.getsize(os.path.join(copy, "out", "figures", "throughput.svg")):
+        fail("the figure was not drawn")
     shutil.rmtree(copy)
     print(f"contributing: {len(found)} recipes built, {len(laws)} law tests, one run")
 
