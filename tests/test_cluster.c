@@ -1,0 +1,57 @@
+/* test_cluster.c -- GPU and price presets, and the plug-ins that scenarios name. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "cluster.h"
+#include "data.h"
+#include "registry.h"
+
+static struct error error;
+
+Test(registry, lists_what_each_kind_finds)
+{
+    for (int kind = 0; kind < REGISTRY_KIND_COUNT; kind++) {
+        int32_t count = registry_count((enum registry_kind)kind);
+        cr_expect_geq(count, 1, "%s", registry_kind_name((enum registry_kind)kind));
+        for (int32_t i = 0; i < count; i++) {
+            struct registry_entry entry = registry_entry((enum registry_kind)kind, i);
+            cr_expect_gt(strlen(entry.name), 0);
+            cr_expect_gt(strlen(entry.summary), 0, "%s", entry.name);
+            cr_expect_not_null(entry.source, "%s", entry.name);
+        }
+    }
+}
+
+Test(cluster, presets_and_prices_load_and_fit)
+{
+    struct arena arena = {0};
+    const char *const *names;
+    int32_t count = data_list(&names, "gpus", &arena);
+    cr_assert_geq(count, 4);
+    for (int32_t i = 0; i < count; i++) {
+        struct gpu_spec gpu;
+        cr_expect_eq(gpu_load(&gpu, names[i], &error), STATUS_OK, "%s", error.text);
+    }
+    count = data_list(&names, "prices", &arena);
+    cr_assert_geq(count, 5);
+    for (int32_t i = 0; i < count; i++) {
+        struct price price;
+        struct gpu_spec gpu;
+        cr_expect_eq(price_load(&price, names[i], &error), STATUS_OK, "%s", error.text);
+        cr_expect_eq(gpu_load(&gpu, price.gpu, &error), STATUS_OK, "%s", error.text);
+        cr_expect_str_eq(gpu.name, price.gpu);
+    }
+    arena_free(&arena);
+}
+
+Test(cluster, a_gpu_is_found_by_the_name_its_tools_print)
+{
+    struct gpu_spec gpu;
+
+    cr_expect_eq(gpu_load(&gpu, "NVIDIA H100 80GB HBM3", &error), STATUS_OK);
+
+    cr_expect_str_eq(gpu.name, "h100-sxm");
+    cr_expect_eq(gpu.hbm_bytes, INT64_C(80000000000));
+    cr_expect_eq(gpu.flops_per_s[PRECISION_BF16], 989e12);
+    cr_expect_eq(gpu.port[TIER_SCALE_OUT].bytes_per_s, 50e9);
+}
