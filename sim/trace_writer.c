@@ -95,8 +95,8 @@ static enum status prepare_paths(struct trace_writer *writer, const char *path, 
     (void)snprintf(writer->replaced, sizeof writer->replaced, "%.*s.replaced", (int)length, path);
     if (lstat(writer->path, &info) == 0) {
         if (!writer->replace) {
-            return error_add(error, STATUS_INVALID, "%s: exists; name another or replace it",
-                             writer->path);
+            return error_add(error, STATUS_INVALID,
+                             "%s: exists; name another, or replace it with --force", writer->path);
         }
         if (!S_ISDIR(info.st_mode) || !trace_is_pure_directory(writer->path)) {
             return error_add(error, STATUS_INVALID,
