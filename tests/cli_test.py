@@ -187,13 +187,13 @@ def test_every_study_checks():
     studies = os.path.join(SOURCE, "scenarios", "studies")
     for name in sorted(os.listdir(studies)):
         path = os.path.join(studies, name)
-        result = moesim("check", path, "--set", "trace.path=" + os.path.abspath("trace")) \
-            if "gpt_oss_20b" in name else moesim("check", path)
+        result = moesim("check", path, "--set", "trace.path=" + os.path.abspath("trace"), "--set",
+                        "context_tokens=500") if "gpt_oss_20b" in name else moesim("check", path)
         check(result.returncode == 0, f"{name}: {result.stderr}")
 
 
 def test_dense_model_runs():
-    study = os.path.join(SOURCE, "scenarios", "studies", "llama_2_70b_decode.yaml")
+    study = os.path.join(SOURCE, "scenarios", "studies", "llama_2_70b_decode_8xh100.yaml")
     result = moesim("run", study, "--json", "-o", "dense.db")
     check(result.returncode == 0, result.stderr)
     if result.returncode == 0:
@@ -352,7 +352,9 @@ def test_bad_trace_directories():
     expect_error("negative weight", broken("", lambda: weights(-1)), "gate_weights-00000.npy")
     expect_error("requests of another trace",
                  broken("", lambda: write("broken/requests.csv",
-                                          "request,row_offset\n0,0\n1,999999\n")), "requests.csv:3")
+                                          "request,tag,arrival_s,prompt_tokens,decode_tokens,"
+                                          "row_offset\n0,a,0,1,1,0\n1,a,0,1,1,999999\n")),
+                 "requests.csv:3")
     broken("", poke_id)
     expect_error("run meets an id out of range",
                  moesim("run", "scenario.yaml", "--set", "trace.path=broken", "-o", "broken.db",
