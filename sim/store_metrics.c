@@ -243,7 +243,8 @@ static enum status write_drop_curve(struct store *store, const struct run_metric
 static enum status write_rebalances(struct store *store, const struct run_metrics *metrics,
                                     struct error *error)
 {
-    struct cursor cursor = cursor_begin(store, "INSERT INTO rebalance VALUES(?, ?, ?, ?, ?, ?, ?)");
+    struct cursor cursor =
+        cursor_begin(store, "INSERT INTO rebalance VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     for (int32_t i = 0; i < metrics->num_rebalances; i++) {
         const struct rebalance_record *record = &metrics->rebalance[i];
         put_integer(&cursor, i);
@@ -252,6 +253,9 @@ static enum status write_rebalances(struct store *store, const struct run_metric
         put_integer(&cursor, record->bytes);
         put_integer(&cursor, record->duration_ns);
         put_integer(&cursor, record->layers_changed);
+        put_integer(&cursor, record->landing_ns);
+        put_integer(&cursor, record->settled_steps);
+        put_integer(&cursor, record->settled_ns);
         put_row(&cursor);
     }
     return cursor_end(&cursor, store, error);

@@ -95,6 +95,8 @@ static int32_t result_values(struct store_value *value, const struct run_metrics
         real_value("rank_tokens_max_over_mean", totals->rank_tokens_max_over_mean),
         real_value("balancedness", totals->balancedness),
         integer_value("rebalance_ns", totals->rebalance_ns),
+        integer_value("first_steps", metrics->first_steps),
+        integer_value("first_ns", metrics->first_ns),
         integer_value("messages", metrics->messages),
         integer_value("bytes_sent", metrics->bytes_sent),
         integer_value("bytes_received", metrics->bytes_received),

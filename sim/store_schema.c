@@ -31,7 +31,8 @@ static const char run_sql[] =
     "usd_per_gpu_hour REAL NOT NULL, price TEXT NOT NULL, price_source TEXT NOT NULL, "
     "price_date TEXT NOT NULL, usd_per_million_tokens REAL NOT NULL, "
     "rank_tokens_max_over_mean REAL NOT NULL, balancedness REAL NOT NULL, "
-    "rebalance_ns INTEGER NOT NULL, messages INTEGER NOT NULL, bytes_sent INTEGER NOT NULL, "
+    "rebalance_ns INTEGER NOT NULL, first_steps INTEGER NOT NULL, first_ns INTEGER NOT NULL, "
+    "messages INTEGER NOT NULL, bytes_sent INTEGER NOT NULL, "
     "bytes_received INTEGER NOT NULL, events INTEGER NOT NULL)";
 
 const struct store_table store_schema[] = {
@@ -92,7 +93,8 @@ const struct store_table store_schema[] = {
     {"rebalance", "CREATE TABLE rebalance("
                   "run_id TEXT, rebalance INTEGER, step INTEGER NOT NULL, moves INTEGER NOT NULL, "
                   "bytes INTEGER NOT NULL, duration_ns INTEGER NOT NULL, "
-                  "layers_changed INTEGER NOT NULL, "
+                  "layers_changed INTEGER NOT NULL, landing_ns INTEGER NOT NULL, settled_steps "
+                  "INTEGER NOT NULL, settled_ns INTEGER NOT NULL, "
                   "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
     {NULL, NULL},
 };

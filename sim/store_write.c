@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine.h"
 #include "store_internal.h"
 
 static int bind_value(sqlite3_stmt *statement, int index, const struct store_value *value)
@@ -76,20 +77,6 @@ void store_abandon(struct store *store)
     store->run = (struct pending_run){0};
 }
 
-/* KV entries of the fullest rank: as the scenario says, else every sequence as the longest. */
-static int64_t kv_tokens_per_rank(const struct scenario *scenario, const struct trace *trace)
-{
-    int64_t tokens = scenario->context_tokens;
-    if (scenario->phase == PHASE_PREFILL) {
-        return scenario->tokens_per_rank;
-    }
-    for (int64_t i = 0; tokens == 0 && trace != NULL && i < trace->num_requests; i++) {
-        int64_t request = trace->requests[i].prompt_tokens + trace->requests[i].num_rows;
-        tokens = request > tokens ? request : tokens;
-    }
-    return tokens * scenario->tokens_per_rank;
-}
-
 enum status store_begin(struct store *store, const char *run_id, const char *label,
                         const struct scenario *scenario, const struct trace *trace,
                         struct error *error)
@@ -113,9 +100,12 @@ enum status store_begin(struct store *store, const char *run_id, const char *lab
         memcpy(run->trace_source, trace->source, sizeof run->trace_source);
         run->trace_digest = trace->digest;
     }
-    run->kv_tokens_per_rank = kv_tokens_per_rank(scenario, trace);
     clock_gettime(CLOCK_MONOTONIC, &run->begin_time);
-    return STATUS_OK;
+    enum status status = engine_kv_tokens_max(&run->kv_tokens_per_rank, scenario, trace, error);
+    if (status != STATUS_OK) {
+        store_abandon(store);
+    }
+    return status;
 }
 
 static enum status begin_transaction(struct store *store, struct error *error)

@@ -26,6 +26,30 @@ static const struct gpu_model fake_gpu_model = {.name = "roofline",
                                                 .fitted_on = "",
                                                 .error_median = -1};
 
+static const struct moe_model fake_model = {.name = "deepseek-v3",
+                                            .source = "config.json",
+                                            .hidden_dim = 7168,
+
+                                            .vocab_size = 129280,
+                                            .attention = ATTENTION_MLA,
+                                            .num_q_heads = 128,
+                                            .q_lora_rank = 1536,
+                                            .kv_lora_rank = 512,
+                                            .qk_nope_dim = 128,
+                                            .qk_rope_dim = 64,
+                                            .v_head_dim = 128,
+                                            .first_dense_layers = 3,
+                                            .moe_layer_step = 1,
+                                            .dense_ffn_dim = 18432,
+
+                                            .top_k = 8,
+                                            .expert_ffn_dim = 2048,
+                                            .num_expert_groups = 1,
+                                            .topk_groups = 1,
+                                            .precision_dense = PRECISION_FP8,
+                                            .precision_expert = PRECISION_FP8,
+                                            .precision_kv = PRECISION_BF16};
+
 /* A uniform number in [0, 1) that depends on its arguments alone. */
 static double noise(int64_t a, int64_t b, int64_t c)
 {
@@ -48,25 +72,7 @@ static void fill_scenario(struct scenario *scenario, const struct fake_size *siz
         .name = "fake",
         .question = "How hot do experts get when DeepSeek-V3 decodes on four nodes of H100s, and "
                     "what does a token cost?",
-        .model = {.name = "deepseek-v3",
-                  .source = "config.json",
-                  .hidden_dim = 7168,
-                  .num_layers = size->num_layers + 3,
-                  .vocab_size = 129280,
-                  .num_q_heads = 128,
-                  .num_kv_heads = 128,
-                  .head_dim = 56,
-                  .first_dense_layers = 3,
-                  .moe_layer_step = 1,
-                  .dense_ffn_dim = 18432,
-                  .num_experts = size->num_experts,
-                  .top_k = 8,
-                  .expert_ffn_dim = 2048,
-                  .num_expert_groups = 1,
-                  .topk_groups = 1,
-                  .precision_dense = PRECISION_FP8,
-                  .precision_expert = PRECISION_FP8,
-                  .precision_kv = PRECISION_BF16},
+        .model = fake_model,
         .cluster = {.gpu = {.name = "h100-sxm",
                             .source = "NVIDIA H100 data sheet",
                             .flops_fraction = 0.7,
@@ -98,10 +104,16 @@ static void fill_scenario(struct scenario *scenario, const struct fake_size *siz
         .gpu_model = &fake_gpu_model,
         .kernels = "ours",
         .memory_fraction = 0.9,
-        .price = {"h100-neocloud", "a price list", "2026-11-01", 2.49},
+        .price = {.name = "h100-neocloud",
+                  .source = "a price list",
+                  .date = "2026-11-01",
+                  .gpu = "h100-sxm",
+                  .usd_per_gpu_hour = 2.49},
         .seed = UINT64_C(18446744073709551615),
         .text = text,
     };
+    scenario->model.num_layers = size->num_layers + 3;
+    scenario->model.num_experts = size->num_experts;
     scenario->cluster.gpu.flops_per_s[PRECISION_FP8] = 1.979e15;
     scenario->cluster.gpu.flops_per_s[PRECISION_BF16] = 0.989e15;
 }
@@ -163,6 +175,7 @@ static void fill_windows(struct run_metrics *metrics, const struct fake_size *si
         for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
             bool moe = phase == STEP_ATTENTION || phase == STEP_DENSE || size->num_layers > 0;
             double ms = moe ? phase_ms[phase] * (0.9 + 0.2 * noise(i, phase, 9)) : 0;
+            ms *= phase == STEP_WAITING ? 2 * size->skew : 1;
             window->phase_ns[phase] = ms * 1e6 * (double)steps;
             window->step_ns_sum += (int64_t)window->phase_ns[phase];
         }
@@ -221,10 +234,19 @@ static void fill_rest(struct run_metrics *metrics, const struct fake_size *size)
         metrics->rank_busy_ns[rank] = 30e6 * (double)metrics->num_steps;
     }
     for (int32_t i = 0; i < metrics->num_rebalances_max && size->num_layers > 0; i++) {
-        metrics->rebalance[i] = (struct rebalance_record){
-            (i + 1) * 100, 900 - 40 * i, (900 - 40 * i) * INT64_C(44040192), 21000000, 58};
+        metrics->rebalance[i] =
+            (struct rebalance_record){.step = (i + 1) * 100,
+                                      .moves = 900 - 40 * i,
+                                      .bytes = (900 - 40 * i) * INT64_C(44040192),
+                                      .duration_ns = 21000000 - i * 500000,
+                                      .landing_ns = 71000000,
+                                      .layers_changed = 58,
+                                      .settled_steps = 99,
+                                      .settled_ns = 99 * INT64_C(50000000)};
         metrics->num_rebalances = i + 1;
     }
+    metrics->first_steps = 100;
+    metrics->first_ns = INT64_C(5400000000);
     metrics->messages = 123456789;
     metrics->bytes_sent = metrics->bytes_received = INT64_C(9876543210123);
     metrics->events = 424242;
