@@ -1,0 +1,36 @@
+# style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; csv is the name
+# of the data. Colours are those of Okabe and Ito (2008) for series and viridis for maps: both hold
+# for colour-blind eyes and in grey. Black becomes the page's text colour, #dddddd its grid.
+set datafile separator comma
+set datafile columnheaders
+set encoding utf8
+set border 3 lc rgb '#999999' lw 1
+set tics nomirror out scale 0.4 textcolor rgb 'black'
+set grid ytics lc rgb '#dddddd' lw 1 lt 1
+set style fill solid 1.0 noborder
+set key off
+set palette defined (0 '#440154', 1 '#482878', 2 '#3e4989', 3 '#31688e', 4 '#26828e', \
+                     5 '#1f9e89', 6 '#35b779', 7 '#6ece58', 8 '#b5de2b', 9 '#fde725')
+blue = 0x0072B2; sky = 0x56B4E9; green = 0x009E73; yellow = 0xF0E442
+orange = 0xE69F00; vermillion = 0xD55E00; purple = 0xCC79A7; grey = 0x999999
+phases = 'attention dense gate dispatch expert combine exchange waiting rebalance'
+phase_color(p) = p eq 'attention' ? blue : p eq 'dense' ? sky : p eq 'gate' ? yellow : \
+    p eq 'dispatch' ? orange : p eq 'expert' ? green : p eq 'combine' ? vermillion : \
+    p eq 'exchange' ? purple : p eq 'waiting' ? grey : 0
+
+# A maximum in ns becomes a divisor and its unit.
+time_divisor(ns) = ns >= 1e9 ? 1e9 : ns >= 1e6 ? 1e6 : ns >= 1e3 ? 1e3 : 1.0
+time_unit(ns) = ns >= 1e9 ? 's' : ns >= 1e6 ? 'ms' : ns >= 1e3 ? 'us' : 'ns'
+byte_divisor(b) = b >= 1e12 ? 1e12 : b >= 1e9 ? 1e9 : b >= 1e6 ? 1e6 : b >= 1e3 ? 1e3 : 1.0
+byte_unit(b) = b >= 1e12 ? 'TB' : b >= 1e9 ? 'GB' : b >= 1e6 ? 'MB' : b >= 1e3 ? 'kB' : 'bytes'
+
+# A map is an image, which needs two cells each way; one row or column alone is made of boxes.
+map_plot(x, y, value, width, is_line) = 'plot csv using ('.x.'):('.y.'):'. \
+    (is_line ? '('.width.' / 2.0):(0.5):('.value.') with boxxyerror lc palette' \
+             : '('.value.') with image')
+
+# A step of 1, 2 or 5 times a power of ten that parts range into at most count steps.
+mantissa(x) = x / 10 ** floor(log10(x))
+tidy_step(range, count) = range <= 0 ? 1 : 10 ** floor(log10(range / (1.0 * count))) * \
+    (mantissa(range / (1.0 * count)) <= 1.0001 ? 1 : mantissa(range / (1.0 * count)) <= 2.0001 ? 2 : \
+     mantissa(range / (1.0 * count)) <= 5.0001 ? 5 : 10)

@@ -1,0 +1,206 @@
+/*
+ * answer.c -- the run in plain words: an answer of a few sentences, and the key numbers.
+ *
+ * Every time and cost stands beside the error of the model it comes from.
+ */
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "format.h"
+#include "html.h"
+#include "report_internal.h"
+
+static double number(const struct report *report, const char *name)
+{
+    return rows_number(&report->run, 0, name);
+}
+
+static const char *text(const struct report *report, const char *name)
+{
+    return rows_text(&report->run, 0, name);
+}
+
+static bool has_experts(const struct report *report)
+{
+    return number(report, "assignments") > 0;
+}
+
+static double dropped_fraction(const struct report *report)
+{
+    return number(report, "dropped_assignments") / number(report, "assignments");
+}
+
+void answer_model_error(struct report *report)
+{
+    const char *gpu_model = text(report, "gpu_model");
+    const char *fitted_on = text(report, "fitted_on");
+    bool measured = text(report, "error_median")[0] != '\0';
+    char percent[FORMAT_BYTES];
+    format_percent(percent, number(report, "error_median"));
+    if (fitted_on[0] == '\0') {
+        snprintf(report->model_error, sizeof report->model_error,
+                 "Times and costs come from the compute model %s, which is not fitted to "
+                 "measurements: error unknown.",
+                 gpu_model);
+        snprintf(report->model_error_short, sizeof report->model_error_short,
+                 "not fitted to measurements: error unknown");
+    } else if (!measured) {
+        snprintf(report->model_error, sizeof report->model_error,
+                 "Times and costs come from the compute model %s, fitted on %s; its error was not "
+                 "measured.",
+                 gpu_model, fitted_on);
+        snprintf(report->model_error_short, sizeof report->model_error_short,
+                 "model error not measured");
+    } else {
+        snprintf(report->model_error, sizeof report->model_error,
+                 "Times and costs come from the compute model %s, fitted on %s; on measurements "
+                 "held out from the fit its median error is %s.",
+                 gpu_model, fitted_on, percent);
+        snprintf(report->model_error_short, sizeof report->model_error_short,
+                 "model error \xc2\xb1 %s (median)", percent);
+    }
+}
+
+static void write_balance(const struct report *report, FILE *page)
+{
+    double over_mean = number(report, "rank_tokens_max_over_mean");
+    if (!has_experts(report)) {
+        fputs("This model has no experts: nothing is routed, and no rank is busier than another. ",
+              page);
+    } else if (number(report, "ep") < 2) {
+        fputs("All experts are on one rank, so no rank can be busier than another. ", page);
+    } else {
+        fprintf(page,
+                "In the mean layer and step the busiest rank carries <strong>%.2f\xc3\x97</strong> "
+                "the mean load. ",
+                over_mean);
+    }
+}
+
+static void write_time(const struct report *report, FILE *page)
+{
+    char step[FORMAT_BYTES], transfer[FORMAT_BYTES], waiting[FORMAT_BYTES];
+    double transfer_share = number(report, "dispatch_share") + number(report, "combine_share");
+    format_ns(step, number(report, "step_ns_mean"));
+    format_percent(transfer, transfer_share);
+    format_percent(waiting, number(report, "waiting_share"));
+    fprintf(page, "A %s step takes <strong>%s</strong>", text(report, "phase"), step);
+    if (transfer_share > 0) {
+        fprintf(page,
+                "; dispatch and combine take <strong>%s</strong> of it and waiting for slower "
+                "ranks %s",
+                transfer, waiting);
+    }
+    fputs(". ", page);
+}
+
+static void write_cost(const struct report *report, FILE *page)
+{
+    char cost[FORMAT_BYTES], price[FORMAT_BYTES];
+    format_usd(cost, number(report, "usd_per_million_tokens"));
+    format_usd(price, number(report, "usd_per_gpu_hour"));
+    fprintf(page, "A million tokens cost <strong>%s</strong> at %s a GPU-hour. ", cost, price);
+}
+
+static void write_drops(const struct report *report, FILE *page)
+{
+    char dropped[FORMAT_BYTES], what_if[FORMAT_BYTES];
+    if (!has_experts(report)) {
+        return;
+    }
+    format_percent(dropped, dropped_fraction(report));
+    format_percent(what_if, number(report, "dropped_share_at_1_25"));
+    if (number(report, "capacity_factor") > 0) {
+        fprintf(page,
+                "Capacity factor %g drops <strong>%s</strong> of all assignments; at 1.25 it would "
+                "be %s. ",
+                number(report, "capacity_factor"), dropped, what_if);
+    } else {
+        fprintf(page,
+                "Nothing is dropped; at capacity factor 1.25 <strong>%s</strong> of all "
+                "assignments would be. ",
+                what_if);
+    }
+}
+
+static void write_rebalancing(const struct report *report, FILE *page)
+{
+    char stall[FORMAT_BYTES], share[FORMAT_BYTES];
+    double changes = number(report, "num_rebalances");
+    if (changes < 1) {
+        return;
+    }
+    format_ns(stall, number(report, "rebalance_ns"));
+    format_percent(share, number(report, "rebalance_share"));
+    fprintf(page, "Moving weights %.0f time%s stalled it for %s in all (%s of its time). ", changes,
+            changes > 1 ? "s" : "", stall, share);
+}
+
+void answer_write(const struct report *report, FILE *page)
+{
+    fputs("<p class=\"answer\">", page);
+    write_balance(report, page);
+    write_time(report, page);
+    write_cost(report, page);
+    write_drops(report, page);
+    write_rebalancing(report, page);
+    fputs("</p>\n", page);
+}
+
+/* value and note are plain text. */
+static void write_tile(FILE *page, const char *name, const char *value, const char *note)
+{
+    fputs("<div class=\"tile\"><dt>", page);
+    html_text(page, name);
+    fputs("</dt><dd class=\"value\">", page);
+    html_text(page, value);
+    fputs("</dd><dd class=\"note\">", page);
+    html_text(page, note);
+    fputs("</dd></div>\n", page);
+}
+
+static void write_expert_tiles(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], note[128];
+    snprintf(value, sizeof value, "%.2f\xc3\x97 the mean",
+             number(report, "rank_tokens_max_over_mean"));
+    snprintf(note, sizeof note, "mean over layers and steps; balancedness %.2f",
+             number(report, "balancedness"));
+    write_tile(page, "Busiest rank", value, note);
+
+    double factor = number(report, "capacity_factor");
+    format_percent(value, dropped_fraction(report));
+    if (factor > 0) {
+        snprintf(note, sizeof note, "capacity factor %g, scope %s", factor,
+                 text(report, "capacity_scope"));
+    } else {
+        snprintf(note, sizeof note, "no capacity limit");
+    }
+    write_tile(page, "Dropped assignments", value, note);
+
+    char waiting[FORMAT_BYTES];
+    format_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
+    snprintf(note, sizeof note, "of a step; waiting for slower ranks: %s",
+             format_percent(waiting, number(report, "waiting_share")));
+    write_tile(page, "Dispatch and combine", value, note);
+}
+
+void answer_write_tiles(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], price[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 64];
+    fputs("<dl class=\"tiles\">\n", page);
+    write_tile(page, "Time of a step", format_ns(value, number(report, "step_ns_mean")),
+               report->model_error_short);
+    write_tile(page, "Tokens a second and GPU",
+               format_count(value, number(report, "tokens_per_s_per_gpu")),
+               report->model_error_short);
+    snprintf(note, sizeof note, "at %s a GPU-hour; %s",
+             format_usd(price, number(report, "usd_per_gpu_hour")), report->model_error_short);
+    write_tile(page, "Cost of a million tokens",
+               format_usd(value, number(report, "usd_per_million_tokens")), note);
+    if (has_experts(report)) {
+        write_expert_tiles(report, page);
+    }
+    fputs("</dl>\n", page);
+}

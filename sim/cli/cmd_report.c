@@ -1,0 +1,59 @@
+/* cmd_report.c -- moesim report: a page with figures from stored results. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "report.h"
+
+static const char help[] =
+    "usage: moesim report RESULTS [-o DIR] [options]\n\n"
+    "Makes one self-contained page, DIR/index.html, from a results file of moesim run or compare;\n"
+    "figures as SVG and PNG, with their numbers as CSV, lie in DIR/figures. Needs gnuplot.\n\n"
+    "  -o, --output DIR  where to put the page, default out\n"
+    "      --run ID      the run to show, default the newest; all runs of the file are compared\n\n"
+    "example:\n"
+    "  moesim run scenarios/studies/gpt_oss_20b_decode_8xh100.yaml -o results.db\n"
+    "  moesim report results.db -o out/\n";
+
+static const struct option long_options[] = {
+    {"output", required_argument, NULL, 'o'},
+    {"run", required_argument, NULL, 'r'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+int command_report(int argc, char **argv)
+{
+    struct report_options options = {.out = "out"};
+    int letter;
+    opterr = 0;
+    optind = 1;
+    while ((letter = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 'o':
+            options.out = optarg;
+            break;
+        case 'r':
+            options.run_id = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        case ':':
+            return cli_usage("report", "%s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("report", "%s: no such option", argv[optind - 1]);
+        }
+    }
+    if (argc - optind != 1) {
+        return cli_usage("report", argc == optind ? "name a results file" : "one results file");
+    }
+    options.results = argv[optind];
+    static struct error error;
+    enum status status = report_write(&options, &error);
+    if (status != STATUS_OK) {
+        return cli_fail(status, &error);
+    }
+    printf("%s/index.html\n", options.out);
+    return 0;
+}

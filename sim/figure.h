@@ -1,0 +1,89 @@
+/*
+ * figure.h -- a figure is two files of reports/: NAME.sql asks for the numbers, NAME.gp draws them.
+ *
+ * The .sql begins with comments of the form "-- key: text", continued by "--   more text":
+ *
+ *     title     heading of the figure                                          (required)
+ *     caption   plain words: what one sees, and what to do about it            (required)
+ *     order     figures are shown by ascending order                           (required)
+ *     empty     what the page says where the query returns too few rows        (required)
+ *     rows_min  how many rows that is (1)
+ *     hover     "row_column column_column": read values of the map's cells
+ *     table     "open": the data table is shown, not folded away
+ *     error     "model": times or costs, so the caption tells the model's error
+ *
+ * Then comes one query (?1 is the run's id) and, after a line "-- finding", optionally one more,
+ * whose single value is the figure's message in words.
+ */
+#ifndef MOESIM_FIGURE_H
+#define MOESIM_FIGURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "arena.h"
+#include "model.h"
+#include "rows.h"
+#include "status.h"
+#include "store.h"
+
+enum figure_form {
+    FIGURE_WIDE,   /* for desks, and the file NAME.svg */
+    FIGURE_NARROW, /* for phones */
+    FIGURE_FORMS,
+};
+
+/* Where the plot proper lies in the figure, as fractions from its left and top. */
+struct plot_box {
+    double left, right, top, bottom;
+};
+
+/* Text is the arena's. */
+struct figure {
+    char name[NAME_BYTES]; /* a-z, 0-9 and _ */
+    const char *title;
+    const char *caption;
+    const char *empty;
+    const char *row_column; /* of a map, or NULL */
+    const char *column_column;
+    int64_t order;
+    int64_t rows_min;
+    bool table_open;
+    bool tells_model_error;
+    const char *sql;
+    const char *finding_sql; /* or NULL */
+    const char *commands;    /* the .gp */
+    const char *finding;     /* after figure_query; or NULL */
+    struct rows rows;        /* after figure_query */
+    bool drawn;              /* after figures_draw */
+    struct plot_box box[FIGURE_FORMS];
+};
+
+struct figure_list {
+    int32_t count;
+    struct figure *figure; /* [count] by order, then name */
+    const char *style;     /* reports/style.gp */
+};
+
+/* Reads all figures of directory. STATUS_INVALID names file and line of what is wrong in them. */
+MUST_CHECK enum status figures_load(struct figure_list *list, const char *directory,
+                                    struct arena *arena, struct error *error);
+void figures_free(struct figure_list *list); /* the rows; safe on a zeroed struct, and twice */
+
+/* Runs a figure's queries. */
+MUST_CHECK enum status figure_query(struct figure *figure, struct store *store, const char *run_id,
+                                    struct arena *arena, struct error *error);
+
+bool figure_has_data(const struct figure *figure);
+
+/* Writes NAME.csv of every figure that has data into directory and has gnuplot make NAME.svg,
+ * NAME.narrow.svg and NAME.png there, one process a figure, all at once. */
+MUST_CHECK enum status figures_draw(struct figure_list *list, const char *directory,
+                                    struct error *error);
+
+/* Copies a figure's SVG into a page: black becomes currentColor, ids get the figure's name. */
+MUST_CHECK enum status figure_inline(const struct figure *figure, enum figure_form form,
+                                     const char *directory, FILE *page, struct error *error);
+
+#endif

@@ -1,0 +1,270 @@
+/* html.c -- escaping, and numbers by the unit in their column's name. */
+#include "html.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format.h"
+
+enum column_kind {
+    COLUMN_PLAIN,
+    COLUMN_NS,
+    COLUMN_BYTES,
+    COLUMN_BYTES_PER_S,
+    COLUMN_USD,
+    COLUMN_RATIO,
+    COLUMN_SHARE,
+    COLUMN_COUNT,
+};
+
+/* Bytes of the UTF-8 character at text, or 0 if there is none that a page may hold. */
+static int utf8_bytes(const unsigned char *text)
+{
+    if (text[0] < 0x80) {
+        return (text[0] >= 0x20 && text[0] != 0x7f) || text[0] == '\n' || text[0] == '\t' ? 1 : 0;
+    }
+    int bytes = text[0] >= 0xf0 && text[0] <= 0xf4  ? 4
+                : text[0] >= 0xe0 && text[0] < 0xf0 ? 3
+                : text[0] >= 0xc2 && text[0] < 0xe0 ? 2
+                                                    : 0;
+    for (int i = 1; i < bytes; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
+    bool beyond = (text[0] == 0xf4 && text[1] > 0x8f) || (text[0] == 0xed && text[1] > 0x9f);
+    return bytes > 0 && (overlong || beyond) ? 0 : bytes;
+}
+
+void html_text(FILE *page, const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    while (*c != '\0') {
+        int bytes = utf8_bytes(c);
+        const char *entity = *c == '&'    ? "&amp;"
+                             : *c == '<'  ? "&lt;"
+                             : *c == '>'  ? "&gt;"
+                             : *c == '"'  ? "&quot;"
+                             : *c == '\'' ? "&#39;"
+                             : bytes == 0 ? "\xef\xbf\xbd"
+                                          : NULL;
+        if (entity != NULL) {
+            fputs(entity, page);
+        } else {
+            fwrite(c, 1, (size_t)bytes, page);
+        }
+        c += bytes == 0 ? 1 : bytes;
+    }
+}
+
+/* True if word stands in name between underscores or its ends. */
+static bool has_word(const char *name, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = strstr(name, word); at != NULL; at = strstr(at + 1, word)) {
+        if ((at == name || at[-1] == '_') && (at[length] == '_' || at[length] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum column_kind column_kind(const char *name)
+{
+    static const char *const counts[] = {"tokens", "assignments", "moves", "events", "messages"};
+    if (has_word(name, "bytes_per_s")) {
+        return COLUMN_BYTES_PER_S;
+    }
+    if (has_word(name, "usd")) {
+        return COLUMN_USD;
+    }
+    if (has_word(name, "over_mean")) {
+        return COLUMN_RATIO;
+    }
+    if (has_word(name, "share")) {
+        return COLUMN_SHARE;
+    }
+    if (has_word(name, "ns")) {
+        return COLUMN_NS;
+    }
+    if (has_word(name, "bytes")) {
+        return COLUMN_BYTES;
+    }
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        if (has_word(name, counts[i])) {
+            return COLUMN_COUNT;
+        }
+    }
+    return COLUMN_PLAIN;
+}
+
+static bool is_number(const char *value)
+{
+    char *end = NULL;
+    double number = strtod(value, &end);
+    return end != value && *end == '\0' && isfinite(number) &&
+           value[strspn(value, "0123456789+-.eE")] == '\0';
+}
+
+void html_value(FILE *page, const char *column, const char *value)
+{
+    char text[FORMAT_BYTES];
+    enum column_kind kind = column_kind(column);
+    if (value == NULL) {
+        fputs("\xe2\x80\x93", page); /* an en dash */
+        return;
+    }
+    if (!is_number(value)) {
+        html_text(page, value);
+        return;
+    }
+    double number = strtod(value, NULL);
+    switch (kind) {
+    case COLUMN_PLAIN:
+        if (strpbrk(value, ".eE") != NULL) {
+            fprintf(page, "%.4g", number);
+        } else {
+            html_text(page, value);
+        }
+        break;
+    case COLUMN_NS:
+        fputs(format_ns(text, number), page);
+        break;
+    case COLUMN_BYTES:
+        fputs(format_bytes(text, number), page);
+        break;
+    case COLUMN_BYTES_PER_S:
+        fprintf(page, "%s/s", format_bytes(text, number));
+        break;
+    case COLUMN_USD:
+        fputs(format_usd(text, number), page);
+        break;
+    case COLUMN_RATIO:
+        fprintf(page, "%.2f\xc3\x97", number); /* a multiplication sign */
+        break;
+    case COLUMN_SHARE:
+        fputs(format_percent(text, number), page);
+        break;
+    case COLUMN_COUNT:
+        fputs(format_count(text, number), page);
+        break;
+    }
+}
+
+void html_heading(FILE *page, const char *column)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s", column);
+    bool first = true;
+    char *rest = NULL;
+    for (char *word = strtok_r(name, "_", &rest); word != NULL; word = strtok_r(NULL, "_", &rest)) {
+        if (strcmp(word, "ns") == 0 || strcmp(word, "share") == 0) {
+            continue;
+        }
+        fputs(first ? "" : " ", page);
+        html_text(page, strcmp(word, "usd") == 0 ? "USD" : word);
+        first = false;
+    }
+}
+
+/* Numbers line up on the right. */
+static const char *cell_class(const struct rows *rows, int32_t column)
+{
+    const char *value = rows_value(rows, 0, column);
+    bool words = value != NULL && !is_number(value);
+    bool id = has_word(rows_name(rows, column), "id") ||
+              has_word(rows_name(rows, column), "digest"); /* may look like a number */
+    return words || id ? "" : " class=\"n\"";
+}
+
+void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label)
+{
+    fputs("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table: ", page);
+    html_text(page, label);
+    fputs("\"><table>\n<thead><tr>", page);
+    for (int32_t column = 0; column < rows->num_columns; column++) {
+        fprintf(page, "<th scope=\"col\"%s>", cell_class(rows, column));
+        html_heading(page, rows_name(rows, column));
+        fputs("</th>", page);
+    }
+    fputs("</tr></thead>\n<tbody>\n", page);
+    for (int64_t row = 0; row < rows->num_rows && row < rows_max; row++) {
+        fputs("<tr>", page);
+        for (int32_t column = 0; column < rows->num_columns; column++) {
+            fprintf(page, "<td%s>", cell_class(rows, column));
+            html_value(page, rows_name(rows, column), rows_value(rows, row, column));
+            fputs("</td>", page);
+        }
+        fputs("</tr>\n", page);
+    }
+    fputs("</tbody></table></div>\n", page);
+}
+
+/* How many rows in a row share the first one's value: the width of the grid. */
+static int64_t grid_width(const struct rows *rows, int32_t row_column)
+{
+    int64_t width = 0;
+    const char *first = rows_value(rows, 0, row_column);
+    while (first != NULL && width < rows->num_rows) {
+        const char *value = rows_value(rows, width, row_column);
+        if (value == NULL || strcmp(value, first) != 0) {
+            break;
+        }
+        width++;
+    }
+    return width;
+}
+
+static bool is_grid(const struct rows *rows, int64_t width)
+{
+    for (int64_t row = 0; row < rows->num_rows; row++) {
+        for (int32_t column = 0; column < rows->num_columns; column++) {
+            const char *value = rows_value(rows, row, column);
+            if (value != NULL && !is_number(value)) {
+                return false;
+            }
+        }
+    }
+    return width > 0 && rows->num_rows % width == 0;
+}
+
+/* "name":[values from row 0 on, every step-th, count of them] */
+static void write_series(FILE *page, const struct rows *rows, int32_t column, int64_t step,
+                         int64_t count)
+{
+    fprintf(page, "\"%s\":[", rows_name(rows, column)); /* a name from our own .sql */
+    for (int64_t i = 0; i < count; i++) {
+        const char *value = rows_value(rows, i * step, column);
+        fprintf(page, "%s%s", i > 0 ? "," : "", value == NULL ? "null" : value);
+    }
+    fputs("]", page);
+}
+
+void html_cells(FILE *page, const struct rows *rows, const char *row_column,
+                const char *column_column)
+{
+    int32_t by_row = rows_column(rows, row_column);
+    int32_t by_column = rows_column(rows, column_column);
+    int64_t width = by_row < 0 ? 0 : grid_width(rows, by_row);
+    if (by_column < 0 || !is_grid(rows, width)) {
+        return;
+    }
+    fputs("<script type=\"application/json\">{\"row\":{", page);
+    write_series(page, rows, by_row, width, rows->num_rows / width);
+    fputs("},\"column\":{", page);
+    write_series(page, rows, by_column, 1, width);
+    fputs("},\"values\":{", page);
+    bool first = true;
+    for (int32_t column = 0; column < rows->num_columns; column++) {
+        if (column == by_row || column == by_column) {
+            continue;
+        }
+        fputs(first ? "" : ",", page);
+        write_series(page, rows, column, 1, rows->num_rows);
+        first = false;
+    }
+    fputs("}}</script>\n", page);
+}

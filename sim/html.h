@@ -1,0 +1,33 @@
+/*
+ * html.h -- text, numbers and tables of a page, escaped.
+ *
+ * How a number is shown follows from the name of its column: _ns as ns to s, bytes, usd, _share as
+ * per cent, _over_mean as a multiple, counts in k and M.
+ */
+#ifndef MOESIM_HTML_H
+#define MOESIM_HTML_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "rows.h"
+
+/* Text as HTML, also inside attributes. Bytes that are no UTF-8 and control characters become
+ * U+FFFD. */
+void html_text(FILE *page, const char *text);
+
+/* A value of a column for people; NULL is a dash. Escaped. */
+void html_value(FILE *page, const char *column, const char *value);
+
+/* A column's name for people: "step_ns_mean" is "step mean". */
+void html_heading(FILE *page, const char *column);
+
+/* A table of the first rows_max rows in a box that scrolls sideways by itself; label names it for
+ * screen readers. */
+void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label);
+
+/* The cells of a map as JSON for page.js, or nothing if the rows are no full grid of numbers. */
+void html_cells(FILE *page, const struct rows *rows, const char *row_column,
+                const char *column_column);
+
+#endif

@@ -1,0 +1,270 @@
+/*
+ * page.c -- the page: header with the answer, key numbers, figures, assumptions, how to repeat it.
+ *
+ * Self-contained: style and script stand in it and the figures are inline SVG; a content security
+ * policy keeps it from loading anything, whatever a results file holds.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "html.h"
+#include "report_internal.h"
+
+#define TABLE_ROWS_MAX 50
+
+static const char *text(const struct report *report, const char *name)
+{
+    return rows_text(&report->run, 0, name);
+}
+
+static void write_named(FILE *page, const char *before, const char *value, const char *after)
+{
+    fputs(before, page);
+    html_text(page, value);
+    fputs(after, page);
+}
+
+static void write_head(const struct report *report, FILE *page)
+{
+    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+          "base-uri 'none'; form-action 'none'\">\n",
+          page);
+    write_named(page, "<title>", text(report, "scenario"), " \xe2\x80\x93 moesim report</title>\n");
+    fprintf(page, "<style>\n%s</style>\n</head>\n", report->css);
+}
+
+/* One line on what was simulated. */
+static void write_setting(const struct report *report, FILE *page)
+{
+    fputs("<p class=\"setting\">", page);
+    html_text(page, text(report, "model"));
+    write_named(page, " \xc2\xb7 ", text(report, "num_gpus"), " \xc3\x97 ");
+    html_text(page, text(report, "gpu"));
+    write_named(page, " \xc2\xb7 EP ", text(report, "ep"), "");
+    write_named(page, ", TP ", text(report, "tp"), "");
+    write_named(page, " \xc2\xb7 ", text(report, "phase"), "");
+    write_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");
+    write_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
+    write_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
+    if (text(report, "trace")[0] != '\0') {
+        write_named(page, " \xc2\xb7 trace ", text(report, "trace"), "");
+        write_named(page, " (", text(report, "trace_origin"), ")");
+    }
+    fputs("</p>\n", page);
+}
+
+static void write_contents(const struct report *report, FILE *page)
+{
+    fputs("<nav aria-label=\"Contents\">\n<ul>\n", page);
+    for (int32_t i = 0; i < report->figures.count; i++) {
+        const struct figure *figure = &report->figures.figure[i];
+        if (figure->drawn) {
+            fprintf(page, "<li><a href=\"#%s\">", figure->name);
+            html_text(page, figure->title);
+            fputs("</a></li>\n", page);
+        }
+    }
+    fputs("<li><a href=\"#assumptions\">Assumptions and limits</a></li>\n"
+          "<li><a href=\"#repeat\">Repeat it</a></li>\n</ul>\n</nav>\n",
+          page);
+}
+
+static void write_header(const struct report *report, FILE *page)
+{
+    const char *question = text(report, "question");
+    fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
+          "<header><div class=\"page\">\n",
+          page);
+    write_named(page, "<p class=\"brand\">moesim report \xc2\xb7 ", text(report, "scenario"), "");
+    if (text(report, "label")[0] != '\0') {
+        write_named(page, " \xc2\xb7 run ", text(report, "label"), "");
+    }
+    write_named(page, "</p>\n<h1>", question[0] != '\0' ? question : text(report, "scenario"),
+                "</h1>\n");
+    answer_write(report, page);
+    write_setting(report, page);
+    write_contents(report, page);
+    fputs("</div></header>\n", page);
+}
+
+static void write_key_numbers(const struct report *report, FILE *page)
+{
+    fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n", page);
+    answer_write_tiles(report, page);
+    write_named(page, "<p class=\"warning\">", report->model_error, "</p>\n");
+    if (report->runs.num_rows > 1) {
+        fprintf(page,
+                "<p>The results file holds %" PRId64 " runs. But for the comparison, this "
+                "page is about run <code>%s</code>",
+                report->runs.num_rows, report->run_id);
+        write_named(page, " (", text(report, "label"), ")");
+        fputs("; <code>moesim report RESULTS -o OUT --run ID</code> makes the page of another: ",
+              page);
+        for (int64_t row = 0; row < report->runs.num_rows; row++) {
+            write_named(page, row > 0 ? ", <code>" : "<code>",
+                        rows_text(&report->runs, row, "run_id"), "</code>");
+            write_named(page, " ", rows_text(&report->runs, row, "label"), "");
+        }
+        fputs(".</p>\n", page);
+    }
+    fputs("</section>\n", page);
+}
+
+static enum status write_plot(const struct report *report, const struct figure *figure, FILE *page,
+                              struct error *error)
+{
+    static const char *const class[] = {[FIGURE_WIDE] = "wide", [FIGURE_NARROW] = "narrow"};
+    enum status status = STATUS_OK;
+    write_named(page, "<div class=\"plot\" role=\"img\" aria-label=\"", figure->title, ".");
+    if (figure->finding != NULL) {
+        write_named(page, " ", figure->finding, "");
+    }
+    fputs("\">\n", page);
+    for (int32_t form = 0; form < FIGURE_FORMS && status == STATUS_OK; form++) {
+        const struct plot_box *box = &figure->box[form];
+        fprintf(page, "<div class=\"%s\" data-box=\"%.5f %.5f %.5f %.5f\">\n", class[form],
+                box -> left, box -> right, box -> top, box -> bottom);
+        status =
+            figure_inline(figure, (enum figure_form)form, report->figures_directory, page, error);
+        fputs("</div>\n", page);
+    }
+    fputs("</div>\n", page);
+    if (figure->row_column != NULL) {
+        fputs("<output class=\"readout\" aria-live=\"polite\" hidden>Point at a cell, or reach the "
+              "map with Tab and use the arrow keys.</output>\n",
+              page);
+        html_cells(page, &figure->rows, figure->row_column, figure->column_column);
+    }
+    return status;
+}
+
+static void write_caption(const struct report *report, const struct figure *figure, FILE *page)
+{
+    write_named(page, "<figcaption>\n<p>", figure->caption, "</p>\n");
+    if (figure->tells_model_error) {
+        write_named(page, "<p>", report->model_error, "</p>\n");
+    }
+    fprintf(page, "<p class=\"origin\">Run <code>%s</code> \xc2\xb7 commit <code>", report->run_id);
+    html_text(page, text(report, "commit_id"));
+    write_named(page, "</code> \xc2\xb7 digest <code>", text(report, "digest"), "</code>");
+    fprintf(page,
+            " \xc2\xb7 <a href=\"figures/%s.csv\">CSV</a>"
+            " <a href=\"figures/%s.svg\">SVG</a>"
+            " <a href=\"figures/%s.png\">PNG</a></p>\n</figcaption>\n",
+            figure->name, figure->name, figure->name);
+}
+
+static void write_data(const struct figure *figure, FILE *page)
+{
+    const struct rows *rows = &figure->rows;
+    fprintf(page, "<details%s><summary>Data: ", figure->table_open ? " open" : "");
+    if (rows->num_rows > TABLE_ROWS_MAX) {
+        fprintf(page, "the first %d of %" PRId64 " rows (the CSV has all)", TABLE_ROWS_MAX,
+                rows->num_rows);
+    } else {
+        fprintf(page, "%" PRId64 " row%s", rows->num_rows, rows->num_rows == 1 ? "" : "s");
+    }
+    fputs("</summary>\n", page);
+    html_table(page, rows, TABLE_ROWS_MAX, figure->title);
+    fputs("</details>\n", page);
+}
+
+static enum status write_figures(const struct report *report, FILE *page, struct error *error)
+{
+    enum status status = STATUS_OK;
+    fputs("<section aria-labelledby=\"figures\">\n<h2 id=\"figures\">Figures</h2>\n", page);
+    for (int32_t i = 0; i < report->figures.count && status == STATUS_OK; i++) {
+        const struct figure *figure = &report->figures.figure[i];
+        if (!figure->drawn) {
+            continue;
+        }
+        fprintf(page, "<figure id=\"%s\">\n", figure->name);
+        write_named(page, "<h3>", figure->title, "</h3>\n");
+        if (figure->finding != NULL) {
+            write_named(page, "<p class=\"finding\">", figure->finding, "</p>\n");
+        }
+        status = write_plot(report, figure, page, error);
+        write_caption(report, figure, page);
+        write_data(figure, page);
+        fputs("</figure>\n", page);
+    }
+    return status;
+}
+
+/* A figure that is missing says why: nobody should wonder whether something broke. */
+static void write_left_out(const struct report *report, FILE *page)
+{
+    bool any = false;
+    for (int32_t i = 0; i < report->figures.count; i++) {
+        const struct figure *figure = &report->figures.figure[i];
+        if (figure->drawn) {
+            continue;
+        }
+        fputs(any ? "" : "<h3>Left out</h3>\n<ul>\n", page);
+        write_named(page, "<li><strong>", figure->title, ".</strong> ");
+        write_named(page, "", figure->empty, "</li>\n");
+        any = true;
+    }
+    fputs(any ? "</ul>\n" : "", page);
+    fputs("</section>\n", page);
+}
+
+static void write_assumptions(const struct report *report, FILE *page)
+{
+    fputs("<section aria-labelledby=\"assumptions\">\n"
+          "<h2 id=\"assumptions\">Assumptions, and what this does not model</h2>\n",
+          page);
+    write_named(page, "<p>", report->model_error, " The numbers below went into it.</p>\n");
+    fputs("<div class=\"wrap\">\n", page);
+    html_table(page, &report->assumption, INT64_MAX, "assumptions");
+    fputs("</div>\n<h3>Not modelled</h3>\n", page);
+    fputs(report->limits, page);
+    fputs("</section>\n", page);
+}
+
+static void write_repeat(const struct report *report, FILE *page)
+{
+    fputs("<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n", page);
+    fprintf(page, "<p>Run <code>%s</code>", report->run_id);
+    write_named(page, ", commit <code>", text(report, "commit_id"), "</code>");
+    write_named(page, ", seed <code>", text(report, "seed"), "</code>");
+    write_named(page, ", digest <code>", text(report, "digest"), "</code>");
+    if (text(report, "trace_digest")[0] != '\0') {
+        write_named(page, ", trace <code>", text(report, "trace_digest"), "</code> (");
+        write_named(page, "", text(report, "trace_source"), ")");
+    }
+    fputs(
+        ". The same commit, scenario, trace and seed give the same digest on every machine.</p>\n",
+        page);
+    write_named(page,
+                "<details><summary>The scenario, as it was run</summary>\n<pre tabindex=\"0\">",
+                text(report, "scenario_text"), "</pre></details>\n</section>\n");
+}
+
+static void write_footer(const struct report *report, FILE *page)
+{
+    fputs("<footer>Made by moesim", page);
+    if (text(report, "finished_utc")[0] != '\0') {
+        write_named(page, "; simulated ", text(report, "finished_utc"), "");
+        write_named(page, " on ", text(report, "hostname"), "");
+    }
+    fputs(".</footer>\n", page);
+}
+
+enum status page_write(const struct report *report, FILE *page, struct error *error)
+{
+    write_head(report, page);
+    write_header(report, page);
+    fputs("<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
+    write_key_numbers(report, page);
+    enum status status = write_figures(report, page, error);
+    write_left_out(report, page);
+    write_assumptions(report, page);
+    write_repeat(report, page);
+    write_footer(report, page);
+    fprintf(page, "</main>\n<script>\n%s</script>\n</body>\n</html>\n", report->script);
+    return status;
+}

@@ -1,0 +1,199 @@
+/*
+ * report.c -- from a results file to a page: ask, draw, write, rename.
+ */
+#include "report.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "data.h"
+#include "report_internal.h"
+#include "textfile.h"
+
+/* The run, when and where it ran, and numbers the answer is made of. */
+static const char run_sql[] =
+    "SELECT run.*, run_origin.finished_utc, run_origin.hostname,"
+    " (SELECT count(*) FROM rebalance WHERE run_id = ?1) AS num_rebalances,"
+    " (SELECT dropped_assignments * 1.0 / assignments FROM drop_curve WHERE run_id = ?1"
+    "  AND capacity_factor = 1.25 AND scope = run.capacity_scope) AS dropped_share_at_1_25,"
+    " time.dispatch / time.total AS dispatch_share, time.combine / time.total AS combine_share,"
+    " time.waiting / time.total AS waiting_share, time.rebalance / time.total AS rebalance_share "
+    "FROM run LEFT JOIN run_origin USING (run_id) JOIN ("
+    " SELECT sum(phase_ns_sum) AS total,"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'dispatch') AS dispatch,"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'combine') AS combine,"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'waiting') AS waiting,"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'rebalance') AS rebalance"
+    " FROM step_phase WHERE run_id = ?1) AS time "
+    "WHERE run_id = ?1";
+
+static const char assumption_sql[] =
+    "SELECT name AS assumption, value, unit, source FROM assumption WHERE run_id = ?1"
+    " ORDER BY assumption.assumption";
+
+static const char runs_sql[] = "SELECT run_id, label FROM run WHERE complete = 1 ORDER BY rowid";
+
+/* Finds the run to report on: the one asked for, else the newest. */
+static enum status choose_run(struct report *report, struct error *error)
+{
+    const char *results = report->options->results;
+    enum status status = rows_query(&report->runs, report->store, runs_sql, NULL, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int64_t count = report->runs.num_rows;
+    if (count == 0) {
+        return error_add(error, STATUS_INVALID, "%s: holds no complete run", results);
+    }
+    const char *wanted = report->options->run_id;
+    for (int64_t row = count - 1; row >= 0; row--) {
+        const char *run_id = rows_text(&report->runs, row, "run_id");
+        if (wanted == NULL || strcmp(run_id, wanted) == 0) {
+            snprintf(report->run_id, sizeof report->run_id, "%s", run_id);
+            return STATUS_OK;
+        }
+    }
+    status = error_add(error, STATUS_INVALID, "%s: holds no complete run %s; it holds:", results,
+                       wanted);
+    for (int64_t row = 0; row < count; row++) {
+        error_add(error, status, "    %s %s", rows_text(&report->runs, row, "run_id"),
+                  rows_text(&report->runs, row, "label"));
+    }
+    return status;
+}
+
+static enum status query_all(struct report *report, struct error *error)
+{
+    enum status status = choose_run(report, error);
+    if (status == STATUS_OK) {
+        status = rows_query(&report->run, report->store, run_sql, report->run_id, error);
+    }
+    if (status == STATUS_OK && report->run.num_rows != 1) {
+        status = error_add(error, STATUS_INVALID, "%s: run %s is not whole",
+                           report->options->results, report->run_id);
+    }
+    if (status == STATUS_OK) {
+        status =
+            rows_query(&report->assumption, report->store, assumption_sql, report->run_id, error);
+    }
+    for (int32_t i = 0; i < report->figures.count && status == STATUS_OK; i++) {
+        status = figure_query(&report->figures.figure[i], report->store, report->run_id,
+                              &report->arena, error);
+    }
+    return status;
+}
+
+static enum status load_part(const char **text, const char *name, struct report *report,
+                             struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/reports/%s", data_directory(), name);
+    return text_read(text, path, &report->arena, error);
+}
+
+static enum status load_parts(struct report *report, struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/reports", data_directory());
+    enum status status = figures_load(&report->figures, path, &report->arena, error);
+    if (status == STATUS_OK) {
+        status = load_part(&report->css, "page.css", report, error);
+    }
+    if (status == STATUS_OK) {
+        status = load_part(&report->script, "page.js", report, error);
+    }
+    if (status == STATUS_OK) {
+        status = load_part(&report->limits, "limits.html", report, error);
+    }
+    return status;
+}
+
+/* Makes a directory and its parents; those that exist are fine. */
+static enum status make_directories(const char *path, struct error *error)
+{
+    char part[FILE_PATH_BYTES];
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof part) {
+        return error_add(error, STATUS_INVALID, "\"%s\" is no name for a directory", path);
+    }
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
+        }
+    }
+    struct stat entry;
+    if (stat(path, &entry) != 0 || !S_ISDIR(entry.st_mode)) {
+        return error_add(error, STATUS_IO, "%s: is not a directory", path);
+    }
+    return STATUS_OK;
+}
+
+/* Writes beside index.html and renames last: who sees a page sees a whole one. */
+static enum status write_page(const struct report *report, struct error *error)
+{
+    char path[FILE_PATH_BYTES], temporary[FILE_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/index.html", report->options->out);
+    snprintf(temporary, sizeof temporary, "%s/index.html.partial", report->options->out);
+    FILE *page = fopen(temporary, "w");
+    if (page == NULL) {
+        return error_add(error, STATUS_IO, "%s: %s", temporary, strerror(errno));
+    }
+    enum status status = page_write(report, page, error);
+    bool failed = fflush(page) != 0 || ferror(page) != 0;
+    failed = fclose(page) != 0 || failed;
+    if (status == STATUS_OK && (failed || rename(temporary, path) != 0)) {
+        status = error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+    if (status != STATUS_OK) {
+        unlink(temporary);
+    }
+    return status;
+}
+
+static enum status write_all(struct report *report, struct error *error)
+{
+    char figures[FILE_PATH_BYTES];
+    snprintf(figures, sizeof figures, "%s/figures", report->options->out);
+    report->figures_directory = figures;
+    enum status status = load_parts(report, error);
+    if (status == STATUS_OK) {
+        status = query_all(report, error);
+    }
+    if (status == STATUS_OK) {
+        answer_model_error(report);
+        status = make_directories(figures, error);
+    }
+    if (status == STATUS_OK) {
+        status = figures_draw(&report->figures, figures, error);
+    }
+    if (status == STATUS_OK) {
+        status = write_page(report, error);
+    }
+    return status;
+}
+
+enum status report_write(const struct report_options *options, struct error *error)
+{
+    struct report report = {.options = options};
+    if (strlen(options->out) + 64 >= FILE_PATH_BYTES) {
+        return error_add(error, STATUS_INVALID, "%.40s...: too long a name", options->out);
+    }
+    enum status status = store_open(&report.store, options->results, false, error);
+    if (status == STATUS_OK) {
+        status = write_all(&report, error);
+    }
+    figures_free(&report.figures);
+    rows_free(&report.run);
+    rows_free(&report.runs);
+    rows_free(&report.assumption);
+    store_close(report.store);
+    arena_free(&report.arena);
+    return status;
+}

@@ -1,0 +1,48 @@
+/*
+ * report_internal.h -- what the files of the report share.
+ */
+#ifndef MOESIM_REPORT_INTERNAL_H
+#define MOESIM_REPORT_INTERNAL_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "arena.h"
+#include "figure.h"
+#include "report.h"
+#include "rows.h"
+#include "store.h"
+
+#define MODEL_ERROR_BYTES 512
+
+/* One report under way. Text is the arena's. */
+struct report {
+    const struct report_options *options;
+    struct store *store;
+    struct arena arena;
+    char run_id[RUN_ID_BYTES];
+    struct rows run;        /* one row: the run, its origin and the shares of its phases */
+    struct rows assumption; /* what to believe before believing a time or a price */
+    struct rows runs;       /* all complete runs of the file: run_id, label, scenario, strategy */
+    struct figure_list figures;
+    const char *css;
+    const char *script;
+    const char *limits;
+    const char *figures_directory;             /* OUT/figures */
+    char model_error[MODEL_ERROR_BYTES];       /* a sentence */
+    char model_error_short[MODEL_ERROR_BYTES]; /* beside a number */
+};
+
+/* Puts the compute model's error into words. */
+void answer_model_error(struct report *report);
+
+/* The answer to the scenario's question, in sentences made of the run's numbers. */
+void answer_write(const struct report *report, FILE *page);
+
+/* The key numbers as tiles. */
+void answer_write_tiles(const struct report *report, FILE *page);
+
+/* The whole page; figures must be drawn. */
+MUST_CHECK enum status page_write(const struct report *report, FILE *page, struct error *error);
+
+#endif
