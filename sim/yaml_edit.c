@@ -176,7 +176,7 @@ enum status yaml_override(struct yaml_node *root, const char *assignment, struct
         if (dot != NULL) {
             *dot = '\0';
         }
-        if (*part == '\0' || parts == YAML_OVERRIDE_PARTS) {
+        if (*part == '\0' || strlen(part) > YAML_KEY_BYTES_MAX || parts == YAML_OVERRIDE_PARTS) {
             return error_add(error, STATUS_INVALID, "--set %s: expected key=value, key as a.b.c",
                              shown);
         }

@@ -96,6 +96,9 @@ static void set_key(struct builder *builder, struct level *level, const char *ke
         (void)snprintf(text, sizeof text, "%s: given twice, first on line %d", shown, first_line);
         complain(builder, line, STATUS_INVALID, text);
     }
+    if (strlen(key) > YAML_KEY_BYTES_MAX) {
+        complain(builder, line, STATUS_INVALID, "a key longer than 256 bytes");
+    }
     if (++level->num_keys > KEYS_MAX) {
         complain(builder, line, STATUS_INVALID, "more than 1024 keys in one mapping");
     }

@@ -10,6 +10,7 @@
 #define YAML_OVERRIDE_NAME  "--set"
 #define YAML_OVERRIDE_PARTS 16                                     /* of a.b.c */
 #define YAML_TREE_DEPTH     (YAML_DEPTH_MAX + YAML_OVERRIDE_PARTS) /* of an overridden tree */
+#define YAML_KEY_BYTES_MAX  256 /* YAML wants a "?" before keys above 1024 */
 #define YAML_EXCERPT_BYTES  64
 
 /* A copy of text fit for a message: one line, no control characters, cut when long. */
