@@ -10,8 +10,8 @@ set ytics scale 0
 set key on above right horizontal samplen 1
 is_tier(t) = stringcolumn('tier') eq t
 share(row) = 100 * column('busy_share')
-plot csv using (share(0) / 2):0:(is_tier('scale_out') ? share(0) / 2 : 0):(0.36): \
+plot csv using (share(0) / 2):0:(is_tier('scale_out') ? share(0) / 2 : NaN):(0.36): \
          ytic(stringcolumn('name')) with boxxyerror lc rgb orange title 'scale-out', \
-     csv using (share(0) / 2):0:(is_tier('scale_up') ? share(0) / 2 : 0):(0.36) \
+     csv using (share(0) / 2):0:(is_tier('scale_up') ? share(0) / 2 : NaN):(0.36) \
          with boxxyerror lc rgb blue title 'scale-up', \
      csv using (share(0)):0:(sprintf('%.1f %%', share(0))) with labels left offset 0.4, 0 notitle

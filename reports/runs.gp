@@ -10,26 +10,27 @@ do for [i=1:3] {
     stats csv using (column(name[i]) / divisor[i]) name 'V' nooutput
     top[i] = V_max
 }
+stats csv using (strlen(cut(stringcolumn('run'), 28))) name 'N' nooutput
+left = 0.03 + N_max * (narrow ? 0.0175 : 0.0084)
+label(row) = panel == 1 || narrow ? cut(stringcolumn('run'), 28) : ''
 unset grid
 set grid xtics
 set border 1
 set ytics scale 0
 if (narrow) {
-    set multiplot layout 3, 1 margins 0.36, 0.93, 0.07, 0.93 spacing 0, 0.15
+    set multiplot layout 3, 1 margins left, 0.93, 0.07, 0.93 spacing 0, 0.15
 } else {
-    set multiplot layout 1, 3 margins 0.2, 0.97, 0.14, 0.9 spacing 0.04, 0
+    set multiplot layout 1, 3 margins left, 0.97, 0.14, 0.9 spacing 0.04, 0
 }
 do for [i=1:3] {
+    panel = i
     set title heading[i] offset 0, -0.5
     set xrange [0:top[i] * 1.25]
     set yrange [T_records - 0.4:-0.6]
     set xtics tidy_step(top[i], 4)
-    if (i > 1 && !narrow) {
-        set format y ''
-    }
     plot csv using (column(name[i]) / divisor[i] / 2):0:(column(name[i]) / divisor[i] / 2):(0.3): \
-             ytic(stringcolumn('run')) with boxxyerror lc rgb color[i], \
+             ytic(label(0)) with boxxyerror lc rgb color[i], \
          csv using (column(name[i]) / divisor[i]):0: \
-             (sprintf('%.3g', column(name[i]) / divisor[i])) with labels left offset 0.4, 0
+             (sprintf('%#.3g', column(name[i]) / divisor[i])) with labels left offset 0.4, 0
 }
 unset multiplot

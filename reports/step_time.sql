@@ -4,7 +4,8 @@
 -- caption: Each bar is the mean step of one window, split by what the mean rank was doing. Dispatch
 --   and combine are the all-to-all; waiting is for slower ranks. Much waiting asks for better
 --   balance, much dispatch and combine for a larger batch, a faster network or fewer nodes, and
---   much rebalancing for a longer interval.
+--   much rebalancing for a longer interval. A bar that is cut at the top
+--   carries its length.
 -- empty: The run recorded no steps.
 SELECT step.window, step.first_step, step.num_steps,
        step.step_ns_sum * 1.0 / step.num_steps AS step_ns_mean,

@@ -1,7 +1,9 @@
-# style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; csv is the name
-# of the data. Colours are those of Okabe and Ito (2008) for series and viridis for maps: both hold
-# for colour-blind eyes and in grey. Black becomes the page's text colour, #dddddd its grid.
-set datafile separator comma
+# style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; csv names the
+# data, whose columns go by name. Colours are those of Okabe and Ito (2008) for series and viridis
+# for maps: both hold for colour-blind eyes and in grey. Black becomes the page's text colour,
+# #dddddd its grid.
+set datafile separator tab
+set datafile commentschars ''
 set datafile columnheaders
 set encoding utf8
 set border 3 lc rgb '#999999' lw 1
@@ -17,6 +19,9 @@ phases = 'attention dense gate dispatch expert combine exchange waiting rebalanc
 phase_color(p) = p eq 'attention' ? blue : p eq 'dense' ? sky : p eq 'gate' ? yellow : \
     p eq 'dispatch' ? orange : p eq 'expert' ? green : p eq 'combine' ? vermillion : \
     p eq 'exchange' ? purple : p eq 'waiting' ? grey : 0
+
+# A text cut to length characters.
+cut(text, length) = strlen(text) > length ? text[1:length - 1].'…' : text
 
 # A maximum in ns becomes a divisor and its unit.
 time_divisor(ns) = ns >= 1e9 ? 1e9 : ns >= 1e6 ? 1e6 : ns >= 1e3 ? 1e3 : 1.0

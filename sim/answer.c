@@ -171,6 +171,9 @@ static void write_expert_tiles(const struct report *report, FILE *page)
 
     double factor = number(report, "capacity_factor");
     format_percent(value, dropped_fraction(report));
+    if (number(report, "dropped_assignments") <= 0) {
+        snprintf(value, sizeof value, "none");
+    }
     if (factor > 0) {
         snprintf(note, sizeof note, "capacity factor %g, scope %s", factor,
                  text(report, "capacity_scope"));

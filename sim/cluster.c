@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 #include "data.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define FILE_PATH_BYTES 4096
 #define RATE_MAX        1e18 /* flops or bytes a second */

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #include "suggest.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define PRESETS_MAX    1024 /* of one kind */
 #define SUFFIX         ".yaml"

@@ -26,6 +26,16 @@ static bool set_number(int64_t *number, const char *value)
     return end != value && *end == '\0';
 }
 
+/* "26 66" */
+static bool set_row_pixels(struct figure *figure, const char *value)
+{
+    char *end = NULL;
+    figure->row_pixels[FIGURE_WIDE] = strtoll(value, &end, 10);
+    figure->row_pixels[FIGURE_NARROW] = strtoll(end, &end, 10);
+    return *end == '\0' && figure->row_pixels[FIGURE_WIDE] > 0 &&
+           figure->row_pixels[FIGURE_NARROW] > 0;
+}
+
 /* "layer expert" -> row_column, column_column; value is cut in two. */
 static bool set_hover(struct figure *figure, char *value)
 {
@@ -54,6 +64,8 @@ static bool set_key(struct figure *figure, const char *key, char *value)
         return set_number(&figure->rows_min, value) && figure->rows_min > 0;
     } else if (strcmp(key, "hover") == 0) {
         return set_hover(figure, value);
+    } else if (strcmp(key, "row_pixels") == 0) {
+        return set_row_pixels(figure, value);
     } else if (strcmp(key, "table") == 0) {
         figure->table_open = strcmp(value, "open") == 0;
         return figure->table_open;
@@ -136,7 +148,7 @@ static enum status load_figure(struct figure *figure, const char *directory, str
     if (!parse_header(figure, &text, &number, arena)) {
         return error_add(error, STATUS_INVALID,
                          "%s:%d: expected \"-- key: value\" lines with title, caption, empty and "
-                         "order; other keys are rows_min, hover, table and error",
+                         "order; other keys are rows_min, row_pixels, hover, table and error",
                          path, (int)number);
     }
     const char *finding = strstr(text, "-- finding\n");

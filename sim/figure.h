@@ -9,6 +9,8 @@
  *     empty     what the page says where the query returns too few rows        (required)
  *     rows_min  how many rows that is (1)
  *     hover     "row_column column_column": read values of the map's cells
+ *     row_pixels  "wide narrow": the figure grows by so much with every row, where its own height
+ *               is too little
  *     table     "open": the data table is shown, not folded away
  *     error     "model": times or costs, so the caption tells the model's error
  *
@@ -49,6 +51,7 @@ struct figure {
     const char *column_column;
     int64_t order;
     int64_t rows_min;
+    int64_t row_pixels[FIGURE_FORMS]; /* 0: the height is fixed */
     bool table_open;
     bool tells_model_error;
     const char *sql;

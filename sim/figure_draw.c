@@ -19,17 +19,30 @@
 #define EXIT_NO_GNUPLOT     127
 #define GNUPLOT_WORDS_BYTES 600 /* of what gnuplot complained about */
 
-struct form {
+#define FRAME_PIXELS        150 /* of a figure's height: title, axes and labels */
+
+static const struct form {
     const char *terminal;
+    const char *font;
     const char *suffix;
-    int narrow;
+    enum figure_form form;
+    int width;
+    int height;
+    double scale; /* of the page's pixels */
+} forms[] = {
+    {"svg", "sans-serif,14", ".svg", FIGURE_WIDE, 960, 440, 1.0},
+    {"svg", "sans-serif,12", ".narrow.svg", FIGURE_NARROW, 390, 400, 1.0},
+    {"png truecolor", "DejaVu Sans,14", ".png", FIGURE_WIDE, 1440, 660, 1.5},
 };
 
-static const struct form forms[] = {
-    {"svg size 960,440 font 'sans-serif,14' noenhanced", ".svg", 0},
-    {"svg size 390,400 font 'sans-serif,12' noenhanced", ".narrow.svg", 1},
-    {"png truecolor size 1440,660 font 'DejaVu Sans,14' noenhanced", ".png", 0},
-};
+/* Bars of many rows need room, but gnuplot and browsers have their limits. */
+static int form_height(const struct form *form, const struct figure *figure)
+{
+    double rows = (double)(figure->rows.num_rows < 200 ? figure->rows.num_rows : 200);
+    double needed = FRAME_PIXELS + rows * (double)figure->row_pixels[form->form];
+    int height = (int)(needed * form->scale);
+    return height > form->height ? height : form->height;
+}
 
 static enum status write_script(const struct figure *figure, const char *style,
                                 const char *directory, struct error *error)
@@ -41,8 +54,11 @@ static enum status write_script(const struct figure *figure, const char *style,
         return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        fprintf(file, "csv = '%s.csv'\nnarrow = %d\nset terminal %s\nset output '%s%s'\n",
-                figure->name, forms[i].narrow, forms[i].terminal, figure->name, forms[i].suffix);
+        const struct form *form = &forms[i];
+        fprintf(file, "csv = '%s.tabs'\nnarrow = %d\n", figure->name, form->form == FIGURE_NARROW);
+        fprintf(file, "set terminal %s size %d,%d font '%s' noenhanced\nset output '%s%s'\n",
+                form->terminal, form->width, form_height(form, figure), form->font, figure->name,
+                form->suffix);
         fprintf(file, "%s\n%s\nset output\n", style, figure->commands);
         fprintf(file,
                 "set print '%s.box' append\n"
@@ -56,16 +72,19 @@ static enum status write_script(const struct figure *figure, const char *style,
     return failed ? error_add(error, STATUS_IO, "%s: cannot be written", path) : STATUS_OK;
 }
 
-static enum status write_csv(const struct figure *figure, const char *directory,
-                             struct error *error)
+/* The data as one kind of file. */
+static enum status write_data(const struct figure *figure, const char *directory,
+                              const char *suffix,
+                              void (*write_rows)(const struct rows *rows, FILE *file),
+                              struct error *error)
 {
     char path[FILE_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s.csv", directory, figure->name);
+    snprintf(path, sizeof path, "%s/%s%s", directory, figure->name, suffix);
     FILE *file = fopen(path, "w");
     if (file == NULL) {
         return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
     }
-    rows_write_csv(&figure->rows, file);
+    write_rows(&figure->rows, file);
     bool failed = ferror(file) != 0;
     failed = fclose(file) != 0 || failed;
     return failed ? error_add(error, STATUS_IO, "%s: cannot be written", path) : STATUS_OK;
@@ -162,9 +181,10 @@ static enum status finish_gnuplot(struct figure *figure, pid_t child, const char
                !read_boxes(figure, directory)) {
         status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name, words);
     }
-    remove_file(directory, figure->name, ".gp");
-    remove_file(directory, figure->name, ".log");
-    remove_file(directory, figure->name, ".box");
+    static const char *const scratch[] = {".gp", ".tabs", ".log", ".box"};
+    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
+        remove_file(directory, figure->name, scratch[i]);
+    }
     figure->drawn = status == STATUS_OK;
     return status;
 }
@@ -191,7 +211,10 @@ enum status figures_draw(struct figure_list *list, const char *directory, struct
         if (status != STATUS_OK || !figure_has_data(figure)) {
             continue;
         }
-        status = write_csv(figure, directory, error);
+        status = write_data(figure, directory, ".csv", rows_write_csv, error);
+        if (status == STATUS_OK) {
+            status = write_data(figure, directory, ".tabs", rows_write_tabs, error);
+        }
         if (status == STATUS_OK) {
             status = write_script(figure, list->style, directory, error);
         }

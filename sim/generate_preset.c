@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "data.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define PATH_BYTES  4096
 #define TOKENS_MAX  (1 << 24) /* of one request */

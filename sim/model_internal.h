@@ -5,7 +5,7 @@
 #define MOESIM_MODEL_INTERNAL_H
 
 #include "model.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 /* Limits that keep every product of sizes inside int64_t and name a typing error early. */
 #define MODEL_DIM_MAX     1048576

@@ -109,7 +109,7 @@ double rows_number(const struct rows *rows, int64_t row, const char *name)
     return strtod(rows_text(rows, row, name), NULL);
 }
 
-static void write_field(const char *value, FILE *file)
+static void write_quoted(const char *value, FILE *file)
 {
     if (strpbrk(value, ",\"\r\n") == NULL) {
         fputs(value, file);
@@ -125,16 +125,35 @@ static void write_field(const char *value, FILE *file)
     fputc('"', file);
 }
 
-void rows_write_csv(const struct rows *rows, FILE *file)
+static void write_bare(const char *value, FILE *file)
+{
+    for (; *value != '\0'; value++) {
+        bool harmless = *value != '"' && ((unsigned char)*value >= 0x20 && *value != 0x7f);
+        fputc(harmless ? *value : ' ', file);
+    }
+}
+
+static void write_rows(const struct rows *rows, FILE *file, char separator,
+                       void (*write_field)(const char *value, FILE *file))
 {
     for (int64_t row = -1; row < rows->num_rows; row++) {
         for (int32_t column = 0; column < rows->num_columns; column++) {
             const char *value = row < 0 ? rows_name(rows, column) : rows_value(rows, row, column);
             if (column > 0) {
-                fputc(',', file);
+                fputc(separator, file);
             }
             write_field(value == NULL ? "" : value, file);
         }
         fputc('\n', file);
     }
+}
+
+void rows_write_csv(const struct rows *rows, FILE *file)
+{
+    write_rows(rows, file, ',', write_quoted);
+}
+
+void rows_write_tabs(const struct rows *rows, FILE *file)
+{
+    write_rows(rows, file, '\t', write_bare);
 }

@@ -45,4 +45,8 @@ double rows_number(const struct rows *rows, int64_t row, const char *name);
 /* CSV as RFC 4180 has it, but with \n; NULL is an empty field. */
 void rows_write_csv(const struct rows *rows, FILE *file);
 
+/* Fields parted by tabs, for gnuplot 5.4, which cuts quoted text at a comma. Quotes and control
+ * characters become spaces. */
+void rows_write_tabs(const struct rows *rows, FILE *file);
+
 #endif

@@ -5,7 +5,7 @@
 #define MOESIM_SCENARIO_INTERNAL_H
 
 #include "scenario.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define SCENARIO_UNSET (-1) /* of choices without a fixed default */
 

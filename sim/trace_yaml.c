@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "trace_internal.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 static const char *const origin_names[] = {"measured", "generated", "mock", NULL};
 

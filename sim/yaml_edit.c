@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "yaml.h"
+#include "yaml_file.h"
 #include "yaml_tree.h"
 
 void yaml_excerpt(char excerpt[YAML_EXCERPT_BYTES], const char *text)

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "suggest.h"
-#include "yaml.h"
+#include "yaml_file.h"
 #include "yaml_tree.h"
 
 #define PATH_TEXT_BYTES 512

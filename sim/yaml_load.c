@@ -4,7 +4,7 @@
  * Everything a small configuration file does not need is refused rather than understood: aliases
  * and tags, keys that are no words, a second document, more than YAML_DEPTH_MAX levels.
  */
-#include "yaml.h"
+#include "yaml_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <../include/yaml.h> /* libyaml's: plain <yaml.h> finds ours first */
+#include <yaml.h>
 
 #include "yaml_tree.h"
 

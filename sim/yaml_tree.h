@@ -4,7 +4,7 @@
 #ifndef MOESIM_YAML_TREE_H
 #define MOESIM_YAML_TREE_H
 
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define YAML_DEPTH_MAX      32 /* levels of a parsed file */
 #define YAML_OVERRIDE_NAME  "--set"

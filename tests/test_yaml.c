@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "suggest.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 struct target {
     char name[8];

@@ -12,7 +12,7 @@
 #include "model.h"
 #include "registry.h"
 #include "suggest.h"
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define SUMMARY_BYTES 1024
 #define LIST_PATH     4096

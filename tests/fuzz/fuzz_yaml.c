@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "yaml.h"
+#include "yaml_file.h"
 
 #define KEY_CHARS_MAX 1024 /* YAML 1.2, 7.4: a longer key needs a ?, which is not written */
 

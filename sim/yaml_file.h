@@ -1,11 +1,11 @@
 /*
- * yaml.h -- YAML files against a table of keys, all problems at once.
+ * yaml_file.h -- YAML files against a table of keys, all problems at once.
  *
  * libyaml parses; this module keeps line numbers, merges inherited files, applies overrides and
  * fills a struct from a table of fields. Unknown keys name the nearest known one.
  */
-#ifndef MOESIM_YAML_H
-#define MOESIM_YAML_H
+#ifndef MOESIM_YAML_FILE_H
+#define MOESIM_YAML_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>
