@@ -5,7 +5,8 @@
 #
 # Makes a minimal root with debootstrap (from the mirror this machine uses), clones the last commit
 # into it and runs the commands in a chroot, demo and test each in a fresh copy. Prints how long
-# each took. Everything is under DIRECTORY (default: a new one in /tmp), which is removed at the end.
+# each took. Everything is under DIRECTORY (default: one in /tmp), which must be new and is removed
+# at the end.
 set -eu
 
 suite=${SUITE:-bookworm}
@@ -19,7 +20,7 @@ mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite
     "Created-By: Packages" | head -n 1)}
 
 place=${1:-$(mktemp -d /tmp/fresh-debian.XXXXXX)}
-mkdir -p "$place"
+[ $# -eq 0 ] || mkdir "$place" # fails where it exists: nobody's files are removed below
 trap 'rm -rf --one-file-system "$place"' EXIT
 
 echo "making a bare $suite"
