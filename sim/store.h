@@ -1,9 +1,9 @@
 /*
  * store.h -- results in one SQLite file. The only module that includes sqlite3.h.
  *
- * A run is written in one go under a savepoint and counts only once its `complete` flag is set in
- * the last commit: a crash leaves nothing a later command trusts. Equal runs have equal content in
- * every table but run_origin, which says when, where and by what command.
+ * A run is one transaction, opened as late as can be, so a crash leaves nothing a later command
+ * trusts and several processes may share a file; a run's `complete` flag is its last write. Equal
+ * runs have equal content in every table but run_origin, which says when, where and by what command.
  */
 #ifndef MOESIM_STORE_H
 #define MOESIM_STORE_H
@@ -38,7 +38,8 @@ MUST_CHECK enum status store_begin(struct store *store, const char *run_id, cons
                                    const struct scenario *scenario, const struct trace *trace,
                                    struct error *error);
 
-/* --detail: one row a step, layer and expert. */
+/* --detail: one row a step, layer (the model's number of it) and expert. From the first call to
+ * store_finish nobody else can write the file. */
 MUST_CHECK enum status store_detail(struct store *store, int64_t step, int32_t layer,
                                     const int64_t *expert_tokens, int32_t num_experts,
                                     struct error *error);
