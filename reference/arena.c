@@ -31,7 +31,7 @@ static struct arena_block *block_new(size_t bytes)
     return block;
 }
 
-void *arena_alloc(struct arena *arena, size_t count, size_t size)
+void *arena_take(struct arena *arena, size_t count, size_t size)
 {
     if (size != 0 && count > (SIZE_MAX - ALIGNMENT_BYTES) / size) {
         return NULL;
@@ -52,7 +52,13 @@ void *arena_alloc(struct arena *arena, size_t count, size_t size)
     arena->current = block;
     void *memory = block->memory + block->used_bytes;
     block->used_bytes += bytes;
-    return memset(memory, 0, count * size);
+    return memory;
+}
+
+void *arena_alloc(struct arena *arena, size_t count, size_t size)
+{
+    void *memory = arena_take(arena, count, size);
+    return memory == NULL ? NULL : memset(memory, 0, count * size);
 }
 
 char *arena_strdup(struct arena *arena, const char *text)

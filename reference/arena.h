@@ -22,6 +22,9 @@ struct arena {
  * free. NULL when the host has none left or count * size overflows. count may be 0. */
 void *arena_alloc(struct arena *arena, size_t count, size_t size);
 
+/* The same without the zeroes: for arrays whose every element is written before it is read. */
+void *arena_take(struct arena *arena, size_t count, size_t size);
+
 /* A copy of text, NUL included; NULL as arena_alloc. */
 char *arena_strdup(struct arena *arena, const char *text);
 

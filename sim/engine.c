@@ -225,6 +225,10 @@ static enum status handle(struct engine *engine, const struct event *event)
         return rank_compute_done(engine, event->rank);
     case EVENT_RELEASE:
         return network_release(engine, event->transfer, event->rank);
+    case EVENT_GROUP_READY:
+        return network_send_group(engine, event->transfer, event->rank);
+    case EVENT_RANK_READY:
+        return network_rank_ready(engine, event->transfer, event->rank);
     case EVENT_NET_WAKE: /* an old epoch: overtaken by a later send */
         return event->epoch == engine->net_epoch ? network_wake(engine) : STATUS_OK;
     }
@@ -308,6 +312,7 @@ void engine_close(struct engine *engine)
     event_queue_free(&engine->queue);
     free(engine->in_flight);
     free(engine->outbox);
+    free(engine->outbox_done_ns);
     arena_free(&engine->rebalance_arena);
     arena_free(&engine->run_arena);
     free(engine);

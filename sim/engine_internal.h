@@ -102,6 +102,7 @@ struct engine {
     int32_t in_flight_capacity;
     int32_t in_flight_free; /* head of the free list, -1: empty */
     struct net_message *outbox;
+    int64_t *outbox_done_ns; /* [outbox_capacity] */
     int32_t outbox_capacity;
 
     struct rank_state *rank; /* [ep] */
@@ -141,6 +142,12 @@ MUST_CHECK enum status network_schedule_release(struct engine *engine, struct tr
                                                 int32_t rank, double startup_ns);
 MUST_CHECK enum status network_release(struct engine *engine, struct transfer *transfer,
                                        int32_t rank);
+/* Sends a group whose waits are over. */
+MUST_CHECK enum status network_send_group(struct engine *engine, struct transfer *transfer,
+                                          int32_t group);
+/* All that the rank waits for in this transfer has arrived. */
+MUST_CHECK enum status network_rank_ready(struct engine *engine, struct transfer *transfer,
+                                          int32_t rank);
 MUST_CHECK enum status network_wake(struct engine *engine);
 
 /* engine_layer.c */

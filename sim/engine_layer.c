@@ -79,10 +79,10 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
                             .top_k = model->top_k,
                             .num_experts = model->num_experts};
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
-    route->expert = arena_alloc(&run->arena, wishes, sizeof(int32_t));
-    route->gate_weight = arena_alloc(&run->arena, wishes, sizeof(float));
+    route->expert = arena_take(&run->arena, wishes, sizeof(int32_t));
+    route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
     route->dropped = arena_alloc(&run->arena, wishes, sizeof(bool));
-    route->slot = arena_alloc(&run->arena, wishes, sizeof(int32_t));
+    route->slot = arena_take(&run->arena, wishes, sizeof(int32_t));
     run->slot_tokens = arena_alloc(&run->arena, (size_t)engine->num_slots, sizeof(int32_t));
     bool complete = route->expert != NULL && route->gate_weight != NULL && route->dropped != NULL &&
                     route->slot != NULL && run->slot_tokens != NULL;

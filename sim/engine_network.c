@@ -15,6 +15,11 @@ static enum status reserve(struct engine *engine, int32_t count)
             return STATUS_NO_MEMORY;
         }
         engine->outbox = outbox;
+        int64_t *done_ns = realloc(engine->outbox_done_ns, (size_t)count * 2 * sizeof *done_ns);
+        if (done_ns == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        engine->outbox_done_ns = done_ns;
         engine->outbox_capacity = 2 * count;
     }
     if (engine->in_flight_capacity - engine->in_flight_count < count) {
@@ -60,10 +65,80 @@ static enum status schedule_wake(struct engine *engine)
         (struct event){.time_ns = next_ns, .kind = EVENT_NET_WAKE, .epoch = engine->net_epoch});
 }
 
-/* Sends a group whose waits are done. */
-static enum status send_group(struct engine *engine, struct transfer *transfer, int32_t group_index)
+/* True when nothing is left to be told. */
+static bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_ns)
+{
+    assert(countdown->left > 0);
+    if (at_ns > countdown->last_ns ||
+        (at_ns == countdown->last_ns && root_ns > countdown->root_ns)) {
+        countdown->last_ns = at_ns;
+        countdown->root_ns = root_ns;
+    }
+    return --countdown->left == 0;
+}
+
+static void fold_message(struct engine *engine, const struct transfer *transfer,
+                         const struct message *message, int64_t at_ns)
+{
+    uint64_t route = (uint64_t)(uint32_t)message->src_rank << 32 | (uint32_t)message->dst_rank;
+    uint64_t kind = (uint64_t)((int64_t)transfer->layer * 16 + transfer->kind);
+    uint64_t digest = digest_u64(engine->metrics.digest, (uint64_t)at_ns ^ (kind << 48));
+    engine->metrics.digest = digest_u64(digest, route ^ ((uint64_t)message->bytes << 16));
+}
+
+/* Told now or earlier: a message arrives at at_ns. What it completes is scheduled for the time at
+ * which the last part of it arrives. */
+static enum status note_arrival(struct engine *engine, struct transfer *transfer,
+                                const struct message *message, int64_t at_ns, int64_t root_ns)
+{
+    fold_message(engine, transfer, message, at_ns);
+    engine->metrics.bytes_received += message->bytes;
+    if (message->feeds != NO_GROUP) {
+        struct countdown *group = &transfer->group[message->feeds];
+        if (count_down(group, at_ns, root_ns)) {
+            enum status status =
+                event_push(&engine->queue, (struct event){.time_ns = group->last_ns,
+                                                          .kind = EVENT_GROUP_READY,
+                                                          .rank = message->feeds,
+                                                          .transfer = transfer});
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    if (message->payload) {
+        struct countdown *rank = &transfer->rank[message->dst_rank];
+        if (count_down(rank, at_ns, root_ns)) {
+            return event_push(&engine->queue, (struct event){.time_ns = rank->last_ns,
+                                                             .kind = EVENT_RANK_READY,
+                                                             .rank = message->dst_rank,
+                                                             .transfer = transfer});
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Sends through a network that knows at once when everything arrives. */
+static enum status send_decided(struct engine *engine, struct transfer *transfer,
+                                const struct message_group *group, int64_t root_ns)
+{
+    const struct message *message = &transfer->plan.message[group->first];
+    engine->scenario->net->decide(engine->net, engine->queue.now_ns, engine->outbox, group->count,
+                                  engine->outbox_done_ns);
+    enum status status = STATUS_OK;
+    for (int32_t index = 0; index < group->count && status == STATUS_OK; index++) {
+        status =
+            note_arrival(engine, transfer, &message[index], engine->outbox_done_ns[index], root_ns);
+    }
+    return status;
+}
+
+enum status network_send_group(struct engine *engine, struct transfer *transfer,
+                               int32_t group_index)
 {
     const struct message_group *group = &transfer->plan.group[group_index];
+    const struct net_model *net = engine->scenario->net;
+    int64_t root_ns = transfer->group[group_index].root_ns;
     if (group->count == 0) {
         return STATUS_OK;
     }
@@ -71,44 +146,21 @@ static enum status send_group(struct engine *engine, struct transfer *transfer, 
     if (status != STATUS_OK) {
         return status;
     }
-    int64_t root_ns = transfer->group_root_ns[group_index];
     for (int32_t index = 0; index < group->count; index++) {
         const struct message *message = &transfer->plan.message[group->first + index];
+        int32_t id = net->decide != NULL
+                         ? index
+                         : in_flight_add(engine, transfer, group->first + index, root_ns);
         engine->outbox[index] =
-            (struct net_message){in_flight_add(engine, transfer, group->first + index, root_ns),
-                                 message->src_rank, message->dst_rank, message->bytes};
+            (struct net_message){id, message->src_rank, message->dst_rank, message->bytes};
         engine->metrics.bytes_sent += message->bytes;
     }
     engine->metrics.messages += group->count;
-    status = engine->scenario->net->send(engine->net, engine->queue.now_ns, engine->outbox,
-                                         group->count);
+    if (net->decide != NULL) {
+        return send_decided(engine, transfer, group, root_ns);
+    }
+    status = net->send(engine->net, engine->queue.now_ns, engine->outbox, group->count);
     return status == STATUS_OK ? schedule_wake(engine) : status;
-}
-
-/* One of the group's waits is over; root_ns is when its cause was ready. */
-static enum status group_step(struct engine *engine, struct transfer *transfer, int32_t group,
-                              int64_t root_ns)
-{
-    assert(transfer->group_waits[group] > 0);
-    if (transfer->group_root_ns[group] < root_ns) {
-        transfer->group_root_ns[group] = root_ns;
-    }
-    if (--transfer->group_waits[group] > 0) {
-        return STATUS_OK;
-    }
-    return send_group(engine, transfer, group);
-}
-
-/* One of the things the rank waits for has come. */
-static enum status rank_step(struct engine *engine, struct transfer *transfer, int32_t rank,
-                             int64_t root_ns)
-{
-    assert(transfer->rank_waits[rank] > 0);
-    transfer->rank_root_ns[rank] = root_ns;
-    if (--transfer->rank_waits[rank] > 0) {
-        return STATUS_OK;
-    }
-    return rank_data_arrived(engine, rank, transfer);
 }
 
 enum status network_schedule_release(struct engine *engine, struct transfer *transfer, int32_t rank,
@@ -125,40 +177,52 @@ enum status network_schedule_release(struct engine *engine, struct transfer *tra
 enum status network_release(struct engine *engine, struct transfer *transfer, int32_t rank)
 {
     const struct transfer_plan *plan = &transfer->plan;
+    const int64_t now_ns = engine->queue.now_ns;
     int64_t root_ns = transfer->ready_ns[rank];
-    for (int32_t index = plan->owned_begin[rank]; index < plan->owned_begin[rank + 1]; index++) {
-        enum status status = group_step(engine, transfer, plan->owned_group[index], root_ns);
-        if (status != STATUS_OK) {
-            return status;
+    enum status status = STATUS_OK;
+    for (int32_t index = plan->owned_begin[rank];
+         index < plan->owned_begin[rank + 1] && status == STATUS_OK; index++) {
+        int32_t group = plan->owned_group[index];
+        struct countdown *countdown = &transfer->group[group];
+        if (!count_down(countdown, now_ns, root_ns)) {
+            continue;
+        }
+        if (countdown->last_ns <= now_ns) {
+            status = network_send_group(engine, transfer, group);
+        } else {
+            status = event_push(&engine->queue, (struct event){.time_ns = countdown->last_ns,
+                                                               .kind = EVENT_GROUP_READY,
+                                                               .rank = group,
+                                                               .transfer = transfer});
         }
     }
-    return rank_step(engine, transfer, rank, root_ns);
+    struct countdown *own = &transfer->rank[rank];
+    if (status != STATUS_OK || !count_down(own, now_ns, root_ns)) {
+        return status;
+    }
+    if (own->last_ns <= now_ns) {
+        return network_rank_ready(engine, transfer, rank);
+    }
+    return event_push(&engine->queue, (struct event){.time_ns = own->last_ns,
+                                                     .kind = EVENT_RANK_READY,
+                                                     .rank = rank,
+                                                     .transfer = transfer});
+}
+
+enum status network_rank_ready(struct engine *engine, struct transfer *transfer, int32_t rank)
+{
+    transfer->rank_ready[rank] = true;
+    return rank_data_arrived(engine, rank, transfer);
 }
 
 static enum status deliver(struct engine *engine, int32_t id)
 {
     struct in_flight in_flight = engine->in_flight[id];
-    struct transfer *transfer = in_flight.transfer;
-    const struct message *message = &transfer->plan.message[in_flight.message];
     engine->in_flight[id].next_free = engine->in_flight_free;
     engine->in_flight_free = id;
-    engine->metrics.bytes_received += message->bytes;
-
-    uint64_t digest = digest_u64(engine->metrics.digest, (uint64_t)engine->queue.now_ns);
-    digest = digest_u64(digest, (uint64_t)(uint32_t)message->src_rank << 32 |
-                                    (uint64_t)(uint32_t)message->dst_rank);
-    digest = digest_u64(digest, (uint64_t)message->bytes);
-    engine->metrics.digest =
-        digest_u64(digest, (uint64_t)((int64_t)transfer->layer * 16 + transfer->kind));
-
-    int32_t dst_rank = message->dst_rank;
-    if (message->feeds != NO_GROUP) {
-        enum status status = group_step(engine, transfer, message->feeds, in_flight.root_ns);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return message->payload ? rank_step(engine, transfer, dst_rank, in_flight.root_ns) : STATUS_OK;
+    return note_arrival(engine, in_flight.transfer,
+                        &in_flight.transfer->plan.message[in_flight.message], engine->queue.now_ns,
+                        in_flight.root_ns);
 }
 
 enum status network_wake(struct engine *engine)

@@ -182,7 +182,7 @@ static void book_time(struct engine *engine, struct rank_state *state, int32_t r
     const struct transfer *transfer = transfer_of(engine, state);
     int64_t waiting_ns = 0;
     if (transfer != NULL && state->stage != STAGE_REBALANCE) {
-        waiting_ns = transfer->rank_root_ns[rank] - state->mark_ns;
+        waiting_ns = transfer->rank[rank].root_ns - state->mark_ns;
         waiting_ns = waiting_ns < 0 ? 0 : waiting_ns;
         assert(waiting_ns <= elapsed_ns);
     }
@@ -321,7 +321,7 @@ enum status rank_compute_done(struct engine *engine, int32_t rank)
 enum status rank_data_arrived(struct engine *engine, int32_t rank, const struct transfer *transfer)
 {
     struct rank_state *state = &engine->rank[rank];
-    if (transfer_of(engine, state) != transfer || transfer->rank_waits[rank] > 0) {
+    if (transfer_of(engine, state) != transfer || !transfer->rank_ready[rank]) {
         return STATUS_OK; /* still busy with something else, or not all is there */
     }
     return advance(engine, rank);

@@ -10,15 +10,20 @@ static struct step_window *window_now(struct engine *engine)
     return &engine->metrics.window[engine->step / engine->metrics.window_steps];
 }
 
-/* What capacity factors would have dropped of tokens counted by expert. */
+/* What capacity factors would have dropped of tokens counted by expert. Factors ascend, so an
+ * expert within one capacity is within all later ones. */
 static void add_drops(int64_t *dropped_at, const struct route *route, const int32_t *tokens,
                       int64_t scope_tokens)
 {
+    int64_t capacity[DROP_FACTORS];
     for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
-        int64_t capacity = capacity_assignments(scope_tokens, route->top_k, route->num_experts,
+        capacity[factor] = capacity_assignments(scope_tokens, route->top_k, route->num_experts,
                                                 drop_factors[factor]);
-        for (int32_t expert = 0; expert < route->num_experts; expert++) {
-            dropped_at[factor] += tokens[expert] > capacity ? tokens[expert] - capacity : 0;
+    }
+    for (int32_t expert = 0; expert < route->num_experts; expert++) {
+        for (int32_t factor = 0; factor < DROP_FACTORS && tokens[expert] > capacity[factor];
+             factor++) {
+            dropped_at[factor] += tokens[expert] - capacity[factor];
         }
     }
 }

@@ -12,6 +12,8 @@
 enum event_kind {
     EVENT_COMPUTE_DONE, /* a rank has finished the phase it was computing */
     EVENT_RELEASE,      /* a rank's collective kernel is up: its groups may be sent */
+    EVENT_GROUP_READY,  /* the last message that a group waits for has arrived */
+    EVENT_RANK_READY,   /* the last message that a rank waits for has arrived */
     EVENT_NET_WAKE,     /* the network has something to deliver */
 };
 
@@ -21,8 +23,8 @@ struct event {
     int64_t time_ns;
     int64_t seq; /* order of scheduling; set by event_push */
     enum event_kind kind;
-    int32_t rank;              /* EVENT_COMPUTE_DONE, EVENT_RELEASE */
-    struct transfer *transfer; /* EVENT_RELEASE */
+    int32_t rank;              /* the rank, or the group of EVENT_GROUP_READY */
+    struct transfer *transfer; /* EVENT_RELEASE, EVENT_GROUP_READY, EVENT_RANK_READY */
     int64_t epoch;             /* EVENT_NET_WAKE: stale unless it is the engine's */
 };
 

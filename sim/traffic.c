@@ -94,12 +94,12 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     size_t flows = kept < ranks * ranks ? kept : ranks * ranks;
     size_t node_flows = kept < ranks * nodes ? kept : ranks * nodes;
     traffic->rank_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
-    traffic->rank_flow = arena_alloc(arena, flows, sizeof(struct rank_flow));
+    traffic->rank_flow = arena_take(arena, flows, sizeof(struct rank_flow));
     traffic->node_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
-    traffic->node_flow = arena_alloc(arena, node_flows, sizeof(struct node_flow));
+    traffic->node_flow = arena_take(arena, node_flows, sizeof(struct node_flow));
     traffic->back_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
-    traffic->back_src = arena_alloc(arena, flows, sizeof(int32_t));
-    traffic->back_flow = arena_alloc(arena, flows, sizeof(int32_t));
+    traffic->back_src = arena_take(arena, flows, sizeof(int32_t));
+    traffic->back_flow = arena_take(arena, flows, sizeof(int32_t));
     counters->copies = arena_alloc(arena, ranks, sizeof(int32_t));
     counters->tokens = arena_alloc(arena, ranks, sizeof(int32_t));
     counters->rank_last_token = arena_alloc(arena, ranks, sizeof(int32_t));

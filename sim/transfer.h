@@ -6,15 +6,22 @@
 
 #include "collective/collective.h"
 
+/* Counts down what must still be said about something, and keeps when the last of it happens: the
+ * network may tell of an arrival before its time. */
+struct countdown {
+    int32_t left;
+    int64_t last_ns; /* latest time told so far */
+    int64_t root_ns; /* of what comes last: when its cause was ready to start */
+};
+
 struct transfer {
     struct transfer_plan plan;
-    int32_t layer;          /* of the model; -1: weights on the move */
-    int32_t kind;           /* enum transfer_kind of the engine: for the digest */
-    int32_t *group_waits;   /* [num_groups] left before the group is sent */
-    int64_t *group_root_ns; /* [num_groups] when the last of its causes was ready to start */
-    int32_t *rank_waits;    /* [num_ranks] payload messages to come, plus one: the own release */
-    int64_t *rank_root_ns;  /* [num_ranks] root of what arrived last */
-    int64_t *ready_ns;      /* [num_ranks] when the rank was ready, its start-up not yet paid */
+    int32_t layer;           /* of the model; -1: weights on the move */
+    int32_t kind;            /* enum transfer_kind of the engine: for the digest */
+    struct countdown *group; /* [num_groups] its owner's release and the messages that feed it */
+    struct countdown *rank;  /* [num_ranks] its own release and the payload messages to come */
+    bool *rank_ready;        /* [num_ranks] all has happened */
+    int64_t *ready_ns;       /* [num_ranks] when the rank was ready, its start-up not yet paid */
 };
 
 /* plan must be finished. Memory is the arena's. */

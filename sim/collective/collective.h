@@ -52,6 +52,9 @@ struct transfer_plan {
 
 void plan_init(struct transfer_plan *plan, int32_t num_ranks, struct arena *arena);
 
+/* Makes room for messages at once, right after plan_init; more may still come. Optional. */
+void plan_reserve(struct transfer_plan *plan, int32_t num_messages);
+
 /* Opens a group; messages are added to the group opened last. Returns its index. */
 int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
 

@@ -11,6 +11,7 @@ static int64_t payload_bytes(int32_t copies, double bytes_per_token)
 enum status pairwise_dispatch(const struct collective_input *input, struct transfer_plan *plan)
 {
     const struct traffic *traffic = input->traffic;
+    plan_reserve(plan, traffic->rank_begin[traffic->num_ranks]);
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         plan_add_group(plan, source);
         int32_t begin = traffic->rank_begin[source];
@@ -32,6 +33,7 @@ enum status pairwise_dispatch(const struct collective_input *input, struct trans
 enum status pairwise_combine(const struct collective_input *input, struct transfer_plan *plan)
 {
     const struct traffic *traffic = input->traffic;
+    plan_reserve(plan, traffic->rank_begin[traffic->num_ranks]);
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
         plan_add_group(plan, rank);
         int32_t begin = traffic->back_begin[rank];

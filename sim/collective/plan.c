@@ -20,7 +20,7 @@ static void *grow(struct transfer_plan *plan, void *array, int32_t *capacity, in
         return array;
     }
     int32_t larger = *capacity > 0 ? 2 * *capacity : CAPACITY_MIN;
-    void *fresh = arena_alloc(plan->arena, (size_t)larger, size);
+    void *fresh = arena_take(plan->arena, (size_t)larger, size);
     if (fresh == NULL) {
         plan->out_of_memory = true;
         return NULL;
@@ -30,6 +30,14 @@ static void *grow(struct transfer_plan *plan, void *array, int32_t *capacity, in
     }
     *capacity = larger;
     return fresh;
+}
+
+void plan_reserve(struct transfer_plan *plan, int32_t num_messages)
+{
+    assert(plan->message == NULL);
+    plan->message = arena_take(plan->arena, (size_t)num_messages, sizeof *plan->message);
+    plan->message_capacity = num_messages;
+    plan->out_of_memory = plan->message == NULL;
 }
 
 int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank)

@@ -23,7 +23,7 @@
 enum direction { EGRESS, INGRESS, DIRECTION_COUNT };
 
 struct port {
-    double free_ns;
+    double free_ns; /* when it has passed all it was given */
     double busy_ns;
     int64_t bytes;
 };
@@ -37,6 +37,7 @@ struct delivery {
 struct alpha_beta {
     const struct cluster *cluster;
     int32_t num_ranks;
+    double ns_per_byte[TIER_COUNT];
     struct port *port; /* [num_ranks][TIER_COUNT][DIRECTION_COUNT] */
     struct delivery *heap;
     int32_t count;
@@ -69,6 +70,10 @@ static enum status alpha_beta_open(void **state, const struct cluster *cluster, 
     }
     net->cluster = cluster;
     net->num_ranks = num_ranks;
+    for (int tier = 0; tier < TIER_COUNT; tier++) {
+        const struct port_spec *spec = &cluster->gpu.port[tier];
+        net->ns_per_byte[tier] = 1e9 / (spec->bytes_per_s * spec->fraction);
+    }
     net->port = calloc((size_t)num_ranks * TIER_COUNT * DIRECTION_COUNT, sizeof *net->port);
     if (net->port == NULL) {
         alpha_beta_close(net);
@@ -118,7 +123,7 @@ static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct n
     const struct port_spec *spec = &net->cluster->gpu.port[tier];
     struct port *egress = port_of(net, message->src_rank, tier, EGRESS);
     struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
-    double wire_ns = (double)message->bytes / (spec->bytes_per_s * spec->fraction) * 1e9;
+    double wire_ns = (double)message->bytes * net->ns_per_byte[tier];
     double out_ns = fmax((double)now_ns, egress->free_ns);
     double in_ns = fmax(out_ns + spec->latency_ns, ingress->free_ns);
     egress->free_ns = out_ns + wire_ns;
@@ -127,7 +132,7 @@ static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct n
     ingress->busy_ns += wire_ns;
     egress->bytes += message->bytes;
     ingress->bytes += message->bytes;
-    return (int64_t)llround(ingress->free_ns);
+    return (int64_t)(ingress->free_ns + 0.5); /* to the nearest: time is not negative */
 }
 
 static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net_message *message,
@@ -149,6 +154,14 @@ static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net
         heap_push(net, (struct delivery){done_ns, net->next_seq++, message[index].id});
     }
     return STATUS_OK;
+}
+
+static void alpha_beta_decide(void *state, int64_t now_ns, const struct net_message *message,
+                              int32_t count, int64_t *done_ns)
+{
+    for (int32_t index = 0; index < count; index++) {
+        done_ns[index] = pass_ports(state, now_ns, &message[index]);
+    }
 }
 
 static int64_t alpha_beta_next_done_ns(const void *state)
@@ -195,6 +208,7 @@ const struct net_model net_alpha_beta = {
     .send = alpha_beta_send,
     .next_done_ns = alpha_beta_next_done_ns,
     .pop_done = alpha_beta_pop_done,
+    .decide = alpha_beta_decide,
     .num_links = alpha_beta_num_links,
     .link = alpha_beta_link,
 };

@@ -43,6 +43,11 @@ struct net_model {
                         int32_t count);
     int64_t (*next_done_ns)(const void *state); /* NET_IDLE when nothing is under way */
     int32_t (*pop_done)(void *state);           /* id of the message done at next_done_ns */
+    /* Where later messages never change earlier ones, a model may tell the times at once: sends as
+     * send does, and writes when each message is done to done_ns [count] instead of delivering it
+     * by pop_done. NULL where it cannot. The engine prefers it: no heap, no wake-ups. */
+    void (*decide)(void *state, int64_t now_ns, const struct net_message *message, int32_t count,
+                   int64_t *done_ns);
     int32_t (*num_links)(const void *state);
     void (*link)(const void *state, int32_t link, struct net_link *counters);
 };
