@@ -41,7 +41,7 @@ char *format_count(char *text, double count)
 char *format_usd(char *text, double usd)
 {
     double size = fabs(usd);
-    int digits = size >= 100.0 ? 0 : size >= 1.0 ? 2 : size >= 0.01 ? 3 : 5;
+    int digits = size >= 100.0 ? 0 : size >= 1.0 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 6;
     snprintf(text, FORMAT_BYTES, "$%.*f", digits, usd);
     return text;
 }
