@@ -3,7 +3,8 @@
  *
  * A run is one transaction, opened as late as can be, so a crash leaves nothing a later command
  * trusts and several processes may share a file; a run's `complete` flag is its last write. Equal
- * runs have equal content in every table but run_origin, which says when, where and by what command.
+ * runs have equal content in every table but run_origin, which says when, where and by what
+ * command.
  */
 #ifndef MOESIM_STORE_H
 #define MOESIM_STORE_H
