@@ -78,6 +78,22 @@ struct model_params model_params(const struct moe_model *model)
     return params;
 }
 
+double model_active_params_counted(const struct moe_model *model)
+{
+    double matrix = (double)model->vocab_size * (double)model->hidden_dim;
+    struct model_params params = model_params(model);
+    switch (model->active_params_exclude) {
+    case ACTIVE_EXCLUDE_NONE:
+        return params.active;
+    case ACTIVE_EXCLUDE_INPUT_EMBEDDING:
+        return params.active - params.embedding + matrix; /* the head stays, shared or not */
+    case ACTIVE_EXCLUDE_EMBEDDINGS:
+        return params.active - params.embedding;
+    }
+    assert(false);
+    return 0.0;
+}
+
 double model_kv_bytes_per_token_layer(const struct moe_model *model)
 {
     double elements = model->attention == ATTENTION_MLA
@@ -182,6 +198,14 @@ const char *const precision_choices[] = {"fp32", "bf16", "fp8", "int8", "mxfp4",
 
 static const char *const attention_kinds[] = {"gqa", "mla", NULL};
 
+static const char *const active_excludes[] = {"none", "input_embedding", "embeddings", NULL};
+
+const char *model_active_exclude_name(enum active_exclude exclude)
+{
+    assert(exclude <= ACTIVE_EXCLUDE_EMBEDDINGS);
+    return active_excludes[exclude];
+}
+
 /* A preset's file: the model, and what data_find reads on its own. */
 struct model_file {
     struct moe_model model; /* first: the tables count from its start */
@@ -257,6 +281,8 @@ static const struct yaml_field model_fields[] = {
      .max = 1e18},
     {"active_params_published", YAML_DOUBLE, offsetof(struct moe_model, active_params_published),
      .max = 1e18},
+    {"active_params_exclude", YAML_CHOICE, offsetof(struct moe_model, active_params_exclude),
+     .choices = active_excludes},
     {.key = NULL},
 };
 

@@ -21,6 +21,13 @@ enum attention_kind {
     ATTENTION_MLA, /* multi-head latent attention, DeepSeek-V2 (arXiv 2405.04434) */
 };
 
+/* What publishers leave out when they count the parameters a token uses. */
+enum active_exclude {
+    ACTIVE_EXCLUDE_NONE,
+    ACTIVE_EXCLUDE_INPUT_EMBEDDING,
+    ACTIVE_EXCLUDE_EMBEDDINGS, /* the output head too */
+};
+
 struct moe_model {
     char name[NAME_BYTES];
     char source[SOURCE_BYTES]; /* where the numbers come from */
@@ -58,6 +65,7 @@ struct moe_model {
 
     double total_params_published; /* as the publisher prints it; 0: unknown */
     double active_params_published;
+    enum active_exclude active_params_exclude; /* how the publisher counts */
 };
 
 /* Parameters by part, summed over layers. Biases and norms are left out (under 0.1 %). */
@@ -79,6 +87,13 @@ bool model_layer_is_moe(const struct moe_model *model, int32_t layer);
 int32_t model_num_moe_layers(const struct moe_model *model);
 
 struct model_params model_params(const struct moe_model *model);
+
+/* Active parameters counted as the publisher counts them; to be held against
+ * active_params_published. */
+double model_active_params_counted(const struct moe_model *model);
+
+/* The name of how a publisher counts: "none", "input_embedding", "embeddings" are left out. */
+const char *model_active_exclude_name(enum active_exclude exclude);
 
 /* Parameters of one routed expert: gate, up and down matrices. */
 double model_expert_params(const struct moe_model *model);
