@@ -3,7 +3,7 @@ divisor = time_divisor(E_max_y)
 set xrange [E_min_x - 0.5:E_max_x + 0.5]
 set yrange [0:*]
 stats csv using (column('rank_tokens_max_over_mean')) name 'I' nooutput
-set xtics tidy_step(E_max_x - E_min_x, narrow ? 6 : 15)
+set xtics whole_step(E_max_x - E_min_x, narrow ? 6 : 15)
 set multiplot layout 2, 1 margins (narrow ? 0.17 : 0.08), 0.98, (narrow ? 0.22 : 0.15), 0.97 \
     spacing 0, 0.08
 set format x ''
@@ -22,7 +22,7 @@ if (narrow) {
 }
 set style data linespoints
 plot csv using (column('layer')):(column('expert_ns_max') / divisor) \
-         lc rgb vermillion lw 2 pt 7 ps 0.35 title 'slowest rank', \
+         lc rgb vermillion lw 2 pt 7 ps (E_records == 1 ? 1 : 0.35) title 'slowest rank', \
      csv using (column('layer')):(column('expert_ns_mean') / divisor) \
-         lc rgb blue lw 2 pt 7 ps 0.35 title 'mean rank'
+         lc rgb blue lw 2 pt 7 ps (E_records == 1 ? 1 : 0.35) title 'mean rank'
 unset multiplot

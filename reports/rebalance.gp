@@ -4,7 +4,7 @@ width = D_records > 1 ? (D_max_x - D_min_x) / (D_records - 1.0) * 0.6 : 1
 set xlabel 'step'
 set ylabel 'stall ('.time_unit(D_max_y).')'
 set xrange [0:D_max_x + width]
-set xtics tidy_step(D_max_x, narrow ? 5 : 12)
+set xtics whole_step(D_max_x, narrow ? 5 : 12)
 set yrange [0:*]
 plot csv using (column('step')):(column('duration_ns') / divisor):(width) \
     with boxes lc rgb purple

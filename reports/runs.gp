@@ -18,9 +18,9 @@ set grid xtics
 set border 1
 set ytics scale 0
 if (narrow) {
-    set multiplot layout 3, 1 margins left, 0.93, 0.07, 0.93 spacing 0, 0.15
+    set multiplot layout 3, 1 margins left, 0.93, 28 / height, 1 - 28 / height spacing 0, 60 / height
 } else {
-    set multiplot layout 1, 3 margins left, 0.97, 0.14, 0.9 spacing 0.04, 0
+    set multiplot layout 1, 3 margins left, 0.97, 60 / height, 1 - 44 / height spacing 0.04, 0
 }
 do for [i=1:3] {
     panel = i

@@ -2,7 +2,7 @@
 -- order: 10
 -- rows_min: 2
 -- table: open
--- row_pixels: 26 66
+-- row_pixels: 24 60
 -- error: model
 -- caption: Every run of this results file. Shorter bars are better in all three panels. A strategy
 --   that lowers the imbalance but not the step time moved the bottleneck, or pays for its moves;

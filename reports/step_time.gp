@@ -15,10 +15,10 @@ set xlabel 'step'
 set ylabel 'time of a step ('.time_unit(top).')'
 set xrange [0:T_max_x]
 set yrange [0:top / divisor]
+set xtics whole_step(T_max_x, narrow ? 4 : 10)
 if (narrow) {
     set bmargin at screen 0.3
     set key on at screen 0.52, 0.085 center center horizontal maxcols 3 Left reverse samplen 1
-    set xtics tidy_step(T_max_x, 4)
 } else {
     set key on outside right center vertical Left reverse samplen 1 spacing 1.3
 }

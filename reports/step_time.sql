@@ -31,5 +31,6 @@ FROM (SELECT printf('%s %.0f %%', phase,
       FROM step_phase
       WHERE run_id = ?1
       GROUP BY phase
+      HAVING sum(phase_ns_sum) > 0
       ORDER BY sum(phase_ns_sum) DESC
       LIMIT 3);

@@ -1,5 +1,5 @@
-# style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; csv names the
-# data, whose columns go by name. Colours are those of Okabe and Ito (2008) for series and viridis
+# style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; height is in
+# pixels of the page; csv names the data, whose columns go by name. Colours are those of Okabe and Ito (2008) for series and viridis
 # for maps: both hold for colour-blind eyes and in grey. Black becomes the page's text colour,
 # #dddddd its grid.
 set datafile separator tab
@@ -20,8 +20,9 @@ phase_color(p) = p eq 'attention' ? blue : p eq 'dense' ? sky : p eq 'gate' ? ye
     p eq 'dispatch' ? orange : p eq 'expert' ? green : p eq 'combine' ? vermillion : \
     p eq 'exchange' ? purple : p eq 'waiting' ? grey : 0
 
-# A text cut to length characters.
-cut(text, length) = strlen(text) > length ? text[1:length - 1].'…' : text
+# A text of at most length characters, cut in the middle: names often differ at their ends.
+cut(text, length) = strlen(text) <= length ? text : \
+    text[1:length / 2].'…'.text[strlen(text) - (length - length / 2 - 2):strlen(text)]
 
 # A maximum in ns becomes a divisor and its unit.
 time_divisor(ns) = ns >= 1e9 ? 1e9 : ns >= 1e6 ? 1e6 : ns >= 1e3 ? 1e3 : 1.0
@@ -39,3 +40,6 @@ mantissa(x) = x / 10 ** floor(log10(x))
 tidy_step(range, count) = range <= 0 ? 1 : 10 ** floor(log10(range / (1.0 * count))) * \
     (mantissa(range / (1.0 * count)) <= 1.0001 ? 1 : mantissa(range / (1.0 * count)) <= 2.0001 ? 2 : \
      mantissa(range / (1.0 * count)) <= 5.0001 ? 5 : 10)
+
+# The same for what is counted: layers, ranks, steps.
+whole_step(range, count) = tidy_step(range, count) < 1 ? 1 : tidy_step(range, count)

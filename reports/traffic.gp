@@ -10,11 +10,12 @@ set cblabel 'dispatched ('.byte_unit(B_max_y).')'
 set cbrange [0:*]
 set xrange [-0.5:B_max_x + 0.5]
 set yrange [B_max_x + 0.5:-0.5]
+set xtics whole_step(B_max_x, narrow ? 6 : 10)
+set ytics whole_step(B_max_x, 7)
 if (narrow) {
     set colorbox horizontal user origin screen 0.18, 0.13 size screen 0.74, 0.03
     set bmargin at screen 0.36
     set cblabel offset 0, 0.5
-    set xtics tidy_step(B_max_x, 6)
 }
 eval map_plot("column('dst_cell')", "column('src_cell')", "column('bytes') / divisor", '1', \
               B_max_x == 0)

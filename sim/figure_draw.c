@@ -55,7 +55,8 @@ static enum status write_script(const struct figure *figure, const char *style,
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         const struct form *form = &forms[i];
-        fprintf(file, "csv = '%s.tabs'\nnarrow = %d\n", figure->name, form->form == FIGURE_NARROW);
+        fprintf(file, "csv = '%s.tabs'\nnarrow = %d\nheight = %.1f\n", figure->name,
+                form->form == FIGURE_NARROW, form_height(form, figure) / form->scale);
         fprintf(file, "set terminal %s size %d,%d font '%s' noenhanced\nset output '%s%s'\n",
                 form->terminal, form->width, form_height(form, figure), form->font, figure->name,
                 form->suffix);

@@ -47,9 +47,9 @@ static void write_setting(const struct report *report, FILE *page)
     write_named(page, ", TP ", text(report, "tp"), "");
     write_named(page, " \xc2\xb7 ", text(report, "phase"), "");
     write_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");
-    write_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
-    write_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
-    if (text(report, "trace")[0] != '\0') {
+    if (text(report, "trace")[0] != '\0') { /* else a dense model */
+        write_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
+        write_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
         write_named(page, " \xc2\xb7 trace ", text(report, "trace"), "");
         write_named(page, " (", text(report, "trace_origin"), ")");
     }
@@ -97,18 +97,12 @@ static void write_key_numbers(const struct report *report, FILE *page)
     write_named(page, "<p class=\"warning\">", report->model_error, "</p>\n");
     if (report->runs.num_rows > 1) {
         fprintf(page,
-                "<p>The results file holds %" PRId64 " runs. But for the comparison, this "
-                "page is about run <code>%s</code>",
+                "<p>The results file holds %" PRId64 " runs. But for the comparison, this page is "
+                "about run <code>%s</code>",
                 report->runs.num_rows, report->run_id);
-        write_named(page, " (", text(report, "label"), ")");
-        fputs("; <code>moesim report RESULTS -o OUT --run ID</code> makes the page of another: ",
-              page);
-        for (int64_t row = 0; row < report->runs.num_rows; row++) {
-            write_named(page, row > 0 ? ", <code>" : "<code>",
-                        rows_text(&report->runs, row, "run_id"), "</code>");
-            write_named(page, " ", rows_text(&report->runs, row, "label"), "");
-        }
-        fputs(".</p>\n", page);
+        write_named(page, " (", text(report, "label"),
+                    "); <code>moesim report RESULTS -o OUT --run ID</code> makes the page of "
+                    "another.</p>\n");
     }
     fputs("</section>\n", page);
 }
