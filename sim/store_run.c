@@ -205,6 +205,9 @@ static enum status write_assumptions(struct store *store, const struct run_total
     const struct port_spec *up = &gpu->port[TIER_SCALE_UP];
     const struct port_spec *out = &gpu->port[TIER_SCALE_OUT];
     enum precision precision = scenario->model.precision_expert;
+    bool measured = gpu_model->error_median >= 0;
+    const char *fitted_on =
+        gpu_model->fitted_on[0] != '\0' ? gpu_model->fitted_on : "not fitted to measurements";
     char price_source[SOURCE_BYTES + NAME_BYTES + 4];
     snprintf(price_source, sizeof price_source, "%s, %s", scenario->price.source,
              scenario->price.date);
@@ -213,6 +216,8 @@ static enum status write_assumptions(struct store *store, const struct run_total
         {"share of the paid time in which the GPUs work", NULL, 100, "%", "moesim: no idle time"},
         {"throughput", NULL, totals->tokens_per_s_per_gpu, "tokens/s/GPU", "this run"},
         {"compute model", gpu_model->name, 0, "", gpu_model->source},
+        {"median error of the compute model", measured ? NULL : "unknown",
+         gpu_model->error_median * 100, measured ? "%" : "", fitted_on},
         {"kernels", scenario->kernels, 0, "", gpu_model->summary},
         {"expert peak", NULL, gpu->flops_per_s[precision] * 1e-12, "TFLOP/s", gpu->source},
         {"expert weights", precision_name(precision), 0, "", scenario->model.source},
