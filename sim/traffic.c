@@ -11,11 +11,11 @@ struct counters {
     int32_t *rank_last_token; /* [num_ranks] */
     int32_t *node_tokens;     /* [num_nodes] */
     int32_t *node_last_token; /* [num_nodes] */
+    int32_t *node_of_rank;    /* [num_ranks] a table: a division a token is dear */
 };
 
-static void count_token(struct counters *counters, const struct route *route,
-                        const struct placement *placement, const struct cluster *cluster,
-                        int32_t token)
+static void count_token(const struct counters *counters, const struct route *route,
+                        const struct placement *placement, int32_t token)
 {
     const int32_t *slot = &route->slot[(int64_t)token * route->top_k];
     for (int32_t k = 0; k < route->top_k; k++) {
@@ -24,7 +24,7 @@ static void count_token(struct counters *counters, const struct route *route,
         }
         assert(slot[k] >= 0 && slot[k] < placement->num_slots);
         int32_t rank = placement->rank_of_slot[slot[k]];
-        int32_t node = cluster_node(cluster, rank);
+        int32_t node = counters->node_of_rank[rank];
         counters->copies[rank]++;
         if (counters->rank_last_token[rank] != token + 1) {
             counters->rank_last_token[rank] = token + 1;
@@ -105,12 +105,13 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     counters->rank_last_token = arena_alloc(arena, ranks, sizeof(int32_t));
     counters->node_tokens = arena_alloc(arena, nodes, sizeof(int32_t));
     counters->node_last_token = arena_alloc(arena, nodes, sizeof(int32_t));
+    counters->node_of_rank = arena_take(arena, ranks, sizeof(int32_t));
     return traffic->rank_begin != NULL && traffic->rank_flow != NULL &&
            traffic->node_begin != NULL && traffic->node_flow != NULL &&
            traffic->back_begin != NULL && traffic->back_src != NULL && traffic->back_flow != NULL &&
            counters->copies != NULL && counters->tokens != NULL &&
            counters->rank_last_token != NULL && counters->node_tokens != NULL &&
-           counters->node_last_token != NULL;
+           counters->node_last_token != NULL && counters->node_of_rank != NULL;
 }
 
 enum status traffic_count(struct traffic *traffic, const struct route *route,
@@ -123,10 +124,13 @@ enum status traffic_count(struct traffic *traffic, const struct route *route,
     if (!allocate(traffic, &counters, route->assignments - route->dropped_assignments, arena)) {
         return STATUS_NO_MEMORY;
     }
+    for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
+        counters.node_of_rank[rank] = cluster_node(cluster, rank);
+    }
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         for (int32_t token = batch->rank_begin[source]; token < batch->rank_begin[source + 1];
              token++) {
-            count_token(&counters, route, placement, cluster, token);
+            count_token(&counters, route, placement, token);
         }
         flush_source(traffic, &counters, source);
     }

@@ -1,11 +1,9 @@
 /* pairwise.c -- bytes of a pair = copies of tokens between them x bytes a token. */
 #include "collective/pairwise.h"
 
-#include <math.h>
-
 static int64_t payload_bytes(int32_t copies, double bytes_per_token)
 {
-    return (int64_t)llround((double)copies * bytes_per_token);
+    return (int64_t)((double)copies * bytes_per_token + 0.5); /* to the nearest */
 }
 
 enum status pairwise_dispatch(const struct collective_input *input, struct transfer_plan *plan)
