@@ -19,8 +19,20 @@ WHERE complete = 1
 ORDER BY run.rowid;
 
 -- finding
+WITH name AS (
+  SELECT run_id,
+         CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END AS run
+  FROM run),
+worth AS ( -- of the last change of placement that has steps behind it; max() picks its row
+  SELECT run_id, max(rebalance), first_ns * 1.0 / first_steps AS before_ns,
+         settled_ns * 1.0 / settled_steps AS settled_ns, landing_ns
+  FROM rebalance JOIN run USING (run_id)
+  WHERE complete = 1 AND settled_steps > 0 AND first_steps > 0
+  GROUP BY run_id
+  ORDER BY run.rowid
+  LIMIT 3)
 SELECT printf('%s is cheapest: $%.3g per million tokens, %s.',
-              CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END,
+              (SELECT name.run FROM name WHERE name.run_id = run.run_id),
               usd_per_million_tokens,
               CASE WHEN (SELECT max(usd_per_million_tokens) FROM run WHERE complete = 1)
                         > usd_per_million_tokens * 1.0005
@@ -29,6 +41,15 @@ SELECT printf('%s is cheapest: $%.3g per million tokens, %s.',
                                      / (SELECT max(usd_per_million_tokens) FROM run
                                         WHERE complete = 1))
                    ELSE 'as are the others' END)
+       || ifnull((SELECT group_concat(
+              printf(' %s: steps go from %.3g to %.3g ms; moving experts costs %.3g ms, %s.',
+                     name.run, before_ns * 1e-6, settled_ns * 1e-6,
+                     (landing_ns - settled_ns) * 1e-6,
+                     CASE WHEN before_ns > settled_ns
+                          THEN printf('paid back after %d steps',
+                                      1 + (landing_ns - settled_ns) / (before_ns - settled_ns))
+                          ELSE 'never paid back' END), '')
+          FROM worth JOIN name USING (run_id)), '')
 FROM run
 WHERE complete = 1
 ORDER BY usd_per_million_tokens, run.rowid
