@@ -1,4 +1,5 @@
 /* test_presets.c -- laws that every model, GPU and price preset keeps. */
+#include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,4 +246,63 @@ Test(presets, gpus_are_found_by_the_names_their_tools_print)
         cr_expect_eq(gpu_load(&gpu, printed[i][0], &error), STATUS_OK, "%s", error.text);
         cr_expect_str_eq(gpu.name, printed[i][1]);
     }
+}
+
+/* Skips where the program is not built. */
+static FILE *list(const char *arguments)
+{
+    char command[4096];
+    if (access(MOESIM_PROGRAM, X_OK) != 0) {
+        cr_skip("no " MOESIM_PROGRAM);
+    }
+    (void)snprintf(command, sizeof command, MOESIM_PROGRAM " list %s", arguments);
+    FILE *output = popen(command, "r");
+    cr_assert_not_null(output);
+    return output;
+}
+
+Test(presets, are_listed_within_100_columns)
+{
+    static const char *const arguments[] = {"models", "gpus", "prices", ""};
+    for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++) {
+        char line[4096];
+        FILE *output = list(arguments[i]);
+        int32_t num_lines = 0;
+        for (; fgets(line, sizeof line, output) != NULL; num_lines++) {
+            size_t length = strcspn(line, "\n");
+            cr_expect_leq(length, 100, "%s", line);
+            cr_expect_neq(line[length > 0 ? length - 1 : 0], ' ', "%s", line);
+        }
+        cr_expect_gt(num_lines, 10);
+        cr_expect_eq(pclose(output), 0);
+    }
+}
+
+Test(presets, json_holds_computed_beside_published_numbers)
+{
+    static char text[1 << 20];
+    FILE *output = list("models --json");
+    size_t length = fread(text, 1, sizeof text - 1, output);
+    cr_expect_eq(pclose(output), 0);
+    cr_assert_lt(length, sizeof text - 1);
+    cJSON *rows = cJSON_Parse(text);
+
+    const cJSON *row = NULL;
+    int32_t num_checked = 0;
+    cJSON_ArrayForEach(row, rows)
+    {
+        if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(row, "name")), "gpt-oss-20b") == 0) {
+            /* test_model.c has the counts: 20.91 and 4.19 billion, 3.6 of them published. */
+            cr_expect_float_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "total_params")),
+                               20.91e9, 1e7);
+            cr_expect_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "active_params_published")),
+                         3.6e9);
+            cr_expect_str_eq(
+                cJSON_GetStringValue(cJSON_GetObjectItem(row, "active_params_exclude")),
+                "input_embedding");
+            num_checked++;
+        }
+    }
+    cr_expect_eq(num_checked, 1);
+    cJSON_Delete(rows);
 }

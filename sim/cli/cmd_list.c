@@ -1,4 +1,5 @@
 /* cmd_list.c -- moesim list: every preset and plug-in, with what it is and where it comes from. */
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@
 
 #define SUMMARY_BYTES 1024
 #define LIST_PATH     4096
-#define NAME_WIDTH    20
+#define NAME_WIDTH    20 /* at least */
+#define LINE_WIDTH    100
+#define NUMBERS_MAX   5
 
 static const char help[] =
     "usage: moesim list [KIND] [--json]\n\n"
@@ -24,17 +27,48 @@ static const char help[] =
     "  models gpus prices traces studies                presets in the data directory\n"
     "  routers drops strategies replicas collectives\n"
     "  networks gpu-models                              plug-ins\n\n"
-    "  -j, --json   as JSON\n\n"
+    "  -j, --json   as JSON, for models with computed and published numbers of parameters\n\n"
     "Without a KIND: the names of all kinds.\n\n"
     "example:\n"
     "  moesim list gpus\n";
 
-/* One line of a list. */
+/* A figure of a row, for JSON. */
+struct number {
+    const char *key;
+    double value;
+};
+
+/* One entry of a list. */
 struct row {
     const char *name;
     char summary[SUMMARY_BYTES];
     char source[SUMMARY_BYTES];
+    const char *active_params_exclude; /* models only */
+    struct number number[NUMBERS_MAX];
+    int32_t num_numbers;
 };
+
+static void add_number(struct row *row, const char *key, double value)
+{
+    assert(row->num_numbers < NUMBERS_MAX);
+    row->number[row->num_numbers++] = (struct number){key, value};
+}
+
+/* Computed beside published: what is published is left out where nobody published it. */
+static void add_params(struct row *row, const struct moe_model *model)
+{
+    struct model_params params = model_params(model);
+    add_number(row, "total_params", params.total);
+    add_number(row, "active_params", params.active);
+    add_number(row, "active_params_counted", model_active_params_counted(model));
+    if (model->total_params_published > 0.0) {
+        add_number(row, "total_params_published", model->total_params_published);
+    }
+    if (model->active_params_published > 0.0) {
+        add_number(row, "active_params_published", model->active_params_published);
+    }
+    row->active_params_exclude = model_active_exclude_name(model->active_params_exclude);
+}
 
 static enum status describe_model(struct row *row, const char *path, struct error *error)
 {
@@ -52,6 +86,7 @@ static enum status describe_model(struct row *row, const char *path, struct erro
     (void)snprintf(row->summary, sizeof row->summary, "%.1f B parameters, %.1f B active; %s",
                    params.total / 1e9, params.active / 1e9, experts);
     (void)snprintf(row->source, sizeof row->source, "%s", model.source);
+    add_params(row, &model);
     return STATUS_OK;
 }
 
@@ -65,7 +100,7 @@ static enum status describe_gpu(struct row *row, const char *path, struct error 
         char up[FORMAT_BYTES];
         char out[FORMAT_BYTES];
         (void)snprintf(row->summary, sizeof row->summary,
-                       "%s at %s/s, %.0f TFLOP/s bf16, scale-up %s/s, scale-out %s/s",
+                       "%s at %s/s, %.0f TFLOP/s bf16, scale-up %s/s, out %s/s",
                        format_bytes(hbm, (double)gpu.hbm_bytes),
                        format_bytes(hbm_rate, gpu.hbm_bytes_per_s),
                        gpu.flops_per_s[PRECISION_BF16] / 1e12,
@@ -84,6 +119,7 @@ static enum status describe_price(struct row *row, const char *path, struct erro
         (void)snprintf(row->summary, sizeof row->summary, "$%.2f an hour and %s, %s",
                        price.usd_per_gpu_hour, price.gpu, price.date);
         (void)snprintf(row->source, sizeof row->source, "%s", price.source);
+        add_number(row, "usd_per_gpu_hour", price.usd_per_gpu_hour);
     }
     return status;
 }
@@ -180,12 +216,38 @@ static int32_t list_rows(struct row **rows, int32_t kind, struct arena *arena)
     return *rows != NULL ? count : -1;
 }
 
+/* Text from column indent on, broken at spaces. */
+static void print_wrapped(const char *text, int indent)
+{
+    int column = indent;
+    while (*text != '\0') {
+        int word = (int)strcspn(text, " ");
+        if (column > indent && column + 1 + word > LINE_WIDTH) {
+            printf("\n%*s", indent, "");
+            column = indent;
+        }
+        column += printf("%s%.*s", column > indent ? " " : "", word, text);
+        text += word;
+        text += strspn(text, " ");
+    }
+    printf("\n");
+}
+
 static void print_rows(const struct row *rows, int32_t count)
 {
+    int width = NAME_WIDTH;
     for (int32_t i = 0; i < count; i++) {
-        printf("%-*s  %s\n", NAME_WIDTH, rows[i].name, rows[i].summary);
+        int length = (int)strlen(rows[i].name);
+        width = length > width ? length : width;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        printf("%-*s  ", width, rows[i].name);
+        print_wrapped(rows[i].summary, width + 2);
         if (rows[i].source[0] != '\0') {
-            printf("%-*s  (%s)\n", NAME_WIDTH, "", rows[i].source);
+            char source[SUMMARY_BYTES + 2];
+            (void)snprintf(source, sizeof source, "(%s)", rows[i].source);
+            printf("%*s", width + 2, "");
+            print_wrapped(source, width + 2);
         }
     }
 }
@@ -200,10 +262,22 @@ static void print_names(const char *kind, const struct row *rows, int32_t count)
             printf("\n%-12s", "");
             column = 12;
         }
-        printf("%s%s", rows[i].name, i + 1 < count ? ", " : "");
+        printf("%s%s%s", column > 12 ? " " : "", rows[i].name, i + 1 < count ? "," : "");
         column += width;
     }
     printf("\n");
+}
+
+static bool add_figures(cJSON *item, const struct row *row)
+{
+    bool is_complete = true;
+    for (int32_t i = 0; i < row->num_numbers; i++) {
+        is_complete = is_complete && cJSON_AddNumberToObject(item, row->number[i].key,
+                                                             row->number[i].value) != NULL;
+    }
+    return is_complete && (row->active_params_exclude == NULL ||
+                           cJSON_AddStringToObject(item, "active_params_exclude",
+                                                   row->active_params_exclude) != NULL);
 }
 
 static bool add_json(cJSON *list, const char *kind, const struct row *rows, int32_t count)
@@ -215,7 +289,8 @@ static bool add_json(cJSON *list, const char *kind, const struct row *rows, int3
                       cJSON_AddStringToObject(item, "kind", kind) != NULL &&
                       cJSON_AddStringToObject(item, "name", rows[i].name) != NULL &&
                       cJSON_AddStringToObject(item, "summary", rows[i].summary) != NULL &&
-                      cJSON_AddStringToObject(item, "source", rows[i].source) != NULL;
+                      cJSON_AddStringToObject(item, "source", rows[i].source) != NULL &&
+                      add_figures(item, &rows[i]);
     }
     return is_complete;
 }
