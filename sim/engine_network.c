@@ -77,13 +77,16 @@ static bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_
     return --countdown->left == 0;
 }
 
+/* One word a message: each of its parts spread by an odd constant of its own. */
 static void fold_message(struct engine *engine, const struct transfer *transfer,
                          const struct message *message, int64_t at_ns)
 {
     uint64_t route = (uint64_t)(uint32_t)message->src_rank << 32 | (uint32_t)message->dst_rank;
     uint64_t kind = (uint64_t)((int64_t)transfer->layer * 16 + transfer->kind);
-    uint64_t digest = digest_u64(engine->metrics.digest, (uint64_t)at_ns ^ (kind << 48));
-    engine->metrics.digest = digest_u64(digest, route ^ ((uint64_t)message->bytes << 16));
+    uint64_t word = (uint64_t)at_ns + route * UINT64_C(0x9e3779b97f4a7c15) +
+                    kind * UINT64_C(0xc2b2ae3d27d4eb4f) +
+                    (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
+    engine->metrics.digest = digest_u64(engine->metrics.digest, word);
 }
 
 /* Told now or earlier: a message arrives at at_ns. What it completes is scheduled for the time at

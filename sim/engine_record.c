@@ -33,7 +33,6 @@ static void count_wishes(struct engine *engine, const struct layer_run *run)
 {
     const struct route *route = &run->route;
     size_t experts = (size_t)route->num_experts;
-    int64_t *dropped = &engine->metrics.expert_dropped[run->moe_layer * (int64_t)experts];
     memset(engine->layer_tokens, 0, experts * sizeof *engine->layer_tokens);
     for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
         int64_t begin = engine->batch->rank_begin[rank];
@@ -42,7 +41,6 @@ static void count_wishes(struct engine *engine, const struct layer_run *run)
         for (int64_t wish = begin * route->top_k; wish < end * route->top_k; wish++) {
             if (route->expert[wish] != EXPERT_NOT_ROUTED) {
                 engine->source_tokens[route->expert[wish]]++;
-                dropped[route->expert[wish]] += route->dropped[wish];
             }
         }
         for (size_t expert = 0; expert < experts; expert++) {
@@ -58,6 +56,18 @@ static void count_wishes(struct engine *engine, const struct layer_run *run)
     }
     add_drops(&engine->metrics.dropped_at[CAPACITY_GLOBAL * DROP_FACTORS], route,
               engine->source_tokens, route->num_tokens);
+}
+
+static void count_dropped(struct engine *engine, const struct layer_run *run)
+{
+    const struct route *route = &run->route;
+    int64_t *dropped =
+        &engine->metrics.expert_dropped[(int64_t)run->moe_layer * route->num_experts];
+    for (int64_t wish = 0; wish < (int64_t)route->num_tokens * route->top_k; wish++) {
+        if (route->dropped[wish]) {
+            dropped[route->expert[wish]]++;
+        }
+    }
 }
 
 static void count_ranks(struct engine *engine, const struct layer_run *run)
@@ -101,6 +111,9 @@ static void count_traffic(struct engine *engine, const struct layer_run *run)
 enum status record_layer_begin(struct engine *engine, const struct layer_run *run)
 {
     count_wishes(engine, run);
+    if (run->route.dropped_assignments > 0) {
+        count_dropped(engine, run);
+    }
     count_ranks(engine, run);
     count_traffic(engine, run);
     struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];

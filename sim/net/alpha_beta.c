@@ -16,7 +16,6 @@
 #include "net/net.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -117,6 +116,11 @@ static struct delivery heap_pop(struct alpha_beta *net)
     return first;
 }
 
+static double later_ns(double a, double b) /* fmax is a call */
+{
+    return a > b ? a : b;
+}
+
 static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct net_message *message)
 {
     enum tier tier = cluster_tier(net->cluster, message->src_rank, message->dst_rank);
@@ -124,8 +128,8 @@ static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct n
     struct port *egress = port_of(net, message->src_rank, tier, EGRESS);
     struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
     double wire_ns = (double)message->bytes * net->ns_per_byte[tier];
-    double out_ns = fmax((double)now_ns, egress->free_ns);
-    double in_ns = fmax(out_ns + spec->latency_ns, ingress->free_ns);
+    double out_ns = later_ns((double)now_ns, egress->free_ns);
+    double in_ns = later_ns(out_ns + spec->latency_ns, ingress->free_ns);
     egress->free_ns = out_ns + wire_ns;
     ingress->free_ns = in_ns + wire_ns;
     egress->busy_ns += wire_ns;
