@@ -43,6 +43,11 @@ struct balance_strategy {
     const char *source;
     unsigned needs;     /* enum balance_needs, or'ed */
     size_t state_bytes; /* zeroed private state, one for the run */
+    bool ignores_load;  /* so it may make the busiest rank busier */
+    bool
+        spreads_replicas; /* no rank holds an expert twice, while no expert needs more than ranks */
+    bool settles;         /* asked again about the same loads, it changes nothing */
+    bool keeps_balanced;  /* leaves a placement alone whose ranks are equally loaded */
     /* expert_of_slot [num_layers][num_slots] comes in as the placement in force. A layer left alone
      * costs nothing. STATUS_INVALID (with its reason) or STATUS_NO_MEMORY; never half a plan. */
     enum status (*plan)(void *state, const struct balance_input *input, int32_t *expert_of_slot,

@@ -277,5 +277,6 @@ const struct balance_strategy balance_eplb = {
     .summary = "DeepSeek's EPLB: replicates hot experts, packs slots to GPUs",
     .source = "deepseek-ai/EPLB, eplb.py @ d52c72d",
     .needs = BALANCE_NEEDS_WINDOW,
+    .settles = true,
     .plan = plan_all_layers,
 };

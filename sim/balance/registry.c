@@ -5,7 +5,17 @@
 
 #define STRATEGIES(ENTRY)                                                                          \
     ENTRY(balance_static)                                                                          \
-    ENTRY(balance_eplb)
+    ENTRY(balance_eplb)                                                                            \
+    ENTRY(balance_round_robin)                                                                     \
+    ENTRY(balance_zigzag)                                                                          \
+    ENTRY(balance_vllm)                                                                            \
+    ENTRY(balance_sglang)                                                                          \
+    ENTRY(balance_deepseek_vec)                                                                    \
+    ENTRY(balance_trtllm)                                                                          \
+    ENTRY(balance_ascend_default)                                                                  \
+    ENTRY(balance_swift)                                                                           \
+    ENTRY(balance_smart)                                                                           \
+    ENTRY(balance_biased)
 
 #define DECLARE(symbol) extern const struct balance_strategy symbol;
 #define ADDRESS(symbol) &symbol,

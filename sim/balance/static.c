@@ -19,5 +19,7 @@ const struct balance_strategy balance_static = {
     .name = "static",
     .summary = "never changes the placement",
     .source = "",
+    .keeps_balanced = true,
+    .settles = true,
     .plan = leave_alone,
 };
