@@ -2,6 +2,7 @@
 #include "cluster.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "data.h"
 #include "yaml_file.h"
@@ -13,6 +14,7 @@
 struct gpu_file {
     struct gpu_spec gpu; /* first: the tables count from its start */
     struct yaml_node *aliases;
+    struct yaml_node *fitted; /* a list */
 };
 
 struct price_file {
@@ -53,6 +55,39 @@ static const struct yaml_field scale_out_fields[] = {
     {.key = NULL},
 };
 
+static const struct yaml_field fitted_fields[] = {
+    {"kernels", YAML_TEXT, offsetof(struct fitted_kernels, kernels), .size = NAME_BYTES,
+     .required = true},
+    {"precision", YAML_CHOICE, offsetof(struct fitted_kernels, precision), .required = true,
+     .choices = precision_choices},
+    {"t0_ns", YAML_DOUBLE, offsetof(struct fitted_kernels, t0_ns), .required = true, .max = 1e9},
+    {"weight_bytes_per_s", YAML_DOUBLE, offsetof(struct fitted_kernels, weight_bytes_per_s),
+     .required = true, .min = 1.0, .max = RATE_MAX},
+    {"flops_per_s", YAML_DOUBLE, offsetof(struct fitted_kernels, flops_per_s), .required = true,
+     .min = 1.0, .max = RATE_MAX},
+    {"activation_bytes_per_s", YAML_DOUBLE, offsetof(struct fitted_kernels, activation_bytes_per_s),
+     .required = true, .min = 1.0, .max = RATE_MAX},
+    {"row_bytes_per_s", YAML_DOUBLE, offsetof(struct fitted_kernels, row_bytes_per_s),
+     .required = true, .min = 1.0, .max = RATE_MAX},
+    {"tile_ns", YAML_DOUBLE, offsetof(struct fitted_kernels, tile_ns), .required = true,
+     .max = 1e9},
+    {"tile_rows_lost", YAML_DOUBLE, offsetof(struct fitted_kernels, tile_rows_lost),
+     .required = true, .max = 1e6},
+    {"blend", YAML_DOUBLE, offsetof(struct fitted_kernels, blend), .required = true, .min = 1.0,
+     .max = 100.0},
+    {"fitted_on", YAML_TEXT, offsetof(struct fitted_kernels, fitted_on), .size = SOURCE_BYTES,
+     .required = true},
+    {"holdout", YAML_TEXT, offsetof(struct fitted_kernels, holdout), .size = HOLDOUT_BYTES,
+     .required = true},
+    {"num_rows", YAML_INT32, offsetof(struct fitted_kernels, num_rows), .required = true,
+     .min = 1.0, .max = 1e9},
+    {"error_median", YAML_DOUBLE, offsetof(struct fitted_kernels, error_median), .required = true,
+     .max = 1e3},
+    {"error_p90", YAML_DOUBLE, offsetof(struct fitted_kernels, error_p90), .required = true,
+     .max = 1e3},
+    {.key = NULL},
+};
+
 static const struct yaml_field gpu_fields[] = {
     {"aliases", YAML_NODE, offsetof(struct gpu_file, aliases), .size = 0},
     {"source", YAML_TEXT, offsetof(struct gpu_spec, source), .size = SOURCE_BYTES,
@@ -74,6 +109,7 @@ static const struct yaml_field gpu_fields[] = {
     {"allin_watts", YAML_DOUBLE, offsetof(struct gpu_spec, allin_watts), .max = 1e6},
     {"scale_up", YAML_TABLE, .required = true, .table = scale_up_fields},
     {"scale_out", YAML_TABLE, .required = true, .table = scale_out_fields},
+    {"fitted", YAML_NODE, offsetof(struct gpu_file, fitted), .size = 0},
     {.key = NULL},
 };
 
@@ -90,36 +126,81 @@ static const struct yaml_field price_fields[] = {
 /* Finds the file of a preset, fills target from it and names it after the file. */
 static enum status load_preset(void *target, char name[NAME_BYTES], const char *kind,
                                const char *name_or_path, const struct yaml_field *fields,
-                               struct error *error)
+                               struct arena *arena, struct error *error)
 {
     char path[FILE_PATH_BYTES];
-    struct arena arena = {0};
     struct yaml_node *root = NULL;
     enum status status = data_find(path, sizeof path, kind, name_or_path, error);
     if (status == STATUS_OK) {
         data_stem(name, NAME_BYTES, path);
-        status = yaml_load(&root, path, &arena, error);
+        status = yaml_load(&root, path, arena, error);
     }
     if (status == STATUS_OK) {
         status = yaml_fill(target, root, fields, error);
     }
-    arena_free(&arena);
+    return status;
+}
+
+/* Also a second entry for the same kernels and format is a mistake: which one would count? */
+static enum status fill_fitted(struct gpu_spec *gpu, const struct yaml_node *list,
+                               struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (list == NULL) {
+        return STATUS_OK;
+    }
+    if (list->kind != YAML_SEQUENCE) {
+        return error_add(error, STATUS_INVALID, "%s:%d: fitted: a list is expected", list->file,
+                         (int)list->line);
+    }
+    for (const struct yaml_node *item = list->child; item != NULL; item = item->next) {
+        if (gpu->num_fitted == FITTED_MAX) {
+            return error_add(error, STATUS_INVALID, "%s:%d: fitted: at most %d entries", item->file,
+                             (int)item->line, FITTED_MAX);
+        }
+        struct fitted_kernels *fitted = &gpu->fitted[gpu->num_fitted];
+        if (item->kind != YAML_MAPPING) {
+            return error_add(error, STATUS_INVALID, "%s:%d: fitted: keys and values are expected",
+                             item->file, (int)item->line);
+        }
+        if (yaml_fill(fitted, item, fitted_fields, error) != STATUS_OK) {
+            status = STATUS_INVALID;
+            continue;
+        }
+        for (int32_t other = 0; other < gpu->num_fitted; other++) {
+            if (gpu->fitted[other].precision == fitted->precision &&
+                strcmp(gpu->fitted[other].kernels, fitted->kernels) == 0) {
+                status = error_add(error, STATUS_INVALID, "%s:%d: fitted: %s in %s stands twice",
+                                   item->file, (int)item->line, fitted->kernels,
+                                   precision_name(fitted->precision));
+            }
+        }
+        gpu->num_fitted++;
+    }
     return status;
 }
 
 enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct error *error)
 {
     struct gpu_file file = {0};
-    enum status status = load_preset(&file, file.gpu.name, "gpus", name_or_path, gpu_fields, error);
+    struct arena arena = {0};
+    enum status status =
+        load_preset(&file, file.gpu.name, "gpus", name_or_path, gpu_fields, &arena, error);
+    if (status == STATUS_OK) {
+        status = fill_fitted(&file.gpu, file.fitted, error);
+    }
     *gpu = file.gpu;
+    arena_free(&arena);
     return status;
 }
 
 enum status price_load(struct price *price, const char *name_or_path, struct error *error)
 {
     struct price_file file = {0};
+    struct arena arena = {0};
     enum status status =
-        load_preset(&file, file.price.name, "prices", name_or_path, price_fields, error);
+        load_preset(&file, file.price.name, "prices", name_or_path, price_fields, &arena, error);
     *price = file.price;
+    arena_free(&arena);
     return status;
 }

@@ -26,6 +26,29 @@ struct port_spec {
     double latency_ns;  /* first byte, one way */
 };
 
+#define FITTED_MAX    16
+#define HOLDOUT_BYTES 256
+
+/* Constants of the compute model `fitted` (sim/gpu/fitted.h) for one set of kernels in one format,
+ * and how far they were off on rows that the fit had not seen. */
+struct fitted_kernels {
+    char kernels[NAME_BYTES]; /* trtllm, vllm, sglang, ours, or a variant of one */
+    enum precision precision; /* of the expert weights */
+    double t0_ns;             /* launches and drains of the whole phase */
+    double weight_bytes_per_s;
+    double flops_per_s;            /* of a tile of many rows, all SMs together */
+    double activation_bytes_per_s; /* permute, activation and reduction of the copies */
+    double row_bytes_per_s;        /* what is read and written once a token, not once a copy */
+    double tile_ns;                /* begin and end of a tile */
+    double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
+    double blend;                  /* p of the norm that joins streaming and arithmetic */
+    char fitted_on[SOURCE_BYTES];  /* the measurements */
+    char holdout[HOLDOUT_BYTES];   /* how rows were held out, and the errors by class of rows */
+    int32_t num_rows;              /* that were fitted */
+    double error_median;           /* absolute, relative, of all held-out rows; a fraction */
+    double error_p90;
+};
+
 struct gpu_spec {
     char name[NAME_BYTES];
     char source[SOURCE_BYTES];
@@ -39,6 +62,9 @@ struct gpu_spec {
     double tdp_watts;
     double allin_watts; /* GPU, its share of the host, network and cooling; 0: unknown */
     struct port_spec port[TIER_COUNT];
+    int32_t num_fitted;
+    int32_t fitted_chosen; /* index of the constants in use: the scenario's compute.kernels */
+    struct fitted_kernels fitted[FITTED_MAX];
 };
 
 struct cluster {

@@ -105,6 +105,16 @@ static int32_t head_tokens(const struct engine *engine, int32_t rank)
     return (tokens + engine->scenario->context_tokens - 1) / engine->scenario->context_tokens;
 }
 
+/* Distinct tokens that a rank receives: each counts once a source, however many slots it chose. */
+static int32_t received_tokens(const struct traffic *traffic, int32_t rank)
+{
+    int32_t tokens = 0;
+    for (int32_t i = traffic->back_begin[rank]; i < traffic->back_begin[rank + 1]; i++) {
+        tokens += traffic->rank_flow[traffic->back_flow[i]].tokens;
+    }
+    return tokens;
+}
+
 static struct gpu_work work_of(const struct engine *engine, int32_t rank)
 {
     const struct rank_state *state = &engine->rank[rank];
@@ -135,6 +145,7 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank)
         work.phase = GPU_EXPERT;
         work.num_slots = placement->rank_begin[rank + 1] - placement->rank_begin[rank];
         work.slot_tokens = &run->slot_tokens[placement->rank_begin[rank]];
+        work.token_rows = received_tokens(&run->traffic, rank);
         break;
     }
     case STAGE_HEAD:
@@ -186,8 +197,14 @@ static void book_time(struct engine *engine, struct rank_state *state, int32_t r
         waiting_ns = waiting_ns < 0 ? 0 : waiting_ns;
         assert(waiting_ns <= elapsed_ns);
     }
+    enum step_phase phase = phase_of_stage[state->stage];
     state->phase_ns[STEP_WAITING] += waiting_ns;
-    state->phase_ns[phase_of_stage[state->stage]] += elapsed_ns - waiting_ns;
+    state->phase_ns[phase] += elapsed_ns - waiting_ns;
+    if (engine->observer->time_booked != NULL) {
+        int64_t split_ns = state->mark_ns + waiting_ns;
+        record_time(engine, state, STEP_WAITING, state->mark_ns, split_ns);
+        record_time(engine, state, phase, split_ns, now_ns);
+    }
     state->mark_ns = now_ns;
 }
 

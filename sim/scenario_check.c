@@ -199,10 +199,48 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
+/* Which of the GPU's constants the compute model uses: those of the kernels asked for, in the
+ * experts' precision; of "any", the first. */
+static void choose_constants(struct scenario_loader *loader)
+{
+    struct scenario *scenario = loader->scenario;
+    struct gpu_spec *gpu = &scenario->cluster.gpu;
+    enum precision precision = scenario->model.precision_expert;
+    char known[512] = "";
+    size_t used = 0;
+    if (!loader->has_gpu || !loader->has_model) {
+        return;
+    }
+    for (int32_t i = 0; i < gpu->num_fitted; i++) {
+        const struct fitted_kernels *fitted = &gpu->fitted[i];
+        bool is_kernels = strcmp(scenario->kernels, "any") == 0 ||
+                          strcmp(scenario->kernels, fitted->kernels) == 0;
+        if (is_kernels && fitted->precision == precision) {
+            gpu->fitted_chosen = i;
+            return;
+        }
+        if (used < sizeof known) {
+            int length =
+                snprintf(known + used, sizeof known - used, "%s%s in %s", i > 0 ? ", " : "",
+                         fitted->kernels, precision_name(fitted->precision));
+            used += length > 0 ? (size_t)length : 0;
+        }
+    }
+    gpu->fitted_chosen = -1;
+    scenario_complain(loader, "compute.model",
+                      "%s has no constants for %s with kernels '%s' in %s; it has: %s",
+                      scenario->gpu_model->name, gpu->name, scenario->kernels,
+                      precision_name(precision), known[0] != '\0' ? known : "none");
+}
+
 static void check_kernels(struct scenario_loader *loader)
 {
     const struct scenario *scenario = loader->scenario;
     const char *known = "any ours trtllm vllm sglang";
+    if (scenario->gpu_model != NULL && scenario->gpu_model->evidence != NULL) {
+        choose_constants(loader);
+        return;
+    }
     if (scenario->kernels[0] == '\0' || !has_word(known, scenario->kernels)) {
         scenario_complain(loader, "compute.kernels",
                           "'%s' is none of any, ours, trtllm, vllm, "

@@ -28,16 +28,17 @@ static struct store_value real_value(const char *column, double real)
     return (struct store_value){.column = column, .kind = STORE_REAL, .real = real};
 }
 
-static struct store_value error_value(const struct gpu_model *gpu_model)
+static struct store_value error_value(struct gpu_evidence evidence)
 {
-    struct store_value value = real_value("error_median", gpu_model->error_median);
-    value.kind = gpu_model->error_median < 0 ? STORE_NULL : STORE_REAL;
+    struct store_value value = real_value("error_median", evidence.error_median);
+    value.kind = evidence.error_median < 0 ? STORE_NULL : STORE_REAL;
     return value;
 }
 
 /* What was asked. Returns the number of values. */
 static int32_t scenario_values(struct store_value *value, const struct scenario *scenario)
 {
+    struct gpu_evidence evidence = gpu_model_evidence(scenario->gpu_model, &scenario->cluster.gpu);
     const struct store_value all[] = {
         text_value("scenario", scenario->name),
         text_value("question", scenario->question),
@@ -67,8 +68,8 @@ static int32_t scenario_values(struct store_value *value, const struct scenario 
         text_value("network", scenario->net->name),
         text_value("gpu_model", scenario->gpu_model->name),
         text_value("kernels", scenario->kernels),
-        text_value("fitted_on", scenario->gpu_model->fitted_on),
-        error_value(scenario->gpu_model),
+        text_value("fitted_on", evidence.fitted_on),
+        error_value(evidence),
         real_value("usd_per_gpu_hour", scenario->price.usd_per_gpu_hour),
         text_value("price", scenario->price.name),
         text_value("price_source", scenario->price.source),

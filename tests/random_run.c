@@ -139,7 +139,15 @@ static void draw_plugins(gsl_rng *rng, struct scenario *scenario)
     const struct net_model *const *nets = net_all(&count);
     scenario->net = DRAW_ENTRY(rng, nets, count);
     const struct gpu_model *const *gpus = gpu_all(&count);
-    scenario->gpu_model = DRAW_ENTRY(rng, gpus, count);
+    const struct gpu_model *applying[16];
+    int32_t num_applying = 0;
+    const struct gpu_spec gpu = simple_gpu();
+    for (int32_t i = 0; i < count && i < 16; i++) {
+        if (gpu_model_applies(gpus[i], &gpu)) {
+            applying[num_applying++] = gpus[i];
+        }
+    }
+    scenario->gpu_model = DRAW_ENTRY(rng, applying, num_applying);
     scenario->router = route_find("trace");
 }
 

@@ -16,6 +16,9 @@ static const struct command {
     {"trace", "import, generate, check and measure routing traces", command_trace},
     {"check", "check a scenario and show what it needs, without running it", command_check},
     {"list", "list models, GPUs, prices, strategies and other building blocks", command_list},
+    {"calibrate", "fit the compute model to measured kernels, with held-out errors",
+     command_calibrate},
+    {"validate", "how far predictions are off measured kernels", command_validate},
     {"demo", "run the built-in example and make its page", command_demo},
 };
 

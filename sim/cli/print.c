@@ -124,12 +124,13 @@ static void print_cost(const struct variant *variant)
     printf("  cost           %s per million tokens at $%.2f a GPU-hour (%s, %s)\n",
            format_usd(usd, variant->totals.usd_per_million_tokens),
            scenario->price.usd_per_gpu_hour, scenario->price.name, scenario->price.date);
-    if (gpu_model->error_median < 0.0) {
+    struct gpu_evidence evidence = gpu_model_evidence(gpu_model, &scenario->cluster.gpu);
+    if (evidence.error_median < 0.0) {
         printf("  model error    unknown: %s and %s are not fitted to measurements\n",
                gpu_model->name, scenario->net->name);
     } else {
         printf("  model error    %s: median %.1f %% on held-out %s\n", gpu_model->name,
-               100.0 * gpu_model->error_median, gpu_model->fitted_on);
+               100.0 * evidence.error_median, evidence.fitted_on);
     }
 }
 
@@ -229,11 +230,12 @@ cJSON *run_json(const struct variant *variant)
     cJSON_AddNumberToObject(object, "bytes_received", (double)metrics->bytes_received);
     cJSON_AddNumberToObject(object, "events", (double)metrics->events);
     cJSON_AddStringToObject(object, "gpu_model", variant->scenario.gpu_model->name);
-    if (variant->scenario.gpu_model->error_median < 0.0) {
+    struct gpu_evidence evidence =
+        gpu_model_evidence(variant->scenario.gpu_model, &variant->scenario.cluster.gpu);
+    if (evidence.error_median < 0.0) {
         cJSON_AddNullToObject(object, "gpu_model_error_median");
     } else {
-        cJSON_AddNumberToObject(object, "gpu_model_error_median",
-                                variant->scenario.gpu_model->error_median);
+        cJSON_AddNumberToObject(object, "gpu_model_error_median", evidence.error_median);
     }
     add_phases(object, variant);
     cJSON_AddItemToObject(object, "layers", layers_json(metrics));

@@ -34,6 +34,7 @@ struct gpu_work {
     int32_t shards;             /* tensor-parallel degree of attention and dense FFN; 1: none */
     int32_t num_slots;          /* GPU_EXPERT: slots on this rank */
     const int32_t *slot_tokens; /* [num_slots] */
+    int32_t token_rows;         /* GPU_EXPERT: distinct tokens among the copies; 0: not known */
     int32_t sms_taken;          /* by communication at the same time */
 };
 
@@ -48,6 +49,12 @@ struct gpu_cost {
 
 struct gpu_cost gpu_work_cost(const struct gpu_work *work);
 
+/* What a model's predictions rest on. */
+struct gpu_evidence {
+    const char *fitted_on; /* the measurements it was fitted on; "" : none */
+    double error_median;   /* held-out, as a fraction; < 0: not measured */
+};
+
 struct gpu_model {
     const char *name;
     const char *summary;
@@ -57,7 +64,18 @@ struct gpu_model {
     double error_median;   /* held-out, as a fraction; < 0: not measured */
     /* Duration in ns, a pure function of its arguments; the caller rounds. */
     double (*duration_ns)(const struct gpu_spec *gpu, const struct gpu_work *work);
+    /* For models whose constants are a GPU's: what those in use rest on, and false when the GPU has
+     * none. NULL: fitted_on and error_median hold for every GPU. */
+    bool (*evidence)(struct gpu_evidence *evidence, const struct gpu_spec *gpu);
 };
+
+/* The evidence of a model on this GPU with the constants in use; unknown where there is none. */
+struct gpu_evidence gpu_model_evidence(const struct gpu_model *model, const struct gpu_spec *gpu);
+
+/* Whether the model can predict this GPU at all. */
+bool gpu_model_applies(const struct gpu_model *model, const struct gpu_spec *gpu);
+
+extern const struct gpu_model gpu_roofline; /* where a model knows a phase no better */
 
 const struct gpu_model *const *gpu_all(int32_t *count);
 const struct gpu_model *gpu_find(const char *name); /* NULL: no such */

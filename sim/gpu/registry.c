@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define GPU_MODELS(X) X(roofline)
+#define GPU_MODELS(X) X(roofline) X(fitted)
 
 #define DECLARE(name) extern const struct gpu_model gpu_##name;
 GPU_MODELS(DECLARE)
@@ -25,4 +25,20 @@ const struct gpu_model *gpu_find(const char *name)
         }
     }
     return NULL;
+}
+
+struct gpu_evidence gpu_model_evidence(const struct gpu_model *model, const struct gpu_spec *gpu)
+{
+    struct gpu_evidence evidence = {.fitted_on = model->fitted_on,
+                                    .error_median = model->error_median};
+    if (model->evidence != NULL && !model->evidence(&evidence, gpu)) {
+        evidence = (struct gpu_evidence){.fitted_on = "", .error_median = -1.0};
+    }
+    return evidence;
+}
+
+bool gpu_model_applies(const struct gpu_model *model, const struct gpu_spec *gpu)
+{
+    struct gpu_evidence evidence;
+    return model->evidence == NULL || model->evidence(&evidence, gpu);
 }

@@ -1,0 +1,38 @@
+/*
+ * fitted.h -- the expert phase in numbers that a fit can turn, for the GPU model and for calibrate.
+ *
+ * What the form needs to know of the tokens per slot is few sums, so a row of a table of
+ * measurements is counted once and evaluated thousands of times.
+ */
+#ifndef MOESIM_FITTED_H
+#define MOESIM_FITTED_H
+
+#include <stdint.h>
+
+#include "cluster.h"
+
+#define FITTED_TILE_SIZES 5
+
+/* Zero-initialise the load, then add slots. */
+struct expert_load {
+    double active;                       /* slots with tokens */
+    double copies;                       /* token copies, over all slots */
+    double rows;                         /* distinct tokens read and written */
+    double row_tiles[FITTED_TILE_SIZES]; /* sum over slots of ceil(tokens / tile rows) */
+};
+
+struct expert_shape {
+    double hidden_dim;
+    double ffn_dim;      /* of one expert, gated: three matrices */
+    double weight_bytes; /* a weight, scales included */
+    double num_sms;      /* left for compute */
+};
+
+/* Adds slots that have so many tokens each. */
+void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots);
+
+/* Time of the phase in ns; 0 where nothing is to be done. */
+double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                        const struct expert_load *load);
+
+#endif

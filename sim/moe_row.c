@@ -1,0 +1,156 @@
+/* moe_row.c -- one row of the MoE table: what it measured, and in whose words. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "moe_rows_internal.h"
+
+/* The table's kernel sources by what they are called in scenarios. fp8 in blocks of 128 is what
+ * moesim calls fp8 (sim/precision.h); one scale a tensor is a variant. */
+static const struct kernel_name {
+    const char *part; /* of kernel_source */
+    const char *dtype;
+    const char *kernels;
+    enum precision precision;
+} kernel_names[] = {
+    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16},
+    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8},
+    {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8},
+    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8},
+    {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4},
+    {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4},
+    {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16},
+    {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8},
+    {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8},
+    {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8},
+    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16},
+    {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8},
+};
+
+static const char *const column_names[COLUMN_COUNT] = {
+    "gpu",    "framework", "kernel_source", "dtype",  "model_shape", "num_experts",  "topk",
+    "hidden", "inter",     "moe_tp",        "moe_ep", "tokens",      "distribution", "latency_us"};
+
+const char *moe_column_name(int32_t column)
+{
+    return column_names[column];
+}
+
+const char *moe_class_name(enum moe_class class)
+{
+    static const char *const names[MOE_CLASS_COUNT] = {"balanced", "balanced EP > 1", "power law",
+                                                       "power law EP > 1"};
+    return names[class];
+}
+
+const char *moe_skip_reason(enum moe_skip skip)
+{
+    static const char *const reasons[MOE_SKIP_COUNT] = {
+        "used",
+        "experts are not gated",
+        "experts are split by tensor parallelism",
+        "no GPU preset has this GPU's name as an alias",
+        "kernel source is not known",
+        "number format is not known",
+        "distribution is neither balanced nor a power law",
+        "the GPU's preset has no constants for these kernels"};
+    return reasons[skip];
+}
+
+static enum status parse_number(double *value, char *const *cell, int32_t column, const char *place,
+                                struct error *error)
+{
+    char *end = NULL;
+    *value = strtod(cell[column], &end);
+    if (end == cell[column] || *end != '\0' || !isfinite(*value) || *value <= 0.0) {
+        return error_add(error, STATUS_INVALID, "%s: %s is '%s', not a positive number", place,
+                         column_names[column], cell[column]);
+    }
+    return STATUS_OK;
+}
+
+static enum status parse_count(int32_t *value, char *const *cell, int32_t column, const char *place,
+                               struct error *error)
+{
+    double number = 0.0;
+    enum status status = parse_number(&number, cell, column, place, error);
+    if (status == STATUS_OK && (number != floor(number) || number > 1e8)) {
+        status = error_add(error, STATUS_INVALID, "%s: %s is '%s', not a count", place,
+                           column_names[column], cell[column]);
+    }
+    *value = status == STATUS_OK ? (int32_t)number : 0;
+    return status;
+}
+
+static enum moe_skip find_kernels(struct moe_row *row, const char *kernel_source)
+{
+    for (size_t i = 0; i < sizeof kernel_names / sizeof kernel_names[0]; i++) {
+        if (strstr(kernel_source, kernel_names[i].part) != NULL &&
+            strcmp(row->dtype, kernel_names[i].dtype) == 0) {
+            row->precision = kernel_names[i].precision;
+            (void)snprintf(row->kernels, sizeof row->kernels, "%s", kernel_names[i].kernels);
+            return MOE_USED;
+        }
+    }
+    return MOE_SKIP_KERNELS;
+}
+
+static enum moe_skip classify(struct moe_row *row, char *const *cell)
+{
+    bool is_balanced = strcmp(row->distribution, "balanced") == 0;
+    bool is_skewed = strncmp(row->distribution, "power_law_", 10) == 0;
+    row->class = is_balanced ? (row->ep > 1 ? MOE_BALANCED_EP : MOE_BALANCED)
+                             : (row->ep > 1 ? MOE_SKEWED_EP : MOE_SKEWED);
+    if (strstr(row->model_shape, "emotron") != NULL ||
+        strstr(cell[COLUMN_KERNEL_SOURCE], "nongated") != NULL) {
+        return MOE_SKIP_NOT_GATED;
+    }
+    if (row->tp > 1) {
+        return MOE_SKIP_TP;
+    }
+    if (!is_balanced && !is_skewed) {
+        return MOE_SKIP_DISTRIBUTION;
+    }
+    return find_kernels(row, cell[COLUMN_KERNEL_SOURCE]);
+}
+
+enum status moe_row_parse(struct moe_row *row, char *const *cell, const char *place,
+                          struct error *error)
+{
+    double number = 0.0;
+    enum status status = STATUS_OK;
+    int32_t tokens = 0;
+    const struct {
+        int32_t *value;
+        int32_t column;
+    } counts[] = {{&row->num_experts, COLUMN_NUM_EXPERTS},
+                  {&row->top_k, COLUMN_TOPK},
+                  {&row->hidden_dim, COLUMN_HIDDEN},
+                  {&row->ffn_dim, COLUMN_INTER},
+                  {&row->tp, COLUMN_MOE_TP},
+                  {&row->ep, COLUMN_MOE_EP},
+                  {&tokens, COLUMN_TOKENS}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0] && status == STATUS_OK; i++) {
+        status = parse_count(counts[i].value, cell, counts[i].column, place, error);
+    }
+    if (status == STATUS_OK) {
+        status = parse_number(&number, cell, COLUMN_LATENCY_US, place, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (row->num_experts > DEAL_EXPERTS_MAX || row->num_experts % row->ep != 0 ||
+        row->top_k > row->num_experts) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: %d experts, top-k %d and EP %d do not go together", place,
+                         (int)row->num_experts, (int)row->top_k, (int)row->ep);
+    }
+    row->tokens = tokens;
+    row->latency_ns = number * 1e3;
+    (void)snprintf(row->dtype, sizeof row->dtype, "%.63s", cell[COLUMN_DTYPE]);
+    (void)snprintf(row->model_shape, sizeof row->model_shape, "%.63s", cell[COLUMN_MODEL_SHAPE]);
+    (void)snprintf(row->distribution, sizeof row->distribution, "%.63s", cell[COLUMN_DISTRIBUTION]);
+    row->skip = classify(row, cell);
+    return STATUS_OK;
+}

@@ -1,0 +1,95 @@
+/*
+ * moe_rows.h -- published measurements of whole MoE operations, read for calibrate and validate.
+ *
+ * The table is ai-dynamo/aiconfigurator's (collector/ @ 095f58a51c4c), one operation a row: columns
+ * row_id, gpu, framework, version, kernel_source, dtype, model_shape, num_experts, topk, hidden,
+ * inter, moe_tp, moe_ep, tokens, distribution, latency_us, source. `tokens` is global over the EP
+ * group; the operation measured is rank 0's, which holds the first num_experts / moe_ep experts.
+ * What each of them got is not in the table, so it is counted again as the collector dealt it out.
+ */
+#ifndef MOESIM_MOE_ROWS_H
+#define MOESIM_MOE_ROWS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster.h"
+#include "gpu/fitted.h"
+#include "status.h"
+
+/* Skewed rows were measured as the mean of five random routings; the model is averaged over so many
+ * other ones. */
+#define MOE_DRAWS 8
+
+enum moe_class {
+    MOE_BALANCED,    /* one GPU, every expert alike */
+    MOE_BALANCED_EP, /* rank 0 of several */
+    MOE_SKEWED,      /* power law, one GPU */
+    MOE_SKEWED_EP,   /* power law, the most loaded rank of several */
+    MOE_CLASS_COUNT,
+};
+
+enum moe_skip {
+    MOE_USED,
+    MOE_SKIP_NOT_GATED,    /* Nemotron: two matrices an expert, another operation */
+    MOE_SKIP_TP,           /* experts split by tensor parallelism: not modelled */
+    MOE_SKIP_GPU,          /* no preset has the GPU's name as an alias */
+    MOE_SKIP_KERNELS,      /* a kernel source that has no name here */
+    MOE_SKIP_PRECISION,    /* a format that is not modelled */
+    MOE_SKIP_DISTRIBUTION, /* neither balanced nor a power law */
+    MOE_SKIP_CONSTANTS,    /* validate: the preset has no constants for these kernels */
+    MOE_SKIP_COUNT,
+};
+
+struct moe_row {
+    enum moe_skip skip;
+    enum moe_class class;
+    int32_t gpu; /* index into moe_rows.gpu */
+    char kernels[NAME_BYTES];
+    enum precision precision;
+    char dtype[NAME_BYTES];
+    char model_shape[NAME_BYTES];
+    char distribution[NAME_BYTES];
+    int32_t num_experts, top_k, hidden_dim, ffn_dim, tp, ep;
+    int64_t tokens;
+    double latency_ns;
+    int32_t num_loads;        /* 1, or MOE_DRAWS */
+    struct expert_load *load; /* [num_loads], of rank 0 */
+};
+
+#define MOE_GPUS_MAX 32
+
+/* Zero-initialise; release with moe_rows_free. */
+struct moe_rows {
+    int64_t num_rows;
+    struct moe_row *row;
+    struct expert_load *load;
+    int32_t num_gpus;
+    struct gpu_spec *gpu;             /* [num_gpus] presets, with their constants */
+    char gpu_name[MOE_GPUS_MAX][128]; /* as the table has it */
+    bool gpu_known[MOE_GPUS_MAX];
+};
+
+/* Reads the table and counts what rank 0 got in every usable row. A cell that is missing or not a
+ * number is an error with file and line. */
+MUST_CHECK enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error *error);
+void moe_rows_free(struct moe_rows *rows); /* safe on a zeroed struct, and twice */
+
+/* What the model says a row takes, in ns; token copies of all experts of the row's rank 0. */
+double moe_row_predict(const struct moe_row *row, const struct gpu_spec *gpu,
+                       const struct fitted_kernels *fitted);
+
+/* The constants of the row's kernels in its precision, or NULL. */
+const struct fitted_kernels *moe_row_constants(const struct moe_row *row,
+                                               const struct gpu_spec *gpu);
+
+const char *moe_class_name(enum moe_class class);
+const char *moe_skip_reason(enum moe_skip skip);
+
+/* How the collector dealt out tokens; declared for the tests.
+ *
+ * balanced: token i goes to experts i + j stride, j < top_k, stride = ceil(num_experts / top_k);
+ * with fewer tokens than stride they are spread over it. tokens_of [num_experts] out. */
+void moe_deal_balanced(int64_t *tokens_of, int64_t tokens, int32_t num_experts, int32_t top_k);
+
+#endif

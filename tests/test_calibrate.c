@@ -1,0 +1,199 @@
+/* test_calibrate.c -- reading measured MoE operations, fitting constants, predicting rows. */
+#include <criterion/criterion.h>
+#include <gsl/gsl_randist.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "calibrate.h"
+#include "moe_rows_internal.h"
+#include "rng.h"
+#include "validate.h"
+
+#define HEADER                                                                                     \
+    "row_id,gpu,framework,version,kernel_source,dtype,model_shape,num_experts,topk,hidden,inter,"  \
+    "moe_tp,moe_ep,tokens,distribution,latency_us,source\n"
+#define ROW                                                                                        \
+    "1,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,Tiny,8,2,1024,512,1,1,4,"    \
+    "balanced,50.0,us\n"
+
+static struct error error;
+static struct moe_rows rows;
+
+/* Writes a table that is gone when the test is over. */
+static const char *table(const char *text)
+{
+    static char path[64];
+    strcpy(path, "/tmp/test_calibrate_XXXXXX");
+    int descriptor = mkstemp(path);
+    cr_assert_geq(descriptor, 0);
+    cr_assert_eq(write(descriptor, text, strlen(text)), (ssize_t)strlen(text));
+    close(descriptor);
+    return path;
+}
+
+static enum status read_text(const char *text)
+{
+    const char *path = table(text);
+    enum status status = moe_rows_read(&rows, path, &error);
+    unlink(path);
+    return status;
+}
+
+Test(moe_rows, deals_balanced_tokens_as_the_collector_does)
+{
+    int64_t few[8];
+    int64_t many[8];
+
+    moe_deal_balanced(few, 2, 8, 2);
+    moe_deal_balanced(many, 6, 8, 2);
+
+    /* stride 4: two tokens start at 0 and 2, six at 0 to 5 */
+    const int64_t few_expected[8] = {1, 0, 1, 0, 1, 0, 1, 0};
+    const int64_t many_expected[8] = {2, 2, 1, 1, 2, 2, 1, 1};
+    cr_expect_arr_eq(few, few_expected, sizeof few);
+    cr_expect_arr_eq(many, many_expected, sizeof many);
+}
+
+Test(moe_rows, deals_skewed_tokens_all_of_them_with_the_busiest_rank_first)
+{
+    gsl_rng *rng = rng_stream(1, "test calibrate", 0);
+    for (int32_t round = 0; round < 500; round++) {
+        const struct deal deal = {.tokens = 1 + round * 7, .num_experts = 64, .top_k = 4, .ep = 8};
+        int64_t tokens_of[64];
+        int64_t rank[8] = {0};
+        int64_t sum = 0;
+
+        moe_deal_power_law(tokens_of, &deal, 1.2, rng);
+
+        for (int32_t expert = 0; expert < 64; expert++) {
+            cr_assert(tokens_of[expert] >= 0 && tokens_of[expert] <= deal.tokens);
+            sum += tokens_of[expert];
+            rank[expert / 8] += tokens_of[expert];
+        }
+        cr_assert_eq(sum, deal.tokens * deal.top_k);
+        for (int32_t other = 1; other < 8; other++) {
+            cr_assert_geq(rank[0], rank[other]);
+        }
+    }
+    gsl_rng_free(rng);
+}
+
+Test(moe_rows, refuses_a_bad_cell_with_file_and_line)
+{
+    cr_expect_eq(read_text(HEADER ROW "2,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,"
+                                      "bfloat16,Tiny,8,2,1024,512,1,1,4,balanced,fast,us\n"),
+                 STATUS_INVALID);
+
+    cr_expect_eq(error.num_problems, 1);
+    cr_expect_not_null(strstr(error.text, ":3: latency_us is 'fast', not a positive number"));
+    moe_rows_free(&rows);
+}
+
+Test(moe_rows, refuses_short_lines_and_missing_columns)
+{
+    cr_expect_eq(read_text(HEADER "1,NVIDIA H100\n"), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: 2 cells"));
+    moe_rows_free(&rows);
+
+    cr_expect_eq(read_text("row_id,gpu\n"), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":1: there is no column"));
+    moe_rows_free(&rows);
+
+    cr_expect_eq(read_text(""), STATUS_INVALID);
+    moe_rows_free(&rows);
+    cr_expect_eq(moe_rows_read(&rows, "/nonexistent.csv", &error), STATUS_IO);
+    moe_rows_free(&rows);
+}
+
+Test(moe_rows, leaves_out_what_is_not_modelled_and_says_why)
+{
+    cr_assert_eq(read_text(HEADER ROW "2,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_nongated,"
+                                      "bfloat16,Nemotron,8,2,1024,512,1,1,4,balanced,9,us\n"
+                                      "3,Toaster,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,Tiny,8,"
+                                      "2,1024,512,1,1,4,balanced,9,us\n"),
+                 STATUS_OK, "%s", error.text);
+
+    struct validation *validation = calloc(1, sizeof *validation);
+    cr_assert_eq(validate_rows(validation, &rows, "tiny.csv", &error), STATUS_OK);
+    cr_expect_eq(validation->total.num_rows, 1);
+    cr_expect_eq(validation->num_skipped, 2);
+    cr_expect_eq(validation->skipped[MOE_SKIP_NOT_GATED], 1);
+    cr_expect_eq(validation->skipped[MOE_SKIP_GPU], 1);
+    free(validation);
+    moe_rows_free(&rows);
+}
+
+/* Six shapes, on one GPU and in groups of four. */
+static void synthetic_rows(char *text, size_t text_bytes)
+{
+    static const int32_t shape[][4] = {{8, 2, 4096, 14336}, {128, 8, 2048, 768},
+                                       {16, 1, 5120, 8192}, {64, 6, 2048, 1408},
+                                       {32, 4, 2880, 2880}, {8, 2, 6144, 16384}};
+    size_t used = (size_t)snprintf(text, text_bytes, "%s", HEADER);
+    for (int32_t i = 0; i < 6; i++) {
+        for (int32_t ep = 1; ep <= 4; ep *= 4) {
+            for (int32_t tokens = 1; tokens <= 16384; tokens *= 2) {
+                used += (size_t)snprintf(
+                    text + used, text_bytes - used,
+                    "1,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,S%d,%d,%d,%d,"
+                    "%d,1,%d,%d,balanced,1,us\n",
+                    (int)i, (int)shape[i][0], (int)shape[i][1], (int)shape[i][2], (int)shape[i][3],
+                    (int)ep, (int)tokens);
+            }
+        }
+    }
+}
+
+Test(calibrate, finds_the_constants_behind_noisy_measurements)
+{
+    static char text[65536];
+    const struct fitted_kernels truth = {.t0_ns = 31e3,
+                                         .weight_bytes_per_s = 2.6e12,
+                                         .flops_per_s = 0.8e15,
+                                         .activation_bytes_per_s = 1.2e12,
+                                         .row_bytes_per_s = 1.2e12,
+                                         .tile_ns = 700.0,
+                                         .tile_rows_lost = 60.0,
+                                         .blend = 2.5};
+    gsl_rng *rng = rng_stream(2, "test calibrate", 0);
+    struct calibration *calibration = calloc(CALIBRATE_SOURCES, sizeof *calibration);
+    struct calibrate_options options = {.table = "synthetic", .num_bootstrap = 10};
+    int32_t count = 0;
+    synthetic_rows(text, sizeof text);
+    cr_assert_eq(read_text(text), STATUS_OK, "%s", error.text);
+    for (int64_t i = 0; i < rows.num_rows; i++) {
+        rows.row[i].latency_ns =
+            moe_row_predict(&rows.row[i], &rows.gpu[0], &truth) * exp(gsl_ran_gaussian(rng, 0.01));
+    }
+
+    cr_assert_eq(calibrate_all(calibration, &count, &rows, &options, &error), STATUS_OK);
+
+    const struct fitted_kernels *found = &calibration[0].fitted;
+    cr_expect_eq(count, 1);
+    cr_expect_float_eq(found->t0_ns / truth.t0_ns, 1.0, 0.05);
+    cr_expect_float_eq(found->weight_bytes_per_s / truth.weight_bytes_per_s, 1.0, 0.05);
+    cr_expect_float_eq(found->flops_per_s / truth.flops_per_s, 1.0, 0.10);
+    cr_expect_float_eq(found->blend / truth.blend, 1.0, 0.20);
+    cr_expect_lt(calibration[0].held_out_all.median, 0.012); /* noise alone: 0.7 % */
+    cr_expect_lt(calibration[0].held_out_all.p90, 0.03);
+    cr_expect_leq(calibration[0].low[1], found->weight_bytes_per_s * 1.02);
+    cr_expect_geq(calibration[0].high[1], found->weight_bytes_per_s * 0.98);
+    free(calibration);
+    gsl_rng_free(rng);
+    moe_rows_free(&rows);
+}
+
+Test(calibrate, sums_up_errors_by_nearest_rank)
+{
+    double errors[] = {-0.10, 0.01, 0.02, -0.03, 0.04, 0.05, 0.06, 0.07, -0.08, 0.09};
+
+    struct error_summary summary = error_summarise(errors, 10);
+
+    cr_expect_float_eq(summary.median, 0.05, 1e-12);
+    cr_expect_float_eq(summary.p90, 0.09, 1e-12);
+    cr_expect_float_eq(summary.max, 0.10, 1e-12);
+    cr_expect_eq(error_summarise(errors, 0).num_rows, 0);
+}

@@ -1,0 +1,199 @@
+/* test_fitted.c -- the fitted GPU model: its arithmetic, its laws, and how scenarios choose it. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/fitted.h"
+#include "gpu/gpu.h"
+#include "rng.h"
+#include "scenario.h"
+
+#define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
+
+static const struct fitted_kernels plain = {.t0_ns = 1000.0,
+                                            .weight_bytes_per_s = NOTHING,
+                                            .flops_per_s = NOTHING,
+                                            .activation_bytes_per_s = NOTHING,
+                                            .row_bytes_per_s = NOTHING,
+                                            .blend = 50.0};
+static const struct expert_shape small = {
+    .hidden_dim = 128.0, .ffn_dim = 64.0, .weight_bytes = 2.0, .num_sms = 1.0};
+
+/* An H100 with round constants. */
+static const struct fitted_kernels usual = {.t0_ns = 25e3,
+                                            .weight_bytes_per_s = 3e12,
+                                            .flops_per_s = 1e15,
+                                            .activation_bytes_per_s = 1.5e12,
+                                            .row_bytes_per_s = 1.5e12,
+                                            .tile_ns = 500.0,
+                                            .tile_rows_lost = 40.0,
+                                            .blend = 2.5};
+static const struct expert_shape qwen = {
+    .hidden_dim = 2048.0, .ffn_dim = 768.0, .weight_bytes = 2.0, .num_sms = 132.0};
+
+static struct error error;
+
+static double time_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                      const int32_t *slot_tokens, int32_t num_slots)
+{
+    struct expert_load load = {0};
+    for (int32_t slot = 0; slot < num_slots; slot++) {
+        expert_load_add(&load, slot_tokens[slot], 1.0);
+    }
+    load.rows = load.copies;
+    return fitted_expert_ns(fitted, shape, &load);
+}
+
+Test(fitted, streams_the_weights_of_slots_that_have_tokens)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {1, 0, 7};
+    fitted.weight_bytes_per_s = 1e9; /* a byte a nanosecond */
+
+    /* 1000 + 2 active x 3 matrices x 128 x 64 x 2 bytes */
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 3), 99304.0, 1e-6);
+}
+
+Test(fitted, computes_whole_tiles_of_the_cheapest_size)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {16};
+    fitted.flops_per_s = 1e9; /* a flop a nanosecond, on one SM */
+    fitted.tile_rows_lost = 16.0;
+    fitted.tile_ns = 100.0;
+
+    /* Gate and up: 128 columns, one tile of 16 rows that takes the time of 32: 2 x 32 x 128 x 128.
+     * Down: 2 x 32 x 128 x 64. Each with 100 ns of tile, and 1000 of launches. */
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1048576 + 524288 + 1200, 1e-6);
+}
+
+Test(fitted, starts_no_wave_in_part)
+{
+    struct fitted_kernels fitted = plain;
+    struct expert_shape shape = small;
+    const int32_t slot_tokens[] = {16, 16, 16};
+    fitted.tile_ns = 100.0;
+    shape.num_sms = 2.0;
+
+    /* Three tiles on two SMs are two waves, in each of two GEMMs. */
+    cr_expect_float_eq(time_ns(&fitted, &shape, slot_tokens, 3), 1000.0 + 4 * 100.0, 1e-6);
+}
+
+Test(fitted, moves_copies_and_rows)
+{
+    struct fitted_kernels fitted = plain;
+    struct expert_load load = {0};
+    fitted.activation_bytes_per_s = 1e9;
+    fitted.row_bytes_per_s = 0.5e9;
+    expert_load_add(&load, 10, 1.0);
+    load.rows = 4.0;
+
+    /* 10 copies x (2 x 128 + 3 x 64) x 2 bytes, 4 rows x 128 x 2 bytes at half the rate */
+    cr_expect_float_eq(fitted_expert_ns(&fitted, &small, &load), 1000.0 + 8960.0 + 2048.0, 1e-6);
+}
+
+Test(fitted, joins_both_sides_by_their_norm)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {16};
+    fitted.blend = 2.0;
+    fitted.weight_bytes_per_s = 32768.0 / 3e-6; /* gate and up: 3 us, down: 1.5 us */
+    fitted.flops_per_s = 524288.0 / 4e-6;       /* gate and up: 4 us, down: 2 us */
+
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1000.0 + 5000.0 + 2500.0, 1e-6);
+}
+
+Test(fitted, takes_no_time_without_tokens)
+{
+    const int32_t slot_tokens[] = {0, 0};
+
+    cr_expect_eq(time_ns(&usual, &qwen, slot_tokens, 2), 0.0);
+}
+
+Test(fitted, is_never_faster_with_one_token_more)
+{
+    gsl_rng *rng = rng_stream(1, "test fitted", 0);
+    int32_t slot_tokens[16] = {0};
+    double before_ns = 0.0;
+
+    for (int32_t added = 0; added < 20000; added++) {
+        slot_tokens[gsl_rng_uniform_int(rng, 16)]++;
+        double after_ns = time_ns(&usual, &qwen, slot_tokens, 16);
+        cr_assert_geq(after_ns, before_ns * (1.0 - 1e-12), "token %d", (int)added);
+        before_ns = after_ns;
+    }
+    gsl_rng_free(rng);
+}
+
+/* Even loads of whole tiles are the least work that many tokens can be; what is not a multiple of
+ * a tile may pack better unevenly (17 and 17 rows need four tiles of 16, 32 and 2 need three). */
+Test(fitted, is_never_cheaper_when_skewed_over_the_same_slots)
+{
+    gsl_rng *rng = rng_stream(2, "test fitted", 0);
+
+    for (int32_t round = 0; round < 2000; round++) {
+        int32_t even[8];
+        int32_t skewed[8];
+        for (int32_t slot = 0; slot < 8; slot++) {
+            even[slot] = skewed[slot] = 256 * (1 + round % 8);
+        }
+        for (int32_t moved = 0; moved < 4; moved++) {
+            unsigned long from = gsl_rng_uniform_int(rng, 8);
+            int32_t tokens = (int32_t)gsl_rng_uniform_int(rng, (unsigned long)skewed[from]);
+            skewed[from] -= tokens;
+            skewed[gsl_rng_uniform_int(rng, 8)] += tokens;
+        }
+        cr_assert_geq(time_ns(&usual, &qwen, skewed, 8),
+                      time_ns(&usual, &qwen, even, 8) * (1.0 - 1e-12));
+    }
+    gsl_rng_free(rng);
+}
+
+static enum status load_with(struct scenario *scenario, const char *first, const char *second)
+{
+    const char *overrides[] = {"compute.model=fitted", first, second};
+    return scenario_load(scenario,
+                         SOURCE_DIRECTORY "/scenarios/studies/llama_2_70b_decode_8xh100.yaml",
+                         overrides, 3, &error);
+}
+
+Test(fitted, is_chosen_by_kernels_and_precision)
+{
+    struct scenario scenario = {0};
+
+    cr_assert_eq(load_with(&scenario, "precision.expert=bf16", "compute.kernels=vllm"), STATUS_OK,
+                 "%s", error.text);
+
+    const struct gpu_spec *gpu = &scenario.cluster.gpu;
+    struct gpu_evidence evidence = gpu_model_evidence(scenario.gpu_model, gpu);
+    cr_expect_str_eq(gpu->fitted[gpu->fitted_chosen].kernels, "vllm");
+    cr_expect_eq(gpu->fitted[gpu->fitted_chosen].precision, PRECISION_BF16);
+    cr_expect_gt(evidence.error_median, 0.0);
+    cr_expect_gt(strlen(evidence.fitted_on), 0);
+    scenario_free(&scenario);
+}
+
+Test(fitted, says_what_there_is_when_it_has_no_constants)
+{
+    struct scenario scenario = {0};
+
+    cr_expect_eq(load_with(&scenario, "precision.expert=bf16", "compute.kernels=ours"),
+                 STATUS_INVALID);
+
+    cr_expect_not_null(strstr(error.text, "no constants for h100-sxm with kernels 'ours' in bf16"));
+    cr_expect_not_null(strstr(error.text, "trtllm in bf16"));
+    scenario_free(&scenario);
+}
+
+Test(fitted, knows_other_phases_no_better_than_the_roofline)
+{
+    struct gpu_spec gpu;
+    struct moe_model model;
+    cr_assert_eq(gpu_load(&gpu, "h100-sxm", &error), STATUS_OK);
+    cr_assert_eq(model_load(&model, "qwen3-30b-a3b", &error), STATUS_OK);
+    struct gpu_work work = {.phase = GPU_GATE, .model = &model, .tokens = 100, .shards = 1};
+
+    cr_expect_eq(gpu_find("fitted")->duration_ns(&gpu, &work),
+                 gpu_find("roofline")->duration_ns(&gpu, &work));
+}
