@@ -265,7 +265,7 @@ static enum status run_steps(struct engine *engine)
             status = rebalance_after_step(engine);
         }
         engine->step++;
-        if (status == STATUS_OK && observer != NULL && observer->step_done != NULL &&
+        if (status == STATUS_OK && observer->step_done != NULL &&
             !observer->step_done(observer->context, engine->step, engine->metrics.num_steps)) {
             status = error_add(engine->error, STATUS_INVALID, "interrupted");
         }
@@ -276,7 +276,8 @@ static enum status run_steps(struct engine *engine)
 enum status engine_run(struct engine *engine, const struct engine_observer *observer,
                        struct error *error)
 {
-    engine->observer = observer;
+    static const struct engine_observer nobody = {0};
+    engine->observer = observer != NULL ? observer : &nobody;
     engine->error = error;
     enum status status = run_steps(engine);
     if (status == STATUS_OK) {

@@ -16,15 +16,32 @@
 
 struct engine;
 
-/* Called after every step: progress, cancellation and detail. Return false to stop the run (the
- * status is then STATUS_INVALID with "interrupted"). */
+/* A stretch of a rank's time and the phase it is booked to. A rank's stretches follow each other
+ * without a gap from the beginning of a step to its end; none is empty. */
+struct booked_time {
+    int64_t step;
+    int64_t begin_ns;
+    int64_t end_ns;
+    int32_t rank;
+    int32_t layer; /* of the model; -1: weights on the move, the output head, the step's end */
+    enum step_phase phase;
+};
+
+/* What a caller may watch. NULL: not wanted. */
 struct engine_observer {
     void *context;
+    /* Called after every step: progress and cancellation. Return false to stop the run (the status
+     * is then STATUS_INVALID with "interrupted"). */
     bool (*step_done)(void *context, int64_t step, int64_t num_steps);
-    /* Wishes of one layer: expert_tokens [num_experts]. NULL: not wanted. */
+    /* Wishes of one layer: expert_tokens [num_experts]. */
     enum status (*layer_load)(void *context, int64_t step, int32_t layer,
                               const int64_t *expert_tokens, int32_t num_experts,
                               struct error *error);
+    /* Whenever time is booked; ranks interleave, each in the order of its time. */
+    void (*time_booked)(void *context, const struct booked_time *booked);
+    /* A strategy has answered: at now_ns, the end of the step before record->step. What the moved
+     * weights cost is not yet known. */
+    void (*rebalanced)(void *context, const struct rebalance_record *record, int64_t now_ns);
 };
 
 /* Checks scenario against trace (model, experts, layers, memory) and sets the run up. scenario and

@@ -126,7 +126,7 @@ struct engine {
 
     struct arena run_arena;
     struct run_metrics metrics;
-    const struct engine_observer *observer;
+    const struct engine_observer *observer; /* while it runs; never NULL */
     struct error *error;
 };
 
@@ -158,6 +158,10 @@ void layer_leave(struct engine *engine, int32_t layer);
 /* Fills layer_tokens and source_tokens on the way. */
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
 void record_layer_end(struct engine *engine, const struct layer_run *run);
+/* Tells the observer of a rank's stretch of time, if it wants to know and the stretch is not empty.
+ */
+void record_time(const struct engine *engine, const struct rank_state *state, enum step_phase phase,
+                 int64_t begin_ns, int64_t end_ns);
 void record_step(struct engine *engine, int64_t end_ns);
 MUST_CHECK enum status record_run(struct engine *engine);
 

@@ -147,6 +147,23 @@ static void clear_window(struct engine *engine)
     engine->window_count = 0;
 }
 
+/* Begins the record of a rebalance: what it is worth shows in the steps behind it. */
+static void note_rebalance(struct engine *engine, int32_t num_moves, int32_t layers_changed)
+{
+    struct run_metrics *metrics = &engine->metrics;
+    const struct engine_observer *observer = engine->observer;
+    assert(metrics->num_rebalances < metrics->num_rebalances_max);
+    struct rebalance_record *record = &metrics->rebalance[metrics->num_rebalances++];
+    *record =
+        (struct rebalance_record){.step = engine->step + 1,
+                                  .moves = num_moves,
+                                  .bytes = num_moves * model_expert_bytes(&engine->scenario->model),
+                                  .layers_changed = layers_changed};
+    if (observer->rebalanced != NULL) {
+        observer->rebalanced(observer->context, record, engine->queue.now_ns);
+    }
+}
+
 enum status rebalance_after_step(struct engine *engine)
 {
     const struct scenario *scenario = engine->scenario;
@@ -177,12 +194,7 @@ enum status rebalance_after_step(struct engine *engine)
         engine->weights_moving = true;
         status = plan_weights(engine, move, num_moves);
     }
-    assert(engine->metrics.num_rebalances < engine->metrics.num_rebalances_max);
-    engine->metrics.rebalance[engine->metrics.num_rebalances++] =
-        (struct rebalance_record){.step = engine->step + 1,
-                                  .moves = num_moves,
-                                  .bytes = num_moves * model_expert_bytes(&scenario->model),
-                                  .layers_changed = layers_changed};
+    note_rebalance(engine, num_moves, layers_changed);
     clear_window(engine);
     return status;
 }

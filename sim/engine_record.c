@@ -123,7 +123,7 @@ enum status record_layer_begin(struct engine *engine, const struct layer_run *ru
     window_now(engine)->assignments += run->route.assignments;
     window_now(engine)->dropped_assignments += run->route.dropped_assignments;
     const struct engine_observer *observer = engine->observer;
-    if (observer == NULL || observer->layer_load == NULL) {
+    if (observer->layer_load == NULL) {
         return STATUS_OK;
     }
     return observer->layer_load(observer->context, engine->step, run->layer, engine->layer_tokens,
@@ -161,6 +161,23 @@ static void record_rebalance(struct engine *engine, int64_t step_ns)
     }
 }
 
+void record_time(const struct engine *engine, const struct rank_state *state, enum step_phase phase,
+                 int64_t begin_ns, int64_t end_ns)
+{
+    const struct engine_observer *observer = engine->observer;
+    if (observer->time_booked == NULL || begin_ns == end_ns) {
+        return;
+    }
+    bool in_layer = state->stage > STAGE_REBALANCE && state->stage < STAGE_HEAD;
+    struct booked_time booked = {.step = engine->step,
+                                 .begin_ns = begin_ns,
+                                 .end_ns = end_ns,
+                                 .rank = (int32_t)(state - engine->rank),
+                                 .layer = in_layer ? state->layer : -1,
+                                 .phase = phase};
+    observer->time_booked(observer->context, &booked);
+}
+
 void record_step(struct engine *engine, int64_t end_ns)
 {
     struct step_window *window = window_now(engine);
@@ -182,6 +199,7 @@ void record_step(struct engine *engine, int64_t end_ns)
             phase_ns[phase] += state->phase_ns[phase];
         }
         phase_ns[STEP_WAITING] += end_ns - state->mark_ns; /* for the slowest rank */
+        record_time(engine, state, STEP_WAITING, state->mark_ns, end_ns);
     }
     for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
         window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;

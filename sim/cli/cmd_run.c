@@ -8,6 +8,7 @@
 #include "cli/variant.h"
 #include "progress.h"
 #include "report.h"
+#include "timeline.h"
 
 static const char help[] =
     "usage: moesim run SCENARIO [options]\n\n"
@@ -18,6 +19,8 @@ static const char help[] =
     "      --seed N          the same as --set seed=N\n"
     "      --detail          also store every step x layer x expert\n"
     "      --threads N       threads for generating a trace, default all\n"
+    "      --timeline FILE   also write what every rank does when, for ui.perfetto.dev\n"
+    "      --timeline-steps A-B  steps of the timeline, counted from 0; default 0-1\n"
     "  -j, --json            print the results as JSON\n\n"
     "example:\n"
     "  moesim run scenarios/studies/gpt_oss_20b_decode_8xh100.yaml \\\n"
@@ -26,12 +29,24 @@ static const char help[] =
 struct watch {
     struct progress progress;
     struct store *store;
+    struct timeline *timeline; /* NULL: not wanted */
 };
 
 static bool step_done(void *context, int64_t step, int64_t num_steps)
 {
-    progress_update(&((struct watch *)context)->progress, step, num_steps);
-    return true;
+    struct watch *watch = context;
+    progress_update(&watch->progress, step, num_steps);
+    return watch->timeline == NULL || timeline_is_whole(watch->timeline);
+}
+
+static void time_booked(void *context, const struct booked_time *booked)
+{
+    timeline_time_booked(((struct watch *)context)->timeline, booked);
+}
+
+static void rebalanced(void *context, const struct rebalance_record *record, int64_t now_ns)
+{
+    timeline_rebalanced(((struct watch *)context)->timeline, record, now_ns);
 }
 
 static enum status layer_load(void *context, int64_t step, int32_t layer,
@@ -42,21 +57,61 @@ static enum status layer_load(void *context, int64_t step, int32_t layer,
                         error);
 }
 
-static enum status simulate(struct variant *variant, struct store *store, bool detail,
-                            struct error *error)
+static enum status open_timeline(struct watch *watch, const struct variant *variant,
+                                 const struct cli_options *options, struct error *error)
 {
-    struct watch watch = {.store = store};
-    struct engine_observer observer = {&watch, step_done, detail ? layer_load : NULL};
-    enum status status = store_begin(store, variant->run_id, variant->label, &variant->scenario,
-                                     variant->trace, error);
-    if (status != STATUS_OK) {
-        return status;
+    int64_t num_steps = engine_metrics(variant->engine)->num_steps;
+    if (options->timeline_first >= num_steps) {
+        return error_add(error, STATUS_INVALID,
+                         "--timeline-steps %lld-%lld: the run has %lld steps, counted from 0",
+                         (long long)options->timeline_first, (long long)options->timeline_last,
+                         (long long)num_steps);
     }
-    progress_begin(&watch.progress, "simulating", "steps");
-    status = variant_run(variant, &observer);
-    progress_end(&watch.progress);
+    struct timeline_options timeline = {options->timeline, options->timeline_first,
+                                        options->timeline_last, &variant->scenario,
+                                        variant->run_id};
+    return timeline_open(&watch->timeline, &timeline, error);
+}
+
+/* Runs the engine under the eyes of progress bar, store and timeline. */
+static enum status observe(struct variant *variant, struct watch *watch, bool detail,
+                           struct error *error)
+{
+    bool timed = watch->timeline != NULL;
+    struct engine_observer observer = {.context = watch,
+                                       .step_done = step_done,
+                                       .layer_load = detail ? layer_load : NULL,
+                                       .time_booked = timed ? time_booked : NULL,
+                                       .rebalanced = timed ? rebalanced : NULL};
+    progress_begin(&watch->progress, "simulating", "steps");
+    enum status status = variant_run(variant, &observer);
+    progress_end(&watch->progress);
+    if (timed && (status == STATUS_OK || !timeline_is_whole(watch->timeline))) {
+        return timeline_finish(watch->timeline, engine_metrics(variant->engine)->digest, error);
+    }
     if (status != STATUS_OK) {
         *error = variant->error;
+    }
+    return status;
+}
+
+static enum status simulate(struct variant *variant, struct store *store,
+                            const struct cli_options *options, struct error *error)
+{
+    struct watch watch = {.store = store};
+    enum status status = STATUS_OK;
+    if (options->timeline != NULL) {
+        status = open_timeline(&watch, variant, options, error);
+    }
+    if (status == STATUS_OK) {
+        status = store_begin(store, variant->run_id, variant->label, &variant->scenario,
+                             variant->trace, error);
+    }
+    if (status == STATUS_OK) {
+        status = observe(variant, &watch, options->detail, error);
+    }
+    timeline_close(watch.timeline);
+    if (status != STATUS_OK) {
         return status;
     }
     return store_finish(store, variant->metrics, &variant->totals, error);
@@ -76,7 +131,7 @@ static enum status run(struct variant *variant, const struct cli_options *option
     struct store *store = NULL;
     status = store_open(&store, options->results, true, error);
     if (status == STATUS_OK) {
-        status = simulate(variant, store, options->detail, error);
+        status = simulate(variant, store, options, error);
     }
     store_close(store);
     if (status == STATUS_OK && options->report != NULL) {
@@ -88,6 +143,9 @@ static enum status run(struct variant *variant, const struct cli_options *option
 
 static void print_next(const struct cli_options *options)
 {
+    if (options->timeline != NULL) {
+        printf("timeline in %s: open it in ui.perfetto.dev\n", options->timeline);
+    }
     printf("stored in %s", options->results);
     if (options->report != NULL) {
         printf("; page: %s/index.html\n", options->report);

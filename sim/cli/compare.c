@@ -31,7 +31,7 @@ enum status compare_simulate(struct variant *variants, int32_t count, int32_t nu
     for (int32_t index = 0; index < count; index++) {
         watch.steps_total += engine_metrics(variants[index].engine)->num_steps;
     }
-    struct engine_observer observer = {&watch, step_done, NULL};
+    struct engine_observer observer = {.context = &watch, .step_done = step_done};
     progress_begin(&watch.progress, "simulating", "steps");
 #pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads)
     for (int32_t index = 0; index < count; index++) {

@@ -1,6 +1,7 @@
 /* options.c -- getopt_long for run and compare. */
 #include "cli/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <omp.h>
@@ -10,14 +11,22 @@
 
 #include "cli/cli.h"
 
-#define THREADS_MAX 1024
+#define THREADS_MAX   1024
+#define TIMELINE_LAST 1 /* the first two steps */
 
 static const struct option long_options[] = {
-    {"set", required_argument, NULL, 's'},    {"vary", required_argument, NULL, 'v'},
-    {"seed", required_argument, NULL, 'S'},   {"threads", required_argument, NULL, 't'},
-    {"output", required_argument, NULL, 'o'}, {"report", required_argument, NULL, 'r'},
-    {"json", no_argument, NULL, 'j'},         {"detail", no_argument, NULL, 'd'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    {"set", required_argument, NULL, 's'},
+    {"vary", required_argument, NULL, 'v'},
+    {"seed", required_argument, NULL, 'S'},
+    {"threads", required_argument, NULL, 't'},
+    {"output", required_argument, NULL, 'o'},
+    {"report", required_argument, NULL, 'r'},
+    {"json", no_argument, NULL, 'j'},
+    {"detail", no_argument, NULL, 'd'},
+    {"help", no_argument, NULL, 'h'},
+    {"timeline", required_argument, NULL, 'T'},
+    {"timeline-steps", required_argument, NULL, 'R'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool parse_whole(const char *text, unsigned long long max, unsigned long long *value)
@@ -26,6 +35,36 @@ static bool parse_whole(const char *text, unsigned long long max, unsigned long 
     errno = 0;
     *value = strtoull(text, &end, 10);
     return errno == 0 && end != text && *end == '\0' && text[0] != '-' && *value <= max;
+}
+
+/* "A-B", or "A" for one step. */
+static bool parse_steps(const char *text, int64_t *first, int64_t *last)
+{
+    char *end = NULL;
+    errno = 0;
+    long long from = strtoll(text, &end, 10);
+    long long to = from;
+    bool valid = isdigit((unsigned char)text[0]) != 0;
+    if (valid && *end == '-') {
+        valid = isdigit((unsigned char)end[1]) != 0;
+        to = strtoll(end + 1, &end, 10);
+    }
+    *first = from;
+    *last = to;
+    return valid && errno == 0 && *end == '\0' && from <= to;
+}
+
+/* Returns -1 to go on. */
+static int take_timeline(struct cli_options *options, const char *command, int option)
+{
+    if (option == 'T') {
+        options->timeline = optarg;
+        return -1;
+    }
+    if (!parse_steps(optarg, &options->timeline_first, &options->timeline_last)) {
+        return cli_usage(command, "--timeline-steps %s: expected A-B or A, counted from 0", optarg);
+    }
+    return -1;
 }
 
 /* Returns -1 to go on. */
@@ -69,6 +108,9 @@ static int take(struct cli_options *options, const char *command, int option)
     case 'd':
         options->detail = true;
         return -1;
+    case 'T':
+    case 'R':
+        return take_timeline(options, command, option);
     default:
         return cli_usage(command, "option not understood");
     }
@@ -76,7 +118,7 @@ static int take(struct cli_options *options, const char *command, int option)
 
 int cli_parse(struct cli_options *options, int argc, char **argv, const char *help)
 {
-    *options = (struct cli_options){.results = "results.db"};
+    *options = (struct cli_options){.results = "results.db", .timeline_last = TIMELINE_LAST};
     int option;
     optind = 1;
     opterr = 0;

@@ -18,7 +18,10 @@ struct cli_options {
     int32_t num_overrides;
     const char *vary[VARY_MAX]; /* "key=a,b,c" */
     int32_t num_vary;
-    int32_t num_threads; /* 0: all cores */
+    int32_t num_threads;  /* 0: all cores */
+    const char *timeline; /* file, or NULL */
+    int64_t timeline_first;
+    int64_t timeline_last; /* included */
     bool json;
     bool detail;
     char seed_override[40];
