@@ -19,6 +19,7 @@ static const struct command {
     {"calibrate", "fit the compute model to measured kernels, with held-out errors",
      command_calibrate},
     {"validate", "how far predictions are off measured kernels", command_validate},
+    {"place", "place experts by measured loads, for a serving engine to load", command_place},
     {"demo", "run the built-in example and make its page", command_demo},
 };
 
