@@ -10,6 +10,7 @@
 #include "format.h"
 #include "progress.h"
 #include "report.h"
+#include "run_json.h"
 
 static const char help[] =
     "usage: moesim compare SCENARIO --vary KEY=A,B,C [--vary ...] [options]\n\n"
@@ -172,7 +173,7 @@ static int print_all(const struct variant *variants, int32_t count,
         cJSON *json = cJSON_CreateObject();
         cJSON *runs = cJSON_AddArrayToObject(json, "runs");
         for (int32_t index = 0; index < count; index++) {
-            cJSON_AddItemToArray(runs, run_json(&variants[index]));
+            cJSON_AddItemToArray(runs, variant_json(&variants[index]));
         }
         return print_json(json);
     }

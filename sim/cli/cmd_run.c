@@ -176,7 +176,7 @@ int command_run(int argc, char **argv)
     if (status != STATUS_OK) {
         code = cli_fail(status, error);
     } else if (options.json) {
-        code = print_json(run_json(variant));
+        code = print_json(variant_json(variant));
     } else {
         print_summary(variant);
         print_next(&options);
