@@ -71,6 +71,8 @@ struct cluster {
     struct gpu_spec gpu;
     int32_t num_nodes;
     int32_t gpus_per_node;
+    double node_uplink_bytes_per_s; /* one direction, shared by the node's NICs; 0: one rail a NIC,
+                                       no shared link (network model flow only) */
 };
 
 struct price {

@@ -124,6 +124,7 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     int32_t all_gpus = num_gpus <= 65536 ? (int32_t)num_gpus : 0;
     memcpy(scenario->question, file->question, sizeof scenario->question);
     scenario->cluster.num_nodes = file->nodes;
+    scenario->cluster.node_uplink_bytes_per_s = file->node_uplink_bytes_per_s;
     scenario->cluster.gpus_per_node = file->gpus_per_node;
     scenario->ep = ep_is_given ? file->ep : all_gpus; /* given and wrong: 0, and told */
     scenario->tp = file->attention == 0 ? 1 : (file->tp > 0 ? file->tp : scenario->ep);

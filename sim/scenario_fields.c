@@ -35,6 +35,8 @@ static const struct yaml_field cluster_fields[] = {
      .max = COUNT_MAX},
     {"gpus_per_node", YAML_INT32, offsetof(struct scenario_file, gpus_per_node), .required = true,
      .min = 1, .max = 4096},
+    {"node_uplink_bytes_per_s", YAML_DOUBLE,
+     offsetof(struct scenario_file, node_uplink_bytes_per_s), .max = 1e18},
     {.key = NULL},
 };
 

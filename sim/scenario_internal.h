@@ -17,6 +17,7 @@ struct scenario_file {
     char gpu[PATH_BYTES];
     int32_t nodes;
     int32_t gpus_per_node;
+    double node_uplink_bytes_per_s;
     int32_t ep;
     int32_t attention; /* 0: dp, 1: tp */
     int32_t tp;

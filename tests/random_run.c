@@ -162,7 +162,7 @@ void random_run_make(struct random_run *run, uint64_t round)
     draw_plugins(rng, scenario);
     scenario->tp = tps[draw(rng, 0, 3)];
     scenario->ep = scenario->tp * draw(rng, 1, 12 / scenario->tp);
-    scenario->cluster = (struct cluster){simple_gpu(), 0, draw(rng, 1, 4)};
+    scenario->cluster = (struct cluster){.gpu = simple_gpu(), .gpus_per_node = draw(rng, 1, 4)};
     scenario->cluster.num_nodes =
         (scenario->ep + scenario->cluster.gpus_per_node - 1) / scenario->cluster.gpus_per_node;
     int32_t slots = scenario->ep * draw(rng, 1, 3);
@@ -190,6 +190,7 @@ void random_run_make(struct random_run *run, uint64_t round)
     random_trace(&run->trace, &scenario->model,
                  tokens_per_step * draw(rng, 1, 4) + draw(rng, 0, (int32_t)tokens_per_step - 1),
                  round);
+    scenario->cluster.node_uplink_bytes_per_s = 8e9 * draw(rng, 0, 2); /* NICs have 9e9 */
     gsl_rng_free(rng);
 }
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define NETWORKS(X)   X(alpha_beta)
+#define NETWORKS(X)   X(alpha_beta) X(flow)
 
 #define DECLARE(name) extern const struct net_model net_##name;
 NETWORKS(DECLARE)

@@ -1,0 +1,132 @@
+/*
+ * maxmin_internal.h -- what the maxmin*.c files share and nobody else includes.
+ */
+#ifndef MOESIM_MAXMIN_INTERNAL_H
+#define MOESIM_MAXMIN_INTERNAL_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/maxmin.h"
+
+#define NONE      (-1)
+#define UNLIMITED ((double)INFINITY) /* the macro is a float */
+/* Two levels nearer than this are equal: a sum over a link's flows is not more precise. */
+#define LEVEL_TOLERANCE 1e-12
+#define TIE_TOLERANCE   1e-11
+#define SAME_TIME_NS    1e-6
+
+/* A flow under way; a node of its class's pairing heap. */
+struct flow {
+    struct maxmin_flow given;
+    double left_bytes;   /* when it joins a class */
+    double finish_bytes; /* on the clock of its class */
+    int64_t seq;         /* of starting: makes every order total */
+    int32_t child;
+    int32_t sibling;
+    bool is_active;
+};
+
+/* The flows that share one path, less the dropped links; they have one rate. */
+struct path_class {
+    int32_t num_links;
+    int32_t link[MAXMIN_PATH_LINKS_MAX];
+    int32_t entry[MAXMIN_PATH_LINKS_MAX]; /* where it stands in the list of that link */
+    int32_t count;                        /* of its flows; 0: not in use */
+    int32_t root;                         /* flow that finishes first */
+    int32_t next;                         /* in its hash chain or the free list */
+    double offset_bytes;                  /* class clock less the clock of its bottleneck */
+};
+
+/* A class in the list of one of its links, with what levelling needs of it side by side. */
+struct link_entry {
+    int32_t class_id;
+    int32_t count; /* as in the class */
+    int32_t num_others;
+    int32_t other[MAXMIN_PATH_LINKS_MAX - 1]; /* its other links */
+};
+
+/* The clock of a link counts the bytes that each flow it is the bottleneck of has been sent: it
+ * runs at the link's level, and flows finish on it in an order that no change of rate disturbs. */
+struct link {
+    double capacity; /* bytes per ns */
+    double clock_bytes;
+    double clock_ns; /* when clock_bytes was right */
+    double used;     /* bytes per ns; kept up to date only while the level is UNLIMITED */
+    double next_ns;  /* first finish among the flows it is the bottleneck of */
+    double dirty_level;
+    struct link_entry *entry;
+    int32_t num_entries;
+    int32_t entries_capacity;
+    int32_t num_flows;
+    int32_t event_place; /* in the heap of links by next_ns */
+    int32_t dominator;   /* link that has made this one superfluous; NONE: it counts */
+    bool is_dirty;
+};
+
+struct done_flow {
+    int64_t seq;
+    int32_t id;
+};
+
+struct maxmin {
+    int32_t num_links;
+    struct link *link;
+    double *level;  /* [num_links] bytes per ns, UNLIMITED: has room */
+    int32_t *event; /* [num_links] heap of links by next_ns */
+    int32_t *dirty; /* [num_links] heap of links by dirty_level */
+    int32_t num_dirty;
+    double now_ns;
+
+    struct flow *flow;
+    int32_t flows_capacity;
+    int32_t num_flows;
+    int32_t free_flow; /* chained by sibling */
+    int64_t next_seq;
+
+    struct path_class *class;
+    int32_t *bottleneck;      /* [classes_capacity] link whose level is the class's rate */
+    double *finish_bytes;     /* [classes_capacity] first finish, on the clock of the bottleneck */
+    int32_t *bucket;          /* [classes_capacity] heads of hash chains */
+    int32_t classes_capacity; /* a power of two */
+    int32_t free_class;
+
+    double *cap; /* [of the longest list] rates that a link's classes have elsewhere */
+    int32_t caps_capacity;
+
+    struct done_flow *done; /* [flows_capacity] finished at now_ns, not yet popped, by seq */
+    int32_t done_first;
+    int32_t done_count;
+    bool keeps_links; /* a dropped link was needed again: drop none before the network is idle */
+};
+
+/* maxmin_class.c */
+
+MUST_CHECK enum status classes_reserve(struct maxmin *net, int32_t count);
+void classes_reset(struct maxmin *net); /* no class, no flow on a link, no dropped link */
+/* Adds a flow with left_bytes to the class of its path, for which there must be room. */
+MUST_CHECK enum status class_add_flow(struct maxmin *net, int32_t flow);
+/* Bytes that each flow of the class has been sent, from an arbitrary start. */
+double class_clock_bytes(const struct maxmin *net, int32_t class_id);
+/* Takes the first flow to finish out of a class, and the class out of its links with the last. */
+int32_t class_pop_flow(struct maxmin *net, int32_t class_id);
+void class_set_bottleneck(struct maxmin *net, int32_t class_id, int32_t link);
+/* Drops the link when it has room and all its flows pass another that has no more capacity. */
+void link_try_drop(struct maxmin *net, int32_t link);
+
+/* maxmin_level.c */
+
+double link_clock_bytes(const struct maxmin *net, int32_t link);
+void link_mark_dirty(struct maxmin *net, int32_t link);
+void levels_update(struct maxmin *net); /* until no link is dirty */
+
+/* maxmin_heap.c */
+
+int32_t flow_heap_meld(struct maxmin *net, int32_t a, int32_t b); /* roots, or NONE */
+int32_t flow_heap_pop(struct maxmin *net, int32_t root);          /* the root without it */
+void event_heap_move(struct maxmin *net, int32_t link);           /* its next_ns has changed */
+void dirty_heap_push(struct maxmin *net, int32_t link);
+int32_t dirty_heap_pop(struct maxmin *net);
+
+#endif
