@@ -1,17 +1,21 @@
 /*
  * alpha_beta -- latency plus bytes over bandwidth, with a queue at every port.
  *
- * Each rank has an egress and an ingress port on the scale-up and on the scale-out network; a port
- * carries one message at a time, in the order of sending. A message leaves when its egress port is
- * free, its first byte arrives latency_ns later, and it is through when the ingress port, free from
- * then on, has taken all of it:
+ * Each rank has an egress and an ingress port on the scale-up and on the scale-out network. A
+ * message leaves when its egress port has sent what it was given before; its first byte arrives
+ * latency_ns later. An ingress port works off what is sent to it without keeping gaps for messages
+ * that still queue at their senders, so a message is done when both its own way and the port's work
+ * allow:
  *
- *     out  = max(now, egress_free);             egress_free  = out + bytes / bandwidth
- *     done = max(out + latency, ingress_free) + bytes / bandwidth;  ingress_free = done
+ *     out  = max(now, egress_free);                  egress_free  = out + bytes / bandwidth
+ *     work = max(now + latency, ingress_free) + bytes / bandwidth;  ingress_free = work
+ *     done = max(out + latency + bytes / bandwidth, work)
  *
- * Left out: the fabric between ports (switches, oversubscription, rails), and fairness: a port
- * serves in order, it does not share. Port clocks are doubles; a message is rounded once, at the
- * end, so that many small messages do not add up a rounding error.
+ * The last of a burst is then done at the largest, over ports, of bytes / bandwidth + latency,
+ * which is what fair sharing gives too; times of single messages are not those of fair sharing.
+ * Left out: the fabric between ports (switches, oversubscription, rails). Port clocks are doubles;
+ * a message is rounded once, at the end, so that many small messages do not add up a rounding
+ * error.
  */
 #include "net/net.h"
 
@@ -129,14 +133,15 @@ static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct n
     struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
     double wire_ns = (double)message->bytes * net->ns_per_byte[tier];
     double out_ns = later_ns((double)now_ns, egress->free_ns);
-    double in_ns = later_ns(out_ns + spec->latency_ns, ingress->free_ns);
+    double work_ns = later_ns((double)now_ns + spec->latency_ns, ingress->free_ns) + wire_ns;
     egress->free_ns = out_ns + wire_ns;
-    ingress->free_ns = in_ns + wire_ns;
+    ingress->free_ns = work_ns;
     egress->busy_ns += wire_ns;
     ingress->busy_ns += wire_ns;
     egress->bytes += message->bytes;
     ingress->bytes += message->bytes;
-    return (int64_t)(ingress->free_ns + 0.5); /* to the nearest: time is not negative */
+    double done_ns = later_ns(egress->free_ns + spec->latency_ns, work_ns);
+    return (int64_t)(done_ns + 0.5); /* to the nearest: time is not negative */
 }
 
 static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net_message *message,
