@@ -428,6 +428,107 @@ def test_a_kill_leaves_nothing_to_trust():
         check(database.execute("pragma integrity_check").fetchone()[0] == "ok", "integrity")
 
 
+# -------------------------------------------------------------------------- timeline and diff
+
+
+def test_timeline_shows_every_rank_without_gaps():
+    plain = json.loads(moesim("run", "scenario.yaml", "--json", "-o", "timeline.db").stdout)
+    result = moesim("run", "scenario.yaml", "--json", "-o", "timeline.db", "--timeline", "t.json",
+                    "--timeline-steps", "7-9", "--set", "placement.strategy=eplb", "--set",
+                    "placement.rebalance_interval_steps=8")
+    check(result.returncode == 0, result.stderr)
+    run = json.loads(result.stdout)
+    with open("t.json") as file:
+        trace = json.load(file)
+    check(trace["otherData"]["run_id"] == run["run_id"], "timeline names its run")
+    check(not os.path.exists("t.json.partial"), "partial timeline stays")
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    steps = {event["args"]["step"]: event for event in slices if event["name"].startswith("step ")}
+    check(sorted(steps) == [7, 8, 9], "steps of the timeline")
+    for step, whole in steps.items():
+        for rank in range(8):
+            mine = sorted((event["ts"], event["dur"]) for event in slices if event is not whole
+                          and event["args"]["step"] == step and event["tid"] == rank
+                          and event["pid"] == 0)
+            end = whole["ts"]
+            for begin, duration in mine:
+                check(abs(begin - end) < 1e-6, f"gap or overlap on rank {rank} in step {step}")
+                end = begin + duration
+            check(abs(end - whole["ts"] - whole["dur"]) < 1e-6, f"rank {rank} fills step {step}")
+    marks = [event for event in trace["traceEvents"] if event["ph"] == "i"]
+    check(len(marks) == 1 and marks[0]["args"]["lands_in_step"] == 8, "one rebalance is marked")
+    check(any(event["name"] == "rebalance" for event in slices), "waiting for weights is shown")
+    timed = json.loads(moesim("run", "scenario.yaml", "--json", "-o", "timeline.db", "--timeline",
+                              "t.json").stdout)
+    check(timed["digest"] == plain["digest"], "a timeline changes nothing")
+
+
+def test_timeline_refusals():
+    run = ("run", "scenario.yaml", "-o", "refused.db")
+    for steps in ("3-2", "-1", "a", "1-", "1-2x", ""):
+        expect_error(f"--timeline-steps {steps!r}", moesim(*run, "--timeline", "r.json",
+                     f"--timeline-steps={steps}"), "--timeline-steps", lines=1)
+    expect_error("steps behind the end", moesim(*run, "--timeline", "r.json", "--timeline-steps",
+                 "5000"), "31 steps", lines=1)
+    expect_error("no such directory", moesim(*run, "--timeline", "nowhere/r.json"), "nowhere/r.json",
+                 lines=1)
+    result = moesim(*run, "--timeline", "r.json", preexec_fn=limit_files(140000))
+    expect_error("timeline on a full disk", result, "r.json", "timeline was not written", lines=1)
+    check(not os.path.exists("r.json") and not os.path.exists("r.json.partial"), "half a timeline")
+    check(complete_runs("refused.db") == 0, "a run whose timeline failed is not stored")
+
+
+def test_diff_tells_two_runs_apart():
+    for path, seed in (("diff.db", "1"), ("diff.db", "2"), ("diff2.db", "1")):
+        moesim("run", "scenario.yaml", "-o", path, "--seed", seed, "--set",
+               "routing.capacity_factor=" + seed)
+    result = moesim("diff", "diff.db", "first", "last", "--json")
+    check(result.returncode == 0, result.stderr)
+    diff = json.loads(result.stdout)
+    check(not diff["equal"], "capacity factors 1 and 2 differ")
+    keys = {key["key"]: (key["a"], key["b"]) for key in diff["keys"]}
+    check(keys == {"seed": ("1", "2"), "routing.capacity_factor": ("1", "2")}, f"keys {keys}")
+    with sqlite3.connect("diff.db") as database:
+        rows = database.execute("select step_ns_mean, dropped_assignments * 1.0 / assignments, "
+                                "bytes_sent from run order by rowid").fetchall()
+    for column, name in enumerate(("step_ns_mean", "dropped_share", "bytes_sent")):
+        metric = diff["metrics"][name]
+        check(abs(metric["change"] - (rows[1][column] - rows[0][column])) < 1e-6, name)
+    step = diff["metrics"]["step_ns_mean"]
+    phases = [name for name in diff["metrics"] if name.endswith("_ns_mean") and
+              name != "step_ns_mean"]
+    check(abs(sum(diff["metrics"][name]["a"] for name in phases) / step["a"] - 1) < 1e-9,
+          "phases sum to the step")
+    same = json.loads(moesim("diff", "diff.db", "diff2.db", "first", "first", "--json").stdout)
+    check(same["equal"] and same["keys"] == [], "the same run in two files is equal")
+    text = moesim("diff", "diff.db", "diff2.db", "first", "first").stdout
+    check("equal: the digests are the same" in text, text)
+    text = moesim("diff", "diff.db", "first", "last").stdout
+    check("routing.capacity_factor: 1 -> 2" in text and "layers that changed most" in text, text)
+
+
+def test_diff_gates():
+    for seed in ("1", "2"):
+        moesim("run", "scenario.yaml", "-o", "gates.db", "--set", "routing.capacity_factor=" + seed)
+    diff = ("diff", "gates.db", "first", "last")
+    result = moesim(*diff, "--fail-if", "dropped_share>+3%", "--fail-if", "step_ns_mean>1e9")
+    check(result.returncode == 0 and result.stderr == "", f"gates pass: {result.stderr}")
+    result = moesim(*diff, "--fail-if", "dropped_share<-3%", "--fail-if", "bytes_sent>+0.1%",
+                    "--fail-if", "num_steps>0")
+    check(result.returncode == 1, "gates fail")
+    check(result.stderr.count("gate failed") == 2 and "num_steps" not in result.stderr,
+          f"failed gates are named: {result.stderr}")
+    result = moesim(*diff, "--json", "--fail-if", "dropped_share<-3%")
+    check(result.returncode == 1 and json.loads(result.stdout)["gates"][0]["failed"], "JSON gates")
+    expect_error("metric misspelt", moesim(*diff, "--fail-if", "step_ns_maen>1%"),
+                 "did you mean step_ns_mean?", lines=1)
+    expect_error("no limit", moesim(*diff, "--fail-if", "step_ns_mean"), "METRIC>LIMIT", lines=1)
+    expect_error("no number", moesim(*diff, "--fail-if", "tokens>x%"), "percentage", lines=1)
+    expect_error("no such run", moesim("diff", "gates.db", "first", "nix"), "'nix'", "it holds")
+    expect_error("no such file", moesim("diff", "nix.db", "first", "last"), "nix.db", lines=1)
+    expect_error("one run only", moesim("diff", "gates.db", "first"), "--help", lines=1)
+
+
 def main():
     global EXPERTS_RAW
     EXPERTS_RAW = make_experts()
