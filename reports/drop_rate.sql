@@ -3,7 +3,8 @@
 -- caption: The share of assignments that a capacity factor would have dropped on this traffic, when
 --   each rank's tokens have capacities of their own (rank) and when the whole step competes
 --   (global). The dashed line is the run's own factor, where it has one. Take the smallest factor
---   whose drops your model's quality bears: memory and time for padding grow with it.
+--   whose drops your model's quality bears: memory and time for padding grow with it. Capacities are
+--   whole tokens, so few tokens in a scope make stairs.
 -- empty: This model has no experts, so nothing can be dropped.
 SELECT scope, drop_curve.capacity_factor,
        drop_curve.dropped_assignments * 1.0 / drop_curve.assignments AS dropped_share,

@@ -2,9 +2,9 @@
 -- order: 60
 -- error: model
 -- caption: Above, how much more the busiest rank carries than the mean rank, averaged over steps (1
---   is even). Below, what that costs: the time of the slowest rank's experts beside the mean
---   rank's. The gap between the two lines is time that all other ranks wait. Where only some layers
---   stand out, place and replicate experts layer by layer.
+--   is even). Below, the time of the slowest rank's experts beside the mean rank's: the others wait
+--   for the gap. Queues at the ports of the busiest rank come on top; they are in dispatch, combine
+--   and waiting. Where only some layers stand out, place and replicate experts layer by layer.
 -- empty: This model has no MoE layers, so no layer is unbalanced.
 SELECT layer, rank_tokens_max_over_mean_sum / num_steps AS rank_tokens_max_over_mean,
        balancedness_sum / num_steps AS balancedness_share,

@@ -2,9 +2,9 @@
 -- order: 100
 -- error: model
 -- caption: The twenty links that were busy for the largest share of the run, in one direction each.
---   A link near 100 % sets the pace: spread its rank's hot experts, or send fewer bytes (a smaller
---   dispatch precision, locality). Links far below it mean that latency and waiting, not bandwidth,
---   take the time.
+--   Only the shared expert overlaps the all-to-all, so even a link that sets the pace is idle while
+--   GPUs compute: one that is busy for most of the share that dispatch and combine take is the
+--   bottleneck. Spread its rank's hot experts, or send fewer bytes (a smaller precision, locality).
 -- empty: One rank alone uses no link.
 SELECT name, tier, busy_ns / (SELECT sum(step_ns_sum) FROM step WHERE run_id = ?1) AS busy_share,
        bytes, bytes * 1e9 / (SELECT sum(step_ns_sum) FROM step WHERE run_id = ?1)

@@ -3,7 +3,8 @@
 -- hover: rank first_step
 -- caption: One row a rank, one column a window of steps, coloured by the rank's tokens over the mean
 --   of that window (1 is even). A bright row is a rank that stays hot: place experts anew. Bright
---   spots that wander are drift: rebalance more often than they wander, or not at all.
+--   spots that wander are drift: rebalance more often than they wander, or not at all. Layers are
+--   summed here, so ranks that are hot in different layers even out: see the imbalance by layer.
 -- empty: One rank alone, or a model without experts, cannot be uneven.
 SELECT rank, first_step, rank_window.tokens,
        round(rank_window.tokens * 1.0

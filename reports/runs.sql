@@ -4,10 +4,10 @@
 -- table: open
 -- row_pixels: 24 60
 -- error: model
--- caption: Every run of this results file. Shorter bars are better in all three panels. A strategy
+-- caption: The runs of this scenario in the results file. Shorter bars are better in all three panels. A strategy
 --   that lowers the imbalance but not the step time moved the bottleneck, or pays for its moves;
 --   decide by the cost.
--- empty: The results file holds one run, so there is nothing to set it beside.
+-- empty: The results file holds one run of this scenario, so there is nothing to set it beside.
 SELECT replace(replace(CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END,
                        char(10), ' '), char(13), ' ') AS run,
        strategy, gpu, num_gpus, step_ns_mean, usd_per_million_tokens, tokens_per_s_per_gpu,
@@ -16,41 +16,54 @@ SELECT replace(replace(CASE WHEN label <> '' THEN label ELSE scenario || ' (' ||
        rebalance_ns, gpu_model, error_median AS error_share, run_id, digest
 FROM run
 WHERE complete = 1
+  AND scenario = (SELECT scenario FROM run WHERE run_id = ?1)
+  AND (label = '') = (SELECT label = '' FROM run WHERE run_id = ?1)
 ORDER BY run.rowid;
 
 -- finding
-WITH name AS (
+WITH alike AS (
+  SELECT usd_per_million_tokens FROM run
+  WHERE complete = 1
+    AND scenario = (SELECT scenario FROM run WHERE run_id = ?1)
+    AND (label = '') = (SELECT label = '' FROM run WHERE run_id = ?1)),
+name AS (
   SELECT run_id,
          CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END AS run
   FROM run),
-worth AS ( -- of the last change of placement that has steps behind it; max() picks its row
-  SELECT run_id, max(rebalance), first_ns * 1.0 / first_steps AS before_ns,
-         settled_ns * 1.0 / settled_steps AS settled_ns, landing_ns
+worth AS ( -- of all changes of placement that have steps behind them
+  SELECT run_id, first_ns * 1.0 / first_steps AS before_ns,
+         sum(settled_ns) * 1.0 / sum(settled_steps) AS settled_ns,
+         avg(landing_ns - settled_ns * 1.0 / settled_steps) AS cost_ns,
+         avg(settled_steps) AS steps_between
   FROM rebalance JOIN run USING (run_id)
   WHERE complete = 1 AND settled_steps > 0 AND first_steps > 0
+    AND run.scenario = (SELECT scenario FROM run WHERE run_id = ?1)
   GROUP BY run_id
   ORDER BY run.rowid
   LIMIT 3)
 SELECT printf('%s is cheapest: $%.3g per million tokens, %s.',
               (SELECT name.run FROM name WHERE name.run_id = run.run_id),
               usd_per_million_tokens,
-              CASE WHEN (SELECT max(usd_per_million_tokens) FROM run WHERE complete = 1)
-                        > usd_per_million_tokens * 1.0005
+              CASE WHEN (SELECT max(usd_per_million_tokens) FROM alike) > usd_per_million_tokens * 1.0005
                    THEN printf('%.1f %% less than the dearest',
                                100 - 100 * usd_per_million_tokens
-                                     / (SELECT max(usd_per_million_tokens) FROM run
-                                        WHERE complete = 1))
+                                     / (SELECT max(usd_per_million_tokens) FROM alike))
                    ELSE 'as are the others' END)
        || ifnull((SELECT group_concat(
-              printf(' %s: steps go from %.3g to %.3g ms; moving experts costs %.3g ms, %s.',
-                     name.run, before_ns * 1e-6, settled_ns * 1e-6,
-                     (landing_ns - settled_ns) * 1e-6,
-                     CASE WHEN before_ns > settled_ns
-                          THEN printf('paid back after %d steps',
-                                      1 + (landing_ns - settled_ns) / (before_ns - settled_ns))
-                          ELSE 'never paid back' END), '')
+              printf(' %s: experts, all-to-all and waiting go from %.3g to %.3g ms a step; '
+                     || 'a change of placement costs %.3g ms, %s.',
+                     name.run, before_ns * 1e-6, settled_ns * 1e-6, cost_ns * 1e-6,
+                     CASE WHEN before_ns <= settled_ns THEN 'never paid back'
+                          WHEN cost_ns / (before_ns - settled_ns) > steps_between
+                          THEN printf('paid back after %d steps, but this run has only %d '
+                                      || 'behind each',
+                                      1 + cost_ns / (before_ns - settled_ns), steps_between)
+                          ELSE printf('paid back after %d steps',
+                                      1 + cost_ns / (before_ns - settled_ns)) END), '')
           FROM worth JOIN name USING (run_id)), '')
 FROM run
 WHERE complete = 1
+  AND scenario = (SELECT scenario FROM run WHERE run_id = ?1)
+  AND (label = '') = (SELECT label = '' FROM run WHERE run_id = ?1)
 ORDER BY usd_per_million_tokens, run.rowid
 LIMIT 1;

@@ -5,7 +5,7 @@
 -- caption: Bytes that dispatch sent from each source (row) to each destination (column) over the
 --   whole run; above 256 ranks a cell stands for a group of them. A bright column is a rank that
 --   holds hot experts; bright blocks off the diagonal cross nodes, where locality-aware dispatch or
---   a placement by node saves most.
+--   a placement by node saves most. Layers are summed, so hot ranks of single layers even out here.
 -- empty: One rank alone sends nothing.
 SELECT src_cell, dst_cell, bytes, ranks_per_cell
 FROM traffic

@@ -100,7 +100,8 @@ static void write_cost(const struct report *report, FILE *page)
     char cost[FORMAT_BYTES], price[FORMAT_BYTES];
     format_usd(cost, number(report, "usd_per_million_tokens"));
     format_usd(price, number(report, "usd_per_gpu_hour"));
-    fprintf(page, "A million tokens cost <strong>%s</strong> at %s a GPU-hour. ", cost, price);
+    fprintf(page, "A million %stokens cost <strong>%s</strong> at %s a GPU-hour. ",
+            strcmp(text(report, "phase"), "prefill") == 0 ? "input " : "", cost, price);
 }
 
 static void write_drops(const struct report *report, FILE *page)
@@ -111,30 +112,32 @@ static void write_drops(const struct report *report, FILE *page)
     }
     format_percent(dropped, dropped_fraction(report));
     format_percent(what_if, number(report, "dropped_share_at_1_25"));
+    const char *scope = strcmp(text(report, "capacity_scope"), "rank") == 0
+                            ? "counted for each source rank"
+                            : "counted over the step";
     if (number(report, "capacity_factor") > 0) {
         fprintf(page,
-                "Capacity factor %g drops <strong>%s</strong> of all assignments; at 1.25 it would "
-                "be %s. ",
-                number(report, "capacity_factor"), dropped, what_if);
+                "Capacity factor %g, %s, drops <strong>%s</strong> of all assignments; at 1.25 it "
+                "would be %s. ",
+                number(report, "capacity_factor"), scope, dropped, what_if);
     } else {
         fprintf(page,
-                "Nothing is dropped; at capacity factor 1.25 <strong>%s</strong> of all "
+                "Nothing is dropped; at capacity factor 1.25, %s, <strong>%s</strong> of all "
                 "assignments would be. ",
-                what_if);
+                scope, what_if);
     }
 }
 
 static void write_rebalancing(const struct report *report, FILE *page)
 {
-    char stall[FORMAT_BYTES], share[FORMAT_BYTES];
+    char share[FORMAT_BYTES];
     double changes = number(report, "num_rebalances");
     if (changes < 1) {
         return;
     }
-    format_ns(stall, number(report, "rebalance_ns"));
     format_percent(share, number(report, "rebalance_share"));
-    fprintf(page, "Moving weights %.0f time%s stalled it for %s in all (%s of its time). ", changes,
-            changes > 1 ? "s" : "", stall, share);
+    fprintf(page, "Waiting for moved weights, %.0f time%s, took %s of its time. ", changes,
+            changes > 1 ? "s" : "", share);
 }
 
 void answer_write(const struct report *report, FILE *page)

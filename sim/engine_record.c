@@ -139,10 +139,14 @@ void record_layer_end(struct engine *engine, const struct layer_run *run)
     layer->layer_ns_sum += run->layer_ns_sum / num_ranks;
 }
 
-/* Books the step to the rebalance it lands in, or to the last one before it. */
-static void record_rebalance(struct engine *engine, int64_t step_ns)
+/* Books what a placement can change of the step to the rebalance it lands in, or to the last one
+ * before it. phase_ns are sums over ranks. */
+static void record_rebalance(struct engine *engine, const int64_t phase_ns[STEP_PHASE_COUNT])
 {
     struct run_metrics *metrics = &engine->metrics;
+    int64_t step_ns = (phase_ns[STEP_DISPATCH] + phase_ns[STEP_EXPERT] + phase_ns[STEP_COMBINE] +
+                       phase_ns[STEP_WAITING] + phase_ns[STEP_REBALANCE]) /
+                      engine->scenario->ep;
     if (metrics->num_rebalances == 0) {
         metrics->first_steps++;
         metrics->first_ns += step_ns;
@@ -204,7 +208,7 @@ void record_step(struct engine *engine, int64_t end_ns)
     for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
         window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;
     }
-    record_rebalance(engine, step_ns);
+    record_rebalance(engine, phase_ns);
 }
 
 enum status record_run(struct engine *engine)

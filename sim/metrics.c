@@ -69,16 +69,29 @@ enum status metrics_init(struct run_metrics *metrics, const struct scenario *sce
     return complete ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-struct rebalance_worth rebalance_worth(const struct run_metrics *metrics, int32_t index)
+struct rebalance_worth rebalance_worth(const struct run_metrics *metrics)
 {
-    const struct rebalance_record *rebalance = &metrics->rebalance[index];
-    if (rebalance->settled_steps == 0 || metrics->first_steps == 0) {
-        return (struct rebalance_worth){0};
+    struct rebalance_worth worth = {0};
+    double steps = 0.0;
+    for (int32_t index = 0; index < metrics->num_rebalances; index++) {
+        const struct rebalance_record *rebalance = &metrics->rebalance[index];
+        if (rebalance->settled_steps == 0 || metrics->first_steps == 0) {
+            continue;
+        }
+        double settled_steps = (double)rebalance->settled_steps;
+        worth.changes++;
+        worth.settled_ns += (double)rebalance->settled_ns;
+        worth.cost_ns +=
+            (double)rebalance->landing_ns - (double)rebalance->settled_ns / settled_steps;
+        steps += settled_steps;
     }
-    struct rebalance_worth worth = {
-        .before_ns = (double)metrics->first_ns / (double)metrics->first_steps,
-        .settled_ns = (double)rebalance->settled_ns / (double)rebalance->settled_steps};
-    worth.cost_ns = (double)rebalance->landing_ns - worth.settled_ns;
+    if (worth.changes == 0) {
+        return worth;
+    }
+    worth.before_ns = (double)metrics->first_ns / (double)metrics->first_steps;
+    worth.settled_ns /= steps;
+    worth.cost_ns /= (double)worth.changes;
+    worth.steps_between = steps / (double)worth.changes;
     double gain_ns = worth.before_ns - worth.settled_ns;
     worth.payback_steps = gain_ns > 0.0 ? worth.cost_ns / gain_ns : -1.0;
     return worth;

@@ -58,24 +58,28 @@ struct layer_metrics {
 };
 
 /* One change of placements, and what came of it. The step it lands in waits for weights; the steps
- * behind it, up to the next change, are settled. */
+ * behind it, up to the next change, are settled. Their times hold only what a placement can change:
+ * a step less attention, dense parts, gate and exchange, mean over ranks. Contexts that grow during
+ * a run would otherwise hide what balancing is worth. */
 struct rebalance_record {
     int64_t step; /* the first under the new placement: the one it lands in */
     int64_t moves;
     int64_t bytes;
     int64_t duration_ns; /* longest wait of a rank for its weights */
     int32_t layers_changed;
-    int64_t landing_ns; /* length of the step it lands in */
+    int64_t landing_ns; /* of the step it lands in */
     int64_t settled_steps;
     int64_t settled_ns; /* their sum */
 };
 
-/* What a rebalance was worth, compared with the steps before the first one of the run. */
+/* What the rebalances of a run were worth on average, compared with the steps before the first. */
 struct rebalance_worth {
-    double before_ns;     /* mean step before the first rebalance */
-    double settled_ns;    /* mean settled step after this one */
-    double cost_ns;       /* what the landing step took longer than a settled one */
-    double payback_steps; /* cost / gain; < 0: it never pays, because no step became shorter */
+    int32_t changes;      /* those with settled steps behind them; 0: nothing can be said */
+    double before_ns;     /* mean step before the first */
+    double settled_ns;    /* mean settled step */
+    double cost_ns;       /* what the landing step took longer than its settled ones, a change */
+    double payback_steps; /* cost / gain; < 0: never, because no step became shorter */
+    double steps_between; /* settled steps a change */
 };
 
 struct run_metrics {
@@ -104,7 +108,7 @@ struct run_metrics {
     struct rebalance_record *rebalance; /* [num_rebalances_max] */
     int32_t num_rebalances_max;
     int64_t first_steps; /* before the first rebalance lands */
-    int64_t first_ns;    /* their sum */
+    int64_t first_ns;    /* their sum, as rebalance_record's */
 
     int64_t bytes_sent; /* all messages */
     int64_t bytes_received;
@@ -132,8 +136,7 @@ struct scenario;
 MUST_CHECK enum status metrics_init(struct run_metrics *metrics, const struct scenario *scenario,
                                     int64_t num_steps, struct arena *arena);
 
-/* Of rebalance index; all 0 if it has no settled steps. */
-struct rebalance_worth rebalance_worth(const struct run_metrics *metrics, int32_t index);
+struct rebalance_worth rebalance_worth(const struct run_metrics *metrics);
 
 struct run_totals run_totals(const struct run_metrics *metrics, const struct scenario *scenario);
 

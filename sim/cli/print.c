@@ -65,27 +65,27 @@ static void print_hottest(const struct run_metrics *metrics)
     }
 }
 
-/* What the last rebalance with settled steps behind it was worth. */
+/* What the changes of placement were worth on average. */
 static void print_worth(const struct run_metrics *metrics)
 {
-    for (int32_t index = metrics->num_rebalances - 1; index >= 0; index--) {
-        struct rebalance_worth worth = rebalance_worth(metrics, index);
-        if (worth.settled_ns <= 0.0) {
-            continue;
-        }
-        char before[FORMAT_BYTES];
-        char settled[FORMAT_BYTES];
-        char cost[FORMAT_BYTES];
-        printf("                 steps went from %s to %s; moving cost %s",
-               format_ns(before, worth.before_ns), format_ns(settled, worth.settled_ns),
-               format_ns(cost, worth.cost_ns));
-        if (worth.payback_steps >= 0.0) {
-            printf(", paid back after %.0f steps\n", ceil(worth.payback_steps));
-        } else {
-            puts(", never paid back");
-        }
+    struct rebalance_worth worth = rebalance_worth(metrics);
+    if (worth.changes == 0) {
         return;
     }
+    char before[FORMAT_BYTES];
+    char settled[FORMAT_BYTES];
+    char cost[FORMAT_BYTES];
+    printf("                 experts, all-to-all and waiting: %s a step before, %s after\n"
+           "                 a change costs %s, ",
+           format_ns(before, worth.before_ns), format_ns(settled, worth.settled_ns),
+           format_ns(cost, worth.cost_ns));
+    if (worth.payback_steps < 0.0) {
+        puts("never paid back: no step became shorter");
+        return;
+    }
+    printf("paid back after %.0f steps; they are %.0f apart%s\n", ceil(worth.payback_steps),
+           worth.steps_between + 1.0,
+           worth.payback_steps > worth.steps_between ? ": too often" : "");
 }
 
 void print_rebalances(const struct variant *variant)
