@@ -98,7 +98,8 @@ double diff_relative(const struct diff_metric *metric)
     if (change == 0.0) {
         return 0.0;
     }
-    return metric->value[0] != 0.0 ? change / fabs(metric->value[0]) : copysign(INFINITY, change);
+    return metric->value[0] != 0.0 ? change / fabs(metric->value[0])
+                                   : copysign((double)INFINITY, change);
 }
 
 /* What one run has to say; rows are its own until both are compared. */

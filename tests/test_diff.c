@@ -196,7 +196,7 @@ Test(diff, a_change_from_nothing_is_beyond_every_percentage)
     struct diff_metric appeared = {.value = {0.0, 1.0}};
     struct diff_metric nothing = {.value = {0.0, 0.0}};
 
-    cr_expect_eq(diff_relative(&appeared), INFINITY);
+    cr_expect_eq(diff_relative(&appeared), (double)INFINITY);
     cr_expect_eq(diff_relative(&nothing), 0.0);
 }
 
