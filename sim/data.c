@@ -1,15 +1,17 @@
 /*
- * data.c -- finds presets by file name or by the aliases they list.
+ * data.c -- finds the data directory, and presets in it by file name or by the aliases they list.
  */
 #include "data.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "suggest.h"
 #include "yaml_file.h"
@@ -18,10 +20,47 @@
 #define SUFFIX         ".yaml"
 #define DIRECTORY_TEXT 4096
 
+/* Written once, before anybody reads it: a program does not move while it runs. */
+static char beside_program[DIRECTORY_TEXT];
+static pthread_once_t looked_beside_program = PTHREAD_ONCE_INIT;
+
+static bool holds_scenarios(const char *directory)
+{
+    char path[DIRECTORY_TEXT + sizeof "/scenarios"];
+    struct stat entry;
+    (void)snprintf(path, sizeof path, "%s/scenarios", directory);
+    return stat(path, &entry) == 0 && S_ISDIR(entry.st_mode);
+}
+
+/* An installed program finds its data from where it stands, so that a whole prefix can be moved. */
+static void look_beside_program(void)
+{
+    static const char data[] = MOESIM_DATA_FROM_PROGRAM;
+    ssize_t length =
+        readlink("/proc/self/exe", beside_program, sizeof beside_program - sizeof data);
+    while (length > 0 && beside_program[length - 1] != '/') {
+        length--;
+    }
+    length = length > 0 ? length : 0;
+    memcpy(beside_program + length, data, sizeof data);
+    if (length == 0 || !holds_scenarios(beside_program)) {
+        beside_program[0] = '\0';
+    }
+}
+
 const char *data_directory(void)
 {
     const char *directory = getenv("MOESIM_DATA");
-    return directory != NULL && *directory != '\0' ? directory : MOESIM_DATA_DIRECTORY;
+    if (directory != NULL && *directory != '\0') {
+        return directory;
+    }
+    (void)pthread_once(&looked_beside_program, look_beside_program);
+    if (beside_program[0] != '\0') {
+        return beside_program;
+    }
+    return holds_scenarios(MOESIM_DATA_INSTALLED) && !holds_scenarios(MOESIM_DATA_DIRECTORY)
+               ? MOESIM_DATA_INSTALLED
+               : MOESIM_DATA_DIRECTORY;
 }
 
 void data_stem(char *stem, size_t stem_bytes, const char *path)

@@ -1,8 +1,9 @@
 /*
  * data.h -- where presets, figures and other data files are.
  *
- * The data directory is $MOESIM_DATA, else the one configured at build time. It holds scenarios/
- * and reports/.
+ * The data directory holds scenarios/ and reports/. It is $MOESIM_DATA, else share/moesim beside
+ * the bin/ of the running program, else the source that was built, else share/moesim of the prefix
+ * that was configured.
  */
 #ifndef MOESIM_DATA_H
 #define MOESIM_DATA_H
@@ -13,6 +14,7 @@
 #include "arena.h"
 #include "status.h"
 
+/* Never NULL, but the directory may be missing. Valid until $MOESIM_DATA changes. */
 const char *data_directory(void);
 
 /* Finds what a user named: an existing path as it is, else scenarios/KIND/NAME.yaml, else the
