@@ -113,7 +113,8 @@ static void expect_plan(const char *name, int32_t num_ranks, const int32_t *expe
     }
 }
 
-/* Slot p of rank r is card 8 p + r of a pack that begins anew after 12. */
+/* Slot p of rank r is card 8 p + r; cards 12 to 15, on ranks 4 to 7, copy what ranks 0 to 3 hold.
+ */
 Test(strategy, round_robin_deals_one_by_one)
 {
     const int32_t row[NUM_SLOTS] = {0, 8, 1, 9, 2, 10, 3, 11, 4, 0, 5, 1, 6, 2, 7, 3};
@@ -124,10 +125,11 @@ Test(strategy, round_robin_deals_one_by_one)
     expect_plan("round_robin", 8, expected[0]);
 }
 
-/* The second round runs from rank 7 to rank 0: it gets cards 8, 9, ... in that order. */
+/* The second round runs from rank 7 to rank 0: cards 8 to 11 to ranks 7 to 4; ranks 3 to 0 copy the
+ * first experts of ranks 7 to 4. */
 Test(strategy, zigzag_deals_back_and_forth)
 {
-    const int32_t row[NUM_SLOTS] = {0, 3, 1, 2, 2, 1, 3, 0, 4, 11, 5, 10, 6, 9, 7, 8};
+    const int32_t row[NUM_SLOTS] = {0, 4, 1, 5, 2, 6, 3, 7, 4, 11, 5, 10, 6, 9, 7, 8};
     int32_t expected[NUM_LAYERS][NUM_SLOTS];
     memcpy(expected[0], row, sizeof row);
     memcpy(expected[1], row, sizeof row);
@@ -315,6 +317,66 @@ Test(strategy, biased_puts_the_hottest_everywhere)
     int32_t map[6];
 
     plan(map, "biased", &shape, load, step);
+
+    cr_expect_arr_eq(map, expected, sizeof map);
+}
+
+static struct balance_input two_ranks(int32_t num_steps, int32_t num_slots)
+{
+    return (struct balance_input){.num_layers = 1,
+                                  .num_experts = 4,
+                                  .num_slots = num_slots,
+                                  .num_ranks = 2,
+                                  .num_nodes = 1,
+                                  .num_groups = 1,
+                                  .num_steps = num_steps};
+}
+
+/* Experts 0 and 1 share rank 0 and are hot together: every step waits for 200 tokens. By the window
+ * all experts are equal, so a strategy that sees only sums finds nothing to do. Expert 0 for
+ * expert 2 makes both steps 100: 200 tokens less for two moves of 2^20 / 16384 / 2 / 8 = 4 each. */
+Test(strategy, drift_aware_parts_experts_that_are_hot_together)
+{
+    const int64_t load[4] = {100, 100, 100, 100};
+    const int32_t step[2][4] = {{100, 100, 0, 0}, {0, 0, 100, 100}};
+    const int32_t expected[4] = {2, 1, 0, 3};
+    const int32_t linear[4] = {0, 1, 2, 3};
+    struct balance_input shape = two_ranks(2, 4);
+    int32_t map[4];
+
+    plan(map, "drift_aware", &shape, load, step[0]);
+    cr_expect_arr_eq(map, expected, sizeof map);
+
+    plan(map, "smart", &shape, load, step[0]);
+    cr_expect_arr_eq(map, linear, sizeof map);
+}
+
+/* The same with a hundredth of the tokens: 2 less for two moves of 4 each do not pay. */
+Test(strategy, drift_aware_makes_no_change_that_costs_more_than_it_saves)
+{
+    const int64_t load[4] = {1, 1, 1, 1};
+    const int32_t step[2][4] = {{1, 1, 0, 0}, {0, 0, 1, 1}};
+    const int32_t linear[4] = {0, 1, 2, 3};
+    struct balance_input shape = two_ranks(2, 4);
+    int32_t map[4];
+
+    plan(map, "drift_aware", &shape, load, step[0]);
+
+    cr_expect_arr_eq(map, linear, sizeof map);
+}
+
+/* Linear placement is {0 1 2 | 3 0 1}; ranks serve 100 + 5 + 150 and 70 + 100 + 5, so the step
+ * waits for 255. A copy of expert 2 in expert 1's slot on rank 1 leaves 100 + 10 + 75 and
+ * 70 + 100 + 75 = 245 for one move of 4, gain 6. The exchange of 2 for 3 leaves 175 and 255. */
+Test(strategy, drift_aware_copies_what_is_hot)
+{
+    const int64_t load[4] = {200, 10, 150, 70};
+    const int32_t step[4] = {200, 10, 150, 70};
+    const int32_t expected[6] = {0, 1, 2, 3, 0, 2};
+    struct balance_input shape = two_ranks(1, 6);
+    int32_t map[6];
+
+    plan(map, "drift_aware", &shape, load, step);
 
     cr_expect_arr_eq(map, expected, sizeof map);
 }

@@ -202,3 +202,32 @@ void deal_copy(int32_t *expert_of_slot, const struct deal_work *work,
     memcpy(expert_of_slot + (int64_t)layer * input->num_slots, work->fresh,
            (size_t)input->num_slots * sizeof *work->fresh);
 }
+
+void deal_part_doubles(struct deal_work *work, const struct balance_input *input)
+{
+    int32_t *fresh = work->fresh;
+    int32_t slots_per_rank = input->num_slots / input->num_ranks;
+    memset(work->replicas, 0, (size_t)input->num_experts * sizeof *work->replicas);
+    for (int32_t slot = 0; slot < input->num_slots; slot++) {
+        work->replicas[fresh[slot]]++;
+    }
+    for (int32_t slot = 0; slot < input->num_slots; slot++) {
+        int32_t first = slot / slots_per_rank * slots_per_rank;
+        int32_t hottest = -1;
+        if (!deal_holds(fresh + first, slot - first, fresh[slot])) {
+            continue;
+        }
+        for (int32_t expert = 0; expert < input->num_experts; expert++) {
+            if (!deal_holds(fresh + first, slots_per_rank, expert) &&
+                (hottest < 0 || work->tokens[expert] / work->replicas[expert] >
+                                    work->tokens[hottest] / work->replicas[hottest])) {
+                hottest = expert;
+            }
+        }
+        if (hottest >= 0) {
+            work->replicas[fresh[slot]]--;
+            work->replicas[hottest]++;
+            fresh[slot] = hottest;
+        }
+    }
+}

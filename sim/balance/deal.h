@@ -69,6 +69,10 @@ void deal_to_lightest(struct deal_work *work, int32_t num_items, int32_t num_ran
 void deal_keep_places(struct deal_work *work, int32_t *fresh, const int32_t *before,
                       int32_t num_slots, int32_t slots_per_rank);
 
+/* In fresh, replaces a second replica on one rank by the expert with the most tokens a replica that
+ * the rank lacks. Sets replicas. */
+void deal_part_doubles(struct deal_work *work, const struct balance_input *input);
+
 /* Tokens of the busiest rank when replicas share evenly; rank_tokens and replicas are set too. */
 double deal_busiest(struct deal_work *work, const struct balance_input *input,
                     const int32_t *expert_of_slot);

@@ -15,7 +15,8 @@
     ENTRY(balance_ascend_default)                                                                  \
     ENTRY(balance_swift)                                                                           \
     ENTRY(balance_smart)                                                                           \
-    ENTRY(balance_biased)
+    ENTRY(balance_biased)                                                                          \
+    ENTRY(balance_drift_aware)
 
 #define DECLARE(symbol) extern const struct balance_strategy symbol;
 #define ADDRESS(symbol) &symbol,

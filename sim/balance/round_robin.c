@@ -3,7 +3,8 @@
  *
  * Source: vLLM's --expert-placement-strategy round_robin (vllm-project/vllm #23745): expert e lives
  * on rank e % ranks, so neighbours, and with them the experts of one group, part. There without
- * redundant experts only; here a spare slot goes on counting from expert 0.
+ * redundant experts only; here spare slots begin anew with expert 0, half the ranks further, so
+ * that a copy does not stand beside its original.
  */
 #include "balance/balance.h"
 
@@ -17,7 +18,10 @@ static enum status deal_round(void *state, const struct balance_input *input,
         int32_t *map = expert_of_slot + (int64_t)layer * input->num_slots;
         for (int32_t slot = 0; slot < input->num_slots; slot++) {
             int32_t card = slot % slots_per_rank * input->num_ranks + slot / slots_per_rank;
-            map[slot] = card % input->num_experts;
+            int32_t spare = card - input->num_experts;
+            int32_t place = (card + input->num_ranks / 2) % input->num_ranks;
+            int32_t copied = spare / input->num_ranks * input->num_ranks + place;
+            map[slot] = spare < 0 ? card : copied % input->num_experts;
         }
     }
     return STATUS_OK;

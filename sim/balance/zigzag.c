@@ -3,7 +3,8 @@
  *
  * Source: the idea of vllm-project/vllm #23745, to stripe expert groups across ranks. Differs: each
  * second round runs from the last rank to the first, so that rank 0 does not get the first expert
- * of every round. A spare slot goes on counting from expert 0.
+ * of every round. Spare slots copy even rounds, half the ranks further, so that a copy does not
+ * stand beside its original.
  */
 #include "balance/balance.h"
 
@@ -19,7 +20,11 @@ static enum status deal_zigzag(void *state, const struct balance_input *input,
             int32_t round = slot % slots_per_rank;
             int32_t rank = slot / slots_per_rank;
             int32_t place = round % 2 == 0 ? rank : input->num_ranks - 1 - rank;
-            map[slot] = (round * input->num_ranks + place) % input->num_experts;
+            int32_t card = round * input->num_ranks + place;
+            int32_t spare = card - input->num_experts;
+            int32_t copied = spare / input->num_ranks * 2 * input->num_ranks +
+                             (rank + input->num_ranks / 2) % input->num_ranks;
+            map[slot] = spare < 0 ? card : copied % input->num_experts;
         }
     }
     return STATUS_OK;
