@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "data.h"
+#include "directory.h"
 #include "report_internal.h"
 #include "textfile.h"
 
@@ -110,31 +111,6 @@ static enum status load_parts(struct report *report, struct error *error)
     return status;
 }
 
-/* Makes a directory and its parents; those that exist are fine. */
-static enum status make_directories(const char *path, struct error *error)
-{
-    char part[FILE_PATH_BYTES];
-    size_t length = strlen(path);
-    if (length == 0 || length >= sizeof part) {
-        return error_add(error, STATUS_INVALID, "\"%s\" is no name for a directory", path);
-    }
-    for (size_t i = 1; i <= length; i++) {
-        if (path[i] != '/' && path[i] != '\0') {
-            continue;
-        }
-        memcpy(part, path, i);
-        part[i] = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-            return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
-        }
-    }
-    struct stat entry;
-    if (stat(path, &entry) != 0 || !S_ISDIR(entry.st_mode)) {
-        return error_add(error, STATUS_IO, "%s: is not a directory", path);
-    }
-    return STATUS_OK;
-}
-
 /* Writes beside index.html and renames last: who sees a page sees a whole one. */
 static enum status write_page(const struct report *report, struct error *error)
 {
@@ -168,7 +144,7 @@ static enum status write_all(struct report *report, struct error *error)
     }
     if (status == STATUS_OK) {
         answer_model_error(report);
-        status = make_directories(figures, error);
+        status = directory_make(figures, error);
     }
     if (status == STATUS_OK) {
         status = figures_draw(&report->figures, figures, error);

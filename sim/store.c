@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "digest.h"
+#include "directory.h"
 #include "store_internal.h"
 
 #ifndef MOESIM_COMMIT
@@ -248,9 +249,13 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
         return error_add(error, STATUS_NO_MEMORY, "%s: out of memory", path);
     }
     store->write = write;
+    enum status status = write ? directory_make_parents(path, error) : STATUS_OK;
+    if (status != STATUS_OK) {
+        store_close(store);
+        return status;
+    }
     int code = write ? open_database(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
                      : open_read_only(store);
-    enum status status;
     if (code != SQLITE_OK) {
         status = store_error(store, code, error);
     } else {

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "directory.h"
 #include "trace_internal.h"
 
 struct trace_writer {
@@ -104,7 +105,10 @@ static enum status prepare_paths(struct trace_writer *writer, const char *path, 
                              writer->path);
         }
     }
-    enum status status = trace_remove(writer->partial, error);
+    enum status status = directory_make_parents(writer->path, error);
+    if (status == STATUS_OK) {
+        status = trace_remove(writer->partial, error);
+    }
     if (status == STATUS_OK) {
         status = trace_remove(writer->replaced, error);
     }

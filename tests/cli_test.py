@@ -369,8 +369,10 @@ def test_bad_trace_directories():
 
 
 def test_unwritable_places():
-    expect_error("results in no directory", moesim("run", "scenario.yaml", "-o", "no/where.db"),
-                 "no/where.db")
+    expect_error("results below a file",
+                 moesim("run", "scenario.yaml", "-o", "scenario.yaml/where.db"), "scenario.yaml")
+    check(moesim("run", "scenario.yaml", "-o", "made/for/me.db").returncode == 0,
+          "directories of results are made")
     expect_error("results over a directory", moesim("run", "scenario.yaml", "-o", "trace"), "trace")
     expect_error("trace into a file", import_trace(EXPERTS_RAW[:50], "scenario.yaml"),
                  "scenario.yaml")
@@ -468,6 +470,10 @@ def test_timeline_refusals():
     for steps in ("3-2", "-1", "a", "1-", "1-2x", ""):
         expect_error(f"--timeline-steps {steps!r}", moesim(*run, "--timeline", "r.json",
                      f"--timeline-steps={steps}"), "--timeline-steps", lines=1)
+    expect_error("steps without a timeline", moesim(*run, "--timeline-steps", "0-1"),
+                 "needs --timeline", lines=1)
+    expect_error("timeline of a comparison", moesim("compare", "scenario.yaml", "--vary",
+                 "trace.tokens_per_rank=16", "--timeline", "r.json"), "moesim run", lines=1)
     expect_error("steps behind the end", moesim(*run, "--timeline", "r.json", "--timeline-steps",
                  "5000"), "31 steps", lines=1)
     expect_error("no such directory", moesim(*run, "--timeline", "nowhere/r.json"), "nowhere/r.json",

@@ -117,6 +117,19 @@ static enum status open_all(struct variant *variants, int32_t count,
     return status;
 }
 
+/* The variant the page is about. */
+static int32_t cheapest(const struct variant *variants, int32_t count)
+{
+    int32_t best = 0;
+    for (int32_t index = 1; index < count; index++) {
+        if (variants[index].totals.usd_per_million_tokens <
+            variants[best].totals.usd_per_million_tokens) {
+            best = index;
+        }
+    }
+    return best;
+}
+
 static enum status store_all(struct variant *variants, int32_t count,
                              const struct cli_options *options, struct error *error)
 {
@@ -127,7 +140,8 @@ static enum status store_all(struct variant *variants, int32_t count,
     }
     store_close(store);
     if (status == STATUS_OK && options->report != NULL) {
-        struct report_options report = {options->results, options->report, variants[0].run_id};
+        struct report_options report = {options->results, options->report,
+                                        variants[cheapest(variants, count)].run_id};
         status = report_write(&report, error);
     }
     return status;

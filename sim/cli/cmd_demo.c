@@ -1,19 +1,18 @@
 /* cmd_demo.c -- moesim demo: DeepSeek-V3 decoding on 32 H800, with and without balancing. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "cli/compare.h"
 #include "data.h"
+#include "directory.h"
 
 static const char help[] =
     "usage: moesim demo [-o DIR]\n\n"
-    "Simulates DeepSeek-V3 decoding on 32 H800 twice, with the experts where the checkpoint puts\n"
-    "them and with EPLB and 32 redundant experts, and makes the page.\n\n"
+    "Simulates DeepSeek-V3 decoding on 32 H800 three times, with the experts where the checkpoint\n"
+    "puts them, with EPLB, and with EPLB and 32 redundant experts, and makes the page.\n\n"
     "  -o, --output DIR   where index.html and results.db go, default out/demo\n"
     "      --threads N    simulations at a time, default all cores\n\n"
     "example:\n"
@@ -25,31 +24,14 @@ static const struct {
     int32_t num_overrides;
 } demo_variants[] = {
     {"static", {0}, 0},
+    {"eplb", {"placement.strategy=eplb", "placement.rebalance_interval_steps=40"}, 2},
     {"eplb, 32 redundant experts",
-     {"placement.strategy=eplb", "placement.redundant_experts=32",
-      "placement.rebalance_interval_steps=60"},
+     {"placement.strategy=eplb", "placement.rebalance_interval_steps=40",
+      "placement.redundant_experts=32"},
      3},
 };
 
 #define NUM_VARIANTS ((int32_t)(sizeof demo_variants / sizeof demo_variants[0]))
-
-/* mkdir -p */
-static enum status make_directory(const char *path, struct error *error)
-{
-    char part[PATH_BYTES];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-            return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
-        }
-        *slash = '/';
-    }
-    if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-        return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
-    }
-    return STATUS_OK;
-}
 
 static enum status load(struct variant *variants, struct error *error)
 {
@@ -68,7 +50,7 @@ static enum status load(struct variant *variants, struct error *error)
 /* Returns the exit code. */
 static int demo(const struct cli_options *options, struct variant *variants, struct error *error)
 {
-    enum status status = make_directory(options->report, error);
+    enum status status = directory_make(options->report, error);
     if (status == STATUS_OK) {
         status = load(variants, error);
     }

@@ -1,0 +1,64 @@
+/* directory.c -- mkdir -p. */
+#include "directory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "textfile.h"
+
+/* Makes every directory that ends at a slash, or at the end of path, within its first length
+ * bytes. */
+static enum status make_parts(const char *path, size_t length, struct error *error)
+{
+    char part[FILE_PATH_BYTES];
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_length(const char *path, struct error *error)
+{
+    size_t length = strlen(path);
+    return length > 0 && length < FILE_PATH_BYTES
+               ? STATUS_OK
+               : error_add(error, STATUS_INVALID, "\"%s\" is no name for a file or directory",
+                           path);
+}
+
+enum status directory_make(const char *path, struct error *error)
+{
+    enum status status = check_length(path, error);
+    if (status == STATUS_OK) {
+        status = make_parts(path, strlen(path), error);
+    }
+    struct stat entry;
+    if (status == STATUS_OK && (stat(path, &entry) != 0 || !S_ISDIR(entry.st_mode))) {
+        status = error_add(error, STATUS_IO, "%s: is not a directory", path);
+    }
+    return status;
+}
+
+enum status directory_make_parents(const char *path, struct error *error)
+{
+    enum status status = check_length(path, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] == '/') {
+        length--;
+    }
+    while (length > 0 && path[length - 1] != '/') {
+        length--;
+    }
+    return length > 1 ? make_parts(path, length - 1, error) : STATUS_OK;
+}
