@@ -34,6 +34,8 @@ rm -rf "$directory"
 mkdir -p "$directory/empty" # where nothing can be found by chance
 cd "$directory/empty"
 unset MOESIM_DATA
+CMAKE_GENERATOR=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
+export CMAKE_GENERATOR # the one that is surely here
 cmake --install "$build" --prefix "$directory/first" >"$directory/log" || {
     cat "$directory/log"
     exit 1
