@@ -116,9 +116,23 @@ static int take(struct cli_options *options, const char *command, int option)
     }
 }
 
+/* Returns -1 to go on. */
+static int settle_timeline(struct cli_options *options, const char *command)
+{
+    bool has_steps = options->timeline_last >= 0;
+    if (options->timeline == NULL && has_steps) {
+        return cli_usage(command, "--timeline-steps needs --timeline FILE");
+    }
+    if (options->timeline != NULL && strcmp(command, "run") != 0) {
+        return cli_usage(command, "--timeline belongs to moesim run");
+    }
+    options->timeline_last = has_steps ? options->timeline_last : TIMELINE_LAST;
+    return -1;
+}
+
 int cli_parse(struct cli_options *options, int argc, char **argv, const char *help)
 {
-    *options = (struct cli_options){.results = "results.db", .timeline_last = TIMELINE_LAST};
+    *options = (struct cli_options){.results = "results.db", .timeline_last = -1};
     int option;
     optind = 1;
     opterr = 0;
@@ -146,7 +160,7 @@ int cli_parse(struct cli_options *options, int argc, char **argv, const char *he
         return cli_usage(argv[0], "one scenario at a time, not also '%s'", argv[optind + 1]);
     }
     options->scenario = argv[optind];
-    return -1;
+    return settle_timeline(options, argv[0]);
 }
 
 int32_t cli_threads(const struct cli_options *options)
