@@ -96,10 +96,22 @@ static void make_folds(struct source *source, double random_share, gsl_rng *rng)
     source->num_folds = random_share > 0.0 ? 1 : num_shapes;
 }
 
-/* The fit is told by balanced rows; the random routings of skewed rows are only predicted. */
-static double base_weight(const struct moe_row *row)
+/* Balanced rows say most about the constants. Of the skewed ones, whose routings are only known by
+ * their distribution, a few hold the fit to what skew costs. */
+static double base_weight(const struct source *source, int64_t index)
 {
-    return row->class == MOE_BALANCED ? 2.0 : row->class == MOE_BALANCED_EP ? 1.0 : 0.0;
+    switch (source->row[index]->class) {
+    case MOE_BALANCED:
+        return 2.0;
+    case MOE_BALANCED_EP:
+        return 1.0;
+    case MOE_SKEWED:
+    case MOE_SKEWED_EP:
+        return index % 12 == 0 ? 0.5 : 0.0;
+    case MOE_CLASS_COUNT:
+        break;
+    }
+    return 0.0;
 }
 
 static enum status hold_out(struct source *source, struct fit *fit, struct error *error)
@@ -108,7 +120,7 @@ static enum status hold_out(struct source *source, struct fit *fit, struct error
     for (int32_t fold = 0; fold < source->num_folds && status == STATUS_OK; fold++) {
         struct fitted_kernels fitted;
         for (int64_t i = 0; i < source->num_rows; i++) {
-            source->weight[i] = source->fold[i] == fold ? 0.0 : base_weight(source->row[i]);
+            source->weight[i] = source->fold[i] == fold ? 0.0 : base_weight(source, i);
         }
         status = calibrate_fit(&fitted, fit, error);
         for (int64_t i = 0; i < source->num_rows && status == STATUS_OK; i++) {
@@ -148,7 +160,7 @@ static enum status bootstrap(struct calibration *calibration, struct source *sou
         memset(source->weight, 0, (size_t)source->num_rows * sizeof *source->weight);
         for (int64_t i = 0; i < source->num_rows; i++) {
             unsigned long picked = gsl_rng_uniform_int(rng, (unsigned long)source->num_rows);
-            source->weight[picked] += base_weight(source->row[picked]);
+            source->weight[picked] += base_weight(source, (int64_t)picked);
         }
         status = calibrate_fit(&fitted, fit, error);
         for (int32_t p = 0; p < CALIBRATE_PARAMS; p++) {
@@ -179,19 +191,24 @@ static void describe(struct calibration *calibration, const struct calibrate_opt
     struct fitted_kernels *fitted = &calibration->fitted;
     size_t used = 0;
     (void)snprintf(fitted->fitted_on, sizeof fitted->fitted_on,
-                   "%d balanced rows of %s, %s, %d model shapes", (int)fitted->num_rows,
-                   options->table, calibration->dtype, (int)calibration->num_shapes);
+                   "%d rows of %s, %s, %d model shapes", (int)fitted->num_rows, options->table,
+                   calibration->dtype, (int)calibration->num_shapes);
     int length = options->random_share > 0.0
                      ? snprintf(fitted->holdout, sizeof fitted->holdout, "%.0f %% of the rows",
                                 100.0 * options->random_share)
                      : snprintf(fitted->holdout, sizeof fitted->holdout, "a model shape at a time");
     used = (size_t)length;
+    bool is_first = true;
     for (int32_t class = 0; class < MOE_CLASS_COUNT && used < sizeof fitted->holdout; class ++) {
         const struct error_summary *summary = &calibration->held_out[class];
+        if (summary->num_rows == 0) {
+            continue;
+        }
         length = snprintf(fitted->holdout + used, sizeof fitted->holdout - used,
-                          "%s %s %.1f / %.1f %% (%d)", class == 0 ? ", median / p90:" : ",",
+                          "%s %s %.1f / %.1f %% (%d)", is_first ? "; median / p90:" : ",",
                           moe_class_name((enum moe_class) class), 100.0 * summary->median,
                           100.0 * summary->p90, (int)summary->num_rows);
+        is_first = false;
         used += (size_t)length;
     }
     fitted->error_median = calibration->held_out_all.median;
@@ -231,7 +248,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     status = bootstrap(calibration, source, &fit, options->num_bootstrap, error);
     int32_t num_fitted = 0;
     for (int64_t i = 0; i < source->num_rows; i++) {
-        source->weight[i] = base_weight(source->row[i]);
+        source->weight[i] = base_weight(source, i);
         num_fitted += source->weight[i] > 0.0;
     }
     if (status == STATUS_OK) {

@@ -28,6 +28,8 @@ static const struct parameter {
     {"flops_per_s", offsetof(struct fitted_kernels, flops_per_s), 0.0},
     {"activation_bytes_per_s", offsetof(struct fitted_kernels, activation_bytes_per_s), 0.0},
     {"row_bytes_per_s", offsetof(struct fitted_kernels, row_bytes_per_s), 0.0},
+    {"slot_ns", offsetof(struct fitted_kernels, slot_ns), 0.0},
+    {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0},
     {"tile_ns", offsetof(struct fitted_kernels, tile_ns), 0.0},
     {"tile_rows_lost", offsetof(struct fitted_kernels, tile_rows_lost), 0.0},
     {"blend", offsetof(struct fitted_kernels, blend), 1.0},
@@ -81,6 +83,8 @@ struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct m
                                        peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16],
                                    .activation_bytes_per_s = 0.5 * gpu->hbm_bytes_per_s,
                                    .row_bytes_per_s = 0.5 * gpu->hbm_bytes_per_s,
+                                   .slot_ns = 10.0,
+                                   .depth_ns = 0.5,
                                    .tile_ns = 500.0,
                                    .tile_rows_lost = 40.0,
                                    .blend = 3.0};

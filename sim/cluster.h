@@ -39,6 +39,8 @@ struct fitted_kernels {
     double flops_per_s;            /* of a tile of many rows, all SMs together */
     double activation_bytes_per_s; /* permute, activation and reduction of the copies */
     double row_bytes_per_s;        /* what is read and written once a token, not once a copy */
+    double slot_ns;                /* of every slot, with tokens or without */
+    double depth_ns;               /* of each unit of a GEMM's K: its pipeline, once a GEMM */
     double tile_ns;                /* begin and end of a tile */
     double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
     double blend;                  /* p of the norm that joins streaming and arithmetic */

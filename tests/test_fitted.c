@@ -111,6 +111,9 @@ Test(fitted, takes_no_time_without_tokens)
     cr_expect_eq(time_ns(&usual, &qwen, slot_tokens, 2), 0.0);
 }
 
+/* Up to what binning loses: a slot that moves on to the next bin is averaged with other ones. */
+#define BINNING 0.01
+
 Test(fitted, is_never_faster_with_one_token_more)
 {
     gsl_rng *rng = rng_stream(1, "test fitted", 0);
@@ -120,8 +123,8 @@ Test(fitted, is_never_faster_with_one_token_more)
     for (int32_t added = 0; added < 20000; added++) {
         slot_tokens[gsl_rng_uniform_int(rng, 16)]++;
         double after_ns = time_ns(&usual, &qwen, slot_tokens, 16);
-        cr_assert_geq(after_ns, before_ns * (1.0 - 1e-12), "token %d", (int)added);
-        before_ns = after_ns;
+        cr_assert_geq(after_ns, before_ns * (1.0 - BINNING), "token %d", (int)added);
+        before_ns = fmax(before_ns, after_ns);
     }
     gsl_rng_free(rng);
 }
@@ -145,7 +148,7 @@ Test(fitted, is_never_cheaper_when_skewed_over_the_same_slots)
             skewed[gsl_rng_uniform_int(rng, 8)] += tokens;
         }
         cr_assert_geq(time_ns(&usual, &qwen, skewed, 8),
-                      time_ns(&usual, &qwen, even, 8) * (1.0 - 1e-12));
+                      time_ns(&usual, &qwen, even, 8) * (1.0 - BINNING));
     }
     gsl_rng_free(rng);
 }

@@ -114,7 +114,11 @@ static void print_table(const struct calibration *calibration, int32_t count,
                precision_name(fitted->precision), (int)fitted->num_rows);
         for (int32_t class = 0; class < MOE_CLASS_COUNT; class ++) {
             const struct error_summary *summary = &calibration[i].held_out[class];
-            printf("  %6.1f / %6.1f %%   ", 100.0 * summary->median, 100.0 * summary->p90);
+            if (summary->num_rows > 0) {
+                printf("  %6.1f / %6.1f %%   ", 100.0 * summary->median, 100.0 * summary->p90);
+            } else {
+                printf("  %19s", "no rows");
+            }
         }
         putchar('\n');
     }

@@ -2,17 +2,19 @@
  * fitted -- experts: weight streaming joined with tiled arithmetic, constants from measurements.
  *
  * For the grouped GEMMs g (gate and up: N = 2 ffn_dim, K = hidden_dim; down: N = hidden_dim,
- * K = ffn_dim) over slots with m_e tokens:
+ * K = ffn_dim) over slots with m_e tokens, |x, y| = (x^p + y^p)^(1/p):
  *
- *     W_g = active N K b / weight_bytes_per_s
- *     C_g = min over tiles of M rows:  ceil( sum_e ceil(m_e / M) ceil(N / 128) / SMs )
- *                                      (2 (M + rows_lost) 128 K / (flops_per_s / SMs) + tile_ns)
- *     T   = t0 + sum_g (W_g^p + C_g^p)^(1/p) + copy bytes / activation_bytes_per_s
- *              + row bytes / row_bytes_per_s
+ *     W_e = N K b / weight_bytes_per_s, where m_e > 0         tiles_e = ceil(m_e / M) ceil(N / 128)
+ *     C   = min over tile heights M of  ceil( sum_e tiles_e / SMs )
+ *                                       (2 (M + rows_lost) 128 K / (flops_per_s / SMs) + tile_ns)
+ *     T_g = sum_e |W_e, C tiles_e / sum tiles| + K depth_ns
+ *     T   = t0 + slots slot_ns + T_1 + T_2 + copy bytes / activation_bytes_per_s
+ *           + row bytes / row_bytes_per_s
  *
- * A roofline's two sides, but a wave of tiles is never started in part, small tiles cost more than
- * their share (M + rows_lost), and near the ridge both sides count (the p-norm). The minimum over
- * tiles stands for the kernels' autotuner. Left out: which tactic it really picked, L2 residency,
+ * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
+ * their share, near the ridge both sides count, and the streaming of idle experts does not hide
+ * behind the arithmetic of busy ones (slots are summed in bins of like m_e). The minimum over M
+ * stands for the kernels' autotuner. Left out: which tactic a tuner really picks, L2 residency,
  * clocks that sink under load. All other phases: the roofline, until they are fitted too.
  */
 #include "gpu/fitted.h"
@@ -29,33 +31,56 @@ static const double tile_rows[FITTED_TILE_SIZES] = {16.0, 32.0, 64.0, 128.0, 256
 
 void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots)
 {
+    load->slots += slots;
     if (slot_tokens <= 0) {
         return;
     }
+    int32_t bin = 0;
+    while (bin + 1 < FITTED_BINS && (int64_t)1 << bin < slot_tokens) {
+        bin++;
+    }
     load->active += slots;
+    load->bin_active[bin] += slots;
     load->copies += slots * (double)slot_tokens;
     for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
-        load->row_tiles[size] += slots * ceil((double)slot_tokens / tile_rows[size]);
+        double tiles = slots * ceil((double)slot_tokens / tile_rows[size]);
+        load->row_tiles[size] += tiles;
+        load->bin_tiles[bin][size] += tiles;
     }
+}
+
+static double norm(double x, double y, double p)
+{
+    double longer = fmax(x, y);
+    return longer > 0.0 ? longer * pow(1.0 + pow(fmin(x, y) / longer, p), 1.0 / p) : 0.0;
 }
 
 static double gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth)
 {
-    double stream_s =
-        load->active * columns * depth * shape->weight_bytes / fitted->weight_bytes_per_s;
+    double slot_s = columns * depth * shape->weight_bytes / fitted->weight_bytes_per_s;
     double sm_flops_per_s = fitted->flops_per_s / shape->num_sms;
-    double compute_s = INFINITY;
+    double column_tiles = ceil(columns / TILE_COLUMNS);
+    double compute_s = HUGE_VAL;
+    int32_t best = 0;
     for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
-        double tiles = load->row_tiles[size] * ceil(columns / TILE_COLUMNS);
         double tile_s = 2.0 * (tile_rows[size] + fitted->tile_rows_lost) * TILE_COLUMNS * depth /
                             sm_flops_per_s +
                         fitted->tile_ns * 1e-9;
-        compute_s = fmin(compute_s, ceil(tiles / shape->num_sms) * tile_s);
+        double waves = ceil(load->row_tiles[size] * column_tiles / shape->num_sms);
+        if (waves * tile_s < compute_s) {
+            compute_s = waves * tile_s;
+            best = size;
+        }
     }
-    double longer_s = fmax(stream_s, compute_s);
-    double ratio = fmin(stream_s, compute_s) / longer_s;
-    return longer_s * pow(1.0 + pow(ratio, fitted->blend), 1.0 / fitted->blend);
+    double sum_s = depth * fitted->depth_ns * 1e-9;
+    for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
+        if (load->bin_active[bin] > 0.0) {
+            double share = load->bin_tiles[bin][best] / load->row_tiles[best];
+            sum_s += norm(load->bin_active[bin] * slot_s, share * compute_s, fitted->blend);
+        }
+    }
+    return sum_s;
 }
 
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
@@ -72,7 +97,7 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double seconds =
         gemm_s(fitted, shape, load, 2.0 * ffn, hidden) + gemm_s(fitted, shape, load, hidden, ffn) +
         copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s;
-    return fitted->t0_ns + seconds * 1e9;
+    return fitted->t0_ns + load->slots * fitted->slot_ns + seconds * 1e9;
 }
 
 /* Of engines whose copies arrive one by one, every copy is a row. */

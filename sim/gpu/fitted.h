@@ -12,13 +12,17 @@
 #include "cluster.h"
 
 #define FITTED_TILE_SIZES 5
+#define FITTED_BINS       16 /* of slots with 1, 2, 3 to 4, 5 to 8, ... tokens */
 
 /* Zero-initialise the load, then add slots. */
 struct expert_load {
+    double slots;                        /* with tokens or without */
     double active;                       /* slots with tokens */
     double copies;                       /* token copies, over all slots */
     double rows;                         /* distinct tokens read and written */
     double row_tiles[FITTED_TILE_SIZES]; /* sum over slots of ceil(tokens / tile rows) */
+    double bin_active[FITTED_BINS];      /* the same by busyness */
+    double bin_tiles[FITTED_BINS][FITTED_TILE_SIZES];
 };
 
 struct expert_shape {
