@@ -369,8 +369,10 @@ def test_bad_trace_directories():
 
 
 def test_unwritable_places():
-    expect_error("results in no directory", moesim("run", "scenario.yaml", "-o", "no/where.db"),
-                 "no/where.db")
+    expect_error("results below a file",
+                 moesim("run", "scenario.yaml", "-o", "scenario.yaml/where.db"), "scenario.yaml")
+    check(moesim("run", "scenario.yaml", "-o", "made/for/me.db").returncode == 0,
+          "directories of results are made")
     expect_error("results over a directory", moesim("run", "scenario.yaml", "-o", "trace"), "trace")
     expect_error("trace into a file", import_trace(EXPERTS_RAW[:50], "scenario.yaml"),
                  "scenario.yaml")
