@@ -256,6 +256,22 @@ Test(scenario, kernels_must_be_ones_the_gpu_model_predicts)
     expect_taken("compute.kernels=trtllm", NULL, NULL); /* roofline predicts any */
 }
 
+Test(scenario, a_price_is_a_preset_what_follows_the_gpu_in_its_name_or_a_number)
+{
+    expect_taken("price=ondemand", NULL, NULL);
+    cr_expect_str_eq(scenario.price.name, "h100-ondemand");
+
+    expect_taken("price=neocloud", "cluster.gpu=h200-sxm", NULL);
+    cr_expect_str_eq(scenario.price.name, "h200-neocloud");
+
+    expect_taken("price=2.5", NULL, NULL);
+    cr_expect_eq(scenario.price.usd_per_gpu_hour, 2.5);
+    cr_expect_str_eq(scenario.price.name, "own price");
+
+    expect_refused("price=-1", NULL, NULL, "price");
+    expect_refused("price=b200-neocloud", NULL, NULL, "b200");
+}
+
 Test(scenario, inherits_takes_the_rest_from_other_files)
 {
     write_file("base.yaml", SMALL "placement: {redundant_experts: 8}\n");

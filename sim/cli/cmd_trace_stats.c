@@ -200,7 +200,11 @@ static int print_stats(const struct trace_stats *stats, const struct trace *trac
            trace->num_requests > 0 ? trace_cli_grouped(requests, trace->num_requests) : "unknown",
            trace->num_layers, trace->num_experts, trace->top_k, trace->origin);
     print_table(stats, scratch);
-    printf("uniform router: lag %.3f, lift 1\n", stats->uniform_overlap);
+    /* Two different experts of a token are drawn without putting the first back. */
+    double uniform_lift =
+        (double)trace->num_experts * (trace->top_k - 1) /
+        ((double)trace->top_k * (trace->num_experts > 1 ? trace->num_experts - 1 : 1));
+    printf("uniform router: lag %.3f, lift %.2f\n", stats->uniform_overlap, uniform_lift);
     print_batches(stats);
     free(scratch);
     return 0;
