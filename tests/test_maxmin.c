@@ -298,7 +298,7 @@ static void pop_and_compare(struct maxmin *net, const struct filling *fill, uint
 Test(maxmin, every_finish_is_that_of_progressive_filling)
 {
     struct filling *fill = malloc(sizeof *fill);
-    for (uint64_t round = 0; round < 300; round++) {
+    for (uint64_t round = 0; round < 1500; round++) {
         draw_filling(fill, round);
         fill_run(fill);
         struct maxmin *net = open_links(fill->capacity, fill->num_links);

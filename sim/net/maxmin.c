@@ -14,7 +14,9 @@ void maxmin_close(struct maxmin *net)
         free(net->link[i].entry);
     }
     free(net->link);
+    free(net->load);
     free(net->level);
+    free(net->order);
     free(net->event);
     free(net->dirty);
     free(net->flow);
@@ -23,6 +25,7 @@ void maxmin_close(struct maxmin *net)
     free(net->finish_bytes);
     free(net->bucket);
     free(net->cap);
+    free(net->moved);
     free(net->done);
     free(net);
 }
@@ -39,17 +42,22 @@ enum status maxmin_open(struct maxmin **opened, const double *capacity_bytes_per
     net->free_flow = NONE;
     net->free_class = NONE;
     net->link = calloc((size_t)num_links, sizeof *net->link);
+    net->load = calloc((size_t)num_links, sizeof *net->load);
     net->level = malloc((size_t)num_links * sizeof *net->level);
+    net->order = malloc((size_t)num_links * sizeof *net->order);
     net->event = malloc((size_t)num_links * sizeof *net->event);
     net->dirty = malloc((size_t)num_links * sizeof *net->dirty);
-    if (net->link == NULL || net->level == NULL || net->event == NULL || net->dirty == NULL) {
+    if (net->link == NULL || net->load == NULL || net->level == NULL || net->order == NULL ||
+        net->event == NULL || net->dirty == NULL) {
         maxmin_close(net);
         return STATUS_NO_MEMORY;
     }
     for (int32_t i = 0; i < num_links; i++) {
         assert(capacity_bytes_per_ns[i] > 0.0);
         net->link[i] = (struct link){.capacity = capacity_bytes_per_ns[i],
+                                     .first_bytes = UNLIMITED,
                                      .next_ns = UNLIMITED,
+                                     .place = INT32_MAX,
                                      .event_place = i,
                                      .dominator = NONE};
         net->level[i] = UNLIMITED;
@@ -204,13 +212,11 @@ static void finish_on_link(struct maxmin *net, int32_t link_id, double slack_ns)
 {
     struct link *link = &net->link[link_id];
     double until_bytes = link_clock_bytes(net, link_id) + net->level[link_id] * slack_ns;
-    for (int32_t i = link->num_entries - 1; i >= 0; i--) { /* a class that goes is replaced by */
+    for (int32_t i = link->num_members - 1; i >= 0; i--) { /* a class that goes is replaced by */
         int32_t id = link->entry[i].class_id;              /* the last, which was seen before */
-        if (net->bottleneck[id] == link_id) {
-            int32_t count = net->class[id].count;
-            for (; count > 0 && net->finish_bytes[id] <= until_bytes; count--) {
-                finish_flow(net, id);
-            }
+        int32_t count = net->class[id].count;
+        for (; count > 0 && net->finish_bytes[id] <= until_bytes; count--) {
+            finish_flow(net, id);
         }
     }
     link_mark_dirty(net, link_id);

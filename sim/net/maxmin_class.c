@@ -89,6 +89,7 @@ enum status classes_reserve(struct maxmin *net, int32_t count)
 void classes_reset(struct maxmin *net)
 {
     net->free_class = NONE;
+    net->num_ordered = 0;
     for (int32_t id = net->classes_capacity - 1; id >= 0; id--) {
         net->class[id] = (struct path_class){.root = NONE, .next = net->free_class};
         net->bucket[id] = NONE;
@@ -97,9 +98,15 @@ void classes_reset(struct maxmin *net)
     for (int32_t i = 0; i < net->num_links; i++) {
         struct link *link = &net->link[i];
         link->num_entries = 0;
+        link->num_members = 0;
         link->num_flows = 0;
+        link->num_member_flows = 0;
         link->dominator = NONE;
-        link->used = 0.0;
+        link->place = INT32_MAX;
+        net->load[i].fixed = 0.0;
+        link_note_limit(net, i);
+        link->first_bytes = UNLIMITED;
+        link->first_is_stale = false;
         link->clock_bytes = 0.0;
         link->clock_ns = net->now_ns;
         net->level[i] = UNLIMITED;
@@ -130,50 +137,16 @@ static void write_entries(struct maxmin *net, int32_t id)
 static void count_flows(struct maxmin *net, int32_t id, int32_t more)
 {
     struct path_class *class = &net->class[id];
+    int32_t bottleneck = net->bottleneck[id];
     class->count += more;
     for (int32_t i = 0; i < class->num_links; i++) {
         struct link *link = &net->link[class->link[i]];
         link->entry[class->entry[i]].count = class->count;
         link->num_flows += more;
-    }
-}
-
-static enum status entries_reserve(struct maxmin *net, struct link *link)
-{
-    if (link->num_entries == link->entries_capacity) {
-        int32_t capacity = link->entries_capacity > 0 ? 2 * link->entries_capacity : 8;
-        struct link_entry *entry = realloc(link->entry, (size_t)capacity * sizeof *entry);
-        if (entry == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        link->entry = entry;
-        link->entries_capacity = capacity;
-    }
-    if (link->entries_capacity > net->caps_capacity) {
-        double *cap = realloc(net->cap, (size_t)link->entries_capacity * sizeof *cap);
-        if (cap == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        net->cap = cap;
-        net->caps_capacity = link->entries_capacity;
-    }
-    return STATUS_OK;
-}
-
-/* The last entry of the link's list takes the place of the one that goes. */
-static void entry_remove(struct maxmin *net, int32_t link_id, int32_t place)
-{
-    struct link *link = &net->link[link_id];
-    link->num_flows -= link->entry[place].count;
-    int32_t last = --link->num_entries;
-    if (place == last) {
-        return;
-    }
-    link->entry[place] = link->entry[last];
-    struct path_class *moved = &net->class[link->entry[place].class_id];
-    for (int32_t i = 0; i < moved->num_links; i++) {
-        if (moved->link[i] == link_id) {
-            moved->entry[i] = place;
+        if (class->link[i] == bottleneck) {
+            link->num_member_flows += more;
+        } else {
+            net->load[class->link[i]].fixed += more * net->level[bottleneck];
         }
     }
 }
@@ -206,23 +179,31 @@ static enum status class_make(struct maxmin *net, int32_t *id, const int32_t *li
     for (int32_t i = 0; i < num_links; i++) {
         class->entry[i] = net->link[link[i]].num_entries++;
     }
-    net->bottleneck[*id] = NONE;
     write_entries(net, *id);
+    int32_t bottleneck = lowest_link(net, class->link, num_links);
+    if (bottleneck == NONE) {
+        bottleneck = class->link[0];
+        order_append(net, bottleneck);
+    }
+    net->bottleneck[*id] = bottleneck;
+    members_join(net, *id);
     hash_insert(net, *id);
     return STATUS_OK;
 }
 
 double class_clock_bytes(const struct maxmin *net, int32_t id)
 {
-    int32_t bottleneck = net->bottleneck[id];
-    return net->class[id].offset_bytes +
-           (bottleneck == NONE ? 0.0 : link_clock_bytes(net, bottleneck));
+    return net->class[id].offset_bytes + link_clock_bytes(net, net->bottleneck[id]);
 }
 
 static void class_note_finish(struct maxmin *net, int32_t id)
 {
     const struct path_class *class = &net->class[id];
+    struct link *link = &net->link[net->bottleneck[id]];
     net->finish_bytes[id] = net->flow[class->root].finish_bytes - class->offset_bytes;
+    if (net->finish_bytes[id] < link->first_bytes) {
+        link->first_bytes = net->finish_bytes[id];
+    }
 }
 
 enum status class_add_flow(struct maxmin *net, int32_t flow_id)
@@ -255,12 +236,10 @@ int32_t class_pop_flow(struct maxmin *net, int32_t id)
     struct path_class *class = &net->class[id];
     int32_t flow = class->root;
     class->root = flow_heap_pop(net, flow);
-    double rate = net->level[net->bottleneck[id]];
+    net->link[net->bottleneck[id]].first_is_stale = true;
     for (int32_t i = 0; i < class->num_links; i++) {
         if (net->level[class->link[i]] < UNLIMITED) {
             link_mark_dirty(net, class->link[i]);
-        } else {
-            net->link[class->link[i]].used -= rate;
         }
     }
     count_flows(net, id, -1);
@@ -272,10 +251,22 @@ int32_t class_pop_flow(struct maxmin *net, int32_t id)
     return flow;
 }
 
-void class_set_bottleneck(struct maxmin *net, int32_t id, int32_t link)
+void class_set_bottleneck(struct maxmin *net, int32_t id, int32_t to)
 {
-    net->class[id].offset_bytes = class_clock_bytes(net, id) - link_clock_bytes(net, link);
-    net->bottleneck[id] = link;
+    struct path_class *class = &net->class[id];
+    int32_t from = net->bottleneck[id];
+    double was = class->count * net->level[from];
+    double now = class->count * net->level[to];
+    class->offset_bytes = class_clock_bytes(net, id) - link_clock_bytes(net, to);
+    members_leave(net, id);
+    net->link[from].num_member_flows -= class->count;
+    net->bottleneck[id] = to;
+    members_join(net, id);
+    net->link[to].num_member_flows += class->count;
+    for (int32_t i = 0; i < class->num_links; i++) {
+        int32_t link = class->link[i];
+        link_add_fixed(net, link, (link == to ? 0.0 : now) - (link == from ? 0.0 : was));
+    }
     class_note_finish(net, id);
 }
 
@@ -296,6 +287,8 @@ static void merge(struct maxmin *net, int32_t a, int32_t b)
     }
     link_mark_dirty(net, net->bottleneck[to]);
     link_mark_dirty(net, net->bottleneck[from]);
+    net->link[net->bottleneck[from]].first_is_stale = true;
+    count_flows(net, from, -count);
     class_remove(net, from);
     count_flows(net, to, count);
     class_note_finish(net, to);

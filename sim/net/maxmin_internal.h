@@ -14,7 +14,6 @@
 #define UNLIMITED ((double)INFINITY) /* the macro is a float */
 /* Two levels nearer than this are equal: a sum over a link's flows is not more precise. */
 #define LEVEL_TOLERANCE 1e-12
-#define TIE_TOLERANCE   1e-11
 #define SAME_TIME_NS    1e-6
 
 /* A flow under way; a node of its class's pairing heap. */
@@ -52,17 +51,29 @@ struct link_entry {
 struct link {
     double capacity; /* bytes per ns */
     double clock_bytes;
-    double clock_ns; /* when clock_bytes was right */
-    double used;     /* bytes per ns; kept up to date only while the level is UNLIMITED */
-    double next_ns;  /* first finish among the flows it is the bottleneck of */
+    double clock_ns;    /* when clock_bytes was right */
+    double first_bytes; /* on the clock: first finish of a member; see first_is_stale */
+    double next_ns;     /* the same as a time */
     double dirty_level;
-    struct link_entry *entry;
+    struct link_entry *entry; /* members, of which this link is the bottleneck, come first */
+    int32_t num_members;
     int32_t num_entries;
     int32_t entries_capacity;
     int32_t num_flows;
+    int32_t num_member_flows;
+    int32_t num_quick;   /* updates since its fixed load was last summed anew */
+    int32_t place;       /* in the order of levels; INT32_MAX: it has room, and no members */
     int32_t event_place; /* in the heap of links by next_ns */
     int32_t dominator;   /* link that has made this one superfluous; NONE: it counts */
+    bool first_is_stale;
     bool is_dirty;
+};
+
+/* What a link's flows with another bottleneck take, and what they must exceed to make it dirty:
+ * nothing if it is full, its capacity if it has room, and never if it is dirty. */
+struct link_load {
+    double fixed; /* bytes per ns, as is limit */
+    double limit;
 };
 
 struct done_flow {
@@ -73,7 +84,10 @@ struct done_flow {
 struct maxmin {
     int32_t num_links;
     struct link *link;
-    double *level;  /* [num_links] bytes per ns, UNLIMITED: has room */
+    struct link_load *load; /* [num_links] */
+    double *level;          /* [num_links] bytes per ns, UNLIMITED: has room */
+    int32_t *order; /* [num_links] full links by level: of a path, the first is the bottleneck */
+    int32_t num_ordered;
     int32_t *event; /* [num_links] heap of links by next_ns */
     int32_t *dirty; /* [num_links] heap of links by dirty_level */
     int32_t num_dirty;
@@ -92,7 +106,8 @@ struct maxmin {
     int32_t classes_capacity; /* a power of two */
     int32_t free_class;
 
-    double *cap; /* [of the longest list] rates that a link's classes have elsewhere */
+    double *cap;    /* [of the longest list] rates that a link's classes have elsewhere */
+    int32_t *moved; /* [the same] classes that change their bottleneck */
     int32_t caps_capacity;
 
     struct done_flow *done; /* [flows_capacity] finished at now_ns, not yet popped, by seq */
@@ -115,11 +130,34 @@ void class_set_bottleneck(struct maxmin *net, int32_t class_id, int32_t link);
 /* Drops the link when it has room and all its flows pass another that has no more capacity. */
 void link_try_drop(struct maxmin *net, int32_t link);
 
+/* maxmin_entry.c */
+
+/* Makes room for one more class on the link. */
+MUST_CHECK enum status entries_reserve(struct maxmin *net, struct link *link);
+void entry_remove(struct maxmin *net, int32_t link, int32_t place);
+/* Puts the class's entry among, or behind, the members of its bottleneck. */
+void members_join(struct maxmin *net, int32_t class_id);
+void members_leave(struct maxmin *net, int32_t class_id);
+
 /* maxmin_level.c */
 
 double link_clock_bytes(const struct maxmin *net, int32_t link);
+/* The first full link of a path in the order of levels; NONE: all have room. */
+int32_t lowest_link(const struct maxmin *net, const int32_t *link, int32_t num_links);
+void order_append(struct maxmin *net, int32_t link);    /* gives a link with room some high level */
+void link_note_limit(struct maxmin *net, int32_t link); /* its place or is_dirty has changed */
 void link_mark_dirty(struct maxmin *net, int32_t link);
 void levels_update(struct maxmin *net); /* until no link is dirty */
+
+/* The link's flows with another bottleneck have come to take more (or less). */
+static inline void link_add_fixed(struct maxmin *net, int32_t link, double more)
+{
+    struct link_load *load = &net->load[link];
+    load->fixed += more;
+    if (load->fixed > load->limit) {
+        link_mark_dirty(net, link);
+    }
+}
 
 /* maxmin_heap.c */
 

@@ -15,8 +15,10 @@
 
 #include <assert.h>
 
-/* A link with room is solved again before a sum of many roundings could hide that it is full. */
-#define USED_TOLERANCE 1e-10
+/* A link with room is solved again before a sum of many roundings could hide that it is full, and
+ * a full one often enough that they do not add up. */
+#define FIXED_TOLERANCE 1e-10
+#define NUM_QUICK_MAX   1000
 
 double link_clock_bytes(const struct maxmin *net, int32_t link_id)
 {
@@ -24,6 +26,14 @@ double link_clock_bytes(const struct maxmin *net, int32_t link_id)
     double level = net->level[link_id];
     return level < UNLIMITED ? link->clock_bytes + level * (net->now_ns - link->clock_ns)
                              : link->clock_bytes;
+}
+
+void link_note_limit(struct maxmin *net, int32_t link_id)
+{
+    const struct link *link = &net->link[link_id];
+    double room = link->capacity * (1.0 - FIXED_TOLERANCE);
+    net->load[link_id].limit =
+        link->is_dirty ? UNLIMITED : (link->place < INT32_MAX ? -UNLIMITED : room);
 }
 
 void link_mark_dirty(struct maxmin *net, int32_t link_id)
@@ -34,6 +44,7 @@ void link_mark_dirty(struct maxmin *net, int32_t link_id)
     }
     double even = link->num_flows > 0 ? link->capacity / link->num_flows : 0.0;
     link->is_dirty = true;
+    link_note_limit(net, link_id);
     link->dirty_level = net->level[link_id] < UNLIMITED ? net->level[link_id] : even;
     dirty_heap_push(net, link_id);
 }
@@ -74,75 +85,79 @@ static double solve(const struct maxmin *net, const struct link *link, double gu
             cap_max = cap > cap_max ? cap : cap_max;
         }
         double next = free_flows > 0.0 ? (link->capacity - held) / free_flows : cap_max;
-        if (fabs(next - level) <= 1e-15 * level) {
+        if (free_flows > 0.0 && fabs(next - level) <= 1e-15 * level) {
             return next;
         }
-        level = next;
+        level = next; /* where all are held, the highest cap lies above the solution */
     }
     return level;
 }
 
-static int32_t lowest_other(const struct maxmin *net, const struct link_entry *entry)
+int32_t lowest_link(const struct maxmin *net, const int32_t *link, int32_t num_links)
 {
-    int32_t lowest = entry->other[0];
-    for (int32_t k = 1; k < entry->num_others; k++) {
-        int32_t other = entry->other[k];
-        lowest = net->level[other] < net->level[lowest] ? other : lowest;
+    int32_t lowest = NONE;
+    int32_t place = INT32_MAX;
+    for (int32_t i = 0; i < num_links; i++) {
+        if (net->link[link[i]].place < place) {
+            place = net->link[link[i]].place;
+            lowest = link[i];
+        }
     }
     return lowest;
 }
 
-/* Gives every class on the link the bottleneck it has now, as far as this link has a say. */
-static void assign(struct maxmin *net, int32_t link_id)
+static void order_put(struct maxmin *net, int32_t place, int32_t link)
 {
-    const struct link *link = &net->link[link_id];
-    double level = net->level[link_id];
-    double above = level * (1.0 + TIE_TOLERANCE);
-    double below = level * (1.0 - TIE_TOLERANCE);
-    for (int32_t i = 0; i < link->num_entries; i++) {
-        int32_t id = link->entry[i].class_id;
-        int32_t bottleneck = net->bottleneck[id];
-        if (bottleneck == link_id) {
-            if (net->cap[i] < below) {
-                int32_t other = lowest_other(net, &link->entry[i]);
-                class_set_bottleneck(net, id, other);
-                link_mark_dirty(net, other);
-            }
-        } else if (bottleneck == NONE ? net->cap[i] >= below : net->cap[i] > above) {
-            if (bottleneck != NONE) {
-                link_mark_dirty(net, bottleneck);
-            }
-            class_set_bottleneck(net, id, link_id);
-        }
-    }
+    net->order[place] = link;
+    net->link[link].place = place;
 }
 
-/* Tells the links that the move of a level from old to now may concern. */
-static void spread(struct maxmin *net, int32_t link_id, double old)
+/* Moves the link to where its level belongs. It stays behind links of the same level. */
+static void order_move(struct maxmin *net, int32_t link)
 {
-    const struct link *link = &net->link[link_id];
-    double now = net->level[link_id];
-    double low = now < old ? now : old;
-    for (int32_t i = 0; i < link->num_entries; i++) {
+    int32_t place = net->link[link].place;
+    double level = net->level[link];
+    for (; place > 0 && net->level[net->order[place - 1]] > level; place--) {
+        order_put(net, place, net->order[place - 1]);
+    }
+    for (; place + 1 < net->num_ordered && net->level[net->order[place + 1]] < level; place++) {
+        order_put(net, place, net->order[place + 1]);
+    }
+    order_put(net, place, link);
+}
+
+static void order_remove(struct maxmin *net, int32_t link)
+{
+    net->num_ordered--;
+    for (int32_t place = net->link[link].place; place < net->num_ordered; place++) {
+        order_put(net, place, net->order[place + 1]);
+    }
+    net->link[link].place = INT32_MAX;
+}
+
+void order_append(struct maxmin *net, int32_t link_id)
+{
+    struct link *link = &net->link[link_id];
+    double highest = net->num_ordered > 0 ? net->level[net->order[net->num_ordered - 1]] : 0.0;
+    link->clock_ns = net->now_ns;
+    net->level[link_id] = highest > link->capacity ? highest : link->capacity;
+    order_put(net, net->num_ordered++, link_id);
+    link_note_limit(net, link_id);
+}
+
+/* Sets the clock and the level, and tells the links that the members pass. */
+static void set_level(struct maxmin *net, int32_t link_id, double level)
+{
+    struct link *link = &net->link[link_id];
+    double more = level - net->level[link_id];
+    link->clock_bytes = link_clock_bytes(net, link_id);
+    link->clock_ns = net->now_ns;
+    net->level[link_id] = level;
+    for (int32_t i = 0; i < link->num_members; i++) {
         const struct link_entry *entry = &link->entry[i];
-        double cap = net->cap[i];
-        if (cap <= low) {
-            continue; /* held back elsewhere, before and now */
-        }
-        double more = entry->count * ((now < cap ? now : cap) - (old < cap ? old : cap));
+        double more_flows = entry->count * more;
         for (int32_t k = 0; k < entry->num_others; k++) {
-            int32_t other = entry->other[k];
-            if (net->level[other] < UNLIMITED) {
-                if (net->level[other] > low) {
-                    link_mark_dirty(net, other);
-                }
-                continue;
-            }
-            struct link *roomy = &net->link[other];
-            roomy->used += more;
-            if (!(roomy->used <= roomy->capacity * (1.0 - USED_TOLERANCE))) {
-                link_mark_dirty(net, other); /* full, or its class had no rate yet */
-            }
+            link_add_fixed(net, entry->other[k], more_flows);
         }
     }
 }
@@ -150,16 +165,17 @@ static void spread(struct maxmin *net, int32_t link_id, double old)
 static void find_next(struct maxmin *net, int32_t link_id)
 {
     struct link *link = &net->link[link_id];
-    double first_bytes = UNLIMITED;
-    for (int32_t i = 0; i < link->num_entries; i++) {
-        int32_t id = link->entry[i].class_id;
-        if (net->bottleneck[id] == link_id && net->finish_bytes[id] < first_bytes) {
-            first_bytes = net->finish_bytes[id];
+    if (link->first_is_stale) {
+        link->first_is_stale = false;
+        link->first_bytes = UNLIMITED;
+        for (int32_t i = 0; i < link->num_members; i++) {
+            double finish_bytes = net->finish_bytes[link->entry[i].class_id];
+            link->first_bytes = finish_bytes < link->first_bytes ? finish_bytes : link->first_bytes;
         }
     }
     double next_ns = UNLIMITED;
-    if (first_bytes < UNLIMITED) {
-        double left_bytes = first_bytes - link->clock_bytes;
+    if (link->first_bytes < UNLIMITED) {
+        double left_bytes = link->first_bytes - link_clock_bytes(net, link_id);
         next_ns = net->now_ns + (left_bytes > 0.0 ? left_bytes / net->level[link_id] : 0.0);
     }
     if (next_ns != link->next_ns) {
@@ -168,27 +184,90 @@ static void find_next(struct maxmin *net, int32_t link_id)
     }
 }
 
-static void update(struct maxmin *net, int32_t link_id)
+static bool is_same_level(double old, double now)
+{
+    return old == now || (old < UNLIMITED && fabs(now - old) <= LEVEL_TOLERANCE * old);
+}
+
+/* While a level stays between its neighbours in the order, its members stay, and the equation is
+ * one division. Returns false where that is not so. */
+static bool update_quickly(struct maxmin *net, int32_t link_id)
+{
+    struct link *link = &net->link[link_id];
+    double fixed = net->load[link_id].fixed;
+    if (link->place == INT32_MAX) {
+        return fixed <= link->capacity * (1.0 - FIXED_TOLERANCE);
+    }
+    if (link->num_member_flows == 0 || link->num_quick >= NUM_QUICK_MAX) {
+        return false;
+    }
+    double level = (link->capacity - fixed) / link->num_member_flows;
+    int32_t place = link->place;
+    double low = place > 0 ? net->level[net->order[place - 1]] : 0.0;
+    double high = place + 1 < net->num_ordered ? net->level[net->order[place + 1]] : UNLIMITED;
+    if (!(level > 0.0 && level >= low && level <= high)) {
+        return false;
+    }
+    if (!is_same_level(net->level[link_id], level)) {
+        set_level(net, link_id, level);
+        link->num_quick++;
+    }
+    return true;
+}
+
+/* Gives every class on the link the bottleneck it has in the present order. */
+static void move_classes(struct maxmin *net, int32_t link_id)
+{
+    const struct link *link = &net->link[link_id];
+    int32_t num_moved = 0;
+    for (int32_t i = 0; i < link->num_entries; i++) {
+        const struct link_entry *entry = &link->entry[i];
+        int32_t other = lowest_link(net, entry->other, entry->num_others);
+        bool is_here = other == NONE || link->place < net->link[other].place;
+        if (is_here != (i < link->num_members)) {
+            net->moved[num_moved++] = entry->class_id;
+        }
+    }
+    for (int32_t i = 0; i < num_moved; i++) {
+        const struct path_class *class = &net->class[net->moved[i]];
+        class_set_bottleneck(net, net->moved[i], lowest_link(net, class->link, class->num_links));
+    }
+}
+
+static void update_wholly(struct maxmin *net, int32_t link_id)
 {
     struct link *link = &net->link[link_id];
     double old = net->level[link_id];
-    link->clock_bytes = link->num_entries > 0 ? link_clock_bytes(net, link_id) : 0.0;
-    link->clock_ns = net->now_ns;
     double wanted = gather_caps(net, link);
     double level = UNLIMITED;
     if (wanted > link->capacity * (1.0 + LEVEL_TOLERANCE)) {
         level = solve(net, link, link->dirty_level);
     }
-    link->used = wanted;
-    bool is_same = old == level || (old < UNLIMITED && fabs(level - old) <= LEVEL_TOLERANCE * old);
-    if (!is_same) {
-        net->level[link_id] = level;
+    if (is_same_level(old, level)) {
+        level = old;
     }
-    assign(net, link_id);
-    if (!is_same) {
-        spread(net, link_id, old);
+    if (level < UNLIMITED) {
+        if (old == UNLIMITED) {
+            order_append(net, link_id);
+            net->level[link_id] = level;
+        } else if (level != old) {
+            set_level(net, link_id, level);
+        }
+        order_move(net, link_id);
+        move_classes(net, link_id);
+    } else if (old < UNLIMITED) {
+        order_remove(net, link_id);
+        move_classes(net, link_id);
+        link->clock_bytes = 0.0;
+        net->level[link_id] = UNLIMITED;
     }
-    find_next(net, link_id);
+    double fixed = 0.0;
+    for (int32_t i = link->num_members; i < link->num_entries; i++) {
+        const struct link_entry *entry = &link->entry[i];
+        fixed += entry->count * net->level[net->bottleneck[entry->class_id]];
+    }
+    net->load[link_id].fixed = fixed;
+    link->num_quick = 0;
 }
 
 void levels_update(struct maxmin *net)
@@ -198,7 +277,11 @@ void levels_update(struct maxmin *net)
     for (int64_t step = 0; net->num_dirty > 0; step++) {
         assert(step < steps_max);
         int32_t link = dirty_heap_pop(net);
+        if (!update_quickly(net, link)) {
+            update_wholly(net, link);
+        }
+        find_next(net, link);
         net->link[link].is_dirty = false;
-        update(net, link);
+        link_note_limit(net, link);
     }
 }
