@@ -125,9 +125,9 @@ enum moesim_status moesim_get_layer(struct moesim_simulation *simulation, int32_
  * is out. Valid until the next moesim_load, moesim_run or moesim_free. */
 const char *moesim_json(struct moesim_simulation *simulation);
 
-/* Adds the run to a results file (SQLite; made if it is not there) from which `moesim report` makes
- * a page. label tells runs of one scenario apart, "" or NULL: none; a run that is in the file is
- * replaced. MOESIM_INVALID as moesim_get_totals. */
+/* Adds the run to a results file (SQLite; made, with its directory, if it is not there) from which
+ * `moesim report` makes a page. label tells runs of one scenario apart, "" or NULL: none; a run
+ * that is in the file is replaced. MOESIM_INVALID as moesim_get_totals. */
 enum moesim_status moesim_store(struct moesim_simulation *simulation, const char *path,
                                 const char *label);
 
