@@ -10,8 +10,6 @@
 #include "engine.h"
 #include "simulate.h"
 
-#define NUM_STEPS "12"
-
 static double cpu_s(void)
 {
     struct timespec now;
@@ -56,9 +54,9 @@ static enum status bench(const char *name, const char *const *override, int32_t 
 int main(void)
 {
     static const char *const ep32[] = {"trace.tokens_per_rank=128", "context_tokens=3072",
-                                       "trace.tokens=49152", "trace.steps=" NUM_STEPS};
+                                       "trace.tokens=49152", "trace.steps=12"};
     static const char *const ep144[] = {
-        "trace.tokens_per_rank=128", "trace.tokens=49152", "trace.steps=" NUM_STEPS,
+        "trace.tokens_per_rank=128", "trace.tokens=49152", "trace.steps=12",
         "cluster.nodes=18",          "parallel.ep=144",    "placement.redundant_experts=32"};
     struct error error = {0};
     puts("case,ranks,steps,simulated_s,cpu_s,simulated_over_cpu,events_per_s,messages_per_s");

@@ -45,7 +45,7 @@ static struct scenario two_ranks(void)
                   .precision_dense = PRECISION_BF16,
                   .precision_expert = PRECISION_BF16,
                   .precision_kv = PRECISION_BF16},
-        .cluster = {simple_gpu(), 1, 2},
+        .cluster = {.gpu = simple_gpu(), .num_nodes = 1, .gpus_per_node = 2},
         .ep = 2,
         .tp = 1,
         .context_tokens = 10,

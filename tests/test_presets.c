@@ -71,7 +71,7 @@ static struct scenario roomy(const struct moe_model *model)
 {
     struct scenario scenario = {
         .model = *model,
-        .cluster = {simple_gpu(), NUM_RANKS / 2, 2},
+        .cluster = {.gpu = simple_gpu(), .num_nodes = NUM_RANKS / 2, .gpus_per_node = 2},
         .ep = NUM_RANKS,
         .tp = 1,
         .context_tokens = 1000,
