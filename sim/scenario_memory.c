@@ -115,7 +115,7 @@ enum status scenario_check_memory(const struct scenario *scenario, int64_t kv_to
     }
     return error_add(error, STATUS_INVALID,
                      "does not fit: the fullest GPU needs %.1f GB (dense %.1f, experts %.1f, KV "
-                     "%.1f, buffers %.1f) but %.2g of %.0f GB is %.1f GB: %.1f GB too much; %s",
+                     "%.1f, buffers %.1f) but %.2g of %.3g GB is %.1f GB: %.1f GB too much; %s",
                      (double)use.total_bytes / 1e9, (double)use.dense_bytes / 1e9,
                      (double)use.expert_bytes / 1e9, (double)use.kv_bytes / 1e9,
                      (double)use.buffer_bytes / 1e9, scenario->memory_fraction,

@@ -51,7 +51,7 @@ Test(cluster, a_gpu_is_found_by_the_name_its_tools_print)
     cr_expect_eq(gpu_load(&gpu, "NVIDIA H100 80GB HBM3", &error), STATUS_OK);
 
     cr_expect_str_eq(gpu.name, "h100-sxm");
-    cr_expect_eq(gpu.hbm_bytes, INT64_C(80000000000));
+    cr_expect_eq(gpu.hbm_bytes, INT64_C(85520000000));
     cr_expect_eq(gpu.flops_per_s[PRECISION_BF16], 989e12);
     cr_expect_eq(gpu.port[TIER_SCALE_OUT].bytes_per_s, 50e9);
 }
