@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "random_run.h"
-#include "trace_internal.h"
+#include "two_ranks.h"
 
 #define RANKS_MAX  64
 #define ROUNDS     300
@@ -36,86 +36,13 @@ static void tear_down(void)
 
 TestSuite(timeline, .init = set_up, .fini = tear_down);
 
-/* A GPU on which every phase takes a fixed time, experts only if they have tokens. */
-static double fixed_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+/* The step that test_engine.c computes by hand, under names that JSON has to escape. */
+static struct scenario quoted_two_ranks(void)
 {
-    (void)gpu;
-    static const double duration_ns[GPU_PHASE_COUNT] = {
-        [GPU_ATTENTION] = 1000.0, [GPU_DENSE_FFN] = 300.0, [GPU_GATE] = 100.0,
-        [GPU_SHARED] = 200.0,     [GPU_EXPERT] = 500.0,    [GPU_HEAD] = 10.0,
-    };
-    int64_t tokens = work->phase == GPU_EXPERT ? 0 : 1;
-    for (int32_t slot = 0; work->phase == GPU_EXPERT && slot < work->num_slots; slot++) {
-        tokens += work->slot_tokens[slot];
-    }
-    return tokens > 0 ? duration_ns[work->phase] : 0.0;
-}
-
-static const struct gpu_model fixed_gpu = {
-    .name = "fixed", .kernels = "any", .fitted_on = "", .duration_ns = fixed_ns};
-
-/* test_engine.c computes this step by hand: two ranks in one node, two experts, top-1. */
-static struct scenario two_ranks(void)
-{
-    struct scenario scenario = {
-        .model = {.name = "tiny \"model\"",
-                  .hidden_dim = 100,
-                  .num_layers = 1,
-                  .vocab_size = 10,
-                  .num_q_heads = 1,
-                  .num_kv_heads = 1,
-                  .head_dim = 10,
-                  .moe_layer_step = 1,
-                  .num_experts = 2,
-                  .top_k = 1,
-                  .expert_ffn_dim = 10,
-                  .num_expert_groups = 1,
-                  .precision_dense = PRECISION_BF16,
-                  .precision_expert = PRECISION_BF16,
-                  .precision_kv = PRECISION_BF16},
-        .cluster = {.gpu = simple_gpu(), .num_nodes = 1, .gpus_per_node = 2},
-        .ep = 2,
-        .tp = 1,
-        .context_tokens = 10,
-        .tokens_per_rank = 1,
-        .batching = BATCHING_CONSECUTIVE,
-        .router = route_find("trace"),
-        .drop = drop_find("position"),
-        .strategy = balance_find("static"),
-        .replica = dispatch_find("round_robin"),
-        .collective = collective_find("flat"),
-        .dispatch_precision = PRECISION_BF16,
-        .combine_precision = PRECISION_BF16,
-        .net = net_find("alpha_beta"),
-        .gpu_model = &fixed_gpu,
-        .memory_fraction = 0.9,
-        .price = {.usd_per_gpu_hour = 3.6},
-    };
+    struct scenario scenario = two_ranks();
+    snprintf(scenario.model.name, sizeof scenario.model.name, "tiny \"model\"");
     snprintf(scenario.name, sizeof scenario.name, "two \\ ranks\n");
-    scenario.cluster.gpu.port[TIER_SCALE_UP] = (struct port_spec){1e9, 1.0, 50.0};
     return scenario;
-}
-
-/* One expert a token, in order. */
-static void trace_of(struct trace *trace, const char *experts)
-{
-    int64_t num_tokens = (int64_t)strlen(experts);
-    uint8_t *expert = malloc((size_t)num_tokens);
-    for (int64_t token = 0; token < num_tokens; token++) {
-        expert[token] = (uint8_t)(experts[token] - '0');
-    }
-    int32_t layer = 0;
-    struct trace_description description = {.model = "tiny",
-                                            .num_experts = 2,
-                                            .top_k = 1,
-                                            .num_layers = 1,
-                                            .model_layer = &layer,
-                                            .origin = "mock",
-                                            .source = "tests",
-                                            .licence = "none"};
-    struct error error = {0};
-    cr_assert_eq(trace_from_memory(trace, &description, expert, NULL, NULL, 0, num_tokens, &error),
-                 STATUS_OK);
 }
 
 static struct engine *simulate(const struct scenario *scenario, const struct trace *trace,
@@ -283,9 +210,9 @@ static void list_slices(char *list, size_t bytes, const cJSON *json, int rank)
  */
 Test(timeline, shows_a_step_as_computed_by_hand)
 {
-    struct scenario scenario = two_ranks();
+    struct scenario scenario = quoted_two_ranks();
     struct trace trace;
-    trace_of(&trace, "11");
+    two_ranks_trace(&trace, &scenario, "11");
 
     cJSON *json = timeline_of(&scenario, &trace, 0, 1);
 
@@ -305,9 +232,9 @@ Test(timeline, shows_a_step_as_computed_by_hand)
 
 Test(timeline, shows_the_steps_asked_for_only)
 {
-    struct scenario scenario = two_ranks();
+    struct scenario scenario = quoted_two_ranks();
     struct trace trace;
-    trace_of(&trace, "1101100101");
+    two_ranks_trace(&trace, &scenario, "1101100101");
 
     cJSON *json = timeline_of(&scenario, &trace, 1, 3);
 
@@ -331,7 +258,7 @@ Test(timeline, shows_the_steps_asked_for_only)
 
 Test(timeline, a_full_disk_is_an_error)
 {
-    struct scenario scenario = two_ranks();
+    struct scenario scenario = quoted_two_ranks();
     struct error error = {0};
     struct timeline *timeline = NULL;
     cr_assert_eq(symlink("/dev/full", partial), 0);
