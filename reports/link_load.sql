@@ -3,8 +3,9 @@
 -- error: model
 -- caption: The twenty links that were busy for the largest share of the run, in one direction each.
 --   Only the shared expert overlaps the all-to-all, so even a link that sets the pace is idle while
---   GPUs compute: one that is busy for most of the share that dispatch and combine take is the
---   bottleneck. Spread its rank's hot experts, or send fewer bytes (a smaller precision, locality).
+--   GPUs compute: one that is busy for most of the share that dispatch, combine and moved weights
+--   take is the bottleneck. Spread its rank's hot experts, or send fewer bytes (a smaller precision,
+--   locality, fewer rebalances).
 -- empty: One rank alone uses no link.
 SELECT name, tier, busy_ns / (SELECT sum(step_ns_sum) FROM step WHERE run_id = ?1) AS busy_share,
        bytes, bytes * 1e9 / (SELECT sum(step_ns_sum) FROM step WHERE run_id = ?1)
