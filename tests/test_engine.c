@@ -52,6 +52,32 @@ Test(engine, times_a_step_as_computed_by_hand)
     trace_close(&trace);
 }
 
+/*
+ * Four ranks on two nodes, scale-out 1 byte/ns with 500 ns; all four tokens want expert 3 on
+ * rank 3. Everybody is up at 1100 + 44000 = 45100. Rank 1's partner on node 1 is rank 3 itself: in
+ * at 45100 + 500 + 200 = 45800. Rank 0's is rank 2, which has it at 45800 and only then forwards
+ * it: in at 45800 + 50 + 200 = 46050. Experts to 46550, start-up to 90550. Of rank 3's two messages
+ * to rank 2 the first, for rank 0, is in at 90550 + 250 = 90800 and goes on: in at 90800 + 700 =
+ * 91500; head to 91510, after all others.
+ */
+Test(engine, forwards_a_token_when_it_has_arrived_and_not_before)
+{
+    struct scenario scenario = two_ranks();
+    scenario.model.num_experts = 4;
+    scenario.ep = 4;
+    scenario.cluster.num_nodes = 2;
+    scenario.cluster.gpu.port[TIER_SCALE_OUT] = (struct port_spec){1e9, 1.0, 500.0};
+    scenario.collective = collective_find("deepep_normal");
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "3333");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 91510);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 /* With one token a rank and C = ceil(2 * 1 * 1 / 2) = 1, the second wish for expert 1 is dropped:
  * rank 1's own token. Rank 0's still travels. */
 Test(engine, drops_what_exceeds_the_capacity)
