@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "matrix.h"
 #include "status.h"
 
 #define ROW_DROPPED (-1) /* this choice of the token was computed nowhere */
@@ -27,5 +28,16 @@ struct combine_shape {
  * float32 throughout. STATUS_INVALID for a negative count or a dimension below 1. */
 MUST_CHECK enum status ref_combine(struct combine_shape shape, float *out, const float *expert_out,
                                    const int32_t *row_of, const float *gate_weight);
+
+/* The same for rows and outputs in fp32 or bf16, with what the shared expert made of the token:
+ *
+ *     out[t][h] = round(sum over k as above, in float32, + shared[t][h])
+ *
+ *   shared       [num_tokens][hidden_dim], or data NULL: none
+ *   gate_weight  as above, or NULL: 1 for every choice (Llama-4 weighs what goes in)
+ * STATUS_INVALID as above, and for fp8. */
+MUST_CHECK enum status ref_combine_shared(struct combine_shape shape, struct matrix out,
+                                          struct matrix expert_out, const int32_t *row_of,
+                                          const float *gate_weight, struct matrix shared);
 
 #endif
