@@ -1,16 +1,14 @@
 /*
- * moe_bench.c -- checks the kernels against their twins in reference/ on random data.
- *
- * Exit codes: 0, 1 (a kernel differs or CUDA fails), 77 (no GPU: skipped).
+ * bench_cuda_check.c -- the kernels against their twins in reference/ on random data.
  */
+#include "bench_cuda.h"
+
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "moe_kernels.h"
-
-#define EXIT_SKIPPED 77
 
 /* Host arrays of one case, filled from a linear congruential generator: the same on every machine.
  */
@@ -111,22 +109,22 @@ static int check_combine(struct combine_shape shape)
     return failed;
 }
 
-int main(int argc, char **argv)
+int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
 {
     static const struct combine_shape shapes[] = {
         {1, 8, 7168}, {128, 8, 7168}, {4096, 4, 2880}, {333, 2, 4097}};
-    int num_gpus = 0;
-    if (argc != 2 || strcmp(argv[1], "check") != 0) {
-        fputs("usage: moe-bench check\n\nCompares every kernel with its CPU twin.\n", stderr);
-        return 1;
+    (void)csv;
+    if (options->dry_run) {
+        return BENCH_OK;
     }
+    int num_gpus = 0;
     if (cudaGetDeviceCount(&num_gpus) != cudaSuccess || num_gpus == 0) {
         puts("moe-bench: no CUDA GPU on this machine: skipped");
-        return EXIT_SKIPPED;
+        return BENCH_SKIPPED;
     }
     int failed = 0;
     for (size_t index = 0; index < sizeof shapes / sizeof shapes[0]; index++) {
         failed |= check_combine(shapes[index]);
     }
-    return failed;
+    return failed ? BENCH_FAILED : BENCH_OK;
 }
