@@ -55,7 +55,8 @@ struct gate_rule {
     float scale; /* routed_scaling_factor; 1: none */
 };
 
-/* Whether the rule can be carried out: the limits above, top2 only with groups of two or more. */
+/* Whether the rule can be carried out: the limits above, top2 only with sigmoid and groups of two
+ * or more. */
 bool gate_rule_valid(const struct gate_rule *rule);
 
 /*   expert       [num_tokens][top_k] out, best first

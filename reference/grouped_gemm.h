@@ -20,7 +20,7 @@
  *
  * Numbers. Products of bf16 or fp8 are exact, sums run in double, fp8 is scaled a block of 128
  * columns at a time; the activation is computed in double; each result is rounded once, to its
- * dtype (fp8 h: 1 x 128 scales from the unrounded h).
+ * dtype (fp8 h: 1 x 128 scales from h in float32).
  */
 #ifndef MOESIM_GROUPED_GEMM_H
 #define MOESIM_GROUPED_GEMM_H

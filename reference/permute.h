@@ -15,6 +15,7 @@
 #ifndef MOESIM_PERMUTE_H
 #define MOESIM_PERMUTE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "combine.h"
@@ -39,13 +40,21 @@ static inline int64_t permute_rows_max(struct permute_shape shape)
     return choices + groups * (shape.row_align - 1);
 }
 
+/* Whether ref_permute takes it: counts in range, row_align a power of two, rows that int32 counts.
+ */
+bool permute_shape_valid(struct permute_shape shape);
+
+/* row_begin[num_experts + 1] of num_rows[num_experts], as above. */
+void ref_row_begin(int32_t num_experts, int32_t row_align, int32_t *row_begin,
+                   const int32_t *num_rows);
+
 /*   num_rows   [num_experts] out
  *   row_begin  [num_experts + 1] out; the last one is all rows, padding included
  *   row_of     [num_tokens][top_k] out
  *   token_of   [permute_rows_max] out; beyond row_begin[num_experts] ROW_PADDING too
  *   expert     [num_tokens][top_k] in [0, num_experts) or EXPERT_NONE
- * Takes no memory. STATUS_INVALID: a negative num_tokens, another count below 1, row_align no power
- * of two, more rows than int32 counts, an expert out of range (outputs are then undefined). */
+ * Takes no memory. STATUS_INVALID: a shape that is not valid, an expert out of range (outputs are
+ * then undefined). */
 MUST_CHECK enum status ref_permute(struct permute_shape shape, int32_t *num_rows,
                                    int32_t *row_begin, int32_t *row_of, int32_t *token_of,
                                    const int32_t *expert);

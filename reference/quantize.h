@@ -10,6 +10,7 @@
 #ifndef MOESIM_QUANTIZE_H
 #define MOESIM_QUANTIZE_H
 
+#include "arena.h"
 #include "matrix.h"
 #include "status.h"
 
@@ -31,14 +32,41 @@ float matrix_get(struct matrix matrix, int64_t index);
 /* Writes value at index, rounded to the dtype; no scale is applied. */
 void matrix_set(struct matrix matrix, int64_t index, float value);
 
+/* Elements index to index + count - 1 as doubles, scales left aside. */
+void matrix_read(struct matrix matrix, int64_t index, int32_t count, double *value);
+
+/* Rounds value[count] into columns first .. first + count - 1 of row `row` of out [rows][columns];
+ * fp8: with the block's scale. first is a multiple of SCALE_BLOCK, count at most that and less only
+ * at the row's end. */
+void matrix_set_block(struct matrix out, int64_t row, int32_t columns, int32_t first, int32_t count,
+                      const float *value);
+
+/* Columns of the block that begins at column first. */
+static inline int32_t block_columns(int32_t columns, int32_t first)
+{
+    return columns - first < SCALE_BLOCK ? columns - first : SCALE_BLOCK;
+}
+
 /* Rounds row [columns] into row `row` of out [rows][columns]; fp8: with 1 x 128 scales. */
 void matrix_set_row(struct matrix out, int64_t row, int32_t columns, const float *value);
 
 /* Row `row` of in [rows][columns] as floats, scales applied. */
 void matrix_get_row(struct matrix in, int64_t row, int32_t columns, float *value);
 
+/* Row in_row of in [..][columns], fp32 or bf16, times weight, into row out_row of out, rounded to
+ * its dtype; fp8: with 1 x 128 scales. */
+void matrix_copy_row(struct matrix out, int64_t out_row, struct matrix in, int64_t in_row,
+                     int32_t columns, float weight);
+
+/* The same row as it is, elements and scales: both of one dtype. */
+void matrix_move_row(struct matrix out, int64_t out_row, struct matrix in, int64_t in_row,
+                     int32_t columns);
+
+/* Memory for activations [rows][columns]; data NULL: the host has none left. */
+struct matrix matrix_take(struct arena *arena, enum dtype dtype, int64_t rows, int32_t columns);
+
 /* in [rows][columns] fp32 or bf16 -> out, any dtype; fp8: with 1 x 128 scales. STATUS_INVALID: a
- * negative size, fp8 in, scale_rows < rows, or no memory of out's. */
+ * negative size, fp8 in, scale_rows < rows. */
 MUST_CHECK enum status ref_quantize_activations(int64_t rows, int32_t columns, struct matrix out,
                                                 struct matrix in);
 
