@@ -30,6 +30,7 @@ struct trace_writer {
     int64_t num_tokens;    /* written and gathered */
     unsigned char *expert; /* [num_layers][tokens_per_shard][top_k] of id_bytes each */
     uint16_t *gate_weight; /* the same shape, or NULL */
+    uint16_t *score;       /* [num_layers][tokens_per_shard][num_experts], or NULL */
 };
 
 static bool text_fits(const char *text, size_t bytes)
@@ -53,8 +54,9 @@ static enum status check_description(const struct trace_description *description
         return error_add(error, STATUS_INVALID, "%s: num_layers must be 1 to %d", path,
                          TRACE_LAYERS_MAX);
     }
+    int32_t columns = description->has_scores ? description->num_experts : description->top_k;
     if (description->tokens_per_shard < 1 ||
-        description->tokens_per_shard > ids_max / description->num_layers / description->top_k) {
+        description->tokens_per_shard > ids_max / description->num_layers / columns) {
         return error_add(error, STATUS_INVALID,
                          "%s: tokens_per_shard must be at least 1 and fit "
                          "into memory",
@@ -124,6 +126,7 @@ static void writer_free(struct trace_writer *writer)
     free(writer->model_layer);
     free(writer->expert);
     free(writer->gate_weight);
+    free(writer->score);
     free(writer);
 }
 
@@ -150,8 +153,13 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
     if (description->has_gate_weights) {
         fresh->gate_weight = malloc(ids * sizeof *fresh->gate_weight);
     }
+    if (description->has_scores) {
+        fresh->score = malloc(ids / (size_t)description->top_k * (size_t)description->num_experts *
+                              sizeof *fresh->score);
+    }
     if (fresh->model_layer == NULL || fresh->expert == NULL ||
-        (description->has_gate_weights && fresh->gate_weight == NULL)) {
+        (description->has_gate_weights && fresh->gate_weight == NULL) ||
+        (description->has_scores && fresh->score == NULL)) {
         status = error_add(error, STATUS_NO_MEMORY, "%s: no memory for a shard of %lld tokens",
                            path, (long long)description->tokens_per_shard);
     } else {
@@ -170,13 +178,14 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
 
 /* Writes the gathered tokens of one array, layer after layer, and closes the gaps between them. */
 static enum status write_array(const struct trace_writer *writer, const char *stem,
-                               enum npy_type type, const unsigned char *array, struct error *error)
+                               enum npy_type type, const void *array, int32_t columns,
+                               struct error *error)
 {
     const struct trace_description *description = &writer->description;
-    const int64_t dim[3] = {description->num_layers, writer->shard_tokens, description->top_k};
-    const int64_t id_bytes = npy_type_bytes(type);
-    const int64_t layer_bytes = description->tokens_per_shard * description->top_k * id_bytes;
-    const int64_t used_bytes = writer->shard_tokens * description->top_k * id_bytes;
+    const int64_t dim[3] = {description->num_layers, writer->shard_tokens, columns};
+    const int64_t row_bytes = (int64_t)columns * npy_type_bytes(type);
+    const int64_t layer_bytes = description->tokens_per_shard * row_bytes;
+    const int64_t used_bytes = writer->shard_tokens * row_bytes;
     char path[TRACE_PATH_BYTES];
     struct npy_writer file;
     if (!trace_shard_path(path, writer->partial, stem, writer->num_shards)) {
@@ -187,7 +196,8 @@ static enum status write_array(const struct trace_writer *writer, const char *st
         return status;
     }
     for (int32_t layer = 0; layer < description->num_layers && status == STATUS_OK; layer++) {
-        status = npy_writer_append(&file, array + layer * layer_bytes, (size_t)used_bytes, error);
+        status = npy_writer_append(&file, (const unsigned char *)array + layer * layer_bytes,
+                                   (size_t)used_bytes, error);
     }
     if (status != STATUS_OK) {
         npy_writer_abandon(&file);
@@ -203,10 +213,15 @@ static enum status write_shard(struct trace_writer *writer, struct error *error)
         return error_add(error, STATUS_INVALID, "%s: more than %d shards; make shards larger",
                          writer->path, TRACE_SHARDS_MAX);
     }
-    enum status status = write_array(writer, "experts", type, writer->expert, error);
+    int32_t top_k = writer->description.top_k;
+    enum status status = write_array(writer, "experts", type, writer->expert, top_k, error);
     if (status == STATUS_OK && writer->gate_weight != NULL) {
-        status = write_array(writer, "gate_weights", NPY_FLOAT16,
-                             (const unsigned char *)writer->gate_weight, error);
+        status =
+            write_array(writer, "gate_weights", NPY_FLOAT16, writer->gate_weight, top_k, error);
+    }
+    if (status == STATUS_OK && writer->score != NULL) {
+        status = write_array(writer, "scores", NPY_FLOAT16, writer->score,
+                             writer->description.num_experts, error);
     }
     writer->num_shards++;
     writer->shard_tokens = 0;
@@ -240,39 +255,44 @@ static enum status gather_experts(struct trace_writer *writer, const int32_t *ex
     return STATUS_OK;
 }
 
-static enum status gather_weights(struct trace_writer *writer, const float *gate_weight,
-                                  int32_t layer, int64_t num_tokens, struct error *error)
+/* Puts one layer's rows of columns numbers from min to 65504 behind those of the shard. */
+static enum status gather_halves(struct trace_writer *writer, uint16_t *half, const float *value,
+                                 int32_t columns, float min, int32_t layer, int64_t num_tokens,
+                                 struct error *error)
 {
-    const struct trace_description *description = &writer->description;
-    int32_t top_k = description->top_k;
-    int64_t at = (layer * description->tokens_per_shard + writer->shard_tokens) * top_k;
-    for (int64_t i = 0; i < num_tokens * top_k; i++) {
-        float weight = gate_weight[i];
-        if (!(weight >= 0.0f && weight < 65520.0f)) { /* what rounds to a finite half */
+    int64_t at = (layer * writer->description.tokens_per_shard + writer->shard_tokens) * columns;
+    for (int64_t i = 0; i < num_tokens * columns; i++) {
+        if (!(value[i] >= min && value[i] < 65520.0f)) { /* what rounds to a finite half */
             return error_add(error, STATUS_INVALID,
-                             "%s: layer %d, token %lld: gate weight %g is not between 0 and 65504",
-                             writer->path, layer, (long long)(writer->num_tokens + i / top_k),
-                             (double)weight);
+                             "%s: layer %d, token %lld: %s %g is not between %g and 65504",
+                             writer->path, layer, (long long)(writer->num_tokens + i / columns),
+                             half == writer->score ? "score" : "gate weight", (double)value[i],
+                             (double)min);
         }
-        writer->gate_weight[at + i] = npy_float_to_half(weight);
+        half[at + i] = npy_float_to_half(value[i]);
     }
     return STATUS_OK;
 }
 
-enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
-                                const float *gate_weight, int64_t num_tokens, struct error *error)
+/* Appends tokens first .. first + num_tokens - 1 of rows to the shard at hand. */
+static enum status gather(struct trace_writer *writer, const struct trace_rows *rows, int64_t first,
+                          int64_t num_tokens, struct error *error)
 {
     const struct trace_description *description = &writer->description;
-    const int64_t layer_ids = num_tokens * description->top_k;
     enum status status = STATUS_OK;
-    assert(num_tokens >= 0);
-    assert(num_tokens <= description->tokens_per_shard - writer->shard_tokens);
-    assert((gate_weight != NULL) == description->has_gate_weights);
     for (int32_t layer = 0; layer < description->num_layers && status == STATUS_OK; layer++) {
-        status = gather_experts(writer, expert + layer * layer_ids, layer, num_tokens, error);
-        if (status == STATUS_OK && gate_weight != NULL) {
+        int64_t row = layer * rows->layer_tokens + first;
+        status = gather_experts(writer, rows->expert + row * description->top_k, layer, num_tokens,
+                                error);
+        if (status == STATUS_OK && rows->gate_weight != NULL) {
+            status = gather_halves(writer, writer->gate_weight,
+                                   rows->gate_weight + row * description->top_k, description->top_k,
+                                   0.0f, layer, num_tokens, error);
+        }
+        if (status == STATUS_OK && rows->score != NULL) {
             status =
-                gather_weights(writer, gate_weight + layer * layer_ids, layer, num_tokens, error);
+                gather_halves(writer, writer->score, rows->score + row * description->num_experts,
+                              description->num_experts, -65504.0f, layer, num_tokens, error);
         }
     }
     if (status != STATUS_OK) {
@@ -284,6 +304,31 @@ enum status trace_writer_append(struct trace_writer *writer, const int32_t *expe
         status = write_shard(writer, error);
     }
     return status;
+}
+
+enum status trace_writer_append_rows(struct trace_writer *writer, const struct trace_rows *rows,
+                                     int64_t num_tokens, struct error *error)
+{
+    enum status status = STATUS_OK;
+    int64_t count = 0;
+    assert(num_tokens >= 0);
+    assert(num_tokens <= rows->layer_tokens);
+    assert((rows->gate_weight != NULL) == writer->description.has_gate_weights);
+    assert((rows->score != NULL) == writer->description.has_scores);
+    for (int64_t first = 0; first < num_tokens && status == STATUS_OK; first += count) {
+        int64_t room = writer->description.tokens_per_shard - writer->shard_tokens;
+        count = num_tokens - first < room ? num_tokens - first : room;
+        status = gather(writer, rows, first, count, error);
+    }
+    return status;
+}
+
+enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
+                                const float *gate_weight, int64_t num_tokens, struct error *error)
+{
+    const struct trace_rows rows = {
+        .expert = expert, .gate_weight = gate_weight, .layer_tokens = num_tokens};
+    return trace_writer_append_rows(writer, &rows, num_tokens, error);
 }
 
 /* Moves the finished directory to its place; the old trace, if any, goes last. */

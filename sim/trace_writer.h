@@ -21,6 +21,7 @@ struct trace_description {
     const int32_t *model_layer; /* [num_layers] */
     int64_t tokens_per_shard;
     bool has_gate_weights;
+    bool has_scores;    /* of all experts, for tools that try other routers on a trace */
     bool has_gaps;      /* rows may hold EXPERT_NOT_ROUTED; matters for exactly 256 experts only */
     const char *origin; /* measured, generated or mock */
     const char *source;
@@ -34,9 +35,20 @@ MUST_CHECK enum status trace_writer_open(struct trace_writer **writer, const cha
                                          const struct trace_description *description, bool replace,
                                          struct error *error);
 
-/* Appends num_tokens tokens, at most up to the end of the current shard.
- *   expert       [num_layers][num_tokens][top_k] ids, EXPERT_NOT_ROUTED allowed
- *   gate_weight  the same shape, or NULL when the description has none */
+/* Tokens to append: arrays over layers, tokens and choices, or experts. */
+struct trace_rows {
+    const int32_t *expert;    /* [num_layers][layer_tokens][top_k] ids, EXPERT_NOT_ROUTED allowed */
+    const float *gate_weight; /* the same shape, or NULL when the description has none */
+    const float *score;       /* [num_layers][layer_tokens][num_experts] finite, or NULL likewise */
+    int64_t layer_tokens;     /* room for tokens in each layer of the arrays */
+};
+
+/* Appends the first num_tokens (at most layer_tokens) tokens of every layer. */
+MUST_CHECK enum status trace_writer_append_rows(struct trace_writer *writer,
+                                                const struct trace_rows *rows, int64_t num_tokens,
+                                                struct error *error);
+
+/* The same for arrays of exactly num_tokens tokens, without scores. */
 MUST_CHECK enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
                                            const float *gate_weight, int64_t num_tokens,
                                            struct error *error);

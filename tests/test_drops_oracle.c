@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "import/import.h"
 #include "npy.h"
 #include "route/route.h"
-#include "trace_import.h"
 
 #define NUM_EXPERTS 32
 #define STEP_TOKENS 1024
@@ -181,14 +181,17 @@ Test(drops_oracle, an_imported_trace_drops_as_much_as_the_raw_file)
     char command[128];
     cr_assert_not_null(mkdtemp(directory));
     snprintf(path, sizeof path, "%s/trace", directory);
-    struct trace_import_options options = {
-        .expert_path = experts_path,
+    const char *const paths[] = {experts_path};
+    struct import_options options = {
+        .format = "npy",
+        .paths = paths,
+        .num_paths = 1,
         .axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K},
         .model = "gpt-oss-20b",
     };
-    struct trace_import_summary summary;
+    struct import_summary summary;
     struct trace trace = {0};
-    cr_assert_eq(trace_import(path, &options, &summary, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(import_run(path, &options, &summary, &error), STATUS_OK, "%s", error.text);
     cr_assert_eq(trace_open(&trace, path, &error), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(count_dropped_in_trace(&trace, 1.0),

@@ -1,7 +1,7 @@
 /*
  * test_trace_import.c -- one trace, whatever order and type its array came in; and every refusal.
  */
-#include "trace_import.h"
+#include "import/import.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -18,11 +18,12 @@
 
 static char directory[64];
 static char array_path[96];
+static const char *const array_paths[] = {array_path};
 static char weight_path[96];
 static char request_path[96];
 static char out_path[96];
 static struct error error;
-static struct trace_import_summary summary;
+static struct import_summary summary;
 
 /* 6 experts; one token with a pad, one without any expert in layer 2. */
 static const int64_t ids[TOKENS][LAYERS][TOP_K] = {
@@ -82,10 +83,12 @@ static void write_array(enum npy_type type, const enum trace_axis axis[TRACE_AXI
 static const enum trace_axis plain_axes[] = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K};
 static const int32_t model_layer[] = {1, 2, 5};
 
-static struct trace_import_options plain_options(void)
+static struct import_options plain_options(void)
 {
-    struct trace_import_options options = {
-        .expert_path = array_path,
+    struct import_options options = {
+        .format = "npy",
+        .paths = array_paths,
+        .num_paths = 1,
         .model = "tiny",
         .num_experts = 6,
         .model_layer = model_layer,
@@ -118,11 +121,11 @@ static void expect_trace(int64_t num_tokens)
 }
 
 /* The import must fail with these words and leave nothing behind but the files of the test. */
-static void expect_refusal(const struct trace_import_options *options, const char *words)
+static void expect_refusal(const struct import_options *options, const char *words)
 {
     char partial[112];
     error = (struct error){0};
-    cr_expect_neq(trace_import(out_path, options, &summary, &error), STATUS_OK);
+    cr_expect_neq(import_run(out_path, options, &summary, &error), STATUS_OK);
     cr_expect_not_null(strstr(error.text, words), "'%s' is not in: %s", words, error.text);
     (void)snprintf(partial, sizeof partial, "%s.partial", out_path);
     cr_expect_neq(access(out_path, F_OK), 0);
@@ -143,12 +146,12 @@ Test(trace_import, gives_the_same_trace_for_every_order_of_axes_and_every_intege
                                          "layer,k,token", "k,token,layer", "k,layer,token"};
     for (size_t order = 0; order < sizeof orders / sizeof orders[0]; order++) {
         for (int32_t type = NPY_INT8; type <= NPY_UINT64; type++) {
-            struct trace_import_options options = plain_options();
+            struct import_options options = plain_options();
             options.replace = true;
             cr_assert(trace_axes_parse(options.axis, orders[order]));
             write_array((enum npy_type)type, options.axis, ids[0][0]);
 
-            cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s %s: %s",
+            cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s %s: %s",
                          orders[order], npy_type_name((enum npy_type)type), error.text);
 
             expect_trace(TOKENS);
@@ -163,12 +166,11 @@ Test(trace_import, gives_the_same_trace_for_every_size_of_shard)
 {
     write_array(NPY_INT16, plain_axes, ids[0][0]);
     for (int64_t tokens = 1; tokens <= TOKENS + 1; tokens++) {
-        struct trace_import_options options = plain_options();
+        struct import_options options = plain_options();
         options.replace = true;
         options.tokens_per_shard = tokens;
 
-        cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s",
-                     error.text);
+        cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 
         cr_expect_eq(summary.num_shards, (TOKENS + tokens - 1) / tokens);
         expect_trace(TOKENS);
@@ -177,17 +179,21 @@ Test(trace_import, gives_the_same_trace_for_every_size_of_shard)
 
 Test(trace_import, stops_after_the_tokens_asked_for)
 {
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     options.num_tokens_max = 2;
     options.requests_path = request_path;
     write_array(NPY_UINT8, plain_axes, ids[0][0]);
     write_text(request_path, "row_offset\n0\n1\n3\n");
 
-    cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 
     expect_trace(2);
     cr_expect_eq(summary.num_tokens_in_file, TOKENS);
     cr_expect_eq(summary.num_requests, 2);
+    struct trace trace;
+    cr_assert_eq(trace_open(&trace, out_path, &error), STATUS_OK, "%s", error.text);
+    cr_expect_eq(trace.requests[1].num_rows, 1);
+    trace_close(&trace);
 }
 
 Test(trace_axes, are_the_three_names_once_each)
@@ -212,7 +218,7 @@ Test(trace_import, names_file_token_and_layer_of_a_bad_id)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char words[96];
         int64_t values[TOKENS][LAYERS][TOP_K];
-        struct trace_import_options options = plain_options();
+        struct import_options options = plain_options();
         memcpy(values, ids, sizeof ids);
         values[3][2][1] = bad[i];
         write_array(NPY_INT8, plain_axes, values[0][0]);
@@ -229,7 +235,7 @@ Test(trace_import, names_file_token_and_layer_of_a_bad_id)
 Test(trace_import, refuses_an_unsigned_id_that_only_looks_like_a_pad)
 {
     int64_t values[TOKENS][LAYERS][TOP_K];
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     memcpy(values, ids, sizeof ids);
     values[0][0][0] = -2; /* 2^64 - 2, all ones but the last */
     write_array(NPY_UINT64, plain_axes, values[0][0]);
@@ -240,7 +246,7 @@ Test(trace_import, refuses_an_unsigned_id_that_only_looks_like_a_pad)
 Test(trace_import, refuses_a_row_with_the_same_expert_twice)
 {
     int64_t values[TOKENS][LAYERS][TOP_K];
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     memcpy(values, ids, sizeof ids);
     values[4][1][0] = 4;
     write_array(NPY_INT32, plain_axes, values[0][0]);
@@ -252,7 +258,7 @@ Test(trace_import, refuses_a_row_with_the_same_expert_twice)
 Test(trace_import, stops_reading_a_file_that_is_wrong_everywhere)
 {
     static int64_t values[TOKENS][LAYERS][TOP_K]; /* zeros: 15 rows with expert 0 twice */
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     write_array(NPY_INT32, plain_axes, values[0][0]);
 
     expect_refusal(&options, "stopped reading after 10 problems");
@@ -266,7 +272,7 @@ Test(trace_import, takes_255_for_an_expert_when_there_are_256)
 {
     int64_t values[TOKENS][LAYERS][TOP_K];
     struct trace trace;
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     options.num_experts = 256;
     options.replace = true;
     memcpy(values, ids, sizeof ids);
@@ -279,8 +285,7 @@ Test(trace_import, takes_255_for_an_expert_when_there_are_256)
         values[0][0][1] = type == NPY_UINT8 ? 1 : -1;
         write_array((enum npy_type)type, plain_axes, values[0][0]);
 
-        cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s",
-                     error.text);
+        cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 
         cr_expect_eq(summary.num_pads, type == NPY_UINT8 ? 0 : 1);
         cr_assert_eq(trace_open(&trace, out_path, &error), STATUS_OK, "%s", error.text);
@@ -319,13 +324,12 @@ Test(trace_import, puts_rows_into_the_order_of_their_weights)
         const int64_t row = 1;
         int32_t expert[TOP_K];
         float weight[TOP_K];
-        struct trace_import_options options = plain_options();
+        struct import_options options = plain_options();
         options.gate_weight_path = weight_path;
         options.replace = true;
         write_weights((enum npy_type)type, TOKENS);
 
-        cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s",
-                     error.text);
+        cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 
         cr_expect_eq(summary.num_rows_reordered, 1);
         cr_assert_eq(trace_open(&trace, out_path, &error), STATUS_OK, "%s", error.text);
@@ -341,19 +345,19 @@ Test(trace_import, puts_rows_into_the_order_of_their_weights)
 
 Test(trace_import, says_how_many_tokens_the_weights_cover)
 {
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     options.gate_weight_path = weight_path;
     write_array(NPY_INT8, plain_axes, ids[0][0]);
     write_weights(NPY_FLOAT16, 3);
 
     expect_refusal(&options, "weights.npy: covers 3 of 5 tokens: add --tokens 3");
     options.num_tokens_max = 3;
-    cr_expect_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
+    cr_expect_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 }
 
 Test(trace_import, refuses_arrays_that_are_something_else)
 {
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     const int64_t two_dims[] = {2, 2};
     const int32_t four[4] = {0, 1, 2, 3};
     struct npy_writer writer;
@@ -364,7 +368,8 @@ Test(trace_import, refuses_arrays_that_are_something_else)
     expect_refusal(&options, "experts.npy: holds int8, but gate weights are float16");
     write_weights(NPY_FLOAT32, TOKENS);
     options = plain_options();
-    options.expert_path = weight_path;
+    const char *const weight_paths[] = {weight_path};
+    options.paths = weight_paths;
     expect_refusal(&options, "weights.npy: holds float32, but expert ids are integers");
     cr_assert_eq(npy_writer_open(&writer, array_path, NPY_INT32, 2, two_dims, &error), STATUS_OK);
     cr_assert_eq(npy_writer_append(&writer, four, sizeof four, &error), STATUS_OK);
@@ -375,7 +380,7 @@ Test(trace_import, refuses_arrays_that_are_something_else)
 
 Test(trace_import, compares_the_shape_with_the_model)
 {
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     write_array(NPY_INT8, plain_axes, ids[0][0]);
     cr_assert(trace_axes_parse(options.axis, "layer,k,token"));
 
@@ -384,11 +389,11 @@ Test(trace_import, compares_the_shape_with_the_model)
 
 Test(trace_import, does_not_replace_what_is_there_unless_asked)
 {
-    struct trace_import_options options = plain_options();
+    struct import_options options = plain_options();
     write_array(NPY_INT8, plain_axes, ids[0][0]);
-    cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK);
+    cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK);
 
-    cr_expect_eq(trace_import(out_path, &options, &summary, &error), STATUS_INVALID);
+    cr_expect_eq(import_run(out_path, &options, &summary, &error), STATUS_INVALID);
 
     cr_expect_not_null(strstr(error.text, "exists"), "%s", error.text);
     expect_trace(TOKENS);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "trace_import_internal.h"
+#include "import/sink.h"
 
 static char path[64];
 static struct error error;
@@ -30,7 +30,7 @@ static void remove_file(void)
 
 TestSuite(trace_import_requests, .init = make_file, .fini = remove_file);
 
-static enum status read_text(const char *text, int64_t num_tokens_in_file, int64_t num_tokens)
+static enum status read_text(const char *text, int64_t num_tokens)
 {
     FILE *file = fopen(path, "w");
     cr_assert_not_null(file);
@@ -39,8 +39,7 @@ static enum status read_text(const char *text, int64_t num_tokens_in_file, int64
     free(requests);
     requests = NULL;
     error = (struct error){0};
-    return trace_import_requests(&requests, &num_requests, path, num_tokens_in_file, num_tokens,
-                                 &error);
+    return import_request_list(&requests, &num_requests, path, num_tokens, &error);
 }
 
 Test(trace_import_requests, finds_columns_by_name)
@@ -50,7 +49,7 @@ Test(trace_import_requests, finds_columns_by_name)
                        "\r\n"
                        "9,code,2,4,2,b\r\n";
 
-    cr_assert_eq(read_text(text, 10, 10), STATUS_OK, "%s", error.text);
+    cr_assert_eq(read_text(text, 10), STATUS_OK, "%s", error.text);
 
     cr_assert_eq(num_requests, 2);
     cr_expect_str_eq(requests[0].tag, "law, \"old\"");
@@ -63,7 +62,7 @@ Test(trace_import_requests, finds_columns_by_name)
 
 Test(trace_import_requests, needs_no_more_than_row_offsets)
 {
-    cr_assert_eq(read_text("row_offset\n0\n3\n", 5, 5), STATUS_OK, "%s", error.text);
+    cr_assert_eq(read_text("row_offset\n0\n3\n", 5), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(num_requests, 2);
     cr_expect_str_eq(requests[0].tag, "");
@@ -77,7 +76,7 @@ Test(trace_import_requests, tells_recorded_prompts_from_those_that_are_not)
 {
     const char *text = "row_offset,prompt_tokens,decode_tokens\n0,5,4\n8,100,3\n";
 
-    cr_assert_eq(read_text(text, 11, 11), STATUS_OK, "%s", error.text);
+    cr_assert_eq(read_text(text, 11), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(requests[0].prompt_tokens, 0);
     cr_expect_eq(requests[1].prompt_tokens, 100);
@@ -87,17 +86,9 @@ Test(trace_import_requests, believes_first_position)
 {
     const char *text = "row_offset,prompt_tokens,decode_tokens,first_position\n0,5,4,2\n";
 
-    cr_assert_eq(read_text(text, 20, 20), STATUS_OK, "%s", error.text);
+    cr_assert_eq(read_text(text, 20), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(requests[0].prompt_tokens, 2);
-}
-
-Test(trace_import_requests, are_cut_with_the_tokens)
-{
-    cr_assert_eq(read_text("row_offset\n0\n3\n7\n", 9, 5), STATUS_OK, "%s", error.text);
-
-    cr_expect_eq(num_requests, 2);
-    cr_expect_eq(requests[1].num_rows, 2);
 }
 
 Test(trace_import_requests, cuts_a_long_tag_between_characters)
@@ -107,7 +98,7 @@ Test(trace_import_requests, cuts_a_long_tag_between_characters)
         "row_offset,tag\n0,aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff"
         "gg\xc3\xa4z\n";
 
-    cr_assert_eq(read_text(text, 5, 5), STATUS_OK, "%s", error.text);
+    cr_assert_eq(read_text(text, 5), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(strlen(requests[0].tag), 62);
 }
@@ -132,7 +123,7 @@ Test(trace_import_requests, names_file_and_line_of_every_mistake)
         {"row_offset,prompt_tokens\n0,3000000000\n", ":2: prompt_tokens '3000000000'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        cr_expect_eq(read_text(cases[i][0], 9, 9), STATUS_INVALID, "%s", cases[i][0]);
+        cr_expect_eq(read_text(cases[i][0], 9), STATUS_INVALID, "%s", cases[i][0]);
         cr_expect_not_null(strstr(error.text, cases[i][1]), "'%s' is not in: %s", cases[i][1],
                            error.text);
         cr_expect_null(requests);
@@ -142,8 +133,7 @@ Test(trace_import_requests, names_file_and_line_of_every_mistake)
 
 Test(trace_import_requests, counts_the_problems_it_has_no_room_for)
 {
-    cr_expect_eq(read_text("row_offset\na\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n", 9, 9),
-                 STATUS_INVALID);
+    cr_expect_eq(read_text("row_offset\na\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n", 9), STATUS_INVALID);
 
     cr_expect_eq(error.num_problems, 11);
     cr_expect_not_null(strstr(error.text, "and 2 more problems"), "%s", error.text);
@@ -154,7 +144,7 @@ Test(trace_import_requests, says_that_a_file_is_missing)
     unlink(path);
     error = (struct error){0};
 
-    cr_expect_eq(trace_import_requests(&requests, &num_requests, path, 9, 9, &error), STATUS_IO);
+    cr_expect_eq(import_request_list(&requests, &num_requests, path, 9, &error), STATUS_IO);
 
     cr_expect_not_null(strstr(error.text, "No such file"));
     make_file();

@@ -7,15 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "import/import.h"
 #include "npy.h"
 #include "trace.h"
-#include "trace_import.h"
 
 static char directory[64];
 static char array_path[96];
+static const char *const array_paths[] = {array_path};
 static char out_path[96];
 static struct error error;
-static struct trace_import_summary summary;
+static struct import_summary summary;
 
 static void make_directory(void)
 {
@@ -34,10 +35,12 @@ static void remove_directory(void)
 
 TestSuite(trace_import_shape, .init = make_directory, .fini = remove_directory);
 
-static struct trace_import_options token_layer_k(const char *model)
+static struct import_options token_layer_k(const char *model)
 {
-    return (struct trace_import_options){
-        .expert_path = array_path,
+    return (struct import_options){
+        .format = "npy",
+        .paths = array_paths,
+        .num_paths = 1,
         .model = model,
         .axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K},
     };
@@ -52,10 +55,10 @@ static void write_array(enum npy_type type, const int64_t dim[3], const void *va
     cr_assert_eq(npy_writer_close(&writer, &error), STATUS_OK);
 }
 
-static void expect_refusal(const struct trace_import_options *options, const char *words)
+static void expect_refusal(const struct import_options *options, const char *words)
 {
     error = (struct error){0};
-    cr_expect_neq(trace_import(out_path, options, &summary, &error), STATUS_OK);
+    cr_expect_neq(import_run(out_path, options, &summary, &error), STATUS_OK);
     cr_expect_not_null(strstr(error.text, words), "'%s' is not in: %s", words, error.text);
     cr_expect_neq(access(out_path, F_OK), 0);
 }
@@ -65,7 +68,7 @@ Test(trace_import_shape, names_the_only_order_of_axes_that_fits_the_model)
 {
     static const uint8_t zeros[24 * 2 * 4];
     const int64_t dim[] = {24, 2, 4};
-    struct trace_import_options options = token_layer_k("gpt-oss-20b");
+    struct import_options options = token_layer_k("gpt-oss-20b");
     write_array(NPY_UINT8, dim, zeros);
 
     expect_refusal(&options, "--axes layer,token,k would fit");
@@ -81,14 +84,14 @@ Test(trace_import_shape, drops_the_dense_layers_of_the_model)
     struct trace trace;
     const int64_t row = 2;
     int32_t expert[K];
-    struct trace_import_options options = token_layer_k("deepseek-v3");
+    struct import_options options = token_layer_k("deepseek-v3");
     for (int32_t i = 0; i < NUM_TOKENS * NUM_LAYERS * K; i++) {
         int32_t layer = i / K % NUM_LAYERS;
         values[i / K / NUM_LAYERS][layer][i % K] = (uint16_t)(layer < 3 ? 0 : layer + i % K);
     }
     write_array(NPY_UINT16, dim, values);
 
-    cr_assert_eq(trace_import(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(import_run(out_path, &options, &summary, &error), STATUS_OK, "%s", error.text);
 
     cr_expect_eq(summary.num_dense_layers_dropped, 3);
     cr_assert_eq(trace_open(&trace, out_path, &error), STATUS_OK, "%s", error.text);
@@ -104,7 +107,7 @@ Test(trace_import_shape, names_what_the_model_has_when_no_order_of_axes_fits)
     static const uint8_t zeros[2 * 24 * 8];
     static const int32_t dense[] = {2, 3};
     const int64_t dim[] = {2, 24, 8};
-    struct trace_import_options options = token_layer_k("gpt-oss-20b");
+    struct import_options options = token_layer_k("gpt-oss-20b");
     write_array(NPY_UINT8, dim, zeros);
 
     expect_refusal(&options, "it has 24 layers and top-8, but gpt-oss-20b has 24 and top-4: look");
@@ -119,7 +122,7 @@ Test(trace_import_shape, refuses_models_that_are_unknown_or_dense)
 {
     static const uint8_t zeros[2];
     const int64_t dim[] = {2, 1, 1};
-    struct trace_import_options options = token_layer_k("llama-2-70b");
+    struct import_options options = token_layer_k("llama-2-70b");
     write_array(NPY_UINT8, dim, zeros);
 
     expect_refusal(&options, "model llama-2-70b is dense: it routes nothing");
@@ -130,7 +133,7 @@ Test(trace_import_shape, refuses_models_that_are_unknown_or_dense)
 Test(trace_import_shape, refuses_an_array_without_a_token)
 {
     const int64_t dim[] = {0, 24, 4};
-    struct trace_import_options options = token_layer_k("gpt-oss-20b");
+    struct import_options options = token_layer_k("gpt-oss-20b");
     write_array(NPY_INT32, dim, dim);
 
     expect_refusal(&options, "0 tokens with top-4 of 32 experts: there must be a token");

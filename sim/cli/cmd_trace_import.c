@@ -6,33 +6,45 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "cli/trace_cli.h"
-#include "trace_import.h"
+#include "import/import.h"
 
 #define LAYERS_MAX 4096
+#define HELP_BYTES 8192
 
-static const char help[] =
-    "usage: moesim trace import --from npy --model M FILE.npy --out DIR [options]\n\n"
-    "Makes a trace from an array of expert ids, best expert first, of any integer type. -1 or all\n"
-    "ones mark what was not routed. Every id is checked.\n\n"
-    "      --from npy            the format of FILE\n"
-    "      --axes A,B,C          order of token, layer and k in FILE, default token,layer,k\n"
+static const char help[] = /* with the list of formats in the middle */
+    "usage: moesim trace import [--from FORMAT] --model M FILE... --out DIR [options]\n\n"
+    "Makes a trace from what an inference engine recorded. Every id is checked; -1 or all ones "
+    "mark\n"
+    "what was not routed. Several files (ranks, responses) are read in the order given.\n\n"
+    "      --from FORMAT         found out when left out; one of\n"
+    "%s"
     "      --model M             preset, config.json or YAML: says experts, top_k and MoE layers;\n"
     "                            dense layers in FILE are dropped\n"
-    "  -o, --out DIR             where the trace goes\n"
-    "      --requests FILE.csv   where requests begin: a column row_offset, and if there tag (or\n"
-    "                            category, or dataset), arrival_s, prompt_tokens, decode_tokens,\n"
-    "                            first_position\n"
-    "      --gate-weights FILE   .npy of float16, 32 or 64 with the same axes\n"
+    "  -o, --out PATH            where the trace goes\n"
+    "      --axes A,B,C          npy: order of token, layer and k, default token,layer,k\n"
+    "      --requests FILE.csv   npy: where requests begin: a column row_offset, and if there tag\n"
+    "                            (or category, or dataset), arrival_s, prompt_tokens,\n"
+    "                            decode_tokens, first_position\n"
+    "      --gate-weights FILE   npy: float16, 32 or 64 with the same axes\n"
+    "      --physical-to-logical FILE\n"
+    "                            ids are slots; FILE says their experts: SGLang's expert "
+    "location,\n"
+    "                            .npy or CSV, layers x slots\n"
+    "      --strip-dummy         leave out runs of 32 or more identical tokens: profiling, "
+    "padding\n"
     "      --tokens N            only the first N tokens\n"
     "      --num-experts N       instead of the model's\n"
-    "      --layers LIST         model layer of each layer in FILE, such as 3-60 or 0,7,15;\n"
-    "                            with --num-experts, --model is a mere name\n"
+    "      --top-k N             instead of the model's\n"
+    "      --layers LIST         model layer of each layer in FILE, such as 3-60 or 0,7,15\n"
     "      --tokens-per-shard N  default: shards of at most 64 MiB\n"
     "      --source TEXT         where FILE comes from\n"
     "      --licence TEXT        of FILE\n"
     "      --force               replace a trace that is there\n"
     "  -j, --json                print what was read as one JSON object\n\n"
+    "With --num-experts, a model that is no preset is a mere name: constant layers are then "
+    "dense.\n\n"
     "example:\n"
+    "  moesim trace import --model deepseek-v3 responses.jsonl --strip-dummy --out traces/mine\n"
     "  moesim trace import --from npy --axes token,layer,k --model gpt-oss-20b experts.npy \\\n"
     "      --requests requests.csv --out traces/gpt-oss-20b\n";
 
@@ -45,6 +57,9 @@ static const struct option long_options[] = {
     {"gate-weights", required_argument, NULL, 'g'},
     {"tokens", required_argument, NULL, 'n'},
     {"num-experts", required_argument, NULL, 'e'},
+    {"top-k", required_argument, NULL, 'k'},
+    {"physical-to-logical", required_argument, NULL, 'P'},
+    {"strip-dummy", no_argument, NULL, 'd'},
     {"layers", required_argument, NULL, 'l'},
     {"tokens-per-shard", required_argument, NULL, 'p'},
     {"source", required_argument, NULL, 's'},
@@ -56,12 +71,11 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace import", ":o:jh", long_options, help};
+static const struct trace_cli_grammar grammar = {"trace import", ":o:jh", long_options, NULL};
 
 struct request {
-    struct trace_import_options import;
+    struct import_options import;
     const char *out;
-    const char *format;
     bool json;
     int32_t layer[LAYERS_MAX];
 };
@@ -106,6 +120,11 @@ static bool take_number(struct request *request, int option)
             return false;
         }
         request->import.num_experts = (int32_t)value;
+    } else if (option == 'k') {
+        if (!trace_cli_number(&value, grammar.command, "--top-k", optarg, 1, 65535)) {
+            return false;
+        }
+        request->import.top_k = (int32_t)value;
     } else if (option == 'n') {
         if (!trace_cli_number(&value, grammar.command, "--tokens", optarg, 1, INT64_MAX)) {
             return false;
@@ -126,7 +145,7 @@ static bool take(struct request *request, int option)
 {
     switch (option) {
     case 'F':
-        request->format = optarg;
+        request->import.format = optarg;
         return true;
     case 'a':
         if (!trace_axes_parse(request->import.axis, optarg)) {
@@ -148,6 +167,12 @@ static bool take(struct request *request, int option)
         return true;
     case 'g':
         request->import.gate_weight_path = optarg;
+        return true;
+    case 'P':
+        request->import.physical_path = optarg;
+        return true;
+    case 'd':
+        request->import.strip_dummy = true;
         return true;
     case 'l':
         if (!parse_layers(request, optarg)) {
@@ -175,19 +200,23 @@ static bool take(struct request *request, int option)
     }
 }
 
-static void print_imported(const struct trace_import_summary *summary, const char *out)
+static void print_imported(const struct import_summary *summary, const char *out)
 {
     char number[32];
     char more[32];
-    printf("imported %s tokens x %d layers, top-%d of %d experts (%s)\n",
+    printf("imported %s tokens x %d layers, top-%d of %d experts (%s), from %s\n",
            trace_cli_grouped(number, summary->num_tokens), summary->num_layers, summary->top_k,
-           summary->num_experts, summary->model);
+           summary->num_experts, summary->model, summary->format);
     if (summary->num_tokens < summary->num_tokens_in_file) {
         printf("  tokens left out     %s\n",
                trace_cli_grouped(number, summary->num_tokens_in_file - summary->num_tokens));
     }
     if (summary->num_dense_layers_dropped > 0) {
         printf("  dense layers left out %d\n", summary->num_dense_layers_dropped);
+    }
+    for (int32_t i = 0; i < summary->num_drops; i++) {
+        printf("  left out            %s %s\n", trace_cli_grouped(number, summary->drop[i].count),
+               summary->drop[i].reason);
     }
     printf("  shards              %s of at most %s tokens\n",
            trace_cli_grouped(number, summary->num_shards),
@@ -199,18 +228,32 @@ static void print_imported(const struct trace_import_summary *summary, const cha
                trace_cli_grouped(number, summary->num_rows_reordered));
     }
     if (summary->num_tokens_alike > 0) {
-        printf("  identical tokens    %s stand in runs of 32 or more: profiling or padding? Cut\n"
-               "                      them from the file if they are no traffic\n",
+        printf("  identical tokens    %s stand in runs of 32 or more: profiling or padding? Leave\n"
+               "                      them out with --strip-dummy if they are no traffic\n",
                trace_cli_grouped(number, summary->num_tokens_alike));
     }
     printf("trace: %s\n", out);
 }
 
-static cJSON *summary_json(const struct trace_import_summary *summary, const char *out)
+static cJSON *drops_json(const struct import_summary *summary)
+{
+    cJSON *drops = cJSON_CreateArray();
+    for (int32_t i = 0; i < summary->num_drops; i++) {
+        cJSON *drop = cJSON_CreateObject();
+        cJSON_AddStringToObject(drop, "reason", summary->drop[i].reason);
+        cJSON_AddNumberToObject(drop, "count", (double)summary->drop[i].count);
+        cJSON_AddItemToArray(drops, drop);
+    }
+    return drops;
+}
+
+static cJSON *summary_json(const struct import_summary *summary, const char *out)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "trace", out);
+    cJSON_AddStringToObject(object, "format", summary->format);
     cJSON_AddStringToObject(object, "model", summary->model);
+    cJSON_AddNumberToObject(object, "num_files", summary->num_files);
     cJSON_AddNumberToObject(object, "num_experts", summary->num_experts);
     cJSON_AddNumberToObject(object, "top_k", summary->top_k);
     cJSON_AddNumberToObject(object, "num_layers", summary->num_layers);
@@ -223,18 +266,36 @@ static cJSON *summary_json(const struct trace_import_summary *summary, const cha
     cJSON_AddNumberToObject(object, "num_pads", (double)summary->num_pads);
     cJSON_AddNumberToObject(object, "num_rows_reordered", (double)summary->num_rows_reordered);
     cJSON_AddNumberToObject(object, "num_tokens_alike", (double)summary->num_tokens_alike);
+    cJSON_AddBoolToObject(object, "has_gate_weights", summary->has_gate_weights);
+    cJSON_AddBoolToObject(object, "has_scores", summary->has_scores);
+    cJSON_AddItemToObject(object, "dropped", drops_json(summary));
     return object;
+}
+
+/* The help with a line a format. */
+static void write_help(char *text, size_t room)
+{
+    char formats[HELP_BYTES / 2] = "";
+    size_t used = 0;
+    int32_t count = 0;
+    const struct import_format *const *all = import_formats(&count);
+    for (int32_t i = 0; i < count && used < sizeof formats; i++) {
+        used +=
+            (size_t)snprintf(formats + used, sizeof formats - used,
+                             "                            %s: %s\n", all[i]->name, all[i]->summary);
+    }
+    (void)snprintf(text, room, help, formats);
 }
 
 static int import(struct request *request)
 {
     struct progress progress;
     struct error error = {0};
-    struct trace_import_summary summary;
+    struct import_summary summary;
     request->import.progress = trace_cli_progress;
     request->import.context = &progress;
-    progress_begin(&progress, "importing", "tokens");
-    enum status status = trace_import(request->out, &request->import, &summary, &error);
+    progress_begin(&progress, "importing", "bytes");
+    enum status status = import_run(request->out, &request->import, &summary, &error);
     progress_end(&progress);
     if (status != STATUS_OK) {
         return cli_fail(status, &error);
@@ -250,12 +311,15 @@ int command_trace_import(int argc, char **argv)
 {
     struct request request = {
         .import = {.axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K}},
-        .format = "npy",
     };
+    char text[HELP_BYTES];
+    struct trace_cli_grammar with_help = grammar;
     int code = 0;
     int option;
+    write_help(text, sizeof text);
+    with_help.help = text;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = trace_cli_next(&code, &with_help, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }
@@ -263,13 +327,11 @@ int command_trace_import(int argc, char **argv)
             return 1;
         }
     }
-    if (strcmp(request.format, "npy") != 0) {
-        return cli_usage(grammar.command, "--from %s: the only format is npy", request.format);
+    if (optind == argc) {
+        return cli_usage(grammar.command, "name one file or more");
     }
-    request.import.expert_path = trace_cli_argument(&code, &grammar, argc, argv, "one .npy file");
-    if (request.import.expert_path == NULL) {
-        return code;
-    }
+    request.import.paths = (const char *const *)(argv + optind);
+    request.import.num_paths = argc - optind;
     if (request.import.model == NULL || request.out == NULL) {
         return cli_usage(grammar.command, "give --model and --out");
     }

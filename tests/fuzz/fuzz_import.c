@@ -5,14 +5,14 @@
  */
 #include <stdlib.h>
 
+#include "import/import.h"
 #include "input.h"
 #include "trace.h"
-#include "trace_import.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 /* "Every id is checked on the way": so the trace that comes out passes trace_check. */
-static void check_result(const char *path, const struct trace_import_summary *summary)
+static void check_result(const char *path, const struct import_summary *summary)
 {
     static struct error error;
     error.num_problems = 0;
@@ -36,8 +36,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     error.num_problems = 0;
     error.text_bytes = 0;
-    struct trace_import_options options = {
-        .expert_path = input_write("ids.npy", data + 1, bytes - 1),
+    const char *const paths[] = {input_write("ids.npy", data + 1, bytes - 1)};
+    struct import_options options = {
+        .format = "npy",
+        .paths = paths,
+        .num_paths = 1,
         .model = "tiny",
         .num_experts = (data[0] & 64) != 0 ? 300 : 8,
         .model_layer = model_layer,
@@ -48,9 +51,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (!trace_axes_parse(options.axis, axes[data[0] % 6])) {
         __builtin_trap();
     }
-    struct trace_import_summary summary = {0};
+    struct import_summary summary = {0};
     const char *path = input_path("imported");
-    if (trace_import(path, &options, &summary, &error) == STATUS_OK) {
+    if (import_run(path, &options, &summary, &error) == STATUS_OK) {
         check_result(path, &summary);
     } else if (error.num_problems == 0) {
         __builtin_trap();

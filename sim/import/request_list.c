@@ -1,5 +1,5 @@
 /*
- * trace_import_requests.c -- reads a foreign list of requests.
+ * request_list.c -- reads a foreign list of requests.
  *
  * Every tool has its own columns, so they are found by name and most may be missing. What a trace
  * needs is where each request's rows begin and how much context stood before the first of them.
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trace_import_internal.h"
+#include "import/sink.h"
 
 #define COLUMNS_MAX 64
 
@@ -275,9 +275,8 @@ static enum status read_requests(struct reader *reader, struct trace_request **r
     return reader->status;
 }
 
-enum status trace_import_requests(struct trace_request **requests, int64_t *num_requests,
-                                  const char *path, int64_t num_tokens_in_file, int64_t num_tokens,
-                                  struct error *error)
+enum status import_request_list(struct trace_request **requests, int64_t *num_requests,
+                                const char *path, int64_t num_tokens, struct error *error)
 {
     struct reader reader = {.path = path, .error = error, .stream = fopen(path, "r")};
     *requests = NULL;
@@ -285,17 +284,9 @@ enum status trace_import_requests(struct trace_request **requests, int64_t *num_
     if (reader.stream == NULL) {
         return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
     }
-    enum status status = read_requests(&reader, requests, num_requests, num_tokens_in_file);
+    enum status status = read_requests(&reader, requests, num_requests, num_tokens);
     if (status == STATUS_OK && *num_requests == 0) {
         status = error_add(error, STATUS_INVALID, "%s: holds no request", path);
-    }
-    while (*num_requests > 0 && (*requests)[*num_requests - 1].row_offset >= num_tokens) {
-        *num_requests -= 1;
-    }
-    if (*num_requests > 0) {
-        struct trace_request *last = *requests + *num_requests - 1;
-        int64_t room = num_tokens - last->row_offset;
-        last->num_rows = last->num_rows < room ? last->num_rows : room;
     }
     if (status != STATUS_OK) {
         free(*requests);
