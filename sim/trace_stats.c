@@ -18,6 +18,7 @@
 
 const int32_t trace_lag_rows[TRACE_LAGS] = {1, 2, 4, 16, 64, LAG_ROWS_MAX};
 const int32_t trace_batch_tokens[TRACE_BATCH_SIZES] = {8, 32, 128, 512};
+const double trace_drop_factor[TRACE_DROP_FACTORS] = {1.0, 1.25, 1.5, 2.0, 3.0};
 
 static bool scratch_init(struct trace_stats_scratch *scratch, const struct trace_stats_job *job,
                          struct arena *arena)
@@ -27,35 +28,47 @@ static bool scratch_init(struct trace_stats_scratch *scratch, const struct trace
     size_t pairs = (size_t)job->lift_experts * (size_t)job->lift_experts;
     scratch->row = arena_alloc(arena, rows, sizeof *scratch->row);
     scratch->expert = arena_alloc(arena, rows * (size_t)job->trace->top_k, sizeof *scratch->expert);
+    scratch->next = arena_alloc(arena, rows * (size_t)job->trace->top_k, sizeof *scratch->next);
     scratch->chosen = arena_alloc(arena, rows * (size_t)job->words, sizeof *scratch->chosen);
     scratch->half = arena_alloc(arena, 2 * experts, sizeof *scratch->half);
     scratch->together = arena_alloc(arena, pairs, sizeof *scratch->together);
     scratch->lift = arena_alloc(arena, pairs / 2, sizeof *scratch->lift);
     scratch->load = arena_alloc(arena, experts, sizeof *scratch->load);
-    return scratch->row != NULL && scratch->expert != NULL && scratch->chosen != NULL &&
-           scratch->half != NULL && scratch->together != NULL && scratch->lift != NULL &&
-           scratch->load != NULL;
+    return scratch->row != NULL && scratch->expert != NULL && scratch->next != NULL &&
+           scratch->chosen != NULL && scratch->half != NULL && scratch->together != NULL &&
+           scratch->lift != NULL && scratch->load != NULL;
 }
 
-/* Draws rows with replacement: a batch of a busy server mixes rows of many requests. */
-static bool draw_batches(struct trace_stats_job *job, gsl_rng *rng, struct arena *arena)
+/* Rows drawn with replacement; NULL: no memory. */
+static int64_t *draw_rows(int64_t num_tokens, int64_t count, gsl_rng *rng, struct arena *arena)
+{
+    int64_t *rows = arena_alloc(arena, (size_t)count, sizeof(int64_t));
+    for (int64_t i = 0; rows != NULL && i < count; i++) {
+        int64_t row = (int64_t)(gsl_rng_uniform(rng) * (double)num_tokens);
+        rows[i] = row < num_tokens ? row : num_tokens - 1;
+    }
+    return rows;
+}
+
+/* A batch of a busy server mixes rows of many requests. */
+static bool draw_batches(struct trace_stats_job *job, uint64_t seed, gsl_rng *rng,
+                         struct arena *arena)
 {
     int64_t num_tokens = job->trace->num_tokens;
-    for (int32_t size = 0; size < TRACE_BATCH_SIZES; size++) {
-        if (num_tokens < trace_batch_tokens[size]) {
-            continue;
-        }
-        int64_t rows = (int64_t)TRACE_STATS_BATCHES * trace_batch_tokens[size];
-        job->batch_row[size] = arena_alloc(arena, (size_t)rows, sizeof(int64_t));
-        if (job->batch_row[size] == NULL) {
-            return false;
-        }
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t row = (int64_t)(gsl_rng_uniform(rng) * (double)num_tokens);
-            job->batch_row[size][i] = row < num_tokens ? row : num_tokens - 1;
+    rng_restream(rng, seed, "trace_stats.steps", 0);
+    if (num_tokens >= TRACE_DROP_TOKENS) {
+        job->step_row = draw_rows(num_tokens, TRACE_STATS_STEPS * TRACE_DROP_TOKENS, rng, arena);
+    }
+    bool complete = num_tokens < TRACE_DROP_TOKENS || job->step_row != NULL;
+    rng_restream(rng, seed, "trace_stats", 0);
+    for (int32_t size = 0; complete && size < TRACE_BATCH_SIZES; size++) {
+        if (num_tokens >= trace_batch_tokens[size]) {
+            int64_t rows = (int64_t)TRACE_STATS_BATCHES * trace_batch_tokens[size];
+            job->batch_row[size] = draw_rows(num_tokens, rows, rng, arena);
+            complete = job->batch_row[size] != NULL;
         }
     }
-    return true;
+    return complete;
 }
 
 /* Draws top_k distinct experts (Floyd's sampling, CACM 30(9), 1987) and counts them. */
@@ -163,7 +176,7 @@ enum status trace_stats_read(struct trace_stats *stats, const struct trace *trac
     job.expert_tokens =
         arena_alloc(&stats->arena, layers * (size_t)trace->num_experts, sizeof *job.expert_tokens);
     bool ready = rng != NULL && scratch != NULL && stats->layer != NULL &&
-                 job.expert_tokens != NULL && draw_batches(&job, rng, &arena);
+                 job.expert_tokens != NULL && draw_batches(&job, options->seed, rng, &arena);
     for (int32_t thread = 0; ready && thread < num_threads; thread++) {
         ready = scratch_init(&scratch[thread], &job, &arena);
     }

@@ -15,11 +15,14 @@
 #include "status.h"
 #include "trace.h"
 
-#define TRACE_LAGS        6
-#define TRACE_BATCH_SIZES 4
+#define TRACE_LAGS         6
+#define TRACE_BATCH_SIZES  4
+#define TRACE_DROP_FACTORS 5
+#define TRACE_DROP_TOKENS  1024 /* of a step */
 
 extern const int32_t trace_lag_rows[TRACE_LAGS];            /* 1, 2, 4, 16, 64, 256 */
 extern const int32_t trace_batch_tokens[TRACE_BATCH_SIZES]; /* 8, 32, 128, 512 */
+extern const double trace_drop_factor[TRACE_DROP_FACTORS];  /* 1, 1.25, 1.5, 2, 3 */
 
 struct trace_stats_options {
     int32_t ep_ranks;    /* 0: 8 when it divides the experts, else none */
@@ -29,8 +32,8 @@ struct trace_stats_options {
     void *context;
 };
 
-/* Figures are NaN where the trace cannot tell: no requests, too few rows, no token. The lift is NaN
- * above 2048 experts too: its table grows with their square. */
+/* Figures are NaN where the trace cannot tell: no requests, too few rows, no token. The lift
+ * and next_information are NaN above 2048 experts too: their tables grow with the square. */
 struct trace_stats_layer {
     int32_t model_layer;
     int64_t assignments;
@@ -46,6 +49,9 @@ struct trace_stats_layer {
     double lift_p95;
     double batch_max_over_mean[TRACE_BATCH_SIZES]; /* experts of a batch of random rows */
     double batch_active[TRACE_BATCH_SIZES];        /* share of experts with a token */
+    double next_information; /* of the best expert on that of the next layer, 0 to 1; last: NaN */
+    double drop_mixed[TRACE_DROP_FACTORS];       /* share dropped in steps of random rows */
+    double drop_consecutive[TRACE_DROP_FACTORS]; /* the same where a step's rows are in a row */
 };
 
 struct trace_stats {

@@ -298,5 +298,11 @@ enum status trace_stats_layer(const struct trace_stats_job *job,
     if (status == STATUS_OK) {
         status = measure_batches(job, layer, scratch, index, error);
     }
+    if (status == STATUS_OK) {
+        status = trace_stats_information(job, layer, scratch, index, error);
+    }
+    if (status == STATUS_OK) {
+        status = trace_stats_drops(job, layer, scratch, index, error);
+    }
     return status;
 }

@@ -80,6 +80,28 @@ def lift(ids, num_experts):
     return np.quantile(together[low, high][alive] * rows / chance[alive], (0.05, 0.5, 0.95))
 
 
+def information(here, there, num_experts):
+    """I(X; Y) / sqrt(H(X) H(Y)) of two layers' best experts."""
+    good = (here >= 0) & (there >= 0)
+    joint = np.histogram2d(here[good], there[good], [np.arange(num_experts + 1)] * 2)[0]
+    joint = joint / max(joint.sum(), 1)
+
+    def entropy(p):
+        return -(p[p > 0] * np.log(p[p > 0])).sum()
+    x, y = entropy(joint.sum(axis=1)), entropy(joint.sum(axis=0))
+    return (x + y - entropy(joint.ravel())) / np.sqrt(x * y) if x * y > 0 else float("nan")
+
+
+def drops(ids, num_experts):
+    """Shares that five factors drop of consecutive steps of 1024; ids [tokens][k] of a layer."""
+    steps = ids.shape[0] // 1024
+    kept = ids[:steps * 1024].reshape(steps, 1024 * ids.shape[1])
+    load = np.array([np.bincount(step[step >= 0], minlength=num_experts) for step in kept])
+    for factor in (1, 1.25, 1.5, 2, 3):
+        capacity = np.ceil(1024 * ids.shape[1] * factor / num_experts)
+        yield ratio(np.maximum(load - capacity, 0).sum(), load.sum()) if steps else float("nan")
+
+
 def compare(trace, ids, num_experts, begins, ep):
     """ids [tokens][layers][k] signed; begins: first rows of requests, or empty."""
     tokens, layers, k = ids.shape
@@ -111,6 +133,11 @@ def compare(trace, ids, num_experts, begins, ep):
         rows = (ids[:, layer, 0] >= 0).sum()
         check(close(got["overlap_by_chance"], ratio((load.astype(float) ** 2).sum(), rows * rows * k)),
               f"{where}: overlap_by_chance")
+        if layer + 1 < layers:
+            expected = information(ids[:, layer, 0], ids[:, layer + 1, 0], num_experts)
+            check(close(got["next_information"], expected), f"{where}: next_information")
+        for value, expected in zip(got["drop_consecutive"], drops(ids[:, layer], num_experts)):
+            check(close(value, expected), f"{where}: drop_consecutive {value} {expected}")
         if top1 is None:
             check(got["top1_repeat"] is None, f"{where}: top1_repeat without requests")
         else:
@@ -141,6 +168,10 @@ def gpt_oss(data, scratch):
         digests.add(json.loads(moesim("trace", "check", out, "--json"))["digest"])
         if index == 0:
             compare(out, raw.astype(np.int8), 32, begins, 8)
+    stats = json.loads(moesim("trace", "stats", out, "--json"))
+    means = np.array([layer["drop_mixed"] for layer in stats["layers"]]).mean(axis=0)
+    check(np.allclose(means, (0.301, 0.201, 0.128, 0.043, 0.004), atol=0.003),
+          f"drops of mixed requests {means}")  # recounted by others over another shuffle
     check(len(digests) == 1, f"copies have different digests: {digests}")
     weights(data, raw, scratch)
     print(f"{raw.shape[0]} tokens x {raw.shape[1]} layers, {len(begins)} requests: equal")
@@ -164,7 +195,7 @@ def random_arrays(scratch):
     rng = np.random.default_rng(20261122)
     for index in range(40):
         num_experts = int(rng.choice([4, 16, 64, 127, 255, 256, 257, 1000]))
-        tokens, layers = int(rng.integers(1, 700)), int(rng.integers(1, 5))
+        tokens, layers = int(rng.integers(1, 2100)), int(rng.integers(1, 5))
         k = int(rng.integers(1, min(num_experts, 8) + 1))
         taste = rng.lognormal(0, 1, (1, layers, num_experts))
         ids = np.argsort(-taste * rng.random((tokens, layers, num_experts)), axis=2)[:, :, :k]

@@ -282,3 +282,39 @@ Test(trace_stats, refuse_ranks_that_do_not_divide_the_experts)
     trace_stats_free(&stats);
     trace_close(&trace);
 }
+
+/* Best experts of two layers over four rows: (0,2) (0,2) (1,3) (1,3) determine each other; against
+ * (0,0) (0,1) (1,0) (1,1) they tell nothing. */
+Test(trace_stats, measure_what_a_layer_tells_of_the_next)
+{
+    const uint8_t ids[3][4] = {{0, 0, 1, 1}, {2, 2, 3, 3}, {0, 1, 0, 1}};
+    struct trace trace = make_trace(ids[0], 3, 4, 4, 1, 0);
+
+    struct trace_stats stats = measure(&trace, 0, 1);
+
+    expect_near(stats.layer[0].next_information, 1.0);
+    expect_near(stats.layer[1].next_information, 0.0);
+    cr_expect(isnan(stats.layer[2].next_information)); /* there is no next layer */
+    trace_stats_free(&stats);
+    trace_close(&trace);
+}
+
+/* 2,048 rows of top-1 of 4 experts: 0 alone in the first step, 1 alone in the second. An expert may
+ * take 256 x factor of 1,024. Mixed, each takes about half: 1,024 - 2 x 256 x factor are left. */
+Test(trace_stats, drop_what_exceeds_the_capacity_of_a_step)
+{
+    static uint8_t ids[2048];
+    memset(ids + 1024, 1, 1024);
+    struct trace trace = make_trace(ids, 1, 2048, 4, 1, 0);
+
+    struct trace_stats stats = measure(&trace, 0, 1);
+
+    for (int32_t factor = 0; factor < TRACE_DROP_FACTORS; factor++) {
+        double mixed = 1.0 - fmin(1.0, trace_drop_factor[factor] / 2.0);
+        expect_near(stats.layer[0].drop_consecutive[factor], 1.0 - trace_drop_factor[factor] / 4.0);
+        cr_expect_float_eq(stats.layer[0].drop_mixed[factor], mixed, 0.02, "factor %g: %g",
+                           trace_drop_factor[factor], stats.layer[0].drop_mixed[factor]);
+    }
+    trace_stats_free(&stats);
+    trace_close(&trace);
+}

@@ -21,7 +21,8 @@ static const char help[] =
     "  chance    the same for two rows of any requests: what is above it is locality\n"
     "  drift     share of assignments that sit elsewhere in the second half of the trace\n"
     "  lift      how often two experts are chosen together, over chance: 5 %, median, 95 % of "
-    "pairs\n\n"
+    "pairs\n"
+    "  next      what a row's best expert tells of that of the next layer: 0 nothing, 1 all\n\n"
     "      --ep N        ranks that share the experts, default 8 when that divides them\n"
     "      --seed N      draws the rows that make up batches, default 1\n"
     "      --threads N   default all; the figures do not depend on it\n"
@@ -51,6 +52,7 @@ enum column {
     COLUMN_LIFT_P5,
     COLUMN_LIFT_MEDIAN,
     COLUMN_LIFT_P95,
+    COLUMN_NEXT,
     COLUMN_COUNT,
 };
 
@@ -70,6 +72,7 @@ static void layer_figures(double figure[COLUMN_COUNT], const struct trace_stats_
     figure[COLUMN_LIFT_P5] = layer->lift_p5;
     figure[COLUMN_LIFT_MEDIAN] = layer->lift_median;
     figure[COLUMN_LIFT_P95] = layer->lift_p95;
+    figure[COLUMN_NEXT] = layer->next_information;
 }
 
 static void print_header(const struct trace_stats *stats)
@@ -84,12 +87,12 @@ static void print_header(const struct trace_stats *stats)
         (void)snprintf(text, sizeof text, "lag%d", trace_lag_rows[lag]);
         printf(" %6s", text);
     }
-    printf(" %6s %6s %6s %6s %6s\n", "chance", "drift", "lift5", "lift50", "lift95");
+    printf(" %6s %6s %6s %6s %6s %6s\n", "chance", "drift", "lift5", "lift50", "lift95", "next");
 }
 
 static void print_row(const char *label, const double figure[COLUMN_COUNT])
 {
-    static const int widths[COLUMN_COUNT] = {9, 6, 6, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
+    static const int widths[COLUMN_COUNT] = {9, 6, 6, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
     printf("%6s ", label);
     for (int column = 0; column < COLUMN_COUNT; column++) {
         const char *space = column > COLUMN_MAX_OVER_MEAN ? " " : "";
@@ -186,6 +189,27 @@ static void print_batches(const struct trace_stats *stats)
     }
 }
 
+/* Means over layers, in percent. */
+static void print_drops(const struct trace_stats *stats)
+{
+    printf("\nassignments dropped in steps of %d tokens, mean over layers\n%8s %16s %20s\n",
+           TRACE_DROP_TOKENS, "capacity", "requests mixed", "consecutive rows");
+    for (int32_t factor = 0; factor < TRACE_DROP_FACTORS; factor++) {
+        double mixed = 0.0;
+        double consecutive = 0.0;
+        for (int32_t layer = 0; layer < stats->num_layers; layer++) {
+            mixed += stats->layer[layer].drop_mixed[factor] / stats->num_layers;
+            consecutive += stats->layer[layer].drop_consecutive[factor] / stats->num_layers;
+        }
+        if (isnan(mixed)) {
+            printf("%8.2f %16s %20s\n", trace_drop_factor[factor], "-", "-");
+        } else {
+            printf("%8.2f %14.1f %% %18.1f %%\n", trace_drop_factor[factor], 100.0 * mixed,
+                   100.0 * consecutive);
+        }
+    }
+}
+
 static int print_stats(const struct trace_stats *stats, const struct trace *trace)
 {
     char tokens[32];
@@ -206,6 +230,7 @@ static int print_stats(const struct trace_stats *stats, const struct trace *trac
         ((double)trace->top_k * (trace->num_experts > 1 ? trace->num_experts - 1 : 1));
     printf("uniform router: lag %.3f, lift %.2f\n", stats->uniform_overlap, uniform_lift);
     print_batches(stats);
+    print_drops(stats);
     free(scratch);
     return 0;
 }
@@ -251,7 +276,12 @@ static cJSON *layer_json(const struct trace_stats *stats, const struct trace_sta
     cJSON_AddNumberToObject(object, "lift_p5", layer->lift_p5);
     cJSON_AddNumberToObject(object, "lift_median", layer->lift_median);
     cJSON_AddNumberToObject(object, "lift_p95", layer->lift_p95);
+    cJSON_AddNumberToObject(object, "next_information", layer->next_information);
     cJSON_AddItemToObject(object, "batches", batches_json(layer));
+    cJSON_AddItemToObject(object, "drop_mixed",
+                          cJSON_CreateDoubleArray(layer->drop_mixed, TRACE_DROP_FACTORS));
+    cJSON_AddItemToObject(object, "drop_consecutive",
+                          cJSON_CreateDoubleArray(layer->drop_consecutive, TRACE_DROP_FACTORS));
     return object;
 }
 
@@ -274,6 +304,9 @@ static cJSON *stats_json(const struct trace_stats *stats, const struct trace *tr
                           cJSON_CreateIntArray(trace_batch_tokens, TRACE_BATCH_SIZES));
     cJSON_AddItemToObject(object, "uniform_max_over_mean",
                           cJSON_CreateDoubleArray(stats->uniform_max_over_mean, TRACE_BATCH_SIZES));
+    cJSON_AddNumberToObject(object, "drop_tokens", TRACE_DROP_TOKENS);
+    cJSON_AddItemToObject(object, "drop_capacity_factors",
+                          cJSON_CreateDoubleArray(trace_drop_factor, TRACE_DROP_FACTORS));
     cJSON *layers = cJSON_AddArrayToObject(object, "layers");
     for (int32_t layer = 0; layer < stats->num_layers; layer++) {
         cJSON_AddItemToArray(layers, layer_json(stats, &stats->layer[layer]));
