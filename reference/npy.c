@@ -72,16 +72,17 @@ static enum status check_size(struct npy *npy, size_t payload_bytes, const char 
     return STATUS_OK;
 }
 
-/* Reads magic, version and header of the mapped bytes and points data at the payload. */
-static enum status parse(struct npy *npy, const char *path, struct error *error)
+enum status npy_header_read(struct npy *npy, size_t *header_bytes, const void *prefix,
+                            size_t prefix_bytes, size_t num_bytes, const char *path,
+                            struct error *error)
 {
-    const unsigned char *bytes = npy->mapping;
-    size_t size = npy->mapping_bytes;
-    if (size < MAGIC_BYTES || memcmp(bytes, MAGIC, MAGIC_BYTES) != 0) {
+    const unsigned char *bytes = prefix;
+    *header_bytes = 0;
+    if (prefix_bytes < MAGIC_BYTES || memcmp(bytes, MAGIC, MAGIC_BYTES) != 0) {
         return error_add(error, STATUS_INVALID,
                          "%s: is no .npy file (wrong magic); write it with numpy.save()", path);
     }
-    if (size < PREAMBLE_BYTES + 2) {
+    if (prefix_bytes < PREAMBLE_BYTES + 2) {
         return error_add(error, STATUS_INVALID,
                          "%s: ends within its header; the file is truncated, write it again", path);
     }
@@ -95,24 +96,33 @@ static enum status parse(struct npy *npy, const char *path, struct error *error)
     if (bytes[6] != 1) {
         length |= (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24;
     }
-    if (length > size - start) {
+    if (length > prefix_bytes - start) {
         return error_add(error, STATUS_INVALID,
                          "%s: its header of %zu bytes goes beyond the end of the file; the file is "
                          "truncated, write it again",
                          path, length);
     }
-    const char *text = (const char *)bytes + start;
-    enum status status = npy_header_scan(npy, text, length, path, error);
+    enum status status = npy_header_scan(npy, (const char *)bytes + start, length, path, error);
     if (status == STATUS_OK) {
-        status = check_size(npy, size - start - length, path, error);
+        status = check_size(npy, num_bytes - start - length, path, error);
     }
-    if (status == STATUS_OK && (start + length) % (size_t)types[npy->type].bytes != 0) {
+    *header_bytes = start + length;
+    return status;
+}
+
+/* Reads the header of the mapped bytes and points data at the payload. */
+static enum status parse(struct npy *npy, const char *path, struct error *error)
+{
+    size_t start = 0;
+    enum status status = npy_header_read(npy, &start, npy->mapping, npy->mapping_bytes,
+                                         npy->mapping_bytes, path, error);
+    if (status == STATUS_OK && start % (size_t)types[npy->type].bytes != 0) {
         status = error_add(error, STATUS_INVALID,
                            "%s: its payload starts at byte %zu, unaligned for %s; write it with "
                            "numpy.save()",
-                           path, start + length, types[npy->type].name);
+                           path, start, types[npy->type].name);
     }
-    npy->data = bytes + start + length;
+    npy->data = (const unsigned char *)npy->mapping + start;
     return status;
 }
 

@@ -49,6 +49,14 @@ struct npy {
 MUST_CHECK enum status npy_open(struct npy *npy, const char *path, struct error *error);
 void npy_close(struct npy *npy); /* safe on a zeroed struct, and twice */
 
+/* Reads the header of a .npy file of num_bytes that is not in a file of its own, such as a member
+ * of a .npz, from its first prefix_bytes (64 KiB hold any header NumPy writes, and no more than all
+ * of it can be given). Sets type, num_dims, dim and num_elements; the payload begins behind
+ * header_bytes, aligned or not. Fails as npy_open does, path being the name in messages. */
+MUST_CHECK enum status npy_header_read(struct npy *npy, size_t *header_bytes, const void *prefix,
+                                       size_t prefix_bytes, size_t num_bytes, const char *path,
+                                       struct error *error);
+
 /* Reads element index of an integer array as int64 (uint64 above INT64_MAX: INT64_MAX). */
 int64_t npy_int(const struct npy *npy, int64_t index);
 
