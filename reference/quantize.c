@@ -25,7 +25,7 @@ uint16_t bf16_from_float(float value)
 {
     uint32_t bits = bits_of(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) {
-        return 0x7fc0;
+        return 0x7fff;
     }
     /* Half a unit less one, plus the last bit kept: ties go to even. */
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
@@ -49,7 +49,8 @@ uint8_t fp8_from_float(float value)
     /* Three bits of mantissa stay; the exponent's bias goes from 127 to 7. */
     uint32_t rounded = magnitude + 0x7ffffu + ((magnitude >> 20) & 1);
     uint32_t fp8 = (rounded >> 20) - ((127u - 7u) << 3);
-    return (uint8_t)(sign | (magnitude > 0x7f800000u || fp8 > 0x7e ? 0x7fu : fp8));
+    fp8 = fp8 > 0x7e ? 0x7e : fp8;
+    return (uint8_t)(sign | (magnitude > 0x7f800000u ? 0x7f : fp8));
 }
 
 float fp8_to_float(uint8_t value)

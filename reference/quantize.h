@@ -17,12 +17,12 @@
 #define FP8_MAX      448.0f
 #define FP8_AMAX_MIN 1e-4f
 
-/* Round to nearest even; NaN stays NaN (quiet, 0x7fc0 as PyTorch writes it). */
+/* Round to nearest even; every NaN becomes 0x7fff, as CUDA writes it. */
 uint16_t bf16_from_float(float value);
 float bf16_to_float(uint16_t value);
 
-/* Round to nearest even; beyond 464 in magnitude NaN, as torch.float8_e4m3fn. (CUDA's conversion
- * saturates there; a quantised block never gets there.) */
+/* Round to nearest even; what is beyond 448 becomes 448, infinity too, as CUDA's __NV_SATFINITE and
+ * torch.float8_e4m3fn have it (PyTorch 2.15; earlier ones made it NaN). */
 uint8_t fp8_from_float(float value);
 float fp8_to_float(uint8_t value);
 
