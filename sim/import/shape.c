@@ -177,7 +177,7 @@ static int32_t layer_of_model(const struct import_sink *sink, int32_t layer)
     }
     if (input->model == NULL) {
         bool says_something = survey->top_k_used > 1 || survey->num_tokens >= CONSTANT_TOKENS;
-        bool is_dense = says_something && survey->constant[layer] >= 0;
+        bool is_dense = says_something && survey->constant[layer] >= -1; /* or all pads */
         return is_dense ? -1 : survey->model_layer[layer];
     }
     bool says_layers = survey->has_model_layers || survey->num_layers == input->num_layers_all;
