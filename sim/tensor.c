@@ -35,18 +35,20 @@ bool tensor_type_is_integer(enum tensor_type type)
     return type <= TENSOR_UINT64;
 }
 
-enum tensor_type tensor_type_of_npy(enum npy_type type)
+bool tensor_type_to_npy(enum npy_type *npy_type, enum tensor_type type)
 {
-    static const enum tensor_type of[NPY_TYPE_COUNT] = {
-        [NPY_INT8] = TENSOR_INT8,       [NPY_INT16] = TENSOR_INT16,
-        [NPY_INT32] = TENSOR_INT32,     [NPY_INT64] = TENSOR_INT64,
-        [NPY_UINT8] = TENSOR_UINT8,     [NPY_UINT16] = TENSOR_UINT16,
-        [NPY_UINT32] = TENSOR_UINT32,   [NPY_UINT64] = TENSOR_UINT64,
-        [NPY_FLOAT16] = TENSOR_FLOAT16, [NPY_FLOAT32] = TENSOR_FLOAT32,
-        [NPY_FLOAT64] = TENSOR_FLOAT64,
+    static const enum npy_type of[TENSOR_TYPE_COUNT] = {
+        [TENSOR_BOOL] = NPY_TYPE_COUNT,     [TENSOR_INT8] = NPY_INT8,
+        [TENSOR_INT16] = NPY_INT16,         [TENSOR_INT32] = NPY_INT32,
+        [TENSOR_INT64] = NPY_INT64,         [TENSOR_UINT8] = NPY_UINT8,
+        [TENSOR_UINT16] = NPY_UINT16,       [TENSOR_UINT32] = NPY_UINT32,
+        [TENSOR_UINT64] = NPY_UINT64,       [TENSOR_FLOAT16] = NPY_FLOAT16,
+        [TENSOR_BFLOAT16] = NPY_TYPE_COUNT, [TENSOR_FLOAT32] = NPY_FLOAT32,
+        [TENSOR_FLOAT64] = NPY_FLOAT64,
     };
-    assert(type < NPY_TYPE_COUNT);
-    return of[type];
+    assert(type < TENSOR_TYPE_COUNT);
+    *npy_type = of[type];
+    return of[type] != NPY_TYPE_COUNT;
 }
 
 bool tensor_shape(struct tensor *tensor, int32_t num_dims, const int64_t *dim,
@@ -81,6 +83,18 @@ bool tensor_shape(struct tensor *tensor, int32_t num_dims, const int64_t *dim,
         tensor->num_elements *= dim[i];
     }
     return empty || storage_elements >= 1;
+}
+
+bool tensor_is_contiguous(const struct tensor *tensor)
+{
+    int64_t elements = 1;
+    for (int32_t i = tensor->num_dims - 1; i >= 0; i--) {
+        if (tensor->dim[i] > 1 && tensor->stride[i] != elements) {
+            return false;
+        }
+        elements *= tensor->dim[i];
+    }
+    return true;
 }
 
 char *tensor_shape_text(char text[TENSOR_TEXT_BYTES], const struct tensor *tensor)

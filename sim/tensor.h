@@ -32,7 +32,8 @@ enum tensor_type {
 const char *tensor_type_name(enum tensor_type type); /* "int64", ... */
 int32_t tensor_type_bytes(enum tensor_type type);
 bool tensor_type_is_integer(enum tensor_type type); /* truth values count as integers */
-enum tensor_type tensor_type_of_npy(enum npy_type type);
+/* The same type of a .npy file. False: there is none (bool, bfloat16). */
+bool tensor_type_to_npy(enum npy_type *npy_type, enum tensor_type type);
 
 /* Strides are in elements and not negative. The bytes need not be aligned. */
 struct tensor {
@@ -50,6 +51,8 @@ struct tensor {
  * lie in storage_elements too. type and data are the caller's. */
 MUST_CHECK bool tensor_shape(struct tensor *tensor, int32_t num_dims, const int64_t *dim,
                              const int64_t *stride, int64_t storage_elements);
+
+bool tensor_is_contiguous(const struct tensor *tensor); /* in C order, without gaps */
 
 /* "[24, 100, 4]" into text [TENSOR_TEXT_BYTES]; returns it. */
 #define TENSOR_TEXT_BYTES 192

@@ -5,7 +5,8 @@
 
 /* clang-format off */
 #define FORMATS(X)                                                                                 \
-    X(npy)
+    X(npy)                                                                                         \
+    X(sglang_recorder)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct import_format import_##name;

@@ -1,0 +1,119 @@
+/*
+ * test_import_binary.c -- archives of PyTorch, NumPy and safetensors, imported to the last id.
+ *
+ * The files of tests/torch/ were written by PyTorch 2.15, safetensors 0.8 and NumPy 2.4
+ * (tests/torch/make.py), with what they must become beside them.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "import/import.h"
+#include "npy.h"
+#include "trace.h"
+
+#define TORCH  SOURCE_DIRECTORY "/tests/torch/"
+#define SGLANG TORCH "expert_distribution_recorder_1700000000.5"
+
+static char folder[64];
+static char out[96];
+static struct error error;
+static struct import_summary summary;
+
+static void make_folder(void)
+{
+    (void)snprintf(folder, sizeof folder, "/tmp/moesim_import_XXXXXX");
+    cr_assert_not_null(mkdtemp(folder));
+    (void)snprintf(out, sizeof out, "%s/trace", folder);
+}
+
+static void remove_folder(void)
+{
+    char command[128];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(import_binary, .init = make_folder, .fini = remove_folder);
+
+/* Imports files of a model that is a mere name with 8 experts. */
+static enum status import(const char *format, int32_t num_paths, const char *const *paths)
+{
+    struct import_options options = {
+        .paths = paths,
+        .num_paths = num_paths,
+        .format = format,
+        .axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K},
+        .model = "tiny",
+        .num_experts = 8,
+        .replace = true,
+    };
+    error = (struct error){0};
+    return import_run(out, &options, &summary, &error);
+}
+
+/* The trace holds the ids of a golden array [layers][tokens][k], no more and no less. */
+static void check_ids(const char *golden_path)
+{
+    struct npy golden;
+    struct trace trace;
+    cr_assert_eq(npy_open(&golden, golden_path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(trace_open(&trace, out, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(trace_check(&trace, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(trace.num_layers, golden.dim[0]);
+    cr_assert_eq(trace.num_tokens, golden.dim[1]);
+    cr_assert_eq(trace.top_k, golden.dim[2]);
+    for (int64_t layer = 0; layer < golden.dim[0]; layer++) {
+        for (int64_t token = 0; token < golden.dim[1]; token++) {
+            int32_t expert[8];
+            cr_assert_eq(trace_read(&trace, expert, NULL, (int32_t)layer, &token, 1, &error),
+                         STATUS_OK);
+            for (int64_t k = 0; k < golden.dim[2]; k++) {
+                int64_t index = (layer * golden.dim[1] + token) * golden.dim[2] + k;
+                cr_assert_eq(expert[k], npy_int(&golden, index), "layer %d token %d k %d",
+                             (int)layer, (int)token, (int)k);
+            }
+        }
+    }
+    trace_close(&trace);
+    npy_close(&golden);
+}
+
+static void refuse(const char *format, const char *path, const char *words)
+{
+    cr_assert_neq(import(format, 1, &path), STATUS_OK, "%s", path);
+    cr_assert_eq(error.num_problems, 1, "%s", error.text);
+    cr_assert(strstr(error.text, words) != NULL, "'%s' is not in: %s", words, error.text);
+}
+
+Test(import_binary, sglangs_recorder_is_read_to_the_last_id)
+{
+    const char *const paths[] = {SGLANG "_0.pt", SGLANG "_1.pt"};
+
+    cr_assert_eq(import(NULL, 2, paths), STATUS_OK, "%s", error.text);
+
+    cr_assert_str_eq(summary.format, "sglang_recorder");
+    cr_assert_eq(summary.num_dense_layers_dropped, 1);
+    cr_assert_eq(summary.num_pads, 2); /* one in each rank's first pass */
+    check_ids(TORCH "sglang_per_token.npy");
+}
+
+Test(import_binary, what_two_ranks_of_sglang_recorded_alike_counts_once)
+{
+    const char *const paths[] = {SGLANG "_0.pt", SGLANG "_0.pt"};
+
+    cr_assert_eq(import(NULL, 2, paths), STATUS_OK, "%s", error.text);
+
+    cr_assert_eq(summary.num_tokens, 6);
+    cr_assert_eq(summary.num_drops, 1);
+    cr_assert_eq(summary.drop[0].count, 6);
+}
+
+Test(import_binary, recordings_of_another_mode_are_refused_with_the_format_that_reads_them)
+{
+    refuse("sglang_recorder", SGLANG ".pt", "it is sglang_recorder_counts");
+    refuse("sglang_recorder", TORCH "sglang_per_pass.pt",
+           "record 0, forward pass 0: has no tensor topk_ids_of_layer");
+    refuse("sglang_recorder", TORCH "os_system.pt", "names posix.system");
+}
