@@ -230,6 +230,9 @@ MUST_CHECK enum status import_complain(struct import_sink *sink, const char *pat
 enum status import_refuse(struct import_sink *sink, const char *path, const char *place,
                           const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Problems told so far in this pass: more than before a call means that it found one. */
+int32_t import_num_problems(const struct import_sink *sink);
+
 /* Bytes read of all files together; formats with one mapped file at a time may pass those of the
  * file at hand. */
 void import_progress(struct import_sink *sink, int64_t done_bytes, int64_t total_bytes);

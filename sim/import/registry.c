@@ -5,8 +5,9 @@
 
 /* clang-format off */
 #define FORMATS(X)                                                                                 \
-    X(npy)                                                                                         \
-    X(sglang_recorder)
+    X(sglang_routed_experts)                                                                       \
+    X(vllm_routed_experts)                                                                         \
+    X(npy)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct import_format import_##name;

@@ -100,6 +100,11 @@ enum status import_refuse(struct import_sink *sink, const char *path, const char
     return status;
 }
 
+int32_t import_num_problems(const struct import_sink *sink)
+{
+    return sink->num_problems;
+}
+
 void import_progress(struct import_sink *sink, int64_t done_bytes, int64_t total_bytes)
 {
     if (sink->options->progress != NULL && sink->pass == IMPORT_WRITE) {

@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Writes every text format that moesim imports, imports it and compares the trace to the last id.
+
+Usage: import_formats.py MOESIM
+
+The writer below shares nothing with the program: it is json, base64 and numpy. Random routing goes
+out in each format, with what real files have: dense layers, pads, dummy rows, several files; what
+comes back is read with numpy.load. Then come files that are wrong or hostile: each must be refused
+with its words, quickly, and leave nothing behind. Exits with 77 where numpy is missing.
+"""
+import base64
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+except ImportError:
+    print("skipped: python3-numpy is not installed")
+    sys.exit(77)
+
+program = os.path.abspath(sys.argv[1])
+rng = np.random.default_rng(6)
+checks = 0
+
+
+def check(condition, what):
+    global checks
+    checks += 1
+    if not condition:
+        sys.exit(f"import_formats: {what}")
+
+
+def moesim(*arguments):
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=300)
+
+
+def routing(tokens, layers, top_k, experts):
+    """Random ids [tokens][layers][top_k], no expert twice in a row."""
+    return np.argsort(rng.random((tokens, layers, experts)), axis=2)[:, :, :top_k]
+
+
+def read_trace(path):
+    """The trace's ids [tokens][layers][top_k], pads as -1."""
+    names = sorted(name for name in os.listdir(path) if name.startswith("experts-"))
+    ids = np.concatenate([np.load(os.path.join(path, name)) for name in names], axis=1)
+    pad = 255 if ids.dtype == np.uint8 else 65535
+    wide = ids.astype(np.int64).transpose(1, 0, 2)
+    text = open(os.path.join(path, "trace.yaml")).read()
+    if ids.dtype == np.uint8 and "num_experts: 256" in text:
+        return wide
+    return np.where(wide == pad, -1, wide)
+
+
+def requests_of(path):
+    lines = open(os.path.join(path, "requests.csv")).read().splitlines()
+    header = lines[0].split(",")
+    return [dict(zip(header, line.split(","))) for line in lines[1:]]
+
+
+def import_files(files, *more, out="trace"):
+    """Imports, checks that `trace check` agrees, and returns the summary."""
+    done = moesim("trace", "import", "--json", "--force", *more, *files, "--out", out)
+    check(done.returncode == 0, f"import {more} {files}: {done.stderr}")
+    sound = moesim("trace", "check", out)
+    check(sound.returncode == 0, f"trace check after {more}: {sound.stderr}")
+    return json.loads(done.stdout)
+
+
+def expect(files, ids, *more, drops=None, **fields):
+    summary = import_files(files, *more)
+    got = read_trace("trace")
+    check(got.shape == ids.shape, f"{more}: shape {got.shape}, not {ids.shape}")
+    check((got == ids).all(), f"{more}: ids differ at {np.argwhere(got != ids)[:3]}")
+    for key, value in fields.items():
+        check(summary[key] == value, f"{more}: {key} is {summary[key]}, not {value}")
+    if drops is not None:
+        found = {drop["reason"]: drop["count"] for drop in summary["dropped"]}
+        check(found == drops, f"{more}: dropped {found}, not {drops}")
+    return summary
+
+
+def refuse(files, words, *more):
+    """The import must fail with these words and leave nothing behind."""
+    before = sorted(os.listdir("."))
+    done = moesim("trace", "import", *more, *files, "--out", "refused")
+    check(done.returncode == 1, f"{words!r}: exit {done.returncode}, {done.stdout}{done.stderr}")
+    check(words in done.stderr, f"{words!r} is not in: {done.stderr}")
+    check(sorted(os.listdir(".")) == before, f"{words!r}: left something behind")
+    return done.stderr
+
+
+def write(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+    return name
+
+
+def write_lines(name, records):
+    return write(name, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def b64(array):
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def b64_npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+# ---- responses -------------------------------------------------------------------------------
+
+DEEPSEEK = ("--model", "deepseek-v3")  # 61 layers, 3 of them dense, top-8 of 256
+QWEN = ("--model", "toy", "--num-experts", 16, "--top-k", 4, "--layers", "0-4")
+
+
+def with_dense(ids):
+    """DeepSeek's 61 layers: three dense ones of zeros in front."""
+    return np.concatenate([np.zeros((ids.shape[0], 3, ids.shape[2]), ids.dtype), ids], axis=1)
+
+
+def sglang_responses():
+    parts = [routing(tokens, 58, 8, 256) for tokens in (7, 1, 40)]
+    ids = np.concatenate(parts)
+    native = [{"text": "say \"routed_experts\": {x}\\", "meta_info": {
+        "id": "same id", "prompt_tokens": 4, "routed_experts": b64(with_dense(p).astype("<i4"))}}
+        for p in parts]
+    for record in native[1:]:
+        record["meta_info"]["routed_experts_start_len"] = 3
+    facts = {"num_dense_layers_dropped": 3, "num_requests": 3, "num_tokens": 48}
+    summary = expect([write_lines("a.jsonl", native)], ids, *DEEPSEEK, **facts)
+    check(summary["format"] == "sglang_routed_experts", "sglang was not detected")
+    starts = [int(request["prompt_tokens"]) for request in requests_of("trace")]
+    offsets = [int(request["row_offset"]) for request in requests_of("trace")]
+    check(starts == [0, 3, 3] and offsets == [0, 7, 8], f"requests {starts} {offsets}")
+    expect([write("a.json", json.dumps(native, indent=1))], ids, *DEEPSEEK, **facts)
+    files = [write(f"a{i}.json", json.dumps(record)) for i, record in enumerate(native)]
+    expect(files, ids, *DEEPSEEK, num_files=3, **facts)
+    for dtype in ("uint8", "uint16", "int32"):
+        choices = [{"index": i, "sgl_ext": {"routed_experts": b64(with_dense(p).astype(dtype)),
+                                            "routed_experts_dtype": dtype}}
+                   for i, p in enumerate(parts)]
+        record = {"id": "x", "choices": choices, "usage": {"prompt_tokens": 4}}
+        expect([write("b.json", json.dumps(record))], ids, *DEEPSEEK, **facts)
+    escaped = write("c.jsonl", json.dumps(native[2]).replace("/", "\\/"))
+    expect([escaped], parts[2], *DEEPSEEK, num_requests=1)
+    wrapped = [{"request": {"n": [1, [2]]}, "response": record} for record in native]
+    wrapped.insert(1, {"response": {"meta_info": {"routed_experts": None}}})
+    expect([write_lines("d.jsonl", wrapped)], ids, *DEEPSEEK,
+           drops={"responses without routed_experts": 1}, **facts)
+    toy = routing(9, 5, 4, 16)
+    toy[2, 1, 2:] = -1
+    expect([write("e.json", json.dumps({"meta_info": {"routed_experts": b64(toy.astype("<i4"))}}))],
+           toy, *QWEN, num_pads=2)
+
+
+def vllm_responses():
+    parts = [routing(tokens, 5, 4, 16) for tokens in (6, 30)]
+    ids = np.concatenate(parts)
+    for dtype in ("int32", "uint16", "uint8"):
+        record = {"choices": [{"routed_experts": b64_npy(p.astype(dtype)),
+                               "routed_experts_prompt_start": 2} for p in parts]}
+        summary = expect([write("v.json", json.dumps(record))], ids, *QWEN, num_requests=2)
+        check(summary["format"] == "vllm_routed_experts", "vllm was not detected")
+        dynamo = {"choices": [{"nvext": {"engine_data": {"routed_experts": {
+            "data": b64(p.astype(dtype)), "shape": p.shape, "dtype": dtype, "start": 1}}}}
+            for p in parts]}
+        summary = expect([write("w.json", json.dumps(dynamo))], ids, *QWEN, num_requests=2)
+        check(summary["format"] == "vllm_routed_experts", "dynamo was not detected")
+        check(requests_of("trace")[0]["prompt_tokens"] == "1", "dynamo's start was lost")
+    lightllm = [{"routed_experts": {"shape": p.shape, "data": b64(p.astype("<i4"))}} for p in parts]
+    expect([write_lines("x.jsonl", lightllm)], ids, *QWEN, num_requests=2)
+
+
+# ---- what all formats share ---------------------------------------------------------------------
+
+def hygiene():
+    ids = routing(100, 5, 4, 16)
+    ids[10:42] = ids[10]   # 32 alike: dummies
+    ids[60:91] = ids[60]   # 31 alike: not
+    def response(part):
+        return {"routed_experts": {"data": b64(part.astype("<i4")), "shape": part.shape}}
+
+    cuts = [0, 5, 12, 40, 50, 65, 100]
+    file = write_lines("h.jsonl", [response(ids[a:b]) for a, b in zip(cuts, cuts[1:])])
+    expect([file], ids, *QWEN, num_tokens_alike=32, num_requests=6)
+    kept = np.concatenate([ids[:10], ids[42:]])
+    expect([file], kept, *QWEN, "--strip-dummy", num_tokens_alike=32, num_requests=5,
+           num_tokens_in_file=100, drops={"requests of which no row is left": 1})
+    offsets = [int(request["row_offset"]) for request in requests_of("trace")]
+    check(offsets == [0, 5, 10, 18, 33], f"offsets after stripping: {offsets}")
+    for shard in (1, 3, 64):
+        expect([file], kept, *QWEN, "--strip-dummy", "--tokens-per-shard", shard)
+    expect([file], ids[:44], *QWEN, "--tokens", 44)
+    long = np.repeat(routing(1, 5, 4, 16), 9000, axis=0)
+    long[:3], long[-2:] = routing(3, 5, 4, 16), routing(2, 5, 4, 16)
+    stripped = np.concatenate([long[:3], long[-2:]])
+    file = write_lines("l.jsonl", [response(part) for part in np.array_split(long, 7)])
+    expect([file], stripped, *QWEN, "--strip-dummy", num_tokens_alike=8995, num_tokens_in_file=9000)
+    dummies = write_lines("m.jsonl", [response(long[5:80])])
+    refuse([dummies], "nothing is left of 75 tokens: all were dummies", *QWEN, "--strip-dummy")
+
+    # A bare name: layers that hold one id throughout are dense.
+    bare = ("--model", "toy", "--num-experts", 16)
+    dense = routing(40, 5, 4, 16)
+    dense[:, 0], dense[:, 3] = 0, 0
+    expect([write_lines("n.jsonl", [response(dense)])], dense[:, [1, 2, 4]], *bare,
+           num_dense_layers_dropped=2)
+
+    # 256 experts in one byte have no room for pads; the first pad comes late.
+    gaps = routing(6000, 5, 4, 256)
+    expect([write_lines("o.jsonl", [response(gaps)])], gaps, "--model", "toy", "--num-experts", 256)
+    gaps[5990, 2] = -1
+    expect([write_lines("o.jsonl", [response(gaps)])], gaps, "--model", "toy", "--num-experts", 256,
+           num_pads=4)
+
+    # Physical ids: slots of a map, as .npy, CSV and SGLang's JSON.
+    slots = np.stack([rng.permutation(np.concatenate([np.arange(16), [3, 5]])) for _ in range(5)])
+    logical = routing(50, 5, 4, 16)
+    physical = np.zeros_like(logical)
+    for layer in range(5):
+        for token in range(50):
+            for k in range(4):
+                physical[token, layer, k] = rng.choice(
+                    np.flatnonzero(slots[layer] == logical[token, layer, k]))
+    file = write_lines("p.jsonl", [response(physical)])
+    np.save("map.npy", slots)
+    np.savetxt("map.csv", slots, fmt="%d", delimiter=",")
+    write("map.json", json.dumps({"physical_to_logical_map": slots.tolist()}))
+    for name in ("map.npy", "map.csv", "map.json"):
+        expect([file], logical, *QWEN, "--physical-to-logical", name)
+    refuse([file], "expert 1", *QWEN)
+    refuse([file], "has 5 layers, 5 of them recorded, but the physical-to-logical map has 4", *QWEN,
+           "--physical-to-logical", write("map4.csv", "0,1\n2,3\n4,5\n6,7\n"))
+    refuse([file], "row 1, slot 1: expected an expert id", *QWEN, "--physical-to-logical",
+           write("bad.csv", "0,1\n2,x\n"))
+
+
+def hostile_responses():
+    good = routing(4, 5, 4, 16).astype("<i4")
+    text = b64(good)
+
+    def raw(data, **more):
+        return json.dumps({"meta_info": {"routed_experts": data, **more}}) + "\n"
+
+    def shaped(data, shape, dtype="int32"):
+        return json.dumps({"routed_experts": {"data": data, "shape": shape, "dtype": dtype}}) + "\n"
+
+    def file(text):
+        return [write("hostile", text)]
+
+    refuse(file(raw("!" + text[1:])), "line 1: routed_experts: '!' at character 0", *QWEN)
+    refuse(file(raw(text[:200] + "=" + text[201:])), "is no base64", *QWEN)
+    refuse(file(raw(text[:-5])), "are no whole tokens of 5 layers x top-4 x int32", *QWEN)
+    refuse(file(shaped(text, [4, 5, 5])), "4 x 5 x 5 int32 are not the 320 bytes", *QWEN)
+    refuse(file(shaped(text, [2**62, 5, 4])), "are not the 320 bytes", *QWEN)
+    refuse(file(shaped(text, [4, 2**40, 2**40])), "are not the 320 bytes", *QWEN)
+    refuse(file(shaped(text, [-4, 5, 4])), "are not the 320 bytes", *QWEN)
+    refuse(file(shaped(text, [4, 20])), "shape: expected three numbers", *QWEN)
+    refuse(file(shaped(text, [4, 5, 4], "float32")), "dtype: expected an integer type", *QWEN)
+    refuse(file(shaped(b64_npy(good.astype("float32")), [])), "holds float32 of 3 axes", *QWEN)
+    big = io.BytesIO()
+    np.save(big, good)
+    lying = big.getvalue().replace(b"(4, 5, 4)", b"(4, 9, 4)")
+    lying = base64.b64encode(lying).decode()
+    refuse(file(json.dumps({"choices": [{"routed_experts": lying}]})), "routed_experts: its shape asks for",
+           *QWEN)
+    refuse(file(json.dumps({"choices": [{"routed_experts": text}]})),
+           "is it --from sglang_routed_experts", "--from", "vllm_routed_experts", *QWEN)
+    refuse(file("[" * 100 + "]" * 100), "nested deeper than 64", "--from", "sglang_routed_experts",
+           *QWEN)
+    refuse(file('{"routed_experts": NaN}'), "NaN and Infinity are none", *QWEN)
+    refuse(file(raw(text)[:-20]), "a string without an end", *QWEN)
+    refuse(file(""), "is empty", *QWEN)
+    refuse(["nowhere.json"], "No such file", *QWEN)
+    refuse(["."], "", *QWEN)
+    refuse(file(raw(text)), "no format 'x'; there are", "--from", "x", *QWEN)
+    refuse(file("just words"), "looks like no format", *QWEN)
+    several = raw(text) + raw("?" + text[1:]) + "{broken\n" + raw(text[:-9]) + raw(text)
+    words = refuse(file(several), "line 2: routed_experts: '?'", *QWEN)
+    check("line 3: expected a key" in words and "line 4:" in words, f"not all problems: {words}")
+    wrong = good.copy()
+    wrong[2, 3, 1] = 16
+    refuse(file(raw(b64(wrong))), "line 1: token 2, layer 3 of the file (model layer 3): expert 16",
+           *QWEN)
+    wrong[2, 3, 1] = wrong[2, 3, 0]
+    refuse(file(raw(b64(wrong))), "twice the expert", *QWEN)
+    two = shaped(text, [4, 5, 4]) + shaped(b64(routing(4, 5, 3, 16).astype("<i4")), [4, 5, 3])
+    refuse(file(two), "has 5 layers and top-3, but the rows before had 5 layers and top-4", *QWEN)
+    refuse(file(raw(text)), "name a --model that is known", "--model", "toy", "--num-experts", 16)
+    os.symlink("/etc/passwd", "link")
+    refuse(["link"], "looks like no format", *QWEN)
+    os.remove("link")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        for part in (sglang_responses, vllm_responses, hygiene, hostile_responses):
+            part()
+        os.chdir("/")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(f"import_formats: {checks} checks passed; at most {peak / 1024:.0f} MiB were used")
+
+
+if __name__ == "__main__":
+    main()
