@@ -7,7 +7,8 @@
 #define FORMATS(X)                                                                                 \
     X(sglang_routed_experts)                                                                       \
     X(vllm_routed_experts)                                                                         \
-    X(npy)
+    X(npy)                                                                                         \
+    X(sglang_recorder)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct import_format import_##name;
