@@ -47,6 +47,7 @@ static enum status import(const char *format, int32_t num_paths, const char *con
         .axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K},
         .model = "tiny",
         .num_experts = 8,
+        .top_k = 2,
         .replace = true,
     };
     error = (struct error){0};
@@ -116,4 +117,74 @@ Test(import_binary, recordings_of_another_mode_are_refused_with_the_format_that_
     refuse("sglang_recorder", TORCH "sglang_per_pass.pt",
            "record 0, forward pass 0: has no tensor topk_ids_of_layer");
     refuse("sglang_recorder", TORCH "os_system.pt", "names posix.system");
+}
+
+/* The scores of a trace are those of an array [layers][tokens][experts], as float16. */
+static void check_scores(const char *golden_path)
+{
+    char path[128];
+    struct npy golden;
+    struct npy scores;
+    (void)snprintf(path, sizeof path, "%s/scores-00000.npy", out);
+    cr_assert_eq(npy_open(&golden, golden_path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(npy_open(&scores, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(scores.type, NPY_FLOAT16);
+    cr_assert_eq(scores.num_elements, golden.num_elements);
+    for (int64_t i = 0; i < golden.num_elements; i++) {
+        cr_assert_eq(((const uint16_t *)scores.data)[i],
+                     npy_float_to_half(((const float *)golden.data)[i]));
+    }
+    npy_close(&golden);
+    npy_close(&scores);
+}
+
+Test(import_binary, router_logits_of_an_archive_become_scores_and_ids)
+{
+    static const char *const files[] = {TORCH "router_logits.npz", TORCH "router_logits_batch.npz"};
+    for (int32_t i = 0; i < 2; i++) {
+        cr_assert_eq(import(NULL, 1, &files[i]), STATUS_OK, "%s: %s", files[i], error.text);
+
+        cr_assert_str_eq(summary.format, "hf_router_logits");
+        cr_assert_eq(summary.num_requests, i == 0 ? 0 : 2);
+        check_ids(TORCH "router_logits_expected.npy");
+        check_scores(TORCH "router_logits.npy");
+    }
+}
+
+Test(import_binary, router_logits_of_one_array_have_its_layers_as_the_first_axis)
+{
+    static const int32_t layers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    const char *const path = TORCH "router_logits.npy";
+    struct import_options options = {.paths = &path,
+                                     .num_paths = 1,
+                                     .model = "tiny",
+                                     .num_experts = 8,
+                                     .top_k = 2,
+                                     .model_layer = layers,
+                                     .num_layers = 12};
+
+    cr_assert_eq(import_run(out, &options, &summary, &error), STATUS_OK, "%s", error.text);
+
+    check_ids(TORCH "router_logits_expected.npy");
+    check_scores(TORCH "router_logits.npy");
+}
+
+Test(import_binary, router_logits_of_another_model_are_refused)
+{
+    const char *const path = TORCH "router_logits.npz";
+    struct import_options options = {
+        .paths = &path, .num_paths = 1, .model = "tiny", .num_experts = 16, .top_k = 2};
+
+    cr_assert_eq(import_run(out, &options, &summary, &error), STATUS_INVALID);
+    cr_assert(strstr(error.text, "and 16 experts are expected") != NULL, "%s", error.text);
+
+    error = (struct error){0};
+    options.num_experts = 8;
+    options.top_k = 0;
+    cr_assert_eq(import_run(out, &options, &summary, &error), STATUS_INVALID);
+    cr_assert(strstr(error.text, "give --top-k") != NULL, "%s", error.text);
+    cr_assert_eq(error.num_problems, 1);
+
+    refuse("hf_router_logits", TORCH "sglang_per_token.npy", "floats over tokens");
+    refuse("hf_router_logits", TORCH "types.safetensors", "is no .npy file");
 }

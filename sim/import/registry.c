@@ -8,7 +8,8 @@
     X(sglang_routed_experts)                                                                       \
     X(vllm_routed_experts)                                                                         \
     X(npy)                                                                                         \
-    X(sglang_recorder)
+    X(sglang_recorder)                                                                             \
+    X(hf_router_logits)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct import_format import_##name;

@@ -127,12 +127,26 @@ def trtllm(folder):
         f"{folder}/types.safetensors", metadata={"format": "pt"})
 
 
+def logits(folder):
+    """Scores of 12 layers, in three shapes; best experts by a stable sort, so of equals the lowest."""
+    scores = numpy.random.default_rng(7).standard_normal((12, 6, NUM_EXPERTS)).astype(numpy.float32)
+    scores[0, 0, :] = 1.5  # all equal
+    best = numpy.argsort(-scores, axis=2, kind="stable")[:, :, :TOP_K].astype(numpy.int32)
+    numpy.save(f"{folder}/router_logits_expected.npy", best)
+    numpy.save(f"{folder}/router_logits.npy", scores)
+    # savez names them arr_0 ... arr_11, and text order would put arr_10 before arr_2
+    numpy.savez(f"{folder}/router_logits.npz", *scores)
+    numpy.savez_compressed(f"{folder}/router_logits_batch.npz",
+                           *scores.reshape(12, 2, 3, NUM_EXPERTS).astype(numpy.float64))
+
+
 def main():
     folder = sys.argv[1]
     os.makedirs(f"{folder}/trtllm", exist_ok=True)
     sglang(folder)
     types(folder)
     hostile(folder)
+    logits(folder)
     trtllm(f"{folder}/trtllm")
     os.replace(f"{folder}/trtllm/types.safetensors", f"{folder}/types.safetensors")
     for name in ("types", "trtllm/rank0", "trtllm/rank1"):
