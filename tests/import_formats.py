@@ -179,6 +179,64 @@ def vllm_responses():
     expect([write_lines("x.jsonl", lightllm)], ids, *QWEN, num_requests=2)
 
 
+# ---- traces of training and logs ------------------------------------------------------------------
+
+def megatron_lines(ids, rank, layers, cuts, mtp=False):
+    records = []
+    for step, (begin, end) in enumerate(zip(cuts, cuts[1:])):
+        for i, layer in enumerate(layers):
+            record = {"step": step, "stage": "pre_dispatch", "block": "decoder", "layer": layer,
+                      "rank": rank, "num_tokens": end - begin, "topk": ids.shape[2],
+                      "top_indices": ids[begin:end, i].tolist()}
+            records.append(record)
+        if mtp:
+            records.append({**record, "block": "mtp", "mtp_idx": 0, "layer": 0,
+                            "top_indices": ids[begin:end, 0].tolist()})
+    return records
+
+
+def megatron():
+    a, b = routing(50, 5, 4, 16), routing(33, 5, 4, 16)
+    ids = np.concatenate([a, b])
+    bare = ("--model", "toy", "--num-experts", 16)
+    files = [write_lines("router_trace_rank0.jsonl",
+                         megatron_lines(a, 0, range(1, 6), [0, 20, 21, 50], mtp=True)),
+             write_lines("router_trace_rank1.jsonl", megatron_lines(b, 1, range(1, 6), [0, 33]))]
+    summary = expect(files, ids, *bare, num_requests=0, top_k=4,
+                     drops={"lines of multi-token prediction blocks": 3})
+    check(summary["format"] == "megatron_router_trace", "megatron was not detected")
+    check("1, 2, 3, 4, 5" in open("trace/trace.yaml").read(), "layer numbers were lost")
+    # Layers in the order of a pipeline schedule; the same step number again is another step.
+    order = [3, 4, 0, 1, 2]
+    records = megatron_lines(a[:, order], 0, order, [0, 20]) + \
+        megatron_lines(a[20:][:, order], 0, order, [0, 30])
+    expect([write_lines("r.jsonl", records)], a, *bare)
+    # Numbers from 1 in a model that counts from 0, and dense layers among the numbers.
+    deep = routing(12, 58, 8, 256)
+    for numbers in (range(3, 61), range(4, 62), range(58)):
+        expect([write_lines("r.jsonl", megatron_lines(deep, 0, numbers, [0, 12]))], deep, *DEEPSEEK)
+    full = megatron_lines(with_dense(deep), 0, range(61), [0, 12])
+    expect([write_lines("r.jsonl", full)], deep, *DEEPSEEK, num_dense_layers_dropped=3)
+    some = megatron_lines(deep[:, 7:9], 0, (10, 11), [0, 12])
+    expect([write_lines("r.jsonl", some)], deep[:, 7:9], *DEEPSEEK)
+
+    good = megatron_lines(a, 0, range(5), [0, 50])
+    refuse([write_lines("r.jsonl", good[:3] + [{**good[3], "top_indices": [[1, 2], [3]]}])],
+           "line 4: top_indices: expected a list of tokens", *bare)
+    refuse([write_lines("r.jsonl", good[:3] + [{**good[3], "top_indices": a[:9, 0].tolist()}])],
+           "line 4: has not as many tokens", *bare)
+    refuse([write_lines("r.jsonl", good[:3] + [{"step": 0, "layer": 3}])],
+           "line 4: expected an object with step, layer and top_indices", *bare)
+    refuse([write_lines("r.jsonl", good + megatron_lines(a[:, :4], 0, range(4), [0, 50]))],
+           "line 6, step 0: has 4 layers and top-4, but the rows before had 5", *bare)
+    refuse([write_lines("r.jsonl", good + megatron_lines(a, 0, range(1, 6), [0, 50]))],
+           "line 6, step 0: has layer 1 where the rows before had layer 0", *bare)
+    refuse([write("r.jsonl", json.dumps(good[0])[:-3])], "line 1: ", "--from",
+           "megatron_router_trace", *bare)
+    deep = write_lines("r.jsonl", [{**good[0], "top_indices": [[[1]]]}])
+    refuse([deep], "top_indices: expected", *bare)
+
+
 # ---- what all formats share ---------------------------------------------------------------------
 
 def hygiene():
@@ -303,7 +361,7 @@ def hostile_responses():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for part in (sglang_responses, vllm_responses, hygiene, hostile_responses):
+        for part in (sglang_responses, vllm_responses, megatron, hygiene, hostile_responses):
             part()
         os.chdir("/")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -185,7 +185,7 @@ struct import_block {
     struct import_array gate_weight; /* floats of the same shape; rows are put into its order */
     struct import_array score;       /* floats [token][layer][expert], of all num_experts, or none.
                                         Without expert the ids are those of the top_k scores */
-    const int32_t *model_layer; /* [num_layers] ascending, where the file says them; else NULL */
+    const int32_t *model_layer; /* [num_layers] as the file numbers them, in any order; or NULL */
     bool is_physical;           /* ids are slots: import_physical or --physical-to-logical maps */
     const char *path;           /* for messages */
     const char *place;          /* such as "line 17" or "record 3"; "" when the token says enough */

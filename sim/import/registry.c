@@ -7,6 +7,7 @@
 #define FORMATS(X)                                                                                 \
     X(sglang_routed_experts)                                                                       \
     X(vllm_routed_experts)                                                                         \
+    X(megatron_router_trace)                                                                       \
     X(npy)                                                                                         \
     X(sglang_recorder)                                                                             \
     X(hf_router_logits)

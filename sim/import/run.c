@@ -130,6 +130,14 @@ enum status import_block(struct import_sink *sink, const struct import_block *bl
                              block->num_layers, block->top_k, sink->survey.num_layers,
                              sink->survey.top_k);
     }
+    for (int32_t i = 0; i < block->num_layers && block->model_layer != NULL; i++) {
+        if (block->model_layer[i] != sink->survey.model_layer[i]) {
+            return import_refuse(sink, block->path, block->place,
+                                 "has layer %d where the rows before had layer %d: import files "
+                                 "with the same layers at a time",
+                                 block->model_layer[i], sink->survey.model_layer[i]);
+        }
+    }
     enum status status = STATUS_OK;
     int64_t end = block->num_tokens;
     int64_t max = sink->options->num_tokens_max;

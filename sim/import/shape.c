@@ -167,30 +167,63 @@ enum status import_survey_block(struct import_sink *sink, const struct import_bl
     return STATUS_OK;
 }
 
-/* Is a layer of the file recorded, and as which layer of the model? -1: it is not. */
-static int32_t layer_of_model(const struct import_sink *sink, int32_t layer)
+/* Are the file's layer numbers those of the model? Else (some count from 1, some count layers with
+ * experts only) only their order says which is which. */
+static bool numbers_are_models(const struct import_sink *sink)
+{
+    const struct import_survey *survey = &sink->survey;
+    const struct import_input *input = &sink->input;
+    bool all_there = survey->has_model_layers || survey->num_layers == input->num_layers_all;
+    int32_t num_moe = 0;
+    for (int32_t layer = 0; layer < survey->num_layers && all_there; layer++) {
+        int32_t number = survey->model_layer[layer];
+        all_there = number >= 0 && number < input->model->num_layers;
+        num_moe += all_there && model_layer_is_moe(input->model, number) ? 1 : 0;
+    }
+    bool has_dense = num_moe < survey->num_layers;
+    return all_there && !(has_dense && survey->num_layers == input->num_layers);
+}
+
+/* As which layer of the model is a layer of the file recorded, the order-th by number? -1: it is
+ * not. */
+static int32_t layer_of_model(const struct import_sink *sink, int32_t layer, int32_t order)
 {
     const struct import_survey *survey = &sink->survey;
     const struct import_input *input = &sink->input;
     if (sink->options->model_layer != NULL) {
-        return sink->options->model_layer[layer];
+        return sink->options->model_layer[order];
     }
     if (input->model == NULL) {
         bool says_something = survey->top_k_used > 1 || survey->num_tokens >= CONSTANT_TOKENS;
         bool is_dense = says_something && survey->constant[layer] >= -1; /* or all pads */
         return is_dense ? -1 : survey->model_layer[layer];
     }
-    bool says_layers = survey->has_model_layers || survey->num_layers == input->num_layers_all;
-    if (says_layers) {
+    if (numbers_are_models(sink)) {
         int32_t number = survey->model_layer[layer];
-        bool is_there = number >= 0 && number < input->model->num_layers;
-        return is_there && model_layer_is_moe(input->model, number) ? number : -1;
+        return model_layer_is_moe(input->model, number) ? number : -1;
     }
     int32_t number = 0;
-    for (int32_t found = 0; found <= layer; number++) {
+    for (int32_t found = 0; found <= order; number++) {
         found += model_layer_is_moe(input->model, number) ? 1 : 0;
     }
     return number - 1;
+}
+
+/* The layers of the file by ascending number: order[num_layers]. False: one comes twice. */
+static bool sort_layers(const struct import_survey *survey, int32_t *order)
+{
+    bool all_differ = true;
+    for (int32_t layer = 0; layer < survey->num_layers; layer++) {
+        int32_t hole = layer;
+        int32_t number = survey->model_layer[layer];
+        while (hole > 0 && survey->model_layer[order[hole - 1]] > number) {
+            order[hole] = order[hole - 1];
+            hole--;
+        }
+        all_differ = all_differ && (hole == 0 || survey->model_layer[order[hole - 1]] != number);
+        order[hole] = layer;
+    }
+    return all_differ;
 }
 
 static enum status refuse_layers(const struct import_sink *sink)
@@ -219,9 +252,14 @@ static enum status map_layers(struct import_sink *sink)
     if (sink->file_layer == NULL || sink->model_layer == NULL) {
         return error_add(sink->error, STATUS_NO_MEMORY, "no memory for %d layers", count);
     }
+    if (!sort_layers(&sink->survey, sink->file_layer)) {
+        return error_add(sink->error, STATUS_INVALID, "%s: has a layer twice",
+                         sink->options->paths[0]);
+    }
     summary->num_layers = 0;
-    for (int32_t layer = 0; layer < count; layer++) {
-        int32_t number = layer_of_model(sink, layer);
+    for (int32_t order = 0; order < count; order++) {
+        int32_t layer = sink->file_layer[order];
+        int32_t number = layer_of_model(sink, layer, order);
         if (number >= 0) {
             sink->file_layer[summary->num_layers] = layer;
             sink->model_layer[summary->num_layers] = number;
@@ -245,8 +283,10 @@ enum status import_shape(struct import_sink *sink)
     const struct import_survey *survey = &sink->survey;
     const struct import_input *input = &sink->input;
     bool layers_fit = input->num_layers == 0 || survey->num_layers == input->num_layers ||
-                      survey->num_layers == input->num_layers_all || survey->has_model_layers;
-    if (!layers_fit) {
+                      survey->num_layers == input->num_layers_all;
+    bool says_layers = survey->has_model_layers && input->model != NULL &&
+                       sink->options->model_layer == NULL && numbers_are_models(sink);
+    if (!layers_fit && !says_layers) {
         return refuse_layers(sink);
     }
     summary->num_experts = input->num_experts;
