@@ -1,130 +1,192 @@
-/*
- * bench_cuda_check.c -- the kernels against their twins in reference/ on random data.
- */
+/* bench_cuda_check.c -- moe-bench check: every version of every kernel against its twin. */
 #include "bench_cuda.h"
 
-#include <cuda_runtime_api.h>
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "moe_kernels.h"
+#include "bench_check.h"
+#include "quantize.h"
 
-/* Host arrays of one case, filled from a linear congruential generator: the same on every machine.
- */
-struct combine_case {
-    struct combine_shape shape;
-    int32_t num_rows;
-    float *expert_out;
-    float *gate_weight;
-    int32_t *row_of;
-    float *expected;
-    float *out;
+const char *const check_version_names[] = {"", "v1", "v2", "v3", "v4", "v5", "v6"};
+
+static const struct kernel {
+    const char *name;
+    enum status (*check)(struct check *check);
+} kernels[] = {
+    {"gate", check_gate},
+    {"permute", check_permute},
+    {"permute_rows", check_permute_rows},
+    {"combine", check_combine},
 };
 
-static uint32_t next_random(uint32_t *state)
+#define NUM_KERNELS (sizeof kernels / sizeof kernels[0])
+
+void *check_poison(enum check_kind kind, int64_t bytes)
 {
-    *state = *state * 1664525u + 1013904223u;
-    return *state >> 8;
+    void *memory = malloc((size_t)(bytes > 0 ? bytes : 1));
+    if (memory != NULL) {
+        memset(memory, kind == CHECK_BITS ? CHECK_POISON : CHECK_NAN, (size_t)bytes);
+    }
+    return memory;
 }
 
-static int fill_case(struct combine_case *test, struct combine_shape shape, uint32_t seed)
+bool check_goes_on(const struct check *check)
 {
-    size_t outputs = (size_t)shape.num_tokens * (size_t)shape.hidden_dim;
-    size_t choices = (size_t)shape.num_tokens * (size_t)shape.top_k;
-    *test = (struct combine_case){.shape = shape, .num_rows = shape.num_tokens * shape.top_k};
-    size_t inputs = (size_t)test->num_rows * (size_t)shape.hidden_dim;
-    test->expert_out = malloc(inputs * sizeof(float));
-    test->gate_weight = malloc(choices * sizeof(float));
-    test->row_of = malloc(choices * sizeof(int32_t));
-    test->expected = malloc(outputs * sizeof(float));
-    test->out = malloc(outputs * sizeof(float));
-    if (test->expert_out == NULL || test->gate_weight == NULL || test->row_of == NULL ||
-        test->expected == NULL || test->out == NULL) {
-        return 1;
-    }
-    for (size_t index = 0; index < inputs; index++) {
-        test->expert_out[index] = (float)next_random(&seed) * 0x1p-23f - 1.0f;
-    }
-    for (size_t index = 0; index < choices; index++) {
-        test->gate_weight[index] = (float)next_random(&seed) * 0x1p-24f;
-        uint32_t row = next_random(&seed) % ((uint32_t)test->num_rows + 1);
-        test->row_of[index] = (int32_t)row - 1; /* -1 is ROW_DROPPED */
-    }
-    return ref_combine(shape, test->expected, test->expert_out, test->row_of, test->gate_weight) !=
-           STATUS_OK;
+    return check->options->budget_s <= 0.0 ||
+           bench_now_s() - check->start_s < check->options->budget_s;
 }
 
-static void free_case(struct combine_case *test)
+void check_plan(const struct check *check, const char *kernel, const char *what,
+                int32_t num_versions)
 {
-    free(test->expert_out);
-    free(test->gate_weight);
-    free(test->row_of);
-    free(test->expected);
-    free(test->out);
+    fprintf(check->csv->table, "%-15s %-60s v1 to v%d\n", kernel, what, (int)num_versions);
 }
 
-static int run_on_device(struct combine_case *test, void *const device[4])
+/* ||got - expected|| / ||expected||; both zero: 0. A NaN on either side alone is an error. */
+static double frobenius(const struct check_output *output, const void *got)
 {
-    size_t outputs = (size_t)test->shape.num_tokens * (size_t)test->shape.hidden_dim;
-    size_t choices = (size_t)test->shape.num_tokens * (size_t)test->shape.top_k;
-    size_t inputs = (size_t)test->num_rows * (size_t)test->shape.hidden_dim;
-    int failed = 0;
-    /* 0xff bytes are NaNs: an output the kernel leaves out cannot pass. */
-    failed |= cudaMemset(device[0], 0xff, outputs * sizeof(float)) != cudaSuccess;
-    failed |= cudaMemcpy(device[1], test->expert_out, inputs * sizeof(float),
-                         cudaMemcpyHostToDevice) != cudaSuccess;
-    failed |= cudaMemcpy(device[2], test->row_of, choices * sizeof(int32_t),
-                         cudaMemcpyHostToDevice) != cudaSuccess;
-    failed |= cudaMemcpy(device[3], test->gate_weight, choices * sizeof(float),
-                         cudaMemcpyHostToDevice) != cudaSuccess;
-    failed |=
-        dev_combine(test->shape, device[0], device[1], device[2], device[3], NULL) != STATUS_OK;
-    failed |= cudaMemcpy(test->out, device[0], outputs * sizeof(float), cudaMemcpyDeviceToHost) !=
-              cudaSuccess;
-    return failed;
+    double difference = 0.0;
+    double norm = 0.0;
+    int64_t count = output->bytes / (output->kind == CHECK_FP32 ? 4 : 2);
+    for (int64_t i = 0; i < count; i++) {
+        float expected = output->kind == CHECK_FP32
+                             ? ((const float *)output->expected)[i]
+                             : bf16_to_float(((const uint16_t *)output->expected)[i]);
+        float value = output->kind == CHECK_FP32 ? ((const float *)got)[i]
+                                                 : bf16_to_float(((const uint16_t *)got)[i]);
+        if (isnan(expected) && isnan(value)) {
+            continue; /* poison that both left alone */
+        }
+        difference += ((double)value - (double)expected) * ((double)value - (double)expected);
+        norm += (double)expected * (double)expected;
+    }
+    return difference == 0.0 ? 0.0 : sqrt(difference / norm);
 }
 
-static int check_combine(struct combine_shape shape)
+static double output_error(const struct check_output *output, const void *got)
 {
-    struct combine_case test;
-    void *device[4] = {NULL, NULL, NULL, NULL};
-    int failed = fill_case(&test, shape, 1);
-    size_t outputs = (size_t)shape.num_tokens * (size_t)shape.hidden_dim * sizeof(float);
-    size_t choices = (size_t)shape.num_tokens * (size_t)shape.top_k * sizeof(float);
-    size_t inputs = (size_t)test.num_rows * (size_t)shape.hidden_dim * sizeof(float);
-    const size_t bytes[4] = {outputs, inputs, choices, choices};
-    for (int index = 0; index < 4 && !failed; index++) {
-        failed = cudaMalloc(&device[index], bytes[index]) != cudaSuccess;
+    if (output->kind == CHECK_BITS) {
+        return memcmp(got, output->expected, (size_t)output->bytes) == 0 ? 0.0 : HUGE_VAL;
     }
-    if (!failed) {
-        failed = run_on_device(&test, device) || memcmp(test.out, test.expected, outputs) != 0;
+    return frobenius(output, got);
+}
+
+/* One run on poison; the outputs into got. */
+static enum status run_once(struct gpu *gpu, gpu_launch *launch, void *context, int32_t version,
+                            const struct check_output *output, int32_t num_outputs, void **got)
+{
+    for (int32_t i = 0; i < num_outputs; i++) {
+        int poison = output[i].kind == CHECK_BITS ? CHECK_POISON : CHECK_NAN;
+        if (cudaMemsetAsync(output[i].device, poison, (size_t)output[i].bytes, gpu->stream) !=
+            cudaSuccess) {
+            return STATUS_CUDA;
+        }
     }
-    for (int index = 0; index < 4; index++) {
-        cudaFree(device[index]);
+    enum status status = launch(context, version, 0, gpu->stream);
+    for (int32_t i = 0; i < num_outputs && status == STATUS_OK; i++) {
+        if (cudaMemcpyAsync(got[i], output[i].device, (size_t)output[i].bytes,
+                            cudaMemcpyDeviceToHost, gpu->stream) != cudaSuccess) {
+            return STATUS_CUDA;
+        }
     }
-    printf("combine v1  %6d tokens  top-%-2d  hidden %5d  %s\n", (int)shape.num_tokens,
-           (int)shape.top_k, (int)shape.hidden_dim, failed ? "DIFFERS" : "equal to the reference");
-    free_case(&test);
-    return failed;
+    return cudaStreamSynchronize(gpu->stream) == cudaSuccess ? status : STATUS_CUDA;
+}
+
+/* Both runs of a version: the error of the first, and whether the second has the same bits. */
+static enum status run_twice(struct check *check, gpu_launch *launch, void *context,
+                             int32_t version, const struct check_output *output,
+                             int32_t num_outputs, void *got[2][CHECK_OUTPUTS_MAX],
+                             struct bench_row *row)
+{
+    bool passes = true;
+    bool repeats = true;
+    row->relative_error = 0.0;
+    for (int32_t run = 0; run < 2; run++) {
+        enum status status =
+            run_once(check->gpu, launch, context, version, output, num_outputs, got[run]);
+        if (status != STATUS_OK) {
+            row->status = status == STATUS_CUDA ? "failed" : "refused";
+            row->relative_error = -1.0;
+            return status;
+        }
+    }
+    for (int32_t i = 0; i < num_outputs; i++) {
+        double error = output_error(&output[i], got[0][i]);
+        passes = passes && error <= output[i].tolerance;
+        repeats = repeats && memcmp(got[0][i], got[1][i], (size_t)output[i].bytes) == 0;
+        row->relative_error =
+            error > row->relative_error || isnan(error) ? error : row->relative_error;
+    }
+    row->status = !passes ? "differs" : !repeats ? "does not repeat" : "ok";
+    return STATUS_OK;
+}
+
+enum status check_versions(struct check *check, struct bench_row *row,
+                           const char *const *version_name, int32_t first_version,
+                           int32_t last_version, gpu_launch *launch, void *context,
+                           const struct check_output *output, int32_t num_outputs)
+{
+    void *got[2][CHECK_OUTPUTS_MAX] = {{NULL}};
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < 2 * num_outputs; i++) {
+        got[i / num_outputs][i % num_outputs] =
+            check_poison(output[i % num_outputs].kind, output[i % num_outputs].bytes);
+        if (got[i / num_outputs][i % num_outputs] == NULL) {
+            status = STATUS_NO_MEMORY;
+        }
+    }
+    for (int32_t version = first_version; version <= last_version && status == STATUS_OK;
+         version++) {
+        row->command = "check";
+        row->version = version_name[version];
+        status = run_twice(check, launch, context, version, output, num_outputs, got, row);
+        check->num_checked++;
+        check->num_failed += strcmp(row->status, "ok") != 0;
+        enum status written = bench_csv_row(check->csv, row);
+        /* After a refusal the others go on, and after a launch that the GPU has survived. */
+        if (status == STATUS_INVALID ||
+            (status == STATUS_CUDA && cudaDeviceSynchronize() == cudaSuccess)) {
+            status = STATUS_OK;
+        }
+        status = status == STATUS_OK ? written : status;
+    }
+    for (int32_t i = 0; i < 2 * num_outputs; i++) {
+        free(got[i / num_outputs][i % num_outputs]);
+    }
+    return status;
 }
 
 int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
 {
-    static const struct combine_shape shapes[] = {
-        {1, 8, 7168}, {128, 8, 7168}, {4096, 4, 2880}, {333, 2, 4097}};
-    (void)csv;
-    if (options->dry_run) {
-        return BENCH_OK;
+    static struct error error;
+    struct gpu gpu = {0};
+    struct check check = {&gpu, options, csv, &error, 0, 0, bench_now_s()};
+    enum status status = STATUS_OK;
+    if (!options->dry_run) {
+        if (gpu_count() == 0) {
+            puts("moe-bench: no CUDA GPU on this machine: skipped");
+            return BENCH_SKIPPED;
+        }
+        status = gpu_open(&gpu, &error);
+        csv->machine = gpu.machine;
     }
-    int num_gpus = 0;
-    if (cudaGetDeviceCount(&num_gpus) != cudaSuccess || num_gpus == 0) {
-        puts("moe-bench: no CUDA GPU on this machine: skipped");
-        return BENCH_SKIPPED;
+    for (size_t i = 0; i < NUM_KERNELS && status == STATUS_OK; i++) {
+        if (bench_wants_kernel(options, kernels[i].name) && check_goes_on(&check)) {
+            status = kernels[i].check(&check);
+        }
     }
-    int failed = 0;
-    for (size_t index = 0; index < sizeof shapes / sizeof shapes[0]; index++) {
-        failed |= check_combine(shapes[index]);
+    if (!options->dry_run) {
+        fprintf(csv->table, "%d versions checked, %d wrong%s\n", (int)check.num_checked,
+                (int)check.num_failed, check_goes_on(&check) ? "" : "; out of time");
+        gpu_close(&gpu);
     }
-    return failed ? BENCH_FAILED : BENCH_OK;
+    if (status != STATUS_OK) {
+        fprintf(stderr, "moe-bench: check stops: %s",
+                error.num_problems > 0       ? error.text
+                : status == STATUS_CUDA      ? "a CUDA call failed\n"
+                : status == STATUS_NO_MEMORY ? "out of memory\n"
+                                             : "rows cannot be written\n");
+    }
+    return status == STATUS_OK && check.num_failed == 0 ? BENCH_OK : BENCH_FAILED;
 }

@@ -1,0 +1,66 @@
+/*
+ * bench_check.h -- how a kernel is held against its twin: poisoned outputs, two runs, one error.
+ */
+#ifndef MOESIM_BENCH_CHECK_H
+#define MOESIM_BENCH_CHECK_H
+
+#include "bench_gpu.h"
+
+#define CHECK_OUTPUTS_MAX 4
+
+enum check_kind {
+    CHECK_BITS, /* equal byte for byte: ids, counts, and what is rounded as the twin rounds */
+    CHECK_FP32,
+    CHECK_BF16,
+};
+
+/* One output of a kernel. expected begins as poison too, so that what the twin leaves alone must be
+ * left alone by the kernel. */
+struct check_output {
+    enum check_kind kind;
+    void *device;
+    void *expected; /* host */
+    int64_t bytes;
+    double tolerance; /* relative Frobenius error below which it passes; of CHECK_BITS: 0 */
+};
+
+#define CHECK_POISON 0xa5 /* of bits: no id, and no count that a case has */
+#define CHECK_NAN    0xff /* of numbers: NaN in fp32, bf16 and fp8 */
+
+/* Host memory filled with an output's poison; NULL: no memory. */
+void *check_poison(enum check_kind kind, int64_t bytes);
+
+struct check {
+    struct gpu *gpu;
+    const struct bench_options *options;
+    struct bench_csv *csv;
+    struct error *error;
+    int32_t num_checked;
+    int32_t num_failed; /* versions that differ, or that could not run */
+    double start_s;
+};
+
+/* The row's kernel, layer and so on stand already. Runs versions first to last twice each and
+ * writes a row for each. STATUS_CUDA: the GPU is lost, nothing more can be checked. */
+MUST_CHECK enum status check_versions(struct check *check, struct bench_row *row,
+                                      const char *const *version_name, int32_t first_version,
+                                      int32_t last_version, gpu_launch *launch, void *context,
+                                      const struct check_output *output, int32_t num_outputs);
+
+/* False when the time is over: nothing new is begun. */
+bool check_goes_on(const struct check *check);
+
+/* A line of a dry run: what, and "versions v1 to vN". */
+void check_plan(const struct check *check, const char *kernel, const char *what,
+                int32_t num_versions);
+
+/* The cases of each kernel; each returns STATUS_OK unless the GPU or memory gave out. */
+MUST_CHECK enum status check_gate(struct check *check);
+MUST_CHECK enum status check_permute(struct check *check);
+MUST_CHECK enum status check_permute_rows(struct check *check);
+MUST_CHECK enum status check_combine(struct check *check);
+
+/* "v1", "v2", ... [index 1 on]. */
+extern const char *const check_version_names[];
+
+#endif

@@ -1,0 +1,239 @@
+/* bench_cuda_gpu.c -- the GPU, its memory and its ceilings; see bench_gpu.h. */
+#include "bench_gpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_nvml.h"
+#include "lt_gemm.h"
+
+int gpu_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+enum status gpu_open(struct gpu *gpu, struct error *error)
+{
+    struct cudaDeviceProp properties;
+    char bus[32] = "";
+    *gpu = (struct gpu){0};
+    cudaError_t code = cudaGetDeviceProperties(&properties, 0);
+    if (code == cudaSuccess && properties.major != 9) {
+        return error_add(error, STATUS_INVALID,
+                         "%s has compute capability %d.%d: these kernels are Hopper's (9.0)",
+                         properties.name, properties.major, properties.minor);
+    }
+    if (code == cudaSuccess) {
+        snprintf(gpu->machine.device, sizeof gpu->machine.device, "%.95s", properties.name);
+        gpu->machine.num_sms = properties.multiProcessorCount;
+        gpu->l2_bytes = properties.l2CacheSize;
+        gpu->flush_bytes = 2 * gpu->l2_bytes;
+        code = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
+    }
+    code = code == cudaSuccess ? cudaEventCreate(&gpu->begin) : code;
+    code = code == cudaSuccess ? cudaEventCreate(&gpu->end) : code;
+    code = code == cudaSuccess ? cudaMalloc(&gpu->flush, (size_t)gpu->flush_bytes) : code;
+    code = code == cudaSuccess ? cudaDeviceGetPCIBusId(bus, sizeof bus, 0) : code;
+    if (code != cudaSuccess) {
+        gpu_close(gpu);
+        return error_add(error, STATUS_CUDA, "the GPU cannot be used: %s",
+                         cudaGetErrorString(code));
+    }
+    gpu->nvml = nvml_open(bus);
+    gpu_read_clocks(gpu, &gpu->machine);
+    return STATUS_OK;
+}
+
+void gpu_close(struct gpu *gpu)
+{
+    nvml_close(gpu->nvml);
+    cudaFree(gpu->flush);
+    if (gpu->begin != NULL) {
+        cudaEventDestroy(gpu->begin);
+    }
+    if (gpu->end != NULL) {
+        cudaEventDestroy(gpu->end);
+    }
+    if (gpu->stream != NULL) {
+        cudaStreamDestroy(gpu->stream);
+    }
+    *gpu = (struct gpu){0};
+}
+
+void gpu_read_clocks(struct gpu *gpu, struct bench_machine *machine)
+{
+    if (gpu->nvml != NULL) {
+        nvml_read(gpu->nvml, machine);
+    } else {
+        int version = 0;
+        cudaDriverGetVersion(&version);
+        snprintf(machine->driver, sizeof machine->driver, "CUDA %d.%d", version / 1000,
+                 version % 1000 / 10);
+    }
+}
+
+void *gpu_alloc(struct gpu_memory *memory, int64_t bytes)
+{
+    void *block = NULL;
+    if (memory->failed || memory->num_blocks == GPU_BLOCKS_MAX ||
+        cudaMalloc(&block, (size_t)(bytes > 0 ? bytes : 1)) != cudaSuccess) {
+        (void)cudaGetLastError(); /* said by failed; must not be found by the next launch */
+        memory->failed = true;
+        return NULL;
+    }
+    memory->block[memory->num_blocks++] = block;
+    memory->bytes += bytes;
+    return block;
+}
+
+void *gpu_alloc_copy(struct gpu_memory *memory, const void *host, int64_t bytes)
+{
+    void *block = gpu_alloc(memory, bytes);
+    if (block != NULL &&
+        cudaMemcpy(block, host, (size_t)bytes, cudaMemcpyHostToDevice) != cudaSuccess) {
+        memory->failed = true;
+    }
+    return block;
+}
+
+void gpu_memory_free(struct gpu_memory *memory)
+{
+    for (int32_t index = 0; index < memory->num_blocks; index++) {
+        cudaFree(memory->block[index]);
+    }
+    *memory = (struct gpu_memory){0};
+}
+
+struct matrix gpu_alloc_activations(struct gpu_memory *memory, enum dtype dtype, int64_t rows,
+                                    int32_t columns)
+{
+    struct matrix matrix = {.dtype = dtype};
+    matrix.data = gpu_alloc(memory, rows * columns * dtype_bytes(dtype));
+    if (dtype == DTYPE_FP8_E4M3) {
+        matrix.scale_rows = (rows + 3) / 4 * 4; /* each column block's scales begin at 16 bytes */
+        matrix.scale = gpu_alloc(memory, matrix.scale_rows * scale_blocks(columns) * 4);
+    }
+    return matrix;
+}
+
+struct matrix gpu_alloc_weights(struct gpu_memory *memory, enum dtype dtype, int32_t num_experts,
+                                int64_t rows, int32_t columns, int32_t num_blocks)
+{
+    struct matrix matrix = {.dtype = dtype};
+    matrix.data = gpu_alloc(memory, num_experts * rows * columns * dtype_bytes(dtype));
+    if (dtype == DTYPE_FP8_E4M3) {
+        matrix.scale =
+            gpu_alloc(memory, (int64_t)num_experts * num_blocks * scale_blocks(columns) * 4);
+    }
+    return matrix;
+}
+
+/* ---- ceilings ---- */
+
+#define CEILING_BYTES ((int64_t)1 << 30)
+#define CEILING_DIM   8192
+
+struct dense_case {
+    struct lt lt;
+    struct lt_gemm gemm;
+    void *x[GPU_INPUTS_MAX];
+    void *weights;
+    void *out;
+};
+
+struct copy_case {
+    void *from;
+    void *to;
+};
+
+static enum status run_copy(void *context, int32_t version, int32_t input, cudaStream_t stream)
+{
+    const struct copy_case *copy = context;
+    (void)version;
+    (void)input;
+    return cudaMemcpyAsync(copy->to, copy->from, (size_t)CEILING_BYTES, cudaMemcpyDeviceToDevice,
+                           stream) == cudaSuccess
+               ? STATUS_OK
+               : STATUS_CUDA;
+}
+
+static enum status run_dense(void *context, int32_t version, int32_t input, cudaStream_t stream)
+{
+    const struct dense_case *dense = context;
+    (void)version;
+    return lt_gemm_run(&dense->gemm, &dense->lt, dense->out, dense->x[input], dense->weights,
+                       stream);
+}
+
+static double median_ns(struct gpu_contender *contender)
+{
+    struct bench_row row = {0};
+    bench_row_samples(&row, contender->sample_ns, contender->num_samples);
+    return row.median_ns;
+}
+
+static enum status copy_ceiling(struct gpu *gpu)
+{
+    struct gpu_memory memory = {0};
+    struct copy_case copy = {gpu_alloc(&memory, CEILING_BYTES), gpu_alloc(&memory, CEILING_BYTES)};
+    struct gpu_contender contender = {.name = "copy", .launch = run_copy, .context = &copy};
+    enum status status = memory.failed ? STATUS_CUDA : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = gpu_fill(copy.from, DTYPE_BF16, CEILING_BYTES / 2, 1.0f, 1, gpu->stream);
+    }
+    if (status == STATUS_OK) {
+        status = gpu_time(gpu, &contender, 1, 1, 20, 2.0);
+    }
+    if (status == STATUS_OK && contender.num_samples > 0) {
+        gpu->copy_bytes_per_s = 2.0 * (double)CEILING_BYTES / median_ns(&contender) * 1e9;
+    }
+    gpu_contenders_free(&contender, 1);
+    gpu_memory_free(&memory);
+    return status;
+}
+
+static enum status dense_ceiling(struct gpu *gpu)
+{
+    struct gpu_memory memory = {0};
+    struct dense_case dense = {0};
+    int64_t count = (int64_t)CEILING_DIM * CEILING_DIM;
+    struct gpu_contender contender = {.name = "dense", .launch = run_dense, .context = &dense};
+    enum status status = lt_open(&dense.lt);
+    for (int32_t input = 0; status == STATUS_OK && input < GPU_INPUTS_MAX; input++) {
+        dense.x[input] = gpu_alloc(&memory, count * 2);
+        status = memory.failed ? STATUS_CUDA
+                               : gpu_fill(dense.x[input], DTYPE_BF16, count, 1.0f,
+                                          (uint64_t)input + 1, gpu->stream);
+    }
+    dense.weights = gpu_alloc(&memory, count * 2);
+    dense.out = gpu_alloc(&memory, count * 2);
+    if (status == STATUS_OK) {
+        status = memory.failed ? STATUS_CUDA
+                               : gpu_fill(dense.weights, DTYPE_BF16, count, 1.0f, 9, gpu->stream);
+    }
+    if (status == STATUS_OK) {
+        struct lt_shape shape = {CEILING_DIM, CEILING_DIM, CEILING_DIM, DTYPE_BF16};
+        status = lt_gemm_plan(&dense.gemm, &dense.lt, shape, NULL);
+    }
+    if (status == STATUS_OK) {
+        status = gpu_time(gpu, &contender, 1, GPU_INPUTS_MAX, 30, 2.0);
+    }
+    if (status == STATUS_OK && contender.num_samples > 0) {
+        gpu->bf16_flops_per_s = 2.0 * CEILING_DIM * (double)count / median_ns(&contender) * 1e9;
+    }
+    gpu_contenders_free(&contender, 1);
+    lt_gemm_free(&dense.gemm);
+    lt_close(&dense.lt);
+    gpu_memory_free(&memory);
+    return status;
+}
+
+enum status gpu_ceilings(struct gpu *gpu)
+{
+    if (gpu->copy_bytes_per_s > 0.0) {
+        return STATUS_OK;
+    }
+    enum status status = copy_ceiling(gpu);
+    return status == STATUS_OK ? dense_ceiling(gpu) : status;
+}

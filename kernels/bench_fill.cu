@@ -1,0 +1,105 @@
+/*
+ * bench_fill.cu -- random data made where it is needed: weights of a real layer take minutes to
+ * make on a host and seconds to send.
+ *
+ * Element i is a hash of (seed, i): the same for any grid and any GPU.
+ */
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+
+extern "C" {
+#include "bench_gpu.h"
+}
+
+static const unsigned THREADS = 256;
+static const int64_t BLOCKS_MAX = 132 * 16; /* some waves on any GPU; each thread strides */
+
+struct fill_arguments {
+    void *data;
+    int64_t count;
+    float low;
+    float width;
+    uint64_t seed;
+};
+
+static __device__ __forceinline__ float uniform(const struct fill_arguments &fill, int64_t index)
+{
+    uint64_t mixed = fill.seed + (uint64_t)index * 0x9e3779b97f4a7c15u; /* splitmix64 */
+    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebu;
+    mixed ^= mixed >> 31;
+    return fill.low + fill.width * ((float)(mixed >> 40) * 0x1p-24f);
+}
+
+static __device__ __forceinline__ void store(float *data, int64_t index, float value)
+{
+    data[index] = value;
+}
+
+static __device__ __forceinline__ void store(__nv_bfloat16 *data, int64_t index, float value)
+{
+    data[index] = __float2bfloat16_rn(value);
+}
+
+static __device__ __forceinline__ void store(__nv_fp8_e4m3 *data, int64_t index, float value)
+{
+    data[index] = __nv_fp8_e4m3(value);
+}
+
+template <class T> static __global__ void fill_uniform(struct fill_arguments fill)
+{
+    int64_t stride = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; index < fill.count;
+         index += stride) {
+        store((T *)fill.data, index, uniform(fill, index));
+    }
+}
+
+static enum status launch(struct fill_arguments fill, enum dtype dtype, cudaStream_t stream)
+{
+    if (fill.count == 0) {
+        return STATUS_OK;
+    }
+    int64_t blocks = (fill.count + THREADS - 1) / THREADS;
+    unsigned grid = (unsigned)(blocks < BLOCKS_MAX ? blocks : BLOCKS_MAX);
+    switch (dtype) {
+    case DTYPE_FP32:
+        fill_uniform<float><<<grid, THREADS, 0, stream>>>(fill);
+        break;
+    case DTYPE_BF16:
+        fill_uniform<__nv_bfloat16><<<grid, THREADS, 0, stream>>>(fill);
+        break;
+    case DTYPE_FP8_E4M3:
+        fill_uniform<__nv_fp8_e4m3><<<grid, THREADS, 0, stream>>>(fill);
+        break;
+    }
+    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+}
+
+extern "C" enum status gpu_fill(void *data, enum dtype dtype, int64_t count, float amplitude,
+                                uint64_t seed, cudaStream_t stream)
+{
+    return launch({data, count, -amplitude, 2.0f * amplitude, bench_random_seed(seed, 0)}, dtype,
+                  stream);
+}
+
+extern "C" enum status gpu_fill_range(float *data, int64_t count, float low, float high,
+                                      uint64_t seed, cudaStream_t stream)
+{
+    return launch({data, count, low, high - low, bench_random_seed(seed, 0)}, DTYPE_FP32, stream);
+}
+
+/* fp8 elements use the whole range, as quantised blocks do; the scale brings them down. */
+extern "C" enum status gpu_fill_matrix(struct matrix matrix, int64_t count, int64_t num_scales,
+                                       float amplitude, uint64_t seed, cudaStream_t stream)
+{
+    const float FULL = 448.0f;
+    bool fp8 = matrix.dtype == DTYPE_FP8_E4M3;
+    enum status status =
+        gpu_fill(matrix.data, matrix.dtype, count, fp8 ? FULL : amplitude, seed, stream);
+    if (status == STATUS_OK && fp8) {
+        status = gpu_fill_range(matrix.scale, num_scales, 0.5f * amplitude / FULL,
+                                1.5f * amplitude / FULL, seed + 1, stream);
+    }
+    return status;
+}

@@ -1,0 +1,102 @@
+/*
+ * bench_gpu.h -- the GPU under test: memory, random data, graphs, timing, clocks and power.
+ *
+ * Timing. Each contender of a case is one CUDA graph an input set. A round flushes the L2, then
+ * times one contender between two events; contenders take turns, so that all see the same thermal
+ * state, and inputs rotate. The flush takes longer than the host needs to enqueue, so nothing but
+ * the graph's own launch (2 us or less; `ceilings` measures it) stands between the events.
+ */
+#ifndef MOESIM_BENCH_GPU_H
+#define MOESIM_BENCH_GPU_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bench_csv.h"
+#include "matrix.h"
+
+#define GPU_BLOCKS_MAX     256
+#define GPU_INPUTS_MAX     2
+#define GPU_CONTENDERS_MAX 24
+
+struct nvml;
+
+struct gpu {
+    struct bench_machine machine;
+    int64_t l2_bytes;
+    cudaStream_t stream;
+    cudaEvent_t begin;
+    cudaEvent_t end;
+    void *flush; /* twice the L2 */
+    int64_t flush_bytes;
+    struct nvml *nvml;       /* NULL: not there, clocks and power stay unknown */
+    double copy_bytes_per_s; /* this run's ceilings, measured once by gpu_ceilings; 0: not yet */
+    double bf16_flops_per_s;
+};
+
+/* STATUS_CUDA with the reason in error; BENCH_SKIPPED is up to the caller: gpu_count() == 0. */
+int gpu_count(void);
+MUST_CHECK enum status gpu_open(struct gpu *gpu, struct error *error);
+void gpu_close(struct gpu *gpu);
+
+/* Clocks, power and temperature of this moment, into machine. */
+void gpu_read_clocks(struct gpu *gpu, struct bench_machine *machine);
+
+/* Device memory of one case: zero-initialise. Once an allocation fails all later ones do, and
+ * failed is set, so that a case checks once. */
+struct gpu_memory {
+    void *block[GPU_BLOCKS_MAX];
+    int32_t num_blocks;
+    int64_t bytes;
+    bool failed;
+};
+
+void *gpu_alloc(struct gpu_memory *memory, int64_t bytes);
+void *gpu_alloc_copy(struct gpu_memory *memory, const void *host, int64_t bytes);
+void gpu_memory_free(struct gpu_memory *memory);
+
+/* [rows][columns] activations; scale for fp8. */
+struct matrix gpu_alloc_activations(struct gpu_memory *memory, enum dtype dtype, int64_t rows,
+                                    int32_t columns);
+/* [num_experts][rows][columns] weights with num_blocks blocks of scales an expert. */
+struct matrix gpu_alloc_weights(struct gpu_memory *memory, enum dtype dtype, int32_t num_experts,
+                                int64_t rows, int32_t columns, int32_t num_blocks);
+
+/* Uniform in [-amplitude, amplitude), a function of seed and index alone. fp8: random elements. */
+MUST_CHECK enum status gpu_fill(void *data, enum dtype dtype, int64_t count, float amplitude,
+                                uint64_t seed, cudaStream_t stream);
+/* In [low, high). */
+MUST_CHECK enum status gpu_fill_range(float *data, int64_t count, float low, float high,
+                                      uint64_t seed, cudaStream_t stream);
+/* Elements and, for fp8, scales such that values are about amplitude. */
+MUST_CHECK enum status gpu_fill_matrix(struct matrix matrix, int64_t count, int64_t num_scales,
+                                       float amplitude, uint64_t seed, cudaStream_t stream);
+
+/* What a contender does on a stream, with input set 0 to num_inputs - 1. */
+typedef enum status gpu_launch(void *context, int32_t version, int32_t input, cudaStream_t stream);
+
+struct gpu_contender {
+    const char *name;
+    gpu_launch *launch;
+    void *context;
+    int32_t version;
+    cudaGraphExec_t graph[GPU_INPUTS_MAX];
+    double *sample_ns;
+    int32_t num_samples;
+    enum status status; /* what capturing or a launch answered */
+};
+
+/* Captures contenders (num_inputs graphs each), warms up, and times them in turns until num_samples
+ * each or budget_s is over (at least three). A contender that fails is left out with its status. */
+MUST_CHECK enum status gpu_time(struct gpu *gpu, struct gpu_contender *contender,
+                                int32_t num_contenders, int32_t num_inputs, int32_t num_samples,
+                                double budget_s);
+/* Frees graphs and samples. */
+void gpu_contenders_free(struct gpu_contender *contender, int32_t num_contenders);
+
+/* This run's ceilings, once: a copy of 2 GiB (bytes read and written) and cuBLAS bf16 8192^3 on
+ * random data. */
+MUST_CHECK enum status gpu_ceilings(struct gpu *gpu);
+
+#endif
