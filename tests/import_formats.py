@@ -67,8 +67,9 @@ def import_files(files, *more, out="trace"):
     """Imports, checks that `trace check` agrees, and returns the summary."""
     done = moesim("trace", "import", "--json", "--force", *more, *files, "--out", out)
     check(done.returncode == 0, f"import {more} {files}: {done.stderr}")
-    sound = moesim("trace", "check", out)
-    check(sound.returncode == 0, f"trace check after {more}: {sound.stderr}")
+    if os.path.isdir(out):
+        sound = moesim("trace", "check", out)
+        check(sound.returncode == 0, f"trace check after {more}: {sound.stderr}")
     return json.loads(done.stdout)
 
 
@@ -237,6 +238,63 @@ def megatron():
     refuse([deep], "top_indices: expected", *bare)
 
 
+# ---- loads ----------------------------------------------------------------------------------------
+
+def loads():
+    load = rng.integers(0, 1000, (6, 58, 256))
+    history = {"load_history": [{"logical_expert_load": step.tolist()} for step in load]}
+    file = write("history.json", json.dumps(history, indent=1))
+    summary = import_files([file], out="loads.npy")
+    check(summary["format"] == "vllm_load_history" and summary["num_steps"] == 6,
+          f"load history: {summary}")
+    check((np.load("loads.npy") == load).all(), "steps of the load history differ")
+    summary = import_files([file], *DEEPSEEK, out="loads.csv")
+    check((np.loadtxt("loads.csv", delimiter=",", dtype=int) == load.sum(axis=0)).all(),
+          "sums of the load history differ")
+    check(summary["num_assignments"] == load.sum(), f"assignments: {summary}")
+    placed = moesim("place", "--load", "loads.csv", "--slots", 288, "--gpus", 32,
+                    "--strategy", "eplb", "--out", "placement.csv")
+    check(placed.returncode == 0, f"place refuses what import wrote: {placed.stderr}")
+
+    rows = [(layer, expert, int(load[0, layer, expert])) for layer in range(58)
+            for expert in range(256)]
+    rng.shuffle(rows)
+    text = "expert_id,layer_id,x,count\r\n"
+    lines = [f"{expert},{layer},,{count}\r\n" for layer, expert, count in rows]
+    parts = [write("h0.csv", text + "".join(lines[:9000])),
+             write("h1.csv", text + "".join(lines[9000:]))]
+    summary = import_files(parts, out="loads.csv")
+    check(summary["format"] == "load_histogram", "the histogram was not detected")
+    check((np.loadtxt("loads.csv", delimiter=",", dtype=int) == load[0]).all(), "histogram differs")
+    full = np.concatenate([np.zeros((3, 256), int), load[0]])  # with dense layers, by number
+    lines = [f"{expert},{layer},,{full[layer, expert]}\n" for layer in range(61)
+             for expert in range(256)]
+    import_files([write("h.csv", text + "".join(lines))], *DEEPSEEK, out="loads.csv")
+    check((np.loadtxt("loads.csv", delimiter=",", dtype=int) == load[0]).all(), "dense layers stay")
+
+    def refuse_loads(file, words, out="refused.csv", *more):
+        before = sorted(os.listdir("."))
+        done = moesim("trace", "import", *more, file, "--out", out)
+        check(done.returncode == 1 and words in done.stderr, f"{words!r} is not in: {done.stderr}")
+        check(sorted(os.listdir(".")) == before, f"{words!r}: left something behind")
+
+    refuse_loads(file, "has loads, not tokens: write them to a .csv", "refused")
+    refuse_loads(file, "has 256 experts, but mixtral-8x7b has 8", "refused.csv", "--model",
+                 "mixtral-8x7b")
+    head = "layer_id,expert_id,count\n"
+    refuse_loads(write("h.csv", head + "0,0,1\n0,1,-1\nx,1,1\n"), "line 3: count '-1'")
+    refuse_loads(write("h.csv", head + "0,0,1\n0,1\n"), "line 3: count ''")
+    refuse_loads(write("h.csv", head + "0,70000,1\n"), "line 2: expert_id '70000'")
+    refuse_loads(write("h.csv", head + "0,0,0\n"), "holds no token at all")
+    refuse_loads(write("h.csv", head + "0,0,9223372036854775807\n0,0,1\n"), "beyond 64 bits")
+    for bad, words in (("NaN", "NaN and Infinity are none"), ("1.5", "expected whole numbers"),
+                       ("-1", "expected whole numbers"), ("[]", "expected whole numbers")):
+        text = '{"load_history": [{"logical_expert_load": [[1, 2], [3, %s]]}]}' % bad
+        refuse_loads(write("h.json", text), words)
+    text = '{"load_history": [{"logical_expert_load": [[1, 2], [3]]}]}'
+    refuse_loads(write("h.json", text), "a layer with another number of experts")
+
+
 # ---- what all formats share ---------------------------------------------------------------------
 
 def hygiene():
@@ -361,7 +419,7 @@ def hostile_responses():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for part in (sglang_responses, vllm_responses, megatron, hygiene, hostile_responses):
+        for part in (sglang_responses, vllm_responses, megatron, loads, hygiene, hostile_responses):
             part()
         os.chdir("/")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -20,7 +20,7 @@ static const char help[] = /* with the list of formats in the middle */
     "%s"
     "      --model M             preset, config.json or YAML: says experts, top_k and MoE layers;\n"
     "                            dense layers in FILE are dropped\n"
-    "  -o, --out PATH            where the trace goes\n"
+    "  -o, --out PATH            where the trace goes, or loads (.csv: sums, .npy: step by step)\n"
     "      --axes A,B,C          npy: order of token, layer and k, default token,layer,k\n"
     "      --requests FILE.csv   npy: where requests begin: a column row_offset, and if there tag\n"
     "                            (or category, or dataset), arrival_s, prompt_tokens,\n"
@@ -200,6 +200,27 @@ static bool take(struct request *request, int option)
     }
 }
 
+static void print_drops(const struct import_summary *summary)
+{
+    char number[32];
+    for (int32_t i = 0; i < summary->num_drops; i++) {
+        printf("  left out            %s %s\n", trace_cli_grouped(number, summary->drop[i].count),
+               summary->drop[i].reason);
+    }
+}
+
+static void print_loads(const struct import_summary *summary, const char *out)
+{
+    char number[32];
+    char more[32];
+    printf("imported loads of %s assignments: %d layers x %d experts, %s step%s, from %s\n",
+           trace_cli_grouped(number, summary->num_assignments), summary->num_layers,
+           summary->num_experts, trace_cli_grouped(more, summary->num_steps),
+           summary->num_steps == 1 ? "" : "s", summary->format);
+    print_drops(summary);
+    printf("loads: %s\n", out);
+}
+
 static void print_imported(const struct import_summary *summary, const char *out)
 {
     char number[32];
@@ -214,10 +235,7 @@ static void print_imported(const struct import_summary *summary, const char *out
     if (summary->num_dense_layers_dropped > 0) {
         printf("  dense layers left out %d\n", summary->num_dense_layers_dropped);
     }
-    for (int32_t i = 0; i < summary->num_drops; i++) {
-        printf("  left out            %s %s\n", trace_cli_grouped(number, summary->drop[i].count),
-               summary->drop[i].reason);
-    }
+    print_drops(summary);
     printf("  shards              %s of at most %s tokens\n",
            trace_cli_grouped(number, summary->num_shards),
            trace_cli_grouped(more, summary->tokens_per_shard));
@@ -258,6 +276,8 @@ static cJSON *summary_json(const struct import_summary *summary, const char *out
     cJSON_AddNumberToObject(object, "top_k", summary->top_k);
     cJSON_AddNumberToObject(object, "num_layers", summary->num_layers);
     cJSON_AddNumberToObject(object, "num_dense_layers_dropped", summary->num_dense_layers_dropped);
+    cJSON_AddNumberToObject(object, "num_steps", (double)summary->num_steps);
+    cJSON_AddNumberToObject(object, "num_assignments", (double)summary->num_assignments);
     cJSON_AddNumberToObject(object, "num_tokens", (double)summary->num_tokens);
     cJSON_AddNumberToObject(object, "num_tokens_in_file", (double)summary->num_tokens_in_file);
     cJSON_AddNumberToObject(object, "num_shards", (double)summary->num_shards);
@@ -303,7 +323,11 @@ static int import(struct request *request)
     if (request->json) {
         return print_json(summary_json(&summary, request->out));
     }
-    print_imported(&summary, request->out);
+    if (summary.num_assignments > 0) {
+        print_loads(&summary, request->out);
+    } else {
+        print_imported(&summary, request->out);
+    }
     return 0;
 }
 
@@ -332,8 +356,8 @@ int command_trace_import(int argc, char **argv)
     }
     request.import.paths = (const char *const *)(argv + optind);
     request.import.num_paths = argc - optind;
-    if (request.import.model == NULL || request.out == NULL) {
-        return cli_usage(grammar.command, "give --model and --out");
+    if (request.out == NULL) {
+        return cli_usage(grammar.command, "say with --out where the trace goes");
     }
     if (!trace_cli_may_write(grammar.command, request.out, request.import.replace)) {
         return 1;

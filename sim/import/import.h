@@ -105,6 +105,7 @@ struct import_summary {
     int64_t num_rows_reordered; /* by gate weight, or because pads stood before experts */
     int64_t num_tokens_alike;   /* in runs of 32 or more identical tokens: profiling, not traffic */
     int64_t num_steps;          /* of loads */
+    int64_t num_assignments;    /* of loads: tokens x top_k, of all layers */
     bool has_gate_weights;
     bool has_scores;
     int32_t num_drops;
@@ -114,12 +115,12 @@ struct import_summary {
 /* Reads "token,layer,k", in any order. False when it is not that. */
 bool trace_axes_parse(enum trace_axis axis[TRACE_AXIS_COUNT], const char *text);
 
-/* Writes the trace directory path (see trace_writer.h) or, from a format of loads, the file path
- * (see import_loads_write). The model names experts, top_k and layers; a file with all layers of
- * the model loses the dense ones. With num_experts given and no model of that name, the model is a
- * mere name; layers are then model_layer, or all but the constant ones. STATUS_INVALID names file,
- * place and layer of all problems (at most IMPORT_PROBLEMS_MAX); after a failure nothing is left
- * at path. */
+/* Writes the trace directory path (see trace_writer.h) or, from a format of loads, the file path: a
+ * .csv of sums by layer and expert or a .npy of [steps][layers][experts]. The model names experts,
+ * top_k and layers; a file with all layers of the model loses the dense ones. With num_experts
+ * given and no model of that name, the model is a mere name; layers are then model_layer, or all
+ * but the constant ones. STATUS_INVALID names file, place and layer of all problems (at most
+ * IMPORT_PROBLEMS_MAX); after a failure nothing is left at path. */
 MUST_CHECK enum status import_run(const char *path, const struct import_options *options,
                                   struct import_summary *summary, struct error *error);
 
@@ -210,6 +211,10 @@ MUST_CHECK enum status import_physical(struct import_sink *sink, const int32_t *
  * (ranks) may add to the same step and layer. */
 MUST_CHECK enum status import_load(struct import_sink *sink, int64_t step, int32_t model_layer,
                                    const int64_t *tokens, int32_t num_experts);
+
+/* The same for one expert. */
+MUST_CHECK enum status import_load_cell(struct import_sink *sink, int64_t step, int32_t model_layer,
+                                        int32_t expert, int64_t tokens);
 
 /* Announces how many tokens follow in all, if a format knows: --requests is checked against it. */
 MUST_CHECK enum status import_total(struct import_sink *sink, int64_t num_tokens);

@@ -8,6 +8,8 @@
     X(sglang_routed_experts)                                                                       \
     X(vllm_routed_experts)                                                                         \
     X(megatron_router_trace)                                                                       \
+    X(vllm_load_history)                                                                           \
+    X(load_histogram)                                                                              \
     X(npy)                                                                                         \
     X(sglang_recorder)                                                                             \
     X(hf_router_logits)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "import/loads.h"
 #include "import/sink.h"
 
 bool trace_axes_parse(enum trace_axis axis[TRACE_AXIS_COUNT], const char *text)
@@ -160,8 +161,7 @@ enum status import_block(struct import_sink *sink, const struct import_block *bl
     return status;
 }
 
-/* Begins a pass with nothing counted. */
-static void begin_pass(struct import_sink *sink, enum import_pass pass)
+void import_pass_begin(struct import_sink *sink, enum import_pass pass)
 {
     struct import_summary *summary = sink->summary;
     sink->pass = pass;
@@ -185,20 +185,20 @@ static void begin_pass(struct import_sink *sink, enum import_pass pass)
     summary->num_drops = 0;
 }
 
-/* Reads on until the shape can be told. What is wrong on the way is told only if it cannot. */
-static enum status survey(struct import_sink *sink)
+enum status import_survey(struct import_sink *sink)
 {
     struct error *error = sink->error;
     struct error *quiet = calloc(1, sizeof *quiet);
     if (quiet == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "no memory for messages");
     }
-    begin_pass(sink, IMPORT_SURVEY);
+    import_pass_begin(sink, IMPORT_SURVEY);
     sink->error = quiet;
     sink->input.error = quiet;
     enum status status = sink->format->read(&sink->input, sink);
-    bool has_seen =
-        sink->format->level == IMPORT_LOADS ? status == STATUS_OK : sink->survey.num_tokens > 0;
+    bool has_seen = sink->format->level == IMPORT_LOADS /* which this pass reads to the end */
+                        ? status == STATUS_OK && sink->num_problems == 0
+                        : sink->survey.num_tokens > 0;
     if (!has_seen) {
         if (quiet->num_problems == 0) {
             (void)error_add(quiet, STATUS_INVALID, "%s: holds no routed token",
@@ -218,7 +218,7 @@ static enum status survey(struct import_sink *sink)
 /* One pass over all rows. STATUS_OK with wants_restart: begin again. */
 static enum status write_rows(struct import_sink *sink)
 {
-    begin_pass(sink, IMPORT_WRITE);
+    import_pass_begin(sink, IMPORT_WRITE);
     enum status status = import_chunk_open(sink);
     if (status == STATUS_OK) {
         status = sink->format->read(&sink->input, sink);
@@ -253,7 +253,7 @@ static enum status write_rows(struct import_sink *sink)
 static enum status import_rows_of_format(struct import_sink *sink)
 {
     struct import_summary *summary = sink->summary;
-    enum status status = survey(sink);
+    enum status status = import_survey(sink);
     if (status == STATUS_OK) {
         status = import_shape(sink);
     }
@@ -309,7 +309,8 @@ enum status import_run(const char *path, const struct import_options *options,
         status = import_physical_read(sink);
     }
     if (status == STATUS_OK) {
-        status = import_rows_of_format(sink);
+        status = sink->format->level == IMPORT_LOADS ? import_loads_run(sink)
+                                                     : import_rows_of_format(sink);
     }
     free(sink->requests);
     arena_free(&sink->arena);

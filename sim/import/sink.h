@@ -85,6 +85,7 @@ struct import_sink {
     int64_t request_now;  /* index, -1: none */
     bool requests_listed; /* from --requests */
 
+    struct import_loads *loads; /* of formats of loads */
     struct trace_writer *writer;
 };
 
@@ -94,6 +95,13 @@ MUST_CHECK enum status import_shape(struct import_sink *sink);
 /* Model, experts, top_k and layers as far as they are known before a file is opened: fills
  * sink->input and the model's name in the summary. */
 MUST_CHECK enum status import_shape_begin(struct import_sink *sink);
+
+/* Begins a pass with nothing counted. */
+void import_pass_begin(struct import_sink *sink, enum import_pass pass);
+
+/* The first pass: reads until the shape can be told. What is wrong on the way is told only if it
+ * cannot. */
+MUST_CHECK enum status import_survey(struct import_sink *sink);
 
 /* Looks at a block in the first pass. */
 MUST_CHECK enum status import_survey_block(struct import_sink *sink,
