@@ -44,7 +44,7 @@ struct check {
  * writes a row for each. STATUS_CUDA: the GPU is lost, nothing more can be checked. */
 MUST_CHECK enum status check_versions(struct check *check, struct bench_row *row,
                                       const char *const *version_name, int32_t first_version,
-                                      int32_t last_version, gpu_launch *launch, void *context,
+                                      int32_t last_version, struct gpu_work work,
                                       const struct check_output *output, int32_t num_outputs);
 
 /* False when the time is over: nothing new is begun. */

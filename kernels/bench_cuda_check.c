@@ -73,7 +73,7 @@ static double output_error(const struct check_output *output, const void *got)
 }
 
 /* One run on poison; the outputs into got. */
-static enum status run_once(struct gpu *gpu, gpu_launch *launch, void *context, int32_t version,
+static enum status run_once(struct gpu *gpu, struct gpu_work work, int32_t version,
                             const struct check_output *output, int32_t num_outputs, void **got)
 {
     for (int32_t i = 0; i < num_outputs; i++) {
@@ -83,7 +83,7 @@ static enum status run_once(struct gpu *gpu, gpu_launch *launch, void *context, 
             return STATUS_CUDA;
         }
     }
-    enum status status = launch(context, version, 0, gpu->stream);
+    enum status status = work.launch(work.context, version, 0, gpu->stream);
     for (int32_t i = 0; i < num_outputs && status == STATUS_OK; i++) {
         if (cudaMemcpyAsync(got[i], output[i].device, (size_t)output[i].bytes,
                             cudaMemcpyDeviceToHost, gpu->stream) != cudaSuccess) {
@@ -94,17 +94,15 @@ static enum status run_once(struct gpu *gpu, gpu_launch *launch, void *context, 
 }
 
 /* Both runs of a version: the error of the first, and whether the second has the same bits. */
-static enum status run_twice(struct check *check, gpu_launch *launch, void *context,
-                             int32_t version, const struct check_output *output,
-                             int32_t num_outputs, void *got[2][CHECK_OUTPUTS_MAX],
-                             struct bench_row *row)
+static enum status run_twice(struct check *check, struct gpu_work work, int32_t version,
+                             const struct check_output *output, int32_t num_outputs,
+                             void *got[2][CHECK_OUTPUTS_MAX], struct bench_row *row)
 {
     bool passes = true;
     bool repeats = true;
     row->relative_error = 0.0;
     for (int32_t run = 0; run < 2; run++) {
-        enum status status =
-            run_once(check->gpu, launch, context, version, output, num_outputs, got[run]);
+        enum status status = run_once(check->gpu, work, version, output, num_outputs, got[run]);
         if (status != STATUS_OK) {
             row->status = status == STATUS_CUDA ? "failed" : "refused";
             row->relative_error = -1.0;
@@ -124,7 +122,7 @@ static enum status run_twice(struct check *check, gpu_launch *launch, void *cont
 
 enum status check_versions(struct check *check, struct bench_row *row,
                            const char *const *version_name, int32_t first_version,
-                           int32_t last_version, gpu_launch *launch, void *context,
+                           int32_t last_version, struct gpu_work work,
                            const struct check_output *output, int32_t num_outputs)
 {
     void *got[2][CHECK_OUTPUTS_MAX] = {{NULL}};
@@ -140,7 +138,7 @@ enum status check_versions(struct check *check, struct bench_row *row,
          version++) {
         row->command = "check";
         row->version = version_name[version];
-        status = run_twice(check, launch, context, version, output, num_outputs, got, row);
+        status = run_twice(check, work, version, output, num_outputs, got, row);
         check->num_checked++;
         check->num_failed += strcmp(row->status, "ok") != 0;
         enum status written = bench_csv_row(check->csv, row);

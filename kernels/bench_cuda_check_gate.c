@@ -119,8 +119,8 @@ static enum status run_case(struct check *check, const struct gate_model *model,
         struct check_output output[] = {
             {CHECK_BITS, gate.expert, expert, choices * 4, 0.0},
             {CHECK_FP32, gate.gate_weight, gate_weight, choices * 4, 1e-5}};
-        status = check_versions(check, &row, check_version_names, 1, DEV_GATE_VERSIONS, launch_gate,
-                                &gate, output, 2);
+        status = check_versions(check, &row, check_version_names, 1, DEV_GATE_VERSIONS,
+                                (struct gpu_work){launch_gate, &gate}, output, 2);
     }
 done:
     gpu_memory_free(&memory);

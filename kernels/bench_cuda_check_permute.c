@@ -146,8 +146,8 @@ static enum status permute_case(struct check *check, struct prepared *made)
         {CHECK_BITS, made->dev_row_begin, made->row_begin, (experts + 1) * 4, 0.0},
         {CHECK_BITS, made->dev_row_of, made->row_of, made->choices * 4, 0.0},
         {CHECK_BITS, made->dev_token_of, made->token_of, made->rows * 4, 0.0}};
-    return check_versions(check, &row, check_version_names, 1, DEV_PERMUTE_VERSIONS, launch_permute,
-                          made, output, 4);
+    return check_versions(check, &row, check_version_names, 1, DEV_PERMUTE_VERSIONS,
+                          (struct gpu_work){launch_permute, made}, output, 4);
 }
 
 /* ---- rows ---- */
@@ -225,8 +225,9 @@ static enum status rows_dtype(struct check *check, struct prepared *made, enum d
                                 .routing = made->from->routing};
         struct check_output output[] = {{CHECK_BITS, out.data, expected.data, bytes, 0.0},
                                         {CHECK_BITS, out.scale, expected.scale, scale_bytes, 0.0}};
-        status = check_versions(check, &row, check_version_names, 1, DEV_ROWS_VERSIONS, launch_rows,
-                                &rows, output, dtype == DTYPE_FP8_E4M3 ? 2 : 1);
+        status = check_versions(check, &row, check_version_names, 1, DEV_ROWS_VERSIONS,
+                                (struct gpu_work){launch_rows, &rows}, output,
+                                dtype == DTYPE_FP8_E4M3 ? 2 : 1);
     }
 done:
     gpu_memory_free(&memory);
@@ -315,7 +316,7 @@ static enum status combine_dtype(struct check *check, struct prepared *made, enu
                                 .routing = made->from->routing};
         struct check_output output = {CHECK_BITS, combine.out.data, out.data, outputs * width, 0.0};
         status = check_versions(check, &row, check_version_names, 1, DEV_COMBINE_VERSIONS,
-                                launch_combine, &combine, &output, 1);
+                                (struct gpu_work){launch_combine, &combine}, &output, 1);
     }
 done:
     gpu_memory_free(&memory);

@@ -177,7 +177,7 @@ static enum status copy_ceiling(struct gpu *gpu)
 {
     struct gpu_memory memory = {0};
     struct copy_case copy = {gpu_alloc(&memory, CEILING_BYTES), gpu_alloc(&memory, CEILING_BYTES)};
-    struct gpu_contender contender = {.name = "copy", .launch = run_copy, .context = &copy};
+    struct gpu_contender contender = {.name = "copy", .work = {run_copy, &copy}};
     enum status status = memory.failed ? STATUS_CUDA : STATUS_OK;
     if (status == STATUS_OK) {
         status = gpu_fill(copy.from, DTYPE_BF16, CEILING_BYTES / 2, 1.0f, 1, gpu->stream);
@@ -198,7 +198,7 @@ static enum status dense_ceiling(struct gpu *gpu)
     struct gpu_memory memory = {0};
     struct dense_case dense = {0};
     int64_t count = (int64_t)CEILING_DIM * CEILING_DIM;
-    struct gpu_contender contender = {.name = "dense", .launch = run_dense, .context = &dense};
+    struct gpu_contender contender = {.name = "dense", .work = {run_dense, &dense}};
     enum status status = lt_open(&dense.lt);
     for (int32_t input = 0; status == STATUS_OK && input < GPU_INPUTS_MAX; input++) {
         dense.x[input] = gpu_alloc(&memory, count * 2);

@@ -12,7 +12,8 @@ static enum status capture(struct gpu *gpu, struct gpu_contender *contender, int
     enum status status = STATUS_CUDA;
     /* Relaxed: libraries may allocate or load modules while they are captured. */
     if (cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess) {
-        status = contender->launch(contender->context, contender->version, input, gpu->stream);
+        status =
+            contender->work.launch(contender->work.context, contender->version, input, gpu->stream);
         if (cudaStreamEndCapture(gpu->stream, &graph) != cudaSuccess && status == STATUS_OK) {
             status = STATUS_CUDA;
         }
@@ -39,7 +40,8 @@ static enum status prepare(struct gpu *gpu, struct gpu_contender *contender, int
     if (contender->sample_ns == NULL) {
         return STATUS_NO_MEMORY;
     }
-    contender->status = contender->launch(contender->context, contender->version, 0, gpu->stream);
+    contender->status =
+        contender->work.launch(contender->work.context, contender->version, 0, gpu->stream);
     if (contender->status == STATUS_OK && cudaStreamSynchronize(gpu->stream) != cudaSuccess) {
         return STATUS_CUDA; /* a kernel went wrong: the context is gone */
     }

@@ -73,13 +73,15 @@ MUST_CHECK enum status gpu_fill_range(float *data, int64_t count, float low, flo
 MUST_CHECK enum status gpu_fill_matrix(struct matrix matrix, int64_t count, int64_t num_scales,
                                        float amplitude, uint64_t seed, cudaStream_t stream);
 
-/* What a contender does on a stream, with input set 0 to num_inputs - 1. */
-typedef enum status gpu_launch(void *context, int32_t version, int32_t input, cudaStream_t stream);
+/* Work for a stream, in a version, on input set 0 to GPU_INPUTS_MAX - 1. */
+struct gpu_work {
+    enum status (*launch)(void *context, int32_t version, int32_t input, cudaStream_t stream);
+    void *context;
+};
 
 struct gpu_contender {
     const char *name;
-    gpu_launch *launch;
-    void *context;
+    struct gpu_work work;
     int32_t version;
     cudaGraphExec_t graph[GPU_INPUTS_MAX];
     double *sample_ns;

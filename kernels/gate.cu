@@ -27,17 +27,6 @@
 static const int WARPS = 4; /* of a block: small blocks leave no SM waiting for a slow token */
 static const unsigned ALL_LANES = 0xffffffffu;
 
-/* Of a fast score against the exact one. |fast_sigmoid - gate_sigmoid| < 4e-7: ex2 and rcp are good
- * to 2 ulp each, and the error of ex2's input, an ulp of x log2(e), counts s (1 - s) times. Adding
- * the bias rounds both to an ulp of a number below SCORE_LIMIT, 4.8e-7. A token with a score beyond
- * that limit is done exactly. */
-static const float SCORE_ERROR = 1e-6f;
-static const float SCORE_LIMIT = 8.0f;
-/* Two choices may each be off by SCORE_ERROR; of two groups, four scores, and their sums round. */
-static const float CHOICE_MARGIN = 2.0f * SCORE_ERROR;
-static const float GROUP_MARGIN = 8.0f * SCORE_ERROR;
-static const float NO_MARGIN = -1.0f; /* exact scores need none */
-
 struct gate_arguments {
     struct gate_rule rule;
     int32_t num_tokens;
@@ -225,7 +214,7 @@ static __device__ __forceinline__ bool make_keys(uint32_t (&key)[N],
             float bias = fast && gate.choice_bias != NULL ? gate.choice_bias[first + i] : 0.0f;
             float score = fast ? fast_sigmoid(value) + bias : exact_score(gate, first + i, value);
             key[i] = gate_key(score);
-            bounded = bounded && fabsf(score) < SCORE_LIMIT;
+            bounded = bounded && fabsf(score) < GATE_SCORE_LIMIT;
         }
     }
     return bounded;
@@ -369,9 +358,12 @@ static __global__ void __launch_bounds__(WARPS *GATE_LANES) gate_warp(struct gat
         }
         clear = __all_sync(ALL_LANES, bounded);
         if (rule.num_groups > 1) {
-            clear = limit_groups(key, rule, lane, exact ? NO_MARGIN : GROUP_MARGIN) && clear;
+            clear =
+                limit_groups(key, rule, lane, exact ? GATE_NO_MARGIN : GATE_GROUP_MARGIN) && clear;
         }
-        clear = choose(key, rule.top_k, lane, exact ? NO_MARGIN : CHOICE_MARGIN, &chosen) && clear;
+        clear =
+            choose(key, rule.top_k, lane, exact ? GATE_NO_MARGIN : GATE_CHOICE_MARGIN, &chosen) &&
+            clear;
     }
     bool mine = lane < rule.top_k;
     float logit = mine ? ordered(gate.logits[token * rule.num_experts + chosen]) : -CUDART_INF_F;

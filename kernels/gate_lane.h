@@ -27,6 +27,17 @@
 #define GATE_LANES 32
 #define KEY_NONE   0u /* below the key of every score: taken, not allowed, or no expert there */
 
+/* Of a fast sigmoid score against the exact one. |fast_sigmoid - gate_sigmoid| < 4e-7: ex2 and rcp
+ * are good to 2 ulp each, and the error of ex2's input, an ulp of x log2(e), counts s (1 - s)
+ * times. Adding the bias rounds both to an ulp of a number below GATE_SCORE_LIMIT, 4.8e-7. A token
+ * with a score beyond that limit is done exactly. Of two choices each may be off; of two groups
+ * four scores, and their sums round. */
+#define GATE_SCORE_ERROR   1e-6f
+#define GATE_SCORE_LIMIT   8.0f
+#define GATE_CHOICE_MARGIN (2.0f * GATE_SCORE_ERROR)
+#define GATE_GROUP_MARGIN  (8.0f * GATE_SCORE_ERROR)
+#define GATE_NO_MARGIN     (-1.0f) /* exact scores need none */
+
 /* Ordered as score, with -0 equal to 0, and NaN as minus infinity. */
 GATE_LANE uint32_t gate_key(float score)
 {
