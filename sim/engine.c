@@ -131,6 +131,11 @@ static enum status make_placements(struct engine *engine)
         enum status status = placement_init(&engine->placement[layer], &engine->run_arena,
                                             scenario->model.num_experts, engine->num_slots,
                                             scenario->ep, engine->error);
+        if (status == STATUS_OK && scenario->initial_expert_of_slot != NULL) {
+            const int32_t *initial =
+                scenario->initial_expert_of_slot + (int64_t)layer * engine->num_slots;
+            status = placement_set(&engine->placement[layer], initial, engine->error);
+        }
         if (status != STATUS_OK) {
             return status;
         }

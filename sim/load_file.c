@@ -1,4 +1,7 @@
-/* load_file.c -- CSV by hand, one pass for the shape and one for the values; .npy by reference/. */
+/*
+ * load_file.c -- CSV by hand, one pass for the shape and one for the values; .npy by reference/;
+ * JSON by libyaml, whose subset it is.
+ */
 #include "load_file.h"
 
 #include <errno.h>
@@ -8,15 +11,9 @@
 
 #include "npy.h"
 #include "textfile.h"
+#include "yaml_file.h"
 
 #define VALUES_MAX (INT64_C(1) << 28)
-
-/* Whole numbers, row by row; row r stands in line r + 1. */
-struct matrix {
-    int64_t num_rows;
-    int64_t num_columns;
-    int32_t *value; /* [num_rows][num_columns] */
-};
 
 static const char *line_end(const char *line)
 {
@@ -24,7 +21,7 @@ static const char *line_end(const char *line)
 }
 
 /* Rows and columns, by counting; blank lines only at the end. */
-static enum status measure(struct matrix *matrix, const char *path, const char *text,
+static enum status measure(struct load_matrix *matrix, const char *path, const char *text,
                            struct error *error)
 {
     for (const char *line = text; *line != '\0';) {
@@ -74,11 +71,11 @@ static enum status read_value(int32_t *value, const char **at, const char *path,
     return STATUS_OK;
 }
 
-static enum status read_matrix(struct matrix *matrix, const char *path, struct arena *arena,
-                               struct error *error)
+enum status load_matrix_read(struct load_matrix *matrix, const char *path, struct arena *arena,
+                             struct error *error)
 {
     const char *text = NULL;
-    *matrix = (struct matrix){0};
+    *matrix = (struct load_matrix){0};
     enum status status = text_read(&text, path, arena, error);
     if (status == STATUS_OK) {
         status = measure(matrix, path, text, error);
@@ -124,8 +121,8 @@ static enum status sum_steps(struct load_file *load, const char *path, struct ar
 static enum status read_csv(struct load_file *load, const char *path, struct arena *arena,
                             struct error *error)
 {
-    struct matrix matrix;
-    enum status status = read_matrix(&matrix, path, arena, error);
+    struct load_matrix matrix;
+    enum status status = load_matrix_read(&matrix, path, arena, error);
     load->num_steps = 1;
     load->num_layers = (int32_t)matrix.num_rows;
     load->num_experts = (int32_t)matrix.num_columns;
@@ -182,63 +179,79 @@ static enum status read_npy(struct load_file *load, const char *path, struct are
     return status;
 }
 
+/* The numbers of steps and their siblings, each [num_layers][num_experts]. */
+static enum status read_lists(struct load_file *load, const struct yaml_node *steps,
+                              const char *path, struct error *error)
+{
+    int64_t at = 0;
+    for (const struct yaml_node *step = steps; step != NULL; step = step->next) {
+        int32_t layer = 0;
+        for (const struct yaml_node *row = step->child; row != NULL; row = row->next) {
+            int32_t expert = 0;
+            for (const struct yaml_node *item = row->child; item != NULL; item = item->next) {
+                char *end = NULL;
+                errno = 0;
+                long long tokens = item->kind == YAML_SCALAR ? strtoll(item->text, &end, 10) : -1;
+                if (tokens < 0 || tokens > INT32_MAX || errno != 0 || end == item->text ||
+                    *end != '\0' || expert == load->num_experts || layer == load->num_layers) {
+                    return error_add(error, STATUS_INVALID,
+                                     "%s:%d: logical_count: layer %d, expert %d: expected a whole "
+                                     "number, and as many in every layer",
+                                     path, (int)item->line, (int)layer, (int)expert);
+                }
+                load->step_tokens[at++] = (int32_t)tokens;
+                expert++;
+            }
+            layer++;
+        }
+    }
+    int64_t wanted = (int64_t)load->num_steps * load->num_layers * load->num_experts;
+    return at == wanted
+               ? STATUS_OK
+               : error_add(error, STATUS_INVALID,
+                           "%s:%d: logical_count: %lld numbers for %lld experts and layers", path,
+                           (int)steps->line, (long long)at, (long long)wanted);
+}
+
+/* {"logical_count": [layers][experts] or [steps][layers][experts]}, as SGLang takes it. */
+static enum status read_json(struct load_file *load, const char *path, struct arena *arena,
+                             struct error *error)
+{
+    struct yaml_node *root = NULL;
+    enum status status = yaml_load(&root, path, arena, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct yaml_node *count = yaml_get(root, "logical_count");
+    const struct yaml_node *first = count != NULL ? count->child : NULL;
+    if (first == NULL || first->child == NULL) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: has no logical_count with the tokens of every layer's experts", path);
+    }
+    bool has_steps = first->child->kind == YAML_SEQUENCE;
+    const struct yaml_node *steps = has_steps ? first : count;
+    load->num_steps = has_steps ? yaml_count(count) : 1;
+    load->num_layers = yaml_count(steps);
+    load->num_experts = yaml_count(steps->child);
+    int64_t values = (int64_t)load->num_steps * load->num_layers; /* a file has 1 MiB at most */
+    values = values < VALUES_MAX ? values * load->num_experts : VALUES_MAX;
+    load->step_tokens = arena_alloc(arena, (size_t)values, sizeof *load->step_tokens);
+    if (values >= VALUES_MAX || load->step_tokens == NULL) {
+        return error_add(error, STATUS_INVALID, "%s: logical_count: the lists differ in length",
+                         path);
+    }
+    return read_lists(load, steps, path, error);
+}
+
 enum status load_file_read(struct load_file *load, const char *path, struct arena *arena,
                            struct error *error)
 {
     *load = (struct load_file){0};
     size_t length = strlen(path);
     bool is_npy = length >= 4 && strcmp(path + length - 4, ".npy") == 0;
-    enum status status =
-        is_npy ? read_npy(load, path, arena, error) : read_csv(load, path, arena, error);
+    bool is_json = length >= 5 && strcmp(path + length - 5, ".json") == 0;
+    enum status status = is_npy    ? read_npy(load, path, arena, error)
+                         : is_json ? read_json(load, path, arena, error)
+                                   : read_csv(load, path, arena, error);
     return status == STATUS_OK ? sum_steps(load, path, arena, error) : status;
-}
-
-/* One layer: ids in range, and every expert somewhere. held [num_experts] scratch. */
-static enum status check_layer(const int32_t *row, int64_t layer, const char *path,
-                               const struct load_file *load, int32_t num_slots, int64_t *held,
-                               struct error *error)
-{
-    for (int32_t slot = 0; slot < num_slots; slot++) {
-        if (row[slot] >= load->num_experts) {
-            return error_add(error, STATUS_INVALID,
-                             "%s:%lld: column %d: expert %d of %d; a placement of another model?",
-                             path, (long long)layer + 1, (int)slot + 1, (int)row[slot],
-                             (int)load->num_experts);
-        }
-        held[row[slot]] = layer + 1;
-    }
-    for (int32_t expert = 0; expert < load->num_experts; expert++) {
-        if (held[expert] != layer + 1) {
-            return error_add(error, STATUS_INVALID, "%s:%lld: expert %d has no slot", path,
-                             (long long)layer + 1, (int)expert);
-        }
-    }
-    return STATUS_OK;
-}
-
-enum status placement_file_read(int32_t **expert_of_slot, const char *path,
-                                const struct load_file *load, int32_t num_slots,
-                                struct arena *arena, struct error *error)
-{
-    struct matrix matrix;
-    enum status status = read_matrix(&matrix, path, arena, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (matrix.num_rows != load->num_layers || matrix.num_columns != num_slots) {
-        return error_add(error, STATUS_INVALID,
-                         "%s:1: %lld layers of %lld slots; the loads and --slots ask for %d of %d",
-                         path, (long long)matrix.num_rows, (long long)matrix.num_columns,
-                         (int)load->num_layers, (int)num_slots);
-    }
-    int64_t *held = arena_alloc(arena, (size_t)load->num_experts, sizeof *held);
-    if (held == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "%s: out of memory", path);
-    }
-    for (int64_t layer = 0; status == STATUS_OK && layer < matrix.num_rows; layer++) {
-        status = check_layer(matrix.value + layer * num_slots, layer, path, load, num_slots, held,
-                             error);
-    }
-    *expert_of_slot = matrix.value;
-    return status;
 }

@@ -1,9 +1,9 @@
 /*
- * load_file.h -- expert loads and placements from files.
+ * load_file.h -- expert loads from files.
  *
- * CSV has one row a layer, without a header: whole tokens by expert, or experts by slot. A .npy
- * array of integers is [layers][experts] or [steps][layers][experts]. What is wrong is reported
- * with file and line (or index).
+ * CSV has one row a layer, without a header: whole tokens by expert. A .npy array of integers is
+ * [layers][experts] or [steps][layers][experts]. What is wrong is reported with file and line (or
+ * index).
  */
 #ifndef MOESIM_LOAD_FILE_H
 #define MOESIM_LOAD_FILE_H
@@ -27,10 +27,14 @@ struct load_file {
 MUST_CHECK enum status load_file_read(struct load_file *load, const char *path, struct arena *arena,
                                       struct error *error);
 
-/* Reads a placement, [num_layers][num_slots], that must fit these loads: as many layers, slots in
- * each, ids in range, every expert somewhere. */
-MUST_CHECK enum status placement_file_read(int32_t **expert_of_slot, const char *path,
-                                           const struct load_file *load, int32_t num_slots,
-                                           struct arena *arena, struct error *error);
+/* Whole numbers from CSV without a header, row by row; row r stands in line r + 1. */
+struct load_matrix {
+    int64_t num_rows;
+    int64_t num_columns;
+    int32_t *value; /* [num_rows][num_columns] */
+};
+
+MUST_CHECK enum status load_matrix_read(struct load_matrix *matrix, const char *path,
+                                        struct arena *arena, struct error *error);
 
 #endif

@@ -179,7 +179,8 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
         status = error_add(error, STATUS_NO_MEMORY, "out of memory");
         goto done;
     }
-    *loader = (struct scenario_loader){.scenario = scenario, .path = path, .error = error};
+    *loader = (struct scenario_loader){
+        .scenario = scenario, .path = path, .arena = &arena, .error = error};
     loader->file = scenario_defaults;
     data_stem(scenario->name, sizeof scenario->name, path);
     status = load_chain(&loader->root, path, &arena, error);
@@ -211,5 +212,7 @@ done:
 void scenario_free(struct scenario *scenario)
 {
     free(scenario->text);
+    free(scenario->initial_expert_of_slot);
     scenario->text = NULL;
+    scenario->initial_expert_of_slot = NULL;
 }

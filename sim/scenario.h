@@ -55,6 +55,8 @@ struct scenario {
 
     const struct balance_strategy *strategy;
     int32_t redundant_experts;
+    int32_t *initial_expert_of_slot;  /* [MoE layers][slots] placement.initial; NULL: slot s holds
+                                         expert s % experts. Owned */
     int32_t rebalance_interval_steps; /* 0: never */
     int32_t window_steps;             /* load window; 0: the whole interval */
 

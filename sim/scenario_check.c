@@ -275,6 +275,7 @@ void scenario_cross_check(struct scenario_loader *loader)
     check_precision(loader);
     check_trace(loader);
     check_slots(loader);
+    scenario_read_placement(loader);
     check_rebalance(loader);
     check_kernels(loader);
     check_price(loader);

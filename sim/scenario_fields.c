@@ -78,6 +78,9 @@ static const struct yaml_field routing_fields[] = {
 
 static const struct yaml_field placement_fields[] = {
     {"strategy", YAML_TEXT, offsetof(struct scenario_file, strategy), .size = NAME_BYTES},
+    {"initial", YAML_TEXT, offsetof(struct scenario_file, initial), .size = PATH_BYTES},
+    {"initial_digest", YAML_TEXT, offsetof(struct scenario_file, initial_digest),
+     .size = NAME_BYTES},
     {"redundant_experts", YAML_INT32, offsetof(struct scenario_file, redundant_experts),
      .max = COUNT_MAX},
     {"rebalance_interval_steps", YAML_INT32,

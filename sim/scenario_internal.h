@@ -37,6 +37,8 @@ struct scenario_file {
     int32_t capacity_scope; /* enum capacity_scope */
     char drop[NAME_BYTES];
     char strategy[NAME_BYTES];
+    char initial[PATH_BYTES];
+    char initial_digest[NAME_BYTES];
     int32_t redundant_experts;
     int32_t rebalance_interval_steps;
     int32_t window_steps;
@@ -58,6 +60,7 @@ struct scenario_loader {
     struct scenario_file file;
     const char *path; /* of the scenario */
     struct yaml_node *root;
+    struct arena *arena; /* holds root */
     struct error *error;
     enum status status; /* of the worst problem so far */
     bool has_model;     /* looked up without a problem, as are the next two */
@@ -72,6 +75,19 @@ extern const struct yaml_field scenario_fields[];
 /* Reports a problem of a key ("placement.strategy"), with file and line where the key stands. */
 void scenario_complain(struct scenario_loader *loader, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Finds a relative path beside the file that says it (an override: beside the scenario), in the
+ * data directory, in the working directory. Returns false, and the path as written, if it is in
+ * none of them. */
+bool scenario_find_path(const struct scenario_loader *loader, char path[PATH_BYTES],
+                        const char *key, const char *written);
+
+/* Problems of what a key names, told again as problems of the key. */
+void scenario_pass_on(struct scenario_loader *loader, const char *key,
+                      const struct error *problems);
+
+/* Reads placement.initial, once all that it must fit is known. */
+void scenario_read_placement(struct scenario_loader *loader);
 
 /* Looks up every name the file gives: presets, plug-ins, the trace. */
 void scenario_look_up(struct scenario_loader *loader);

@@ -65,11 +65,8 @@ void scenario_complain(struct scenario_loader *loader, const char *key, const ch
     }
 }
 
-/* Finds a relative path beside the file that says it (an override: beside the scenario), in the
- * data directory, in the working directory. Returns false, and the path as written, if it is in
- * none of them. */
-static bool find_path(const struct scenario_loader *loader, char path[PATH_BYTES], const char *key,
-                      const char *written)
+bool scenario_find_path(const struct scenario_loader *loader, char path[PATH_BYTES],
+                        const char *key, const char *written)
 {
     char directory[PATH_BYTES];
     bool is_found = false;
@@ -86,8 +83,7 @@ static bool find_path(const struct scenario_loader *loader, char path[PATH_BYTES
     return exists(path);
 }
 
-/* What a preset's loader reported, told again as problems of the key that names the preset. */
-static void pass_on(struct scenario_loader *loader, const char *key, const struct error *problems)
+void scenario_pass_on(struct scenario_loader *loader, const char *key, const struct error *problems)
 {
     const char *line = problems->text;
     while (*line != '\0') {
@@ -107,7 +103,7 @@ static void resolve_preset(const struct scenario_loader *loader, char path[PATH_
     bool is_json = length > 5 && strcmp(name + length - 5, ".json") == 0;
     (void)snprintf(path, PATH_BYTES, "%s", name);
     if (is_yaml || is_json) {
-        (void)find_path(loader, path, key, name);
+        (void)scenario_find_path(loader, path, key, name);
     }
 }
 
@@ -156,18 +152,18 @@ static void look_up_presets(struct scenario_loader *loader)
     if (file->model[0] != '\0') {
         resolve_preset(loader, path, "model", file->model);
         loader->has_model = model_load(&scenario->model, path, problems) == STATUS_OK;
-        pass_on(loader, "model", problems);
+        scenario_pass_on(loader, "model", problems);
     }
     *problems = (struct error){0};
     if (file->gpu[0] != '\0') {
         resolve_preset(loader, path, "cluster.gpu", file->gpu);
         loader->has_gpu = gpu_load(&scenario->cluster.gpu, path, problems) == STATUS_OK;
-        pass_on(loader, "cluster.gpu", problems);
+        scenario_pass_on(loader, "cluster.gpu", problems);
     }
     *problems = (struct error){0};
     if (file->price[0] != '\0') {
         look_up_price(loader, problems);
-        pass_on(loader, "price", problems);
+        scenario_pass_on(loader, "price", problems);
     }
     free(problems);
 }
@@ -235,7 +231,7 @@ static void look_up_trace(struct scenario_loader *loader)
     const struct scenario_file *file = &loader->file;
     char path[PATH_BYTES];
     if (file->trace_path[0] != '\0' &&
-        !find_path(loader, scenario->trace_path, "trace.path", file->trace_path)) {
+        !scenario_find_path(loader, scenario->trace_path, "trace.path", file->trace_path)) {
         scenario_complain(loader, "trace.path",
                           "there is no '%s' beside the file that names it, in the data directory "
                           "%s or here; moesim trace makes one",
@@ -250,7 +246,7 @@ static void look_up_trace(struct scenario_loader *loader)
         return;
     }
     if (data_find(path, sizeof path, "traces", file->trace_preset, problems) != STATUS_OK) {
-        pass_on(loader, "trace.preset", problems);
+        scenario_pass_on(loader, "trace.preset", problems);
     }
     free(problems);
     memcpy(scenario->trace_preset, file->trace_preset, sizeof scenario->trace_preset);

@@ -87,6 +87,7 @@ enum status store_begin(struct store *store, const char *run_id, const char *lab
     run->begun = true;
     run->scenario = *scenario;
     run->scenario.text = strdup(scenario->text);
+    run->scenario.initial_expert_of_slot = NULL; /* the text has its digest */
     run->label = strdup(label);
     if (run->scenario.text == NULL || run->label == NULL) {
         store_abandon(store);

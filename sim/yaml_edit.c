@@ -27,6 +27,15 @@ void yaml_excerpt(char excerpt[YAML_EXCERPT_BYTES], const char *text)
     memcpy(excerpt + length, is_cut ? "..." : "", is_cut ? 4 : 1);
 }
 
+int32_t yaml_count(const struct yaml_node *node)
+{
+    int32_t count = 0;
+    for (const struct yaml_node *child = node->child; child != NULL; child = child->next) {
+        count++;
+    }
+    return count;
+}
+
 struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key)
 {
     if (mapping == NULL || mapping->kind != YAML_MAPPING) {

@@ -46,6 +46,9 @@ MUST_CHECK enum status yaml_override(struct yaml_node *root, const char *assignm
 /* Takes a child out of its mapping or list. */
 void yaml_remove(struct yaml_node *parent, const struct yaml_node *child);
 
+/* How many items or keys a node has. */
+int32_t yaml_count(const struct yaml_node *node);
+
 /* The child of a mapping, or NULL. */
 struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key);
 

@@ -222,6 +222,84 @@ Test(place, refuses_shapes_that_do_not_fit)
     expect_refusal("--load load.csv --slots 4", "--gpus is missing");
 }
 
+/* static answers with the placement in force: what was read is what is written. */
+Test(place, every_format_it_writes_is_read_back_slot_for_slot)
+{
+    static const char *const formats[][2] = {{"csv", "p.csv"},
+                                             {"sglang", "p.json"},
+                                             {"trtllm", "p.yaml"},
+                                             {"ascend", "expert_map.json"}};
+    put("load.csv", "9,1,1,1\n1,5,1,1\n2,2,9,2\n");
+    const char *shape = "--load load.csv --slots 6 --gpus 2";
+    char arguments[256];
+    cr_assert_eq(snprintf(arguments, sizeof arguments, "--strategy eplb %s --out whole.csv", shape),
+                 (int)strlen(arguments));
+    cr_assert_eq(run_place(arguments), 0, "%s", output);
+
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        snprintf(arguments, sizeof arguments,
+                 "--strategy static %s --previous whole.csv --format %s --first-layer 3 --out %s",
+                 shape, formats[i][0], formats[i][1]);
+        cr_assert_eq(run_place(arguments), 0, "%s", output);
+        snprintf(arguments, sizeof arguments, "--strategy static %s --previous %s --out back.csv",
+                 shape, formats[i][1]);
+        cr_assert_eq(run_place(arguments), 0, "%s", output);
+
+        cr_expect_str_eq(get_out("back.csv"), get_out("whole.csv"), "%s", formats[i][0]);
+    }
+}
+
+Test(place, loads_of_sglang_are_read_with_and_without_steps)
+{
+    put("load.csv", "6,1,1,1\n1,5,1,1\n");
+    put("flat.json", "{\"logical_count\": [[6,1,1,1],[1,5,1,1]]}\n");
+    put("steps.json", "{\"logical_count\":[[[5,0,1,1],[1,5,0,1]],[[1,1,0,0],[0,0,1,0]]]}\n");
+    const char *shape = "--strategy eplb --slots 6 --gpus 2";
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "%s --load load.csv --out a.csv", shape);
+    cr_assert_eq(run_place(arguments), 0, "%s", output);
+
+    for (int i = 0; i < 2; i++) {
+        snprintf(arguments, sizeof arguments, "%s --load %s.json --out b.csv", shape,
+                 i == 0 ? "flat" : "steps");
+        cr_assert_eq(run_place(arguments), 0, "%s", output);
+
+        cr_expect_str_eq(get_out("a.csv"), get_out("b.csv"));
+    }
+}
+
+Test(place, refuses_files_that_are_half_a_placement)
+{
+    static const struct {
+        const char *text;
+        const char *words;
+    } cases[] = {
+        {"{\"physical_to_logical_map\": [[0,1,2,3],[0,1,2]]}", "p.json:1: expected a list of 4"},
+        {"{\"physical_to_logical_map\": [[0,1,2,-3],[0,1,2,3]]}", "a whole number from 0"},
+        {"{\"physical_to_logical_map\": 7}", "physical_to_logical_map: expected a list of layers"},
+        {"{\"physical_to_logical_map\": [[0,1,2,2],[0,1,2,3]]}", "p.json:1: expert 3 has no slot"},
+        {"{\"physical_to_logical_map\": [[0,1,2,3]]}", "1 layers of 4 slots; the loads"},
+        {"num_slots: 5\ninitial_global_assignments:\n  3: [0, 1, 2, 3]\n",
+         "p.json:3: 3: expected a list of 5 experts"},
+        {"num_slots: 4\ninitial_global_assignments:\n  3: [0, 1, 2, 3]\n  3: [0, 1, 2, 3]\n", "3"},
+        {"num_slots: 4\ninitial_global_assignments:\n  4: [0, 1, 2, 3]\n  3: [0, 1, 2, 3]\n",
+         "p.json:4: 3: layer numbers must ascend"},
+        {"initial_global_assignments:\n  3: [0, 1, 2, 3]\n", "expected num_slots"},
+        {"layer_list: [{layer_id: 0, device_list: [{device_id: 1, device_expert: [0, 1]}]}]\n",
+         "device_id in order from 0"},
+        {"layer_list: []\n", "layers with a device_list"},
+        {"{\"logical_count\": [[1,2,3,4]]}", "no placement: give it as --load"},
+        {"{\"other\": 1}", "is no placement: neither CSV"},
+        {"[1, 2", "p.json:"},
+    };
+    put("load.csv", "1,1,1,1\n1,1,1,1\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        put("p.json", cases[i].text);
+
+        expect_refusal("--load load.csv --slots 4 --gpus 2 --previous p.json", cases[i].words);
+    }
+}
+
 Test(place, refuses_a_placement_of_another_model)
 {
     put("load.csv", "1,2,3,4\n5,6,7,8\n");
@@ -231,7 +309,7 @@ Test(place, refuses_a_placement_of_another_model)
     const char *shape = "--load load.csv --slots 4 --gpus 2 --previous";
     static const char *const cases[][2] = {
         {"layers.csv", "layers.csv:1: 1 layers of 4 slots"},
-        {"experts.csv", "experts.csv:2: column 4: expert 7 of 4"},
+        {"experts.csv", "experts.csv:2: slot 3: expert 7 of 4"},
         {"lost.csv", "lost.csv:2: expert 3 has no slot"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

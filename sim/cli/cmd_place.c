@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "place.h"
+#include "placement_file.h"
 #include "suggest.h"
 
 static const char help[] =
@@ -21,7 +22,8 @@ static const char help[] =
     "      --gpus N           ranks of the expert-parallel group\n"
     "      --nodes N          nodes the ranks are on (1)\n"
     "      --groups N         expert groups of group-limited routing (1)\n"
-    "      --previous FILE    placement in force, CSV; otherwise slot s holds expert s % experts\n"
+    "      --previous FILE    placement in force, in any of the formats below; otherwise slot s\n"
+    "                         holds expert s % experts\n"
     "      --expert-bytes N   weights of one expert, for strategies that price moves (44040192)\n"
     "      --out FILE         where the placement goes; replaced only when the new one is whole\n"
     "      --format NAME      csv, sglang, trtllm or ascend (csv)\n"
