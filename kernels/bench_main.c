@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_cpu.h"
 #include "bench_csv.h"
 #ifdef BENCH_CUDA
 #include "bench_cuda.h"
@@ -27,10 +28,11 @@ struct command {
 
 static const struct command commands[] = {
     {"check", "compares every version of every kernel with its twin in reference/", CUDA(check),
-     NULL},
+     bench_cpu_check},
     {"time", "times every version of every kernel", NULL, NULL},
-    {"forward", "runs a whole MoE layer, phase by phase and as one", NULL, NULL},
-    {"ceilings", "measures what the device can do: copies and dense GEMMs", NULL, NULL},
+    {"forward", "runs a whole MoE layer, phase by phase and as one", NULL, bench_cpu_forward},
+    {"ceilings", "measures what the device can do: copies and dense GEMMs", NULL,
+     bench_cpu_ceilings},
 };
 
 #define NUM_COMMANDS (sizeof commands / sizeof commands[0])
@@ -55,7 +57,7 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-static int run(const struct command *command, const struct bench_options *options)
+static int run(const struct command *command, const struct bench_options *options, bool writes)
 {
     bool cpu = options->device == BENCH_DEVICE_CPU;
     int (*function)(const struct bench_options *, struct bench_csv *) =
@@ -74,8 +76,8 @@ static int run(const struct command *command, const struct bench_options *option
     }
     struct error error = {0};
     struct bench_csv csv;
-    if (bench_csv_open(&csv, options->dry_run ? NULL : options->csv, options->seed, &error) !=
-        STATUS_OK) {
+    if (bench_csv_open(&csv, options->dry_run || !writes ? NULL : options->csv, options->seed,
+                       &error) != STATUS_OK) {
         fprintf(stderr, "moe-bench: %s", error.text);
         return BENCH_FAILED;
     }
@@ -87,7 +89,7 @@ static int run(const struct command *command, const struct bench_options *option
     return code;
 }
 
-int main(int argc, char **argv)
+static int bench(int argc, char **argv, bool writes)
 {
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         usage(stdout);
@@ -107,11 +109,19 @@ int main(int argc, char **argv)
             return BENCH_OK;
         }
     }
-    static struct error error; /* 16 KiB of text: not for the stack of main */
+    static struct error error; /* 16 KiB of text: not for the stack */
     struct bench_options options;
     if (bench_options_parse(&options, argc, argv, &error) != STATUS_OK) {
         fprintf(stderr, "%smoe-bench: see moe-bench --help\n", error.text);
         return BENCH_FAILED;
     }
-    return run(command, &options);
+    return run(command, &options, writes);
+}
+
+int main(int argc, char **argv)
+{
+    int32_t rank = bench_cpu_begin(&argc, &argv); /* of several only the first writes the CSV */
+    int code = bench(argc, argv, rank == 0);
+    bench_cpu_end(code);
+    return code;
 }
