@@ -238,6 +238,111 @@ def megatron():
     refuse([deep], "top_indices: expected", *bare)
 
 
+def log_rows(parts, weights=None):
+    """(request, token, layer, ids, weights) in the order of layers within decoding steps."""
+    rows = []
+    for token in range(max(len(part) for part in parts)):
+        for layer in range(parts[0].shape[1]):
+            for request, part in enumerate(parts):
+                if token < len(part):
+                    weight = weights[request][token, layer].tolist() if weights else None
+                    rows.append((request, token, layer, part[token, layer].tolist(), weight))
+    return rows
+
+
+def logs():
+    bare = ("--model", "toy", "--num-experts", 16)
+    parts = [routing(tokens, 3, 4, 16) for tokens in (9, 30, 1)]
+    ids = np.concatenate(parts)
+    weights = [np.sort(rng.random(part.shape), axis=2)[:, :, ::-1] for part in parts]
+    rows = log_rows(parts, weights)
+    names = ("alpha", 7, "")  # ids are strings or numbers
+
+    def lines(rows, with_weights=True):
+        for request, token, layer, experts, weight in rows:
+            record = {"type": "route", "req_id": names[request], "token_idx": token,
+                      "layer": layer, "topk_ids": experts}
+            if with_weights:
+                record["topk_weights"] = weight
+            yield record
+
+    meta = {"type": "meta", "model": "toy", "num_experts": 16, "top_k": 4}
+    records = [meta, *lines(rows), {"type": "end"}]
+    summary = expect([write_lines("log.jsonl", records)], ids, *bare, num_requests=3,
+                     has_gate_weights=True, drops={"lines of other types": 1})
+    check(summary["format"] == "jsonl", "jsonl was not detected")
+    got = np.concatenate([np.load("trace/gate_weights-00000.npy")]).transpose(1, 0, 2)
+    check((got == np.concatenate(weights).astype(np.float16)).all(), "gate weights differ")
+    shuffled = [rows[i] for i in rng.permutation(len(rows))]
+    order = []
+    for row in shuffled:
+        order += [row[0]] if row[0] not in order else []
+    expect([write_lines("log.jsonl", lines(shuffled, False))],
+           np.concatenate([parts[request] for request in order]), *bare, num_requests=3)
+
+    # A request id that is used again, and tokens that start late.
+    again = list(lines(rows, False)) + [{**record, "req_id": 7} for record in lines(rows, False)
+                                        if record["req_id"] == "alpha"]
+    late = parts[1][:9]
+    summary = import_files([write_lines("log.jsonl", again)], *bare)
+    check(summary["num_requests"] == 4, f"a used id: {summary['num_requests']} requests")
+    check((read_trace("trace")[39:48] == parts[0]).all() and late.shape == (9, 3, 4), "a used id")
+    later = [{**record, "token_idx": record["token_idx"] + 100} for record in lines(rows, False)]
+    import_files([write_lines("log.jsonl", later)], *bare)
+    check(requests_of("trace")[0]["prompt_tokens"] == "100", "context before the first row")
+
+    # Rows that are missing are pads.
+    expected = ids.copy()
+    expected[3, 1] = -1
+    expect([write_lines("log.jsonl", [record for record in lines(rows, False) if not (
+        record["req_id"] == "alpha" and record["token_idx"] == 3 and record["layer"] == 1)])],
+        expected, *bare, num_pads=4)
+
+    # Batches: layer, batch_id, origin_rows, topk_experts.
+    batch = routing(20, 3, 4, 16)
+    order = rng.permutation(12)
+    records = [{"layer": layer, "batch_id": 0, "origin_rows": order.tolist(),
+                "topk_experts": batch[order, layer].tolist()} for layer in range(3)]
+    records += [{"layer": layer, "batch_id": 1, "origin_rows": 8,
+                 "topk_experts": batch[12:, layer].tolist()} for layer in range(3)]
+    expect([write_lines("log.jsonl", records)], batch, *bare, num_requests=0)
+
+    # CSV in both layouts.
+    text = ["req_id,layer,experts,token_idx,weights"]
+    text += [f'r{r},{l},"{" ".join(map(str, e))}",{t},{";".join(f"{x:.6f}" for x in w)}'
+             for r, t, l, e, w in rows]
+    summary = expect([write("log.csv", "\n".join(text))], ids, *bare, num_requests=3,
+                     has_gate_weights=True)
+    check(summary["format"] == "csv", "csv was not detected")
+    text = ["layer,expert_0,expert_1,expert_2,expert_3,position"]
+    text += [f"{l},{','.join(map(str, e))},{t}" for r, t, l, e, w in rows if r == 1]
+    expect([write("log.csv", "\r\n".join(text) + "\r\n")], parts[1], *bare, num_requests=0)
+
+    good = next(lines(rows, False))
+    for bad, words in (({"layer": 4096}, "line 2: expected a layer number"),
+                       ({"token_idx": -1}, "line 2: expected a token number"),
+                       ({"topk_ids": []}, "line 2: expected a list of 1 to 1024"),
+                       ({"topk_ids": [16, 1, 2, 3]}, "line 2: expected expert ids below"),
+                       ({"topk_ids": [1.5, 1, 2, 3]}, "line 2: expected expert ids below"),
+                       ({"topk_ids": [1, 2, 3, 4, 5]}, "line 2: has more experts"),
+                       ({"topk_ids": [1, [2], 3, 4]}, "line 2: expected a list of numbers"),
+                       ({"topk_ids": "1"}, "line 2: expected a list"),
+                       ({"topk_weights": [1, 2, 3, 4]}, "line 2: has weights where"),
+                       ({"topk_weights": [1]}, "line 2: has not as many weights"),
+                       ({"type": "meta", "num_experts": 8}, "line 2: says another number")):
+        refuse([write_lines("log.jsonl", [good, {**good, **bad}])], words, *bare)
+    refuse([write_lines("log.jsonl", [{**good, "topk_ids": [1, 1, 2, 3]}])], "twice the expert",
+           *bare)
+    refuse([write("log.jsonl", json.dumps(good) + "\n[1]\n")], "line 2: expected an object", *bare)
+    refuse([write("log.csv", "layer,experts,x\n0,1,2\n")], "the first line needs the columns",
+           "--from", "csv", *bare)
+    head = "layer,token,experts\n0,0,1;2\n"
+    for line, words in (("0,1,x", "line 3: expected a list"), ("0,1", "line 3: expected a list"),
+                        ("0,,1;2", "line 3: expected a token"), ("9999,1,1", "line 3: expected a l"),
+                        ("0,1,1;2;3", "line 3: has more experts")):
+        refuse([write("log.csv", head + line + "\n")], words, *bare)
+
+
 # ---- loads ----------------------------------------------------------------------------------------
 
 def loads():
@@ -419,7 +524,7 @@ def hostile_responses():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for part in (sglang_responses, vllm_responses, megatron, loads, hygiene, hostile_responses):
+        for part in (sglang_responses, vllm_responses, megatron, logs, loads, hygiene, hostile_responses):
             part()
         os.chdir("/")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

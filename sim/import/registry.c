@@ -10,6 +10,8 @@
     X(megatron_router_trace)                                                                       \
     X(vllm_load_history)                                                                           \
     X(load_histogram)                                                                              \
+    X(jsonl)                                                                                       \
+    X(csv)                                                                                         \
     X(npy)                                                                                         \
     X(sglang_recorder)                                                                             \
     X(hf_router_logits)
