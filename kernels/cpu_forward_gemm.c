@@ -213,6 +213,7 @@ void cpu_down(const struct cpu_layer *cpu, struct expert_shape shape, float *y, 
               const int32_t *row_begin, const int32_t *num_rows, const float *weight,
               const float *bias)
 {
+    (void)cpu; /* read with OpenMP only */
 #pragma omp parallel num_threads(cpu->num_threads)
     for (int32_t expert = 0; expert < shape.num_experts; expert++) {
         int32_t tasks =
