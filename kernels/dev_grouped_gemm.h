@@ -11,8 +11,9 @@
  *
  * Shapes. plain takes everything. mma takes every shape of bf16 and fp8 and pads with zeros in
  * shared memory. The others load by the copy engine, which pads: they take a hidden_dim and ffn_dim
- * that are multiples of 8 (bf16) or 16 (fp8), data aligned to 16 bytes, bf16 y, and h of x's dtype.
- * automatic refuses nothing that plain takes.
+ * that are multiples of 8 (bf16) or 16 (fp8), no fp8 with GELU, data and scales aligned to 16
+ * bytes, activations' scale_rows a multiple of 4, h of x's dtype and bf16 y. automatic refuses
+ * nothing that plain takes.
  *
  * Numbers. Products are exact; sums are float32, in an order that depends on shape, loads, version
  * and num_sms alone: two runs give the same bits.
@@ -53,13 +54,14 @@ struct grouped_gemm_run {
 /* "automatic", "plain", ...; NULL beyond the last. */
 const char *grouped_gemm_version_name(enum grouped_gemm_version version);
 
-/* Whether a version computes x (or h) of this dtype and shape into an output of out_dtype. */
+/* Whether a version computes both GEMMs of this shape and dtype, h being of that dtype and y bf16
+ * (fp32 for fp32). */
 bool grouped_gemm_takes(enum grouped_gemm_version version, struct expert_shape shape,
-                        enum dtype dtype, enum dtype out_dtype);
+                        enum dtype dtype);
 
 /* What automatic stands for. */
 enum grouped_gemm_version grouped_gemm_choose(struct expert_shape shape, enum dtype dtype,
-                                              enum dtype out_dtype, int64_t expected_rows);
+                                              int64_t expected_rows);
 
 /* Bytes that every shape and version makes do with on the current device; 0: no device. */
 int64_t dev_grouped_gemm_workspace_bytes(void);
