@@ -78,7 +78,7 @@ static enum status run_case(struct check *check, const struct gate_model *model,
 {
     int64_t logit_count = (int64_t)num_tokens * model->rule.num_experts;
     int64_t choices = (int64_t)num_tokens * model->rule.top_k;
-    struct gpu_memory memory = {0};
+    struct dev_memory memory = {0};
     float *logits = malloc((size_t)(logit_count + 1) * sizeof *logits);
     float bias[GATE_EXPERTS_MAX];
     int32_t *expert = check_poison(CHECK_BITS, choices * 4);
@@ -100,10 +100,10 @@ static enum status run_case(struct check *check, const struct gate_model *model,
     struct gate_case gate = {
         .rule = model->rule,
         .num_tokens = num_tokens,
-        .expert = gpu_alloc(&memory, choices * 4),
-        .gate_weight = gpu_alloc(&memory, choices * 4),
-        .logits = gpu_alloc_copy(&memory, logits, logit_count * 4),
-        .bias = model->bias ? gpu_alloc_copy(&memory, bias, model->rule.num_experts * 4) : NULL,
+        .expert = dev_alloc(&memory, choices * 4),
+        .gate_weight = dev_alloc(&memory, choices * 4),
+        .logits = dev_alloc_copy(&memory, logits, logit_count * 4),
+        .bias = model->bias ? dev_alloc_copy(&memory, bias, model->rule.num_experts * 4) : NULL,
     };
     if (status == STATUS_OK && memory.failed) {
         status = STATUS_CUDA;
@@ -123,7 +123,7 @@ static enum status run_case(struct check *check, const struct gate_model *model,
                                 (struct gpu_work){launch_gate, &gate}, output, 2);
     }
 done:
-    gpu_memory_free(&memory);
+    dev_memory_free(&memory);
     free(logits);
     free(expert);
     free(gate_weight);

@@ -37,7 +37,7 @@ static const struct permute_case {
 struct prepared {
     const struct permute_case *from;
     struct combine_shape combine;
-    struct gpu_memory memory;
+    struct dev_memory memory;
     int64_t choices;
     int64_t rows;    /* permute_rows_max */
     int32_t *expert; /* host */
@@ -57,7 +57,7 @@ struct prepared {
 
 static void release(struct prepared *made)
 {
-    gpu_memory_free(&made->memory);
+    dev_memory_free(&made->memory);
     free(made->expert);
     free(made->num_rows);
     free(made->row_begin);
@@ -97,14 +97,14 @@ static enum status prepare(struct check *check, const struct permute_case *from,
         status = ref_permute(shape, made->num_rows, made->row_begin, made->row_of, made->token_of,
                              made->expert);
     }
-    struct gpu_memory *memory = &made->memory;
-    made->dev_expert = gpu_alloc_copy(memory, made->expert, choices * 4);
-    made->dev_num_rows = gpu_alloc_copy(memory, made->num_rows, shape.num_experts * 4);
-    made->dev_row_begin = gpu_alloc_copy(memory, made->row_begin, (shape.num_experts + 1) * 4);
-    made->dev_row_of = gpu_alloc_copy(memory, made->row_of, choices * 4);
-    made->dev_token_of = gpu_alloc_copy(memory, made->token_of, made->rows * 4);
-    made->dev_gate_weight = gpu_alloc_copy(memory, made->gate_weight, choices * 4);
-    made->work = gpu_alloc(memory, dev_permute_work(shape));
+    struct dev_memory *memory = &made->memory;
+    made->dev_expert = dev_alloc_copy(memory, made->expert, choices * 4);
+    made->dev_num_rows = dev_alloc_copy(memory, made->num_rows, shape.num_experts * 4);
+    made->dev_row_begin = dev_alloc_copy(memory, made->row_begin, (shape.num_experts + 1) * 4);
+    made->dev_row_of = dev_alloc_copy(memory, made->row_of, choices * 4);
+    made->dev_token_of = dev_alloc_copy(memory, made->token_of, made->rows * 4);
+    made->dev_gate_weight = dev_alloc_copy(memory, made->gate_weight, choices * 4);
+    made->work = dev_alloc(memory, dev_permute_work(shape));
     return status == STATUS_OK && memory->failed ? STATUS_CUDA : status;
 }
 
@@ -194,8 +194,8 @@ static enum status rows_dtype(struct check *check, struct prepared *made, enum d
     int32_t hidden = made->from->hidden_dim;
     int64_t x_count = (int64_t)made->from->shape.num_tokens * hidden;
     int64_t bytes = made->rows * hidden * dtype_bytes(dtype);
-    struct gpu_memory memory = {0};
-    struct matrix out = gpu_alloc_activations(&memory, dtype, made->rows, hidden);
+    struct dev_memory memory = {0};
+    struct matrix out = dev_alloc_activations(&memory, dtype, made->rows, hidden);
     int64_t scale_bytes = out.scale_rows * scale_blocks(hidden) * 4; /* 0 unless fp8 */
     struct matrix expected = {.dtype = dtype, .scale_rows = out.scale_rows};
     struct matrix x = {.dtype = DTYPE_BF16, .data = malloc((size_t)(x_count + 1) * 2)};
@@ -211,7 +211,7 @@ static enum status rows_dtype(struct check *check, struct prepared *made, enum d
                               weighted ? row_weight : NULL);
     struct rows_case rows = {made->combine, out, x, made->dev_row_of,
                              weighted ? made->dev_gate_weight : NULL};
-    rows.x.data = gpu_alloc_copy(&memory, x.data, x_count * 2);
+    rows.x.data = dev_alloc_copy(&memory, x.data, x_count * 2);
     if (status == STATUS_OK && memory.failed) {
         status = STATUS_CUDA;
     }
@@ -230,7 +230,7 @@ static enum status rows_dtype(struct check *check, struct prepared *made, enum d
                                 dtype == DTYPE_FP8_E4M3 ? 2 : 1);
     }
 done:
-    gpu_memory_free(&memory);
+    dev_memory_free(&memory);
     free(x.data);
     free(row_weight);
     free(expected.data);
@@ -280,7 +280,7 @@ static enum status combine_dtype(struct check *check, struct prepared *made, enu
     int64_t outputs = (int64_t)made->from->shape.num_tokens * made->from->hidden_dim;
     int64_t inputs = made->rows * made->from->hidden_dim;
     int64_t width = dtype_bytes(dtype);
-    struct gpu_memory memory = {0};
+    struct dev_memory memory = {0};
     struct matrix out = {.dtype = dtype, .data = check_poison(CHECK_BITS, outputs * width)};
     struct matrix in = {.dtype = dtype, .data = malloc((size_t)(inputs * width + 1))};
     struct matrix shared = {.dtype = dtype, .data = malloc((size_t)(outputs * width + 1))};
@@ -299,10 +299,10 @@ static enum status combine_dtype(struct check *check, struct prepared *made, enu
                                     plain ? none : shared,
                                     made->dev_row_of,
                                     plain ? NULL : made->dev_gate_weight};
-    combine.out.data = gpu_alloc(&memory, outputs * width);
-    combine.expert_out.data = gpu_alloc_copy(&memory, in.data, inputs * width);
+    combine.out.data = dev_alloc(&memory, outputs * width);
+    combine.expert_out.data = dev_alloc_copy(&memory, in.data, inputs * width);
     if (!plain) {
-        combine.shared.data = gpu_alloc_copy(&memory, shared.data, outputs * width);
+        combine.shared.data = dev_alloc_copy(&memory, shared.data, outputs * width);
     }
     if (status == STATUS_OK && memory.failed) {
         status = STATUS_CUDA;
@@ -319,7 +319,7 @@ static enum status combine_dtype(struct check *check, struct prepared *made, enu
                                 (struct gpu_work){launch_combine, &combine}, &output, 1);
     }
 done:
-    gpu_memory_free(&memory);
+    dev_memory_free(&memory);
     free(out.data);
     free(in.data);
     free(shared.data);

@@ -73,62 +73,6 @@ void gpu_read_clocks(struct gpu *gpu, struct bench_machine *machine)
     }
 }
 
-void *gpu_alloc(struct gpu_memory *memory, int64_t bytes)
-{
-    void *block = NULL;
-    if (memory->failed || memory->num_blocks == GPU_BLOCKS_MAX ||
-        cudaMalloc(&block, (size_t)(bytes > 0 ? bytes : 1)) != cudaSuccess) {
-        (void)cudaGetLastError(); /* said by failed; must not be found by the next launch */
-        memory->failed = true;
-        return NULL;
-    }
-    memory->block[memory->num_blocks++] = block;
-    memory->bytes += bytes;
-    return block;
-}
-
-void *gpu_alloc_copy(struct gpu_memory *memory, const void *host, int64_t bytes)
-{
-    void *block = gpu_alloc(memory, bytes);
-    if (block != NULL &&
-        cudaMemcpy(block, host, (size_t)bytes, cudaMemcpyHostToDevice) != cudaSuccess) {
-        memory->failed = true;
-    }
-    return block;
-}
-
-void gpu_memory_free(struct gpu_memory *memory)
-{
-    for (int32_t index = 0; index < memory->num_blocks; index++) {
-        cudaFree(memory->block[index]);
-    }
-    *memory = (struct gpu_memory){0};
-}
-
-struct matrix gpu_alloc_activations(struct gpu_memory *memory, enum dtype dtype, int64_t rows,
-                                    int32_t columns)
-{
-    struct matrix matrix = {.dtype = dtype};
-    matrix.data = gpu_alloc(memory, rows * columns * dtype_bytes(dtype));
-    if (dtype == DTYPE_FP8_E4M3) {
-        matrix.scale_rows = (rows + 3) / 4 * 4; /* each column block's scales begin at 16 bytes */
-        matrix.scale = gpu_alloc(memory, matrix.scale_rows * scale_blocks(columns) * 4);
-    }
-    return matrix;
-}
-
-struct matrix gpu_alloc_weights(struct gpu_memory *memory, enum dtype dtype, int32_t num_experts,
-                                int64_t rows, int32_t columns, int32_t num_blocks)
-{
-    struct matrix matrix = {.dtype = dtype};
-    matrix.data = gpu_alloc(memory, num_experts * rows * columns * dtype_bytes(dtype));
-    if (dtype == DTYPE_FP8_E4M3) {
-        matrix.scale =
-            gpu_alloc(memory, (int64_t)num_experts * num_blocks * scale_blocks(columns) * 4);
-    }
-    return matrix;
-}
-
 /* ---- ceilings ---- */
 
 #define CEILING_BYTES ((int64_t)1 << 30)
@@ -175,8 +119,8 @@ static double median_ns(struct gpu_contender *contender)
 
 static enum status copy_ceiling(struct gpu *gpu)
 {
-    struct gpu_memory memory = {0};
-    struct copy_case copy = {gpu_alloc(&memory, CEILING_BYTES), gpu_alloc(&memory, CEILING_BYTES)};
+    struct dev_memory memory = {0};
+    struct copy_case copy = {dev_alloc(&memory, CEILING_BYTES), dev_alloc(&memory, CEILING_BYTES)};
     struct gpu_contender contender = {.name = "copy", .work = {run_copy, &copy}};
     enum status status = memory.failed ? STATUS_CUDA : STATUS_OK;
     if (status == STATUS_OK) {
@@ -189,25 +133,25 @@ static enum status copy_ceiling(struct gpu *gpu)
         gpu->copy_bytes_per_s = 2.0 * (double)CEILING_BYTES / median_ns(&contender) * 1e9;
     }
     gpu_contenders_free(&contender, 1);
-    gpu_memory_free(&memory);
+    dev_memory_free(&memory);
     return status;
 }
 
 static enum status dense_ceiling(struct gpu *gpu)
 {
-    struct gpu_memory memory = {0};
+    struct dev_memory memory = {0};
     struct dense_case dense = {0};
     int64_t count = (int64_t)CEILING_DIM * CEILING_DIM;
     struct gpu_contender contender = {.name = "dense", .work = {run_dense, &dense}};
     enum status status = lt_open(&dense.lt);
     for (int32_t input = 0; status == STATUS_OK && input < GPU_INPUTS_MAX; input++) {
-        dense.x[input] = gpu_alloc(&memory, count * 2);
+        dense.x[input] = dev_alloc(&memory, count * 2);
         status = memory.failed ? STATUS_CUDA
                                : gpu_fill(dense.x[input], DTYPE_BF16, count, 1.0f,
                                           (uint64_t)input + 1, gpu->stream);
     }
-    dense.weights = gpu_alloc(&memory, count * 2);
-    dense.out = gpu_alloc(&memory, count * 2);
+    dense.weights = dev_alloc(&memory, count * 2);
+    dense.out = dev_alloc(&memory, count * 2);
     if (status == STATUS_OK) {
         status = memory.failed ? STATUS_CUDA
                                : gpu_fill(dense.weights, DTYPE_BF16, count, 1.0f, 9, gpu->stream);
@@ -225,7 +169,7 @@ static enum status dense_ceiling(struct gpu *gpu)
     gpu_contenders_free(&contender, 1);
     lt_gemm_free(&dense.gemm);
     lt_close(&dense.lt);
-    gpu_memory_free(&memory);
+    dev_memory_free(&memory);
     return status;
 }
 

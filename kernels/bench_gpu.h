@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 #include "bench_csv.h"
+#include "dev_memory.h"
 #include "matrix.h"
 
-#define GPU_BLOCKS_MAX     256
 #define GPU_INPUTS_MAX     2
 #define GPU_CONTENDERS_MAX 24
 
@@ -42,26 +42,6 @@ void gpu_close(struct gpu *gpu);
 
 /* Clocks, power and temperature of this moment, into machine. */
 void gpu_read_clocks(struct gpu *gpu, struct bench_machine *machine);
-
-/* Device memory of one case: zero-initialise. Once an allocation fails all later ones do, and
- * failed is set, so that a case checks once. */
-struct gpu_memory {
-    void *block[GPU_BLOCKS_MAX];
-    int32_t num_blocks;
-    int64_t bytes;
-    bool failed;
-};
-
-void *gpu_alloc(struct gpu_memory *memory, int64_t bytes);
-void *gpu_alloc_copy(struct gpu_memory *memory, const void *host, int64_t bytes);
-void gpu_memory_free(struct gpu_memory *memory);
-
-/* [rows][columns] activations; scale for fp8. */
-struct matrix gpu_alloc_activations(struct gpu_memory *memory, enum dtype dtype, int64_t rows,
-                                    int32_t columns);
-/* [num_experts][rows][columns] weights with num_blocks blocks of scales an expert. */
-struct matrix gpu_alloc_weights(struct gpu_memory *memory, enum dtype dtype, int32_t num_experts,
-                                int64_t rows, int32_t columns, int32_t num_blocks);
 
 /* Uniform in [-amplitude, amplitude), a function of seed and index alone. fp8: random elements. */
 MUST_CHECK enum status gpu_fill(void *data, enum dtype dtype, int64_t count, float amplitude,

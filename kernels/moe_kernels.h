@@ -11,6 +11,7 @@ extern "C" {
 
 #include "combine.h"
 #include "gate.h"
+#include "grouped_gemm.h"
 #include "permute.h"
 
 /* A ladder's versions: 1 is the plain kernel, the last the fast one, which the function without a
@@ -63,6 +64,11 @@ MUST_CHECK enum status dev_combine_version(int32_t version, struct combine_shape
                                            struct matrix out, struct matrix expert_out,
                                            const int32_t *row_of, const float *gate_weight,
                                            struct matrix shared, void *stream);
+
+/* h[num_rows][ffn_dim] = activation of gate_up[num_rows][gate_up_rows], laid out as
+ * reference/grouped_gemm.h has its rows; both bf16. */
+MUST_CHECK enum status dev_activate(struct expert_shape shape, int64_t num_rows, uint16_t *h,
+                                    const uint16_t *gate_up, void *stream);
 
 #ifdef __cplusplus
 }
