@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "import/import.h"
+#include "load_file.h"
 #include "npy.h"
 #include "trace.h"
 
@@ -187,4 +188,118 @@ Test(import_binary, router_logits_of_another_model_are_refused)
 
     refuse("hf_router_logits", TORCH "sglang_per_token.npy", "floats over tokens");
     refuse("hf_router_logits", TORCH "types.safetensors", "is no .npy file");
+}
+
+/* Loads as moesim place reads them. */
+static void load_counts(struct load_file *load, struct arena *arena, const char *path)
+{
+    cr_assert_eq(load_file_read(load, path, arena, &error), STATUS_OK, "%s", error.text);
+}
+
+/* Imports to a .npy or .csv file of loads. */
+static enum status import_loads(const char *name, int32_t num_paths, const char *const *paths)
+{
+    (void)snprintf(out, sizeof out, "%s/%s", folder, name);
+    return import(NULL, num_paths, paths);
+}
+
+/* tests/torch/make.py: 5 steps of 4 layers x 8 experts, numbered through; steps 3 and 4 and layer 0
+ * are zero. */
+Test(import_binary, sglangs_ring_of_counts_loses_what_was_not_reached)
+{
+    const char *const path = SGLANG ".pt";
+    struct arena arena = {0};
+    struct load_file load;
+
+    cr_assert_eq(import_loads("counts.npy", 1, &path), STATUS_OK, "%s", error.text);
+
+    cr_assert_str_eq(summary.format, "sglang_recorder_counts");
+    cr_assert_eq(summary.drop[0].count, 2);
+    load_counts(&load, &arena, out);
+    cr_assert_eq(load.num_steps, 3);
+    cr_assert_eq(load.num_layers, 3);
+    cr_assert_eq(load.num_experts, 8);
+    for (int32_t i = 0; i < 3 * 3 * 8; i++) {
+        int32_t step = i / 24;
+        cr_assert_eq(load.step_tokens[i], step * 32 + 8 + i % 24);
+    }
+    arena_free(&arena);
+}
+
+/* The same passes of rank 0, token by token, are the first 6 tokens of sglang_per_token.npy. */
+Test(import_binary, sglangs_counts_by_slot_become_those_by_expert)
+{
+    const char *const path = TORCH "sglang_per_pass.pt";
+    struct arena arena = {0};
+    struct load_file load;
+    struct npy golden;
+
+    cr_assert_eq(import_loads("counts.csv", 1, &path), STATUS_OK, "%s", error.text);
+
+    load_counts(&load, &arena, out);
+    cr_assert_eq(npy_open(&golden, TORCH "sglang_per_token.npy", &error), STATUS_OK);
+    cr_assert_eq(load.num_layers, golden.dim[0]);
+    for (int32_t layer = 0; layer < load.num_layers; layer++) {
+        int64_t wanted[8] = {0};
+        for (int64_t i = 0; i < 6 * golden.dim[2]; i++) {
+            int64_t expert = npy_int(&golden, layer * golden.dim[1] * golden.dim[2] + i);
+            if (expert >= 0) {
+                wanted[expert]++;
+            }
+        }
+        for (int32_t expert = 0; expert < 8; expert++) {
+            cr_assert_eq(load.load_tokens[layer * 8 + expert], wanted[expert]);
+        }
+    }
+    npy_close(&golden);
+    arena_free(&arena);
+}
+
+Test(import_binary, passes_that_two_ranks_counted_alike_count_once)
+{
+    const char *const paths[] = {TORCH "sglang_per_pass.pt", TORCH "sglang_per_pass.pt"};
+
+    cr_assert_eq(import_loads("counts.csv", 2, paths), STATUS_OK, "%s", error.text);
+
+    cr_assert_eq(summary.num_drops, 1);
+    cr_assert_eq(summary.drop[0].count, 4);
+    cr_assert_eq(summary.num_assignments, 6 * 3 * 2 - 1); /* one is a gap */
+}
+
+/* tests/torch/make.py: iterations 50 to 52, layers 1, 2 and 12, expert + 10 step + layer + 1000
+ * rank, of two ranks. */
+Test(import_binary, tensorrt_llms_statistics_add_up_over_ranks)
+{
+    static const char *const folders[] = {TORCH "trtllm"};
+    static const char *const files[] = {TORCH "trtllm/rank1.safetensors",
+                                        TORCH "trtllm/rank0.safetensors"};
+    static const int32_t layers[] = {1, 2, 12};
+    for (int form = 0; form < 2; form++) {
+        struct arena arena = {0};
+        struct load_file load;
+
+        cr_assert_eq(form == 0 ? import_loads("folder.npy", 1, folders)
+                               : import_loads("files.npy", 2, files),
+                     STATUS_OK, "%s", error.text);
+
+        cr_assert_str_eq(summary.format, "trtllm_statistics");
+        load_counts(&load, &arena, out);
+        cr_assert_eq(load.num_steps, 3);
+        cr_assert_eq(load.num_layers, 3);
+        cr_assert_eq(load.num_experts, 8);
+        for (int32_t i = 0; i < 3 * 3 * 8; i++) {
+            int32_t wanted = 2 * (i % 8 + 10 * (i / 24) + layers[i / 8 % 3]) + 1000;
+            cr_assert_eq(load.step_tokens[i], wanted);
+        }
+        arena_free(&arena);
+    }
+}
+
+Test(import_binary, loads_that_are_none_are_refused)
+{
+    (void)snprintf(out, sizeof out, "%s/x.csv", folder);
+    refuse("trtllm_statistics", TORCH "types.safetensors", "names are ITERATION_LAYER");
+    refuse("trtllm_statistics", TORCH, "rank0.safetensors: No such file");
+    refuse("sglang_recorder_counts", TORCH "types.pt", "has neither logical_count nor records");
+    refuse("sglang_recorder_counts", TORCH "repeated.pt", "shows an element twice");
 }

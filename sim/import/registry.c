@@ -14,6 +14,8 @@
     X(csv)                                                                                         \
     X(npy)                                                                                         \
     X(sglang_recorder)                                                                             \
+    X(sglang_recorder_counts)                                                                      \
+    X(trtllm_statistics)                                                                           \
     X(hf_router_logits)
 /* clang-format on */
 
