@@ -95,7 +95,10 @@ static void free_bench(struct bench *bench)
 static double phase_s(const struct cpu_layer *cpu, int32_t phase)
 {
     if (phase == CPU_DISPATCH || phase == CPU_RETURN) {
-        return cpu->end_s[phase] - cpu_max(cpu->end_s[phase - 1]);
+        /* Ranks of one host have one clock; of several, the step's barrier is where clocks meet. */
+        bool one_clock = cpu_ranks_on_host() == cpu_num_ranks();
+        double zero_s = one_clock ? cpu->begin_s : 0.0;
+        return zero_s + cpu->end_s[phase] - cpu_max(zero_s + cpu->end_s[phase - 1]);
     }
     return cpu->busy_end_s[phase] - (phase == 0 ? 0.0 : cpu->busy_end_s[phase - 1]);
 }

@@ -76,7 +76,7 @@ static enum status run_gate(struct cpu_layer *cpu, int32_t num_tokens, int32_t *
     return status;
 }
 
-/* out[to[i]] = in[from[i]], rows of hidden_dim; to or from NULL: i itself. from < 0: left alone. */
+/* out[to[i]] = in[from[i]], rows of hidden_dim; to or from NULL: i itself; padding rows: zeros. */
 static void move_rows(const struct cpu_layer *cpu, int32_t count, float *out, const int32_t *to,
                       const float *in, const int32_t *from, const float *weight)
 {
@@ -84,8 +84,11 @@ static void move_rows(const struct cpu_layer *cpu, int32_t count, float *out, co
 #pragma omp parallel for schedule(static) num_threads(cpu->num_threads)
     for (int32_t i = 0; i < count; i++) {
         float *target = &out[(to == NULL ? i : to[i]) * hidden_dim];
-        const float *source = &in[(from == NULL ? i : from[i]) * hidden_dim];
-        if (weight == NULL) {
+        int64_t source_row = from == NULL ? i : from[i];
+        const float *source = source_row == ROW_PADDING ? NULL : &in[source_row * hidden_dim];
+        if (source_row == ROW_PADDING) {
+            memset(target, 0, (size_t)hidden_dim * sizeof *target);
+        } else if (weight == NULL) {
             memcpy(target, source, (size_t)hidden_dim * sizeof *target);
         } else {
             for (int64_t h = 0; h < hidden_dim; h++) {
@@ -118,11 +121,14 @@ static enum status run_permute(struct cpu_layer *cpu, int32_t num_tokens, struct
                                int32_t *row_of, const int32_t *expert, const float *gate_weight,
                                const float *x)
 {
-    struct permute_shape shape = {num_tokens, cpu->layer.gate.top_k, cpu->num_experts, 1};
+    /* On one rank these rows are the experts' already. */
+    struct permute_shape shape = {num_tokens, cpu->layer.gate.top_k, cpu->num_experts,
+                                  cpu->num_ranks == 1 ? CPU_ROW_ALIGN : 1};
     size_t choices = (size_t)num_tokens * (size_t)shape.top_k;
-    int32_t *token_of = arena_take(&cpu->scratch, choices, sizeof *token_of);
-    float *row_weight = arena_take(&cpu->scratch, choices, sizeof *row_weight);
-    if (!take_rows(cpu, own, cpu->num_experts, permute_rows_max(shape)) || token_of == NULL ||
+    size_t rows_max = (size_t)permute_rows_max(shape);
+    int32_t *token_of = arena_take(&cpu->scratch, rows_max, sizeof *token_of);
+    float *row_weight = arena_take(&cpu->scratch, rows_max, sizeof *row_weight);
+    if (!take_rows(cpu, own, cpu->num_experts, (int64_t)rows_max) || token_of == NULL ||
         row_weight == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -148,8 +154,9 @@ struct traffic {
     int32_t *send_begin;
     int32_t *receive_count;
     int32_t *receive_begin;
-    int32_t *row_of; /* [rows received] */
-    float *buffer;   /* [rows received][hidden_dim] in the order of receiving */
+    int32_t rows;    /* received */
+    int32_t *row_of; /* [rows] */
+    float *buffer;   /* [rows][hidden_dim] in the order of receiving */
 };
 
 /* The ranks tell each other how many rows go to each expert; returns the rows received, or -1. */
@@ -178,6 +185,17 @@ static int64_t exchange_counts(struct cpu_layer *cpu, struct traffic *traffic,
     return received;
 }
 
+static void clear_padding(const struct cpu_layer *cpu, const struct rows *held)
+{
+    int64_t hidden_dim = cpu->layer.expert.hidden_dim;
+    for (int32_t expert = 0; expert < cpu->layer.expert.num_experts; expert++) {
+        int64_t first = held->row_begin[expert] + held->num_rows[expert];
+        int64_t end = held->row_begin[expert + 1];
+        memset(&held->x[first * hidden_dim], 0,
+               (size_t)((end - first) * hidden_dim) * sizeof *held->x);
+    }
+}
+
 static enum status run_dispatch(struct cpu_layer *cpu, struct traffic *traffic,
                                 const struct rows *own, struct rows *held)
 {
@@ -189,31 +207,36 @@ static enum status run_dispatch(struct cpu_layer *cpu, struct traffic *traffic,
     if (counts == NULL || sent == NULL) {
         return STATUS_NO_MEMORY;
     }
-    *traffic = (struct traffic){
-        counts, counts + ranks, counts + 2 * ranks, counts + 3 * ranks, NULL, NULL};
+    *traffic = (struct traffic){.send_count = counts,
+                                .send_begin = counts + ranks,
+                                .receive_count = counts + 2 * ranks,
+                                .receive_begin = counts + 3 * ranks};
     int64_t received = exchange_counts(cpu, traffic, own, sent);
     traffic->row_of = arena_take(&cpu->scratch, (size_t)received, sizeof(int32_t));
     traffic->buffer = arena_take(&cpu->scratch, (size_t)received, (size_t)row_bytes);
-    if (!take_rows(cpu, held, experts, received) || traffic->row_of == NULL ||
+    int64_t padded = received + (int64_t)experts * (CPU_ROW_ALIGN - 1);
+    if (!take_rows(cpu, held, experts, padded) || traffic->row_of == NULL ||
         traffic->buffer == NULL) {
         return STATUS_NO_MEMORY;
     }
-    enum status status = ref_ep_receive(cpu->num_ranks, experts, 1, held->num_rows, held->row_begin,
-                                        traffic->row_of, sent);
+    enum status status = ref_ep_receive(cpu->num_ranks, experts, CPU_ROW_ALIGN, held->num_rows,
+                                        held->row_begin, traffic->row_of, sent);
     if (status != STATUS_OK) {
         return status;
     }
-    held->count = (int32_t)received;
+    held->count = held->row_begin[experts];
+    traffic->rows = (int32_t)received;
     cpu_exchange(own->x, traffic->send_count, traffic->send_begin, traffic->buffer,
                  traffic->receive_count, traffic->receive_begin, row_bytes);
-    move_rows(cpu, held->count, held->x, traffic->row_of, traffic->buffer, NULL, NULL);
+    clear_padding(cpu, held);
+    move_rows(cpu, traffic->rows, held->x, traffic->row_of, traffic->buffer, NULL, NULL);
     return STATUS_OK;
 }
 
 static void run_return(struct cpu_layer *cpu, struct traffic *traffic, struct rows *own,
                        const struct rows *held)
 {
-    move_rows(cpu, held->count, traffic->buffer, NULL, held->y, traffic->row_of, NULL);
+    move_rows(cpu, traffic->rows, traffic->buffer, NULL, held->y, traffic->row_of, NULL);
     cpu_exchange(traffic->buffer, traffic->receive_count, traffic->receive_begin, own->y,
                  traffic->send_count, traffic->send_begin,
                  cpu->layer.expert.hidden_dim * (int32_t)sizeof(float));
@@ -225,13 +248,13 @@ static enum status run_shared(struct cpu_layer *cpu, int32_t num_tokens, float *
 {
     const struct moe_layer *layer = &cpu->layer;
     struct expert_shape shape = layer_shared_shape(layer);
-    const int32_t row_begin = 0;
+    const int32_t row_begin[2] = {0, num_tokens};
     float *h = arena_take(&cpu->scratch, (size_t)num_tokens, (size_t)shape.ffn_dim * sizeof *h);
     if (h == NULL) {
         return STATUS_NO_MEMORY;
     }
-    cpu_gate_up(cpu, shape, h, x, &row_begin, &num_tokens, layer->shared_gate_up.data, NULL);
-    cpu_down(cpu, shape, shared, h, &row_begin, &num_tokens, layer->shared_down.data, NULL);
+    cpu_gate_up(cpu, shape, h, x, row_begin, layer->shared_gate_up.data, NULL);
+    cpu_down(cpu, shape, shared, h, row_begin, layer->shared_down.data, NULL);
     return STATUS_OK;
 }
 
@@ -298,11 +321,10 @@ static enum status run_experts(struct cpu_layer *cpu, const struct rows *held)
     if (h == NULL) {
         return STATUS_NO_MEMORY;
     }
-    cpu_gate_up(cpu, layer->expert, h, held->x, held->row_begin, held->num_rows,
-                layer->gate_up.data, layer->gate_up_bias);
+    cpu_gate_up(cpu, layer->expert, h, held->x, held->row_begin, layer->gate_up.data,
+                layer->gate_up_bias);
     mark(cpu, CPU_GATE_UP);
-    cpu_down(cpu, layer->expert, held->y, h, held->row_begin, held->num_rows, layer->down.data,
-             layer->down_bias);
+    cpu_down(cpu, layer->expert, held->y, h, held->row_begin, layer->down.data, layer->down_bias);
     mark(cpu, CPU_DOWN);
     return STATUS_OK;
 }

@@ -38,7 +38,8 @@
 
 #define CPU_TASK_ROWS    1024 /* of tokens in one GEMM: more would not save weight traffic */
 #define CPU_TASK_COLUMNS 1024 /* of weights; a multiple of two granules of gate and up */
-#define CPU_GATE_TOKENS  64   /* that a thread routes at a time */
+#define CPU_ROW_ALIGN    4 /* rows of an expert are padded: OpenBLAS takes longer for 3 than for 4 */
+#define CPU_GATE_TOKENS  64 /* that a thread routes at a time */
 
 enum cpu_phase {
     CPU_GATE,
@@ -102,12 +103,11 @@ void cpu_gemm(int32_t m, int32_t n, int32_t depth, const float *a, const float *
 const char *cpu_blas(void);
 void cpu_blas_threads(int32_t num_threads);
 
-/* The two grouped GEMMs; rows of expert e: row_begin[e] to row_begin[e] + num_rows[e] - 1. */
+/* The two grouped GEMMs; rows of expert e: row_begin[e] to row_begin[e + 1] - 1, padding and all.
+ */
 void cpu_gate_up(const struct cpu_layer *cpu, struct expert_shape shape, float *h, const float *x,
-                 const int32_t *row_begin, const int32_t *num_rows, const float *weight,
-                 const float *bias);
+                 const int32_t *row_begin, const float *weight, const float *bias);
 void cpu_down(const struct cpu_layer *cpu, struct expert_shape shape, float *y, const float *h,
-              const int32_t *row_begin, const int32_t *num_rows, const float *weight,
-              const float *bias);
+              const int32_t *row_begin, const float *weight, const float *bias);
 
 #endif

@@ -193,35 +193,32 @@ static void down_task(struct expert_shape shape, const struct task *task, float 
 }
 
 void cpu_gate_up(const struct cpu_layer *cpu, struct expert_shape shape, float *h, const float *x,
-                 const int32_t *row_begin, const int32_t *num_rows, const float *weight,
-                 const float *bias)
+                 const int32_t *row_begin, const float *weight, const float *bias)
 {
     int32_t columns = gate_up_rows(shape);
 #pragma omp parallel num_threads(cpu->num_threads)
     for (int32_t expert = 0; expert < shape.num_experts; expert++) {
-        int32_t tasks = blocks(num_rows[expert], CPU_TASK_ROWS) * blocks(columns, CPU_TASK_COLUMNS);
+        int32_t rows = row_begin[expert + 1] - row_begin[expert];
+        int32_t tasks = blocks(rows, CPU_TASK_ROWS) * blocks(columns, CPU_TASK_COLUMNS);
 #pragma omp for schedule(dynamic) nowait
         for (int32_t number = 0; number < tasks; number++) {
-            struct task task =
-                task_of(number, columns, expert, row_begin[expert], num_rows[expert]);
+            struct task task = task_of(number, columns, expert, row_begin[expert], rows);
             gate_up_task(cpu, shape, &task, h, x, weight, bias);
         }
     }
 }
 
 void cpu_down(const struct cpu_layer *cpu, struct expert_shape shape, float *y, const float *h,
-              const int32_t *row_begin, const int32_t *num_rows, const float *weight,
-              const float *bias)
+              const int32_t *row_begin, const float *weight, const float *bias)
 {
     (void)cpu; /* read with OpenMP only */
 #pragma omp parallel num_threads(cpu->num_threads)
     for (int32_t expert = 0; expert < shape.num_experts; expert++) {
-        int32_t tasks =
-            blocks(num_rows[expert], CPU_TASK_ROWS) * blocks(shape.hidden_dim, CPU_TASK_COLUMNS);
+        int32_t rows = row_begin[expert + 1] - row_begin[expert];
+        int32_t tasks = blocks(rows, CPU_TASK_ROWS) * blocks(shape.hidden_dim, CPU_TASK_COLUMNS);
 #pragma omp for schedule(dynamic) nowait
         for (int32_t number = 0; number < tasks; number++) {
-            struct task task =
-                task_of(number, shape.hidden_dim, expert, row_begin[expert], num_rows[expert]);
+            struct task task = task_of(number, shape.hidden_dim, expert, row_begin[expert], rows);
             down_task(shape, &task, y, h, weight, bias);
         }
     }
