@@ -54,7 +54,8 @@ struct bench_options {
     int32_t num_threads; /* CPU; 0: as many as OpenMP takes */
     int32_t num_ranks;   /* virtual EP ranks: experts in even blocks by id */
     int32_t comm_sms;    /* multiprocessors left to communication */
-    bool peers;          /* time: the peers too, alternately */
+    bool peers;          /* time, forward: the peers too, alternately */
+    bool turns;          /* forward: "turn" and a wait for a line before each round */
     struct bench_layer layer;
     int32_t num_tokens_count;
     int32_t num_tokens[BENCH_LIST_MAX];
@@ -69,10 +70,10 @@ MUST_CHECK enum status bench_options_parse(struct bench_options *options, int ar
                                            struct error *error);
 void bench_options_help(FILE *file);
 
-/* Whether name is among --kernel's, or there are none. */
+/* Whether name is among --kernels', or there are none. */
 bool bench_wants_kernel(const struct bench_options *options, const char *name);
 
-/* The words of flags and CSV for an enum, and back: -1 where there is none. */
+/* The words of flags and CSV for an enum. */
 const char *bench_dtype_name(enum dtype dtype);
 const char *bench_score_name(enum gate_score score);
 const char *bench_activation_name(enum activation activation);

@@ -12,4 +12,13 @@
  * poisoned first, twice with the same bits. */
 int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv);
 
+/* Every kernel by itself, on a layer's real intermediate results. */
+int bench_cuda_time(const struct bench_options *options, struct bench_csv *csv);
+
+/* The layer as one graph, and the same with its phases marked. */
+int bench_cuda_forward(const struct bench_options *options, struct bench_csv *csv);
+
+/* Copy, dense GEMM and launch. */
+int bench_cuda_ceilings(const struct bench_options *options, struct bench_csv *csv);
+
 #endif

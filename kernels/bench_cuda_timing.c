@@ -46,9 +46,37 @@ static enum status prepare(struct gpu *gpu, struct gpu_contender *contender, int
         return STATUS_CUDA; /* a kernel went wrong: the context is gone */
     }
     for (int32_t input = 0; contender->status == STATUS_OK && input < num_inputs; input++) {
-        contender->status = capture(gpu, contender, input);
+        enum status status = capture(gpu, contender, input);
+        contender->direct = contender->direct || status == STATUS_CUDA;
+        contender->status = status == STATUS_CUDA ? STATUS_OK : status;
     }
     return STATUS_OK;
+}
+
+enum status gpu_flush(struct gpu *gpu)
+{
+    return cudaMemsetAsync(gpu->flush, 0x5a, (size_t)gpu->flush_bytes, gpu->stream) == cudaSuccess
+               ? STATUS_OK
+               : STATUS_CUDA;
+}
+
+static bool launch(struct gpu *gpu, struct gpu_contender *contender, int32_t input)
+{
+    return contender->direct ? contender->work.launch(contender->work.context, contender->version,
+                                                      input, gpu->stream) == STATUS_OK
+                             : cudaGraphLaunch(contender->graph[input], gpu->stream) == cudaSuccess;
+}
+
+/* The other program has its turn: it reads "turn", does its part and writes a line. At its end of
+ * file there is nobody to wait for. */
+static void take_turns(struct gpu *gpu)
+{
+    char line[16];
+    if (gpu->turns) {
+        puts("turn");
+        fflush(stdout);
+        gpu->turns = fgets(line, sizeof line, stdin) != NULL;
+    }
 }
 
 static enum status time_once(struct gpu *gpu, struct gpu_contender *contender, int32_t input,
@@ -56,10 +84,8 @@ static enum status time_once(struct gpu *gpu, struct gpu_contender *contender, i
 {
     float ms = 0.0f;
     bool ok =
-        cudaMemsetAsync(gpu->flush, 0x5a, (size_t)gpu->flush_bytes, gpu->stream) == cudaSuccess &&
-        cudaEventRecord(gpu->begin, gpu->stream) == cudaSuccess &&
-        cudaGraphLaunch(contender->graph[input], gpu->stream) == cudaSuccess &&
-        cudaEventRecord(gpu->end, gpu->stream) == cudaSuccess &&
+        gpu_flush(gpu) == STATUS_OK && cudaEventRecord(gpu->begin, gpu->stream) == cudaSuccess &&
+        launch(gpu, contender, input) && cudaEventRecord(gpu->end, gpu->stream) == cudaSuccess &&
         cudaEventSynchronize(gpu->end) == cudaSuccess &&
         cudaEventElapsedTime(&ms, gpu->begin, gpu->end) == cudaSuccess;
     *ns = (double)ms * 1e6;
@@ -78,6 +104,7 @@ enum status gpu_time(struct gpu *gpu, struct gpu_contender *contender, int32_t n
         if (round >= SAMPLES_MIN && bench_now_s() - start_s > budget_s) {
             break;
         }
+        take_turns(gpu);
         for (int32_t i = 0; i < num_contenders && status == STATUS_OK; i++) {
             double ns;
             if (contender[i].status != STATUS_OK) {

@@ -33,6 +33,7 @@ struct gpu {
     struct nvml *nvml;       /* NULL: not there, clocks and power stay unknown */
     double copy_bytes_per_s; /* this run's ceilings, measured once by gpu_ceilings; 0: not yet */
     double bf16_flops_per_s;
+    bool turns; /* wait for a line on stdin before each round: another program has its turn */
 };
 
 /* STATUS_CUDA with the reason in error; BENCH_SKIPPED is up to the caller: gpu_count() == 0. */
@@ -64,6 +65,7 @@ struct gpu_contender {
     struct gpu_work work;
     int32_t version;
     cudaGraphExec_t graph[GPU_INPUTS_MAX];
+    bool direct; /* what it does cannot be captured: timed with the host's launches in between */
     double *sample_ns;
     int32_t num_samples;
     enum status status; /* what capturing or a launch answered */
@@ -74,6 +76,8 @@ struct gpu_contender {
 MUST_CHECK enum status gpu_time(struct gpu *gpu, struct gpu_contender *contender,
                                 int32_t num_contenders, int32_t num_inputs, int32_t num_samples,
                                 double budget_s);
+/* Overwrites the L2 with something else, on the stream. */
+MUST_CHECK enum status gpu_flush(struct gpu *gpu);
 /* Frees graphs and samples. */
 void gpu_contenders_free(struct gpu_contender *contender, int32_t num_contenders);
 

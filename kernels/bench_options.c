@@ -76,6 +76,8 @@ static const struct option options_table[] = {
     {"kernels", "A,B", "check and time only these", OPTION_TEXT, AT(kernels), 0, 0, NULL, 0},
     {"peers", NULL, "time other libraries alternately with ours", OPTION_FLAG, AT(peers), 0, 0,
      NULL, 0},
+    {"turns", NULL, "forward: print \"turn\" and wait for a line before each round", OPTION_FLAG,
+     AT(turns), 0, 0, NULL, 0},
     {"budget", "SECONDS", "begin no case after so long (default 0: no limit)", OPTION_REAL,
      AT(budget_s), 0, 1e6, NULL, 0},
     {"samples", "N", "timed repetitions of a case (default 30)", OPTION_INT, AT(num_samples), 3,

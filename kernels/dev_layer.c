@@ -15,6 +15,8 @@ struct dev_layer {
     struct dev_layer_route route;
     struct dev_shared shared;
     struct dev_memory memory;
+    enum status (*replace)(void *context, enum dev_phase phase, cudaStream_t stream);
+    void *replace_context;
     struct lt lt;
     struct lt_gemm router;
     void *permute_work;
@@ -164,7 +166,6 @@ static enum status run_phase(struct dev_layer *layer, enum dev_phase phase, cons
     const struct dev_layer_route *route = &layer->route;
     struct combine_shape shape = {layer->permute.num_tokens, layer->permute.top_k,
                                   from->expert.hidden_dim};
-    enum status status;
     switch (phase) {
     case DEV_PHASE_ROUTER:
         return lt_gemm_run(&layer->router, &layer->lt, route->logits, run->x.data,
@@ -180,13 +181,11 @@ static enum status run_phase(struct dev_layer *layer, enum dev_phase phase, cons
                                 from->weigh_input ? run->gate_weight : NULL, stream);
     case DEV_PHASE_GATE_UP:
     case DEV_PHASE_DOWN:
-        return run_experts(layer, phase, stream);
+        return layer->replace != NULL ? layer->replace(layer->replace_context, phase, stream)
+                                      : run_experts(layer, phase, stream);
     case DEV_PHASE_COMBINE:
-        status = dev_shared_join(&layer->shared, stream);
-        return status == STATUS_OK ? dev_combine(shape, run->out, route->y, route->row_of,
-                                                 from->weigh_input ? NULL : run->gate_weight,
-                                                 layer->shared.y, stream)
-                                   : status;
+        return dev_combine(shape, run->out, route->y, route->row_of,
+                           from->weigh_input ? NULL : run->gate_weight, layer->shared.y, stream);
     case DEV_PHASE_COUNT:
         break;
     }
@@ -205,20 +204,47 @@ static enum status record(cudaEvent_t event, cudaStream_t stream)
     return cudaEventRecordWithFlags(event, stream, flags) == cudaSuccess ? STATUS_OK : STATUS_CUDA;
 }
 
+/* A matrix has no const data; x is only read. */
+static struct run run_of(const struct dev_layer *layer, void *out, const void *x,
+                         const int32_t *expert, const float *gate_weight)
+{
+    return (struct run){.out = {.dtype = DTYPE_BF16, .data = out},
+                        .x = {.dtype = DTYPE_BF16, .data = (void *)(uintptr_t)x},
+                        .expert = expert != NULL ? expert : layer->route.expert,
+                        .gate_weight =
+                            gate_weight != NULL ? gate_weight : layer->route.gate_weight};
+}
+
+enum status dev_layer_run_router(struct dev_layer *layer, const void *x, cudaStream_t stream)
+{
+    struct run run = run_of(layer, NULL, x, NULL, NULL);
+    return run_phase(layer, DEV_PHASE_ROUTER, &run, stream);
+}
+
+void dev_layer_replace_experts(struct dev_layer *layer,
+                               enum status (*run)(void *context, enum dev_phase phase,
+                                                  cudaStream_t stream),
+                               void *context)
+{
+    layer->replace = run;
+    layer->replace_context = context;
+}
+
 enum status dev_layer_run(struct dev_layer *layer, void *out, const void *x, const int32_t *expert,
                           const float *gate_weight, const cudaEvent_t *mark, cudaStream_t stream)
 {
-    /* A matrix has no const data; x is only read. */
-    struct run run = {.out = {.dtype = DTYPE_BF16, .data = out},
-                      .x = {.dtype = DTYPE_BF16, .data = (void *)(uintptr_t)x},
-                      .expert = expert != NULL ? expert : layer->route.expert,
-                      .gate_weight = gate_weight != NULL ? gate_weight : layer->route.gate_weight};
+    struct run run = run_of(layer, out, x, expert, gate_weight);
     enum status status = mark != NULL ? record(mark[0], stream) : STATUS_OK;
-    status = status == STATUS_OK
-                 ? dev_shared_fork(&layer->shared, run.x, layer->options.num_sms, stream)
-                 : status;
+    if (status == STATUS_OK) {
+        status = dev_shared_fork(&layer->shared, run.x, layer->options.num_sms, stream);
+    }
     for (int phase = 0; phase < DEV_PHASE_COUNT && status == STATUS_OK; phase++) {
-        status = run_phase(layer, (enum dev_phase)phase, &run, stream);
+        if (phase == DEV_PHASE_COMBINE) {
+            status = dev_shared_join(&layer->shared, stream);
+        }
+        if (status == STATUS_OK) {
+            status = run_phase(layer, (enum dev_phase)phase, &run, stream);
+        }
         if (status == STATUS_OK && mark != NULL) {
             status = record(mark[phase + 1], stream);
         }

@@ -87,4 +87,15 @@ MUST_CHECK enum status dev_layer_run(struct dev_layer *layer, void *out, const v
                                      const int32_t *expert, const float *gate_weight,
                                      const cudaEvent_t *mark, cudaStream_t stream);
 
+/* The router's GEMM alone, into route.logits. */
+MUST_CHECK enum status dev_layer_run_router(struct dev_layer *layer, const void *x,
+                                            cudaStream_t stream);
+
+/* Makes dev_layer_run call run for the phases gate_up and down, instead of the grouped GEMMs: so
+ * that others' can be tried in the same layer. NULL: ours again. */
+void dev_layer_replace_experts(struct dev_layer *layer,
+                               enum status (*run)(void *context, enum dev_phase phase,
+                                                  cudaStream_t stream),
+                               void *context);
+
 #endif

@@ -1,0 +1,285 @@
+/*
+ * bench_cuda_forward.c -- moe-bench forward: the whole layer as one CUDA graph, and its phases.
+ *
+ * A second graph of the same layer has events between the phases; their sum against the plain
+ * graph's time says how much of the layer the phases explain. Peers are the same layer with the
+ * grouped GEMMs made out of cuBLAS.
+ */
+#include <stdlib.h>
+
+#include "bench_case.h"
+#include "bench_cuda.h"
+#include "bench_peers.h"
+#include "moe_kernels.h"
+
+struct forward {
+    struct gpu *gpu;
+    const struct bench_options *options;
+    struct bench_csv *csv;
+    const struct dev_weights *weights;
+    const struct gpu_tokens *tokens;
+    struct dev_layer *layer;
+    struct dev_memory memory;
+    uint16_t *gate_up_out; /* of peers, before the activation */
+    struct peer_gemm *gate_up[PEER_COUNT];
+    struct peer_gemm *down[PEER_COUNT];
+    int32_t peer;
+    cudaEvent_t mark[DEV_PHASE_COUNT + 1];
+    bool marked;
+};
+
+static const enum bench_part part_of_phase[DEV_PHASE_COUNT] = {
+    BENCH_ROUTER, BENCH_GATE, BENCH_PERMUTE, BENCH_ROWS, BENCH_GATE_UP, BENCH_DOWN, BENCH_COMBINE};
+
+static enum status launch_layer(void *context, int32_t version, int32_t input, cudaStream_t stream)
+{
+    struct forward *forward = context;
+    (void)version;
+    return dev_layer_run(forward->layer, forward->tokens->out, forward->tokens->x[input],
+                         forward->tokens->dev_expert, forward->tokens->dev_gate_weight,
+                         forward->marked ? forward->mark : NULL, stream);
+}
+
+static enum status run_peer_experts(void *context, enum dev_phase phase, cudaStream_t stream)
+{
+    struct forward *forward = context;
+    if (phase == DEV_PHASE_DOWN) {
+        return peer_run(forward->down[forward->peer], stream);
+    }
+    enum status status = peer_run(forward->gate_up[forward->peer], stream);
+    return status == STATUS_OK
+               ? dev_activate(forward->weights->layer.expert, forward->tokens->load.rows,
+                              dev_layer_route(forward->layer)->h.data, forward->gate_up_out, stream)
+               : status;
+}
+
+static enum status launch_peer(void *context, int32_t version, int32_t input, cudaStream_t stream)
+{
+    struct forward *forward = context;
+    forward->peer = version;
+    dev_layer_replace_experts(forward->layer, run_peer_experts, forward);
+    enum status status = launch_layer(context, 0, input, stream);
+    dev_layer_replace_experts(forward->layer, NULL, NULL);
+    return status;
+}
+
+static enum status create_peers(struct forward *forward)
+{
+    const struct expert_shape expert = forward->options->layer.expert;
+    const struct dev_layer_route *route = dev_layer_route(forward->layer);
+    const struct moe_layer *weights = &forward->weights->layer;
+    struct peer_shape up = {expert.num_experts, gate_up_rows(expert), expert.hidden_dim,
+                            forward->tokens->expert_tokens};
+    struct peer_shape down = {expert.num_experts, expert.hidden_dim, expert.ffn_dim,
+                              forward->tokens->expert_tokens};
+    enum status status = STATUS_OK;
+    forward->gate_up_out =
+        dev_alloc(&forward->memory, forward->tokens->load.rows * gate_up_rows(expert) * 2);
+    for (int peer = 0; peer < PEER_COUNT && status == STATUS_OK; peer++) {
+        status = forward->memory.failed
+                     ? STATUS_CUDA
+                     : peer_create(&forward->gate_up[peer], (enum peer)peer, up,
+                                   forward->gate_up_out, route->x.data, weights->gate_up.data);
+        if (status == STATUS_OK) {
+            status = peer_create(&forward->down[peer], (enum peer)peer, down, route->y.data,
+                                 route->h.data, weights->down.data);
+        }
+    }
+    return status;
+}
+
+static enum status time_whole(struct forward *forward)
+{
+    const struct bench_layer *layer = &forward->options->layer;
+    struct gpu_contender contender[1 + PEER_COUNT] = {
+        {.name = "graph", .work = {launch_layer, forward}}};
+    int32_t count = 1;
+    enum status status = STATUS_OK;
+    if (forward->options->peers && layer->dtype == DTYPE_BF16) {
+        status = create_peers(forward);
+        for (int peer = 0; peer < PEER_COUNT; peer++) {
+            contender[count++] = (struct gpu_contender){
+                .name = peer_names[peer], .work = {launch_peer, forward}, .version = peer};
+        }
+    }
+    if (status == STATUS_OK) {
+        status = gpu_time(forward->gpu, contender, count, GPU_INPUTS_MAX,
+                          forward->options->num_samples, 2.0);
+    }
+    struct bench_work work = bench_work_layer(layer, forward->tokens->load);
+    for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct bench_row row =
+            gpu_row(forward->gpu, forward->options, forward->tokens, "forward", "layer");
+        row.version = contender[i].name;
+        row.flops = work.flops;
+        row.bytes = work.bytes;
+        status = gpu_write_row(forward->gpu, forward->csv, &row, &contender[i]);
+    }
+    gpu_contenders_free(contender, count);
+    return status;
+}
+
+/* One launch of the marked graph; ns [DEV_PHASE_COUNT] out. */
+static enum status sample_phases(struct forward *forward, cudaGraphExec_t graph, double *ns)
+{
+    cudaStream_t stream = forward->gpu->stream;
+    bool ok = gpu_flush(forward->gpu) == STATUS_OK &&
+              cudaGraphLaunch(graph, stream) == cudaSuccess &&
+              cudaStreamSynchronize(stream) == cudaSuccess;
+    for (int phase = 0; phase < DEV_PHASE_COUNT && ok; phase++) {
+        float ms = 0.0f;
+        ok = cudaEventElapsedTime(&ms, forward->mark[phase], forward->mark[phase + 1]) ==
+             cudaSuccess;
+        ns[phase] = (double)ms * 1e6;
+    }
+    return ok ? STATUS_OK : STATUS_CUDA;
+}
+
+static enum status write_phases(struct forward *forward, double *sample_ns, int32_t count)
+{
+    enum status status = STATUS_OK;
+    gpu_read_clocks(forward->gpu, &forward->csv->machine);
+    for (int phase = 0; phase < DEV_PHASE_COUNT && status == STATUS_OK; phase++) {
+        struct bench_work work =
+            bench_work_of(&forward->options->layer, part_of_phase[phase], forward->tokens->load);
+        struct bench_row row =
+            gpu_row(forward->gpu, forward->options, forward->tokens, "forward", "layer");
+        row.version = "graph";
+        row.phase = dev_phase_name((enum dev_phase)phase);
+        row.flops = work.flops;
+        row.bytes = work.bytes;
+        bench_row_samples(&row, &sample_ns[phase * count], count);
+        status = bench_csv_row(forward->csv, &row);
+    }
+    return status;
+}
+
+static enum status capture_marked(struct forward *forward, cudaGraphExec_t *graph)
+{
+    cudaGraph_t captured = NULL;
+    enum status status = STATUS_CUDA;
+    forward->marked = true;
+    if (cudaStreamBeginCapture(forward->gpu->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess) {
+        status = launch_layer(forward, 0, 0, forward->gpu->stream);
+        if (cudaStreamEndCapture(forward->gpu->stream, &captured) != cudaSuccess) {
+            status = STATUS_CUDA;
+        }
+    }
+    forward->marked = false;
+    if (status == STATUS_OK && cudaGraphInstantiate(graph, captured, 0) != cudaSuccess) {
+        status = STATUS_CUDA;
+    }
+    if (captured != NULL) {
+        cudaGraphDestroy(captured);
+    }
+    return status;
+}
+
+static enum status time_phases(struct forward *forward)
+{
+    int32_t count = forward->options->num_samples;
+    double *sample_ns = calloc((size_t)count * DEV_PHASE_COUNT, sizeof *sample_ns);
+    cudaGraphExec_t graph = NULL;
+    enum status status = sample_ns == NULL ? STATUS_NO_MEMORY : capture_marked(forward, &graph);
+    for (int32_t sample = -1; sample < count && status == STATUS_OK; sample++) {
+        double ns[DEV_PHASE_COUNT];
+        status = sample_phases(forward, graph, ns);
+        for (int phase = 0; phase < DEV_PHASE_COUNT && sample >= 0; phase++) {
+            sample_ns[phase * count + sample] = ns[phase];
+        }
+    }
+    if (status == STATUS_OK) {
+        status = write_phases(forward, sample_ns, count);
+    }
+    if (graph != NULL) {
+        cudaGraphExecDestroy(graph);
+    }
+    free(sample_ns);
+    return status;
+}
+
+static enum status run_case(struct forward *forward, int32_t num_tokens, const char *routing,
+                            struct error *error)
+{
+    struct gpu_tokens tokens;
+    struct dev_layer_options options = {.num_sms = forward->gpu->machine.num_sms -
+                                                   forward->options->comm_sms};
+    enum status status =
+        gpu_tokens_create(forward->gpu, forward->options, num_tokens, routing, &tokens, error);
+    forward->tokens = &tokens;
+    if (status == STATUS_OK) {
+        status = dev_layer_create(&forward->layer, forward->weights, num_tokens, &options, error);
+    }
+    status = status == STATUS_OK ? time_whole(forward) : status;
+    status = status == STATUS_OK ? time_phases(forward) : status;
+    for (int peer = 0; peer < PEER_COUNT; peer++) {
+        peer_free(forward->gate_up[peer]);
+        peer_free(forward->down[peer]);
+        forward->gate_up[peer] = NULL;
+        forward->down[peer] = NULL;
+    }
+    dev_memory_free(&forward->memory);
+    dev_layer_free(forward->layer);
+    forward->layer = NULL;
+    gpu_tokens_free(&tokens);
+    return status;
+}
+
+static void plan(const struct bench_options *options, FILE *table)
+{
+    for (int32_t t = 0; t < options->num_tokens_count; t++) {
+        for (int32_t r = 0; r < options->num_routings; r++) {
+            fprintf(table, "layer           %-16s %s %6d tokens, %s, %d rank%s%s\n",
+                    options->layer.name, bench_dtype_name(options->layer.dtype),
+                    (int)options->num_tokens[t], options->routing[r], (int)options->num_ranks,
+                    options->num_ranks > 1 ? "s" : "", options->peers ? ", with peers" : "");
+        }
+    }
+}
+
+static enum status run_all(struct forward *forward, struct error *error)
+{
+    const struct bench_options *options = forward->options;
+    double stop_s = bench_now_s() + (options->budget_s > 0.0 ? options->budget_s : 1e18);
+    enum status status = STATUS_OK;
+    for (int phase = 0; phase <= DEV_PHASE_COUNT && status == STATUS_OK; phase++) {
+        status = cudaEventCreate(&forward->mark[phase]) == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    }
+    for (int32_t t = 0; t < options->num_tokens_count; t++) {
+        for (int32_t r = 0; r < options->num_routings && status == STATUS_OK; r++) {
+            if (options->num_tokens[t] > 0 && bench_now_s() < stop_s) {
+                status = run_case(forward, options->num_tokens[t], options->routing[r], error);
+            }
+        }
+    }
+    for (int phase = 0; phase <= DEV_PHASE_COUNT; phase++) {
+        if (forward->mark[phase] != NULL) {
+            cudaEventDestroy(forward->mark[phase]);
+        }
+    }
+    return status;
+}
+
+int bench_cuda_forward(const struct bench_options *options, struct bench_csv *csv)
+{
+    static struct error error;
+    struct gpu gpu;
+    int code = gpu_begin(&gpu, options, csv, &error);
+    if (code != BENCH_OK) {
+        return code;
+    }
+    if (options->dry_run) {
+        plan(options, csv->table);
+        return BENCH_OK;
+    }
+    struct gpu_weights weights = {0};
+    struct forward forward = {
+        .gpu = &gpu, .options = options, .csv = csv, .weights = &weights.weights};
+    enum status status = gpu_ceilings(&gpu);
+    if (status == STATUS_OK) {
+        status = gpu_weights_create(&gpu, &options->layer, options->seed, &weights);
+    }
+    status = status == STATUS_OK ? run_all(&forward, &error) : status;
+    gpu_weights_free(&weights);
+    return gpu_end(&gpu, status, &error, 0);
+}
