@@ -58,9 +58,7 @@ static enum status check_description(const struct trace_description *description
     if (description->tokens_per_shard < 1 ||
         description->tokens_per_shard > ids_max / description->num_layers / columns) {
         return error_add(error, STATUS_INVALID,
-                         "%s: tokens_per_shard must be at least 1 and fit "
-                         "into memory",
-                         path);
+                         "%s: tokens_per_shard must be at least 1 and fit into memory", path);
     }
     if (!trace_is_origin(description->origin)) {
         return error_add(error, STATUS_INVALID, "%s: origin must be measured, generated or mock",
@@ -279,11 +277,18 @@ static enum status gather(struct trace_writer *writer, const struct trace_rows *
                           int64_t num_tokens, struct error *error)
 {
     const struct trace_description *description = &writer->description;
+    const int64_t row_bytes = (int64_t)description->top_k * writer->id_bytes;
     enum status status = STATUS_OK;
     for (int32_t layer = 0; layer < description->num_layers && status == STATUS_OK; layer++) {
         int64_t row = layer * rows->layer_tokens + first;
-        status = gather_experts(writer, rows->expert + row * description->top_k, layer, num_tokens,
-                                error);
+        if (rows->packed != NULL) {
+            const unsigned char *from = (const unsigned char *)rows->packed + row * row_bytes;
+            int64_t to = layer * description->tokens_per_shard + writer->shard_tokens;
+            memcpy(writer->expert + to * row_bytes, from, (size_t)(num_tokens * row_bytes));
+        } else {
+            status = gather_experts(writer, rows->expert + row * description->top_k, layer,
+                                    num_tokens, error);
+        }
         if (status == STATUS_OK && rows->gate_weight != NULL) {
             status = gather_halves(writer, writer->gate_weight,
                                    rows->gate_weight + row * description->top_k, description->top_k,
@@ -310,9 +315,8 @@ enum status trace_writer_append_rows(struct trace_writer *writer, const struct t
                                      int64_t num_tokens, struct error *error)
 {
     enum status status = STATUS_OK;
-    int64_t count = 0;
-    assert(num_tokens >= 0);
-    assert(num_tokens <= rows->layer_tokens);
+    int64_t count = 0; /* of tokens at a time */
+    assert(num_tokens >= 0 && num_tokens <= rows->layer_tokens);
     assert((rows->gate_weight != NULL) == writer->description.has_gate_weights);
     assert((rows->score != NULL) == writer->description.has_scores);
     for (int64_t first = 0; first < num_tokens && status == STATUS_OK; first += count) {
@@ -326,8 +330,7 @@ enum status trace_writer_append_rows(struct trace_writer *writer, const struct t
 enum status trace_writer_append(struct trace_writer *writer, const int32_t *expert,
                                 const float *gate_weight, int64_t num_tokens, struct error *error)
 {
-    const struct trace_rows rows = {
-        .expert = expert, .gate_weight = gate_weight, .layer_tokens = num_tokens};
+    const struct trace_rows rows = {expert, NULL, gate_weight, NULL, num_tokens};
     return trace_writer_append_rows(writer, &rows, num_tokens, error);
 }
 

@@ -38,6 +38,7 @@ MUST_CHECK enum status trace_writer_open(struct trace_writer **writer, const cha
 /* Tokens to append: arrays over layers, tokens and choices, or experts. */
 struct trace_rows {
     const int32_t *expert;    /* [num_layers][layer_tokens][top_k] ids, EXPERT_NOT_ROUTED allowed */
+    const void *packed;       /* the same as bytes of the file, instead; not checked again */
     const float *gate_weight; /* the same shape, or NULL when the description has none */
     const float *score;       /* [num_layers][layer_tokens][num_experts] finite, or NULL likewise */
     int64_t layer_tokens;     /* room for tokens in each layer of the arrays */

@@ -16,8 +16,7 @@ static int64_t shard_tokens(const struct import_sink *sink)
 {
     const struct import_summary *summary = sink->summary;
     int64_t token_bytes = summary->top_k;
-    token_bytes *=
-        summary->has_gate_weights ? 2 : trace_id_bytes(summary->num_experts, sink->has_gaps);
+    token_bytes *= summary->has_gate_weights ? 2 : sink->id_bytes;
     if (summary->has_scores && 2 * (int64_t)summary->num_experts > token_bytes) {
         token_bytes = 2 * (int64_t)summary->num_experts;
     }
@@ -43,10 +42,12 @@ static enum status allocate(struct import_sink *sink)
     size_t top_k = (size_t)summary->top_k;
     size_t before = (size_t)summary->num_layers * top_k;
     size_t num_experts = (size_t)summary->num_experts;
-    chunk->expert = arena_alloc(&sink->arena, rows * top_k, sizeof *chunk->expert);
-    sink->expert_before = arena_alloc(&sink->arena, before, sizeof *sink->expert_before);
+    chunk->expert = arena_alloc(&sink->arena, rows * top_k, sizeof(uint16_t)); /* or one byte */
+    sink->expert_before = arena_alloc(&sink->arena, before, sizeof(uint16_t));
     sink->stamp = arena_alloc(&sink->arena, num_experts, sizeof *sink->stamp);
-    bool fits = chunk->expert != NULL && sink->expert_before != NULL && sink->stamp != NULL;
+    sink->row = arena_alloc(&sink->arena, top_k, sizeof *sink->row);
+    bool fits = chunk->expert != NULL && sink->expert_before != NULL && sink->stamp != NULL &&
+                sink->row != NULL;
     if (summary->has_gate_weights) {
         chunk->gate_weight = arena_alloc(&sink->arena, rows * top_k, sizeof *chunk->gate_weight);
         fits = fits && chunk->gate_weight != NULL;
@@ -72,6 +73,7 @@ enum status import_chunk_open(struct import_sink *sink)
     if (status != STATUS_OK) {
         return status;
     }
+    sink->id_bytes = trace_id_bytes(summary->num_experts, sink->has_gaps);
     const char *slash = strrchr(options->paths[0], '/');
     (void)snprintf(source, sizeof source, "imported from %s%s",
                    slash != NULL ? slash + 1 : options->paths[0],
@@ -103,12 +105,12 @@ static void move_token(struct import_sink *sink, int64_t from, int64_t to)
     const struct import_summary *summary = sink->summary;
     struct import_chunk *chunk = &sink->chunk;
     size_t top_k = (size_t)summary->top_k;
+    size_t row_bytes = top_k * (size_t)sink->id_bytes;
     size_t num_experts = (size_t)summary->num_experts;
     for (int32_t layer = 0; layer < summary->num_layers && from != to; layer++) {
         size_t source = (size_t)(layer * chunk->capacity + from);
         size_t target = (size_t)(layer * chunk->capacity + to);
-        memcpy(chunk->expert + target * top_k, chunk->expert + source * top_k,
-               top_k * sizeof *chunk->expert);
+        memcpy(chunk->expert + target * row_bytes, chunk->expert + source * row_bytes, row_bytes);
         if (chunk->gate_weight != NULL) {
             memcpy(chunk->gate_weight + target * top_k, chunk->gate_weight + source * top_k,
                    top_k * sizeof *chunk->gate_weight);
@@ -123,11 +125,11 @@ static void move_token(struct import_sink *sink, int64_t from, int64_t to)
 /* Keeps a token's ids, to be compared with those of a later chunk. */
 static void remember(struct import_sink *sink, int64_t token)
 {
-    size_t top_k = (size_t)sink->summary->top_k;
+    size_t row_bytes = (size_t)(sink->summary->top_k * sink->id_bytes);
     for (int32_t layer = 0; layer < sink->summary->num_layers; layer++) {
         size_t row = (size_t)(layer * sink->chunk.capacity + token);
-        memcpy(sink->expert_before + (size_t)layer * top_k, sink->chunk.expert + row * top_k,
-               top_k * sizeof *sink->expert_before);
+        memcpy(sink->expert_before + (size_t)layer * row_bytes,
+               sink->chunk.expert + row * row_bytes, row_bytes);
     }
     sink->has_before = true;
 }
@@ -136,15 +138,14 @@ static void remember(struct import_sink *sink, int64_t token)
  * unless it is the first of its block. */
 static bool is_alike(const struct import_sink *sink, int64_t token, bool is_first)
 {
-    const struct import_summary *summary = sink->summary;
-    size_t top_k = (size_t)summary->top_k;
+    const size_t row_bytes = (size_t)(sink->summary->top_k * sink->id_bytes);
     bool same = !is_first || sink->has_before;
-    for (int32_t layer = 0; same && layer < summary->num_layers; layer++) {
-        const int32_t *now =
-            sink->chunk.expert + (size_t)(layer * sink->chunk.capacity + token) * top_k;
-        const int32_t *before =
-            !is_first ? now - top_k : sink->expert_before + (size_t)layer * top_k;
-        same = memcmp(now, before, top_k * sizeof *now) == 0;
+    for (int32_t layer = 0; same && layer < sink->summary->num_layers; layer++) {
+        const unsigned char *now =
+            sink->chunk.expert + (size_t)(layer * sink->chunk.capacity + token) * row_bytes;
+        const unsigned char *before =
+            !is_first ? now - row_bytes : sink->expert_before + (size_t)layer * row_bytes;
+        same = memcmp(now, before, row_bytes) == 0;
     }
     return same;
 }
@@ -217,7 +218,7 @@ enum status import_chunk_flush(struct import_sink *sink, bool last)
     int64_t waiting = may_go ? sink->num_tokens_run : 0;
     int64_t count = chunk->count - waiting;
     const struct trace_rows rows = {
-        .expert = chunk->expert,
+        .packed = chunk->expert,
         .gate_weight = chunk->gate_weight,
         .score = chunk->score,
         .layer_tokens = chunk->capacity,

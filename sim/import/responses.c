@@ -15,6 +15,7 @@
 #include "import/json_pull.h"
 
 #define CAPTURES_MAX 65536 /* choices of one response */
+#define WINDOW_BYTES (INT64_C(4) << 20)
 
 /* What has been said in an open object, for the captures in it. */
 struct frame {
@@ -236,6 +237,7 @@ static enum status recover(struct walk *walk, int64_t line)
 static enum status read_responses(struct walk *walk, const struct import_file *file)
 {
     struct json_reader *reader = &walk->reader;
+    const unsigned char *kept = file->data; /* pages before it are let go, decoded ones too */
     enum status status = STATUS_OK;
     json_begin(reader, file);
     while (status == STATUS_OK && import_wants_more(walk->sink)) {
@@ -248,6 +250,10 @@ static enum status read_responses(struct walk *walk, const struct import_file *f
         if (kind == JSON_OBJECT) {
             status = read_response(walk);
             import_progress(walk->sink, reader->at - reader->begin, file->num_bytes);
+        }
+        if (reader->at - kept > WINDOW_BYTES) {
+            import_forget(kept, (size_t)(reader->at - kept));
+            kept = reader->at;
         }
         bool is_list = kind == JSON_ARRAY && reader->depth == 1;
         bool is_expected = kind == JSON_OBJECT || is_list || kind == JSON_ARRAY_END;

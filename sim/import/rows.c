@@ -8,7 +8,8 @@
 
 #include "import/sink.h"
 
-#define WEIGHT_MAX 65504.0 /* the largest float16 */
+#define WEIGHT_MAX  65504.0 /* the largest float16 */
+#define TILE_TOKENS 32      /* all layers of as many tokens fit in the nearest cache */
 
 int64_t import_array_int(const struct import_array *array, int64_t index, bool ones_are_pads)
 {
@@ -118,8 +119,7 @@ static enum status convert_id(struct import_sink *sink, const struct import_bloc
     return STATUS_OK;
 }
 
-/* A new row: no expert has been chosen in it yet. */
-static void next_stamp(struct import_sink *sink)
+void import_stamp_next(struct import_sink *sink)
 {
     if (sink->stamp_now == INT32_MAX) {
         memset(sink->stamp, 0, (size_t)sink->summary->num_experts * sizeof *sink->stamp);
@@ -135,7 +135,7 @@ static enum status convert_ids(struct import_sink *sink, const struct import_blo
     bool ones_are_pads = block->expert.type != NPY_UINT8 || sink->summary->num_experts < 256 ||
                          sink->physical != NULL;
     enum status status = STATUS_OK;
-    next_stamp(sink);
+    import_stamp_next(sink);
     for (int32_t k = 0; k < block->top_k && status == STATUS_OK; k++) {
         int64_t index = import_array_at(&block->expert, token, sink->file_layer[layer], k);
         int64_t id = import_array_int(&block->expert, index, ones_are_pads);
@@ -231,6 +231,17 @@ static void choose_best(int32_t *expert, int32_t top_k, const float *score, int3
     }
 }
 
+/* The row at hand into the bytes of the trace: a pad becomes all ones by truncation. */
+static void store_row(struct import_sink *sink, int64_t row)
+{
+    int32_t top_k = sink->summary->top_k;
+    unsigned char *to = sink->chunk.expert + row * top_k * sink->id_bytes;
+    for (int32_t k = 0; k < top_k; k++) {
+        uint16_t id = (uint16_t)sink->row[k];
+        memcpy(to + k * sink->id_bytes, &id, (size_t)sink->id_bytes); /* little-endian hosts */
+    }
+}
+
 /* One row, behind those of the chunk. */
 static enum status convert_row(struct import_sink *sink, const struct import_block *block,
                                int64_t token, int32_t layer, int64_t at)
@@ -238,7 +249,7 @@ static enum status convert_row(struct import_sink *sink, const struct import_blo
     const struct import_summary *summary = sink->summary;
     struct import_chunk *chunk = &sink->chunk;
     int64_t row = layer * chunk->capacity + at;
-    int32_t *expert = chunk->expert + row * summary->top_k;
+    int32_t *expert = sink->row;
     float *weight = chunk->gate_weight != NULL ? chunk->gate_weight + row * summary->top_k : NULL;
     float *score = chunk->score != NULL ? chunk->score + row * summary->num_experts : NULL;
     enum status status = STATUS_OK;
@@ -250,6 +261,7 @@ static enum status convert_row(struct import_sink *sink, const struct import_blo
     }
     if (block->expert.data == NULL) {
         choose_best(expert, summary->top_k, score, summary->num_experts);
+        store_row(sink, row);
         return STATUS_OK;
     }
     status = convert_ids(sink, block, token, layer, expert);
@@ -257,6 +269,7 @@ static enum status convert_row(struct import_sink *sink, const struct import_blo
         status = convert_weights(sink, block, token, layer, expert, weight);
     }
     sink->summary->num_rows_reordered += sort_row(expert, weight, summary->top_k) ? 1 : 0;
+    store_row(sink, row);
     return status;
 }
 
@@ -287,15 +300,32 @@ static enum status check_arrays(struct import_sink *sink, const struct import_bl
     return STATUS_OK;
 }
 
+/* Rows of one layer: the plain ones at once, the others one by one. */
+static enum status convert_layer(struct import_sink *sink, const struct import_block *block,
+                                 int32_t layer, int64_t first, int64_t count, int64_t at)
+{
+    enum status status = STATUS_OK;
+    int64_t i = 0;
+    while (i < count && status == STATUS_OK) {
+        i += import_rows_plain(sink, block, layer, first + i, count - i, at + i);
+        if (i < count) {
+            status = convert_row(sink, block, first + i, layer, at + i);
+            i++;
+        }
+    }
+    return status;
+}
+
 enum status import_rows(struct import_sink *sink, const struct import_block *block, int64_t first,
                         int64_t count)
 {
     assert(count <= sink->chunk.capacity - sink->chunk.count);
     int64_t num_pads = sink->summary->num_pads;
     enum status status = check_arrays(sink, block);
-    for (int32_t layer = 0; layer < sink->summary->num_layers && status == STATUS_OK; layer++) {
-        for (int64_t i = 0; i < count && status == STATUS_OK; i++) {
-            status = convert_row(sink, block, first + i, layer, sink->chunk.count + i);
+    for (int64_t i = 0; i < count && status == STATUS_OK; i += TILE_TOKENS) {
+        int64_t tile = count - i < TILE_TOKENS ? count - i : TILE_TOKENS;
+        for (int32_t layer = 0; layer < sink->summary->num_layers && status == STATUS_OK; layer++) {
+            status = convert_layer(sink, block, layer, first + i, tile, sink->chunk.count + i);
         }
     }
     bool no_room_for_pads = sink->summary->num_experts == 256 && !sink->has_gaps;

@@ -13,7 +13,7 @@
 #include "trace.h"
 #include "trace_writer.h"
 
-#define IMPORT_CHUNK_IDS     (1 << 20) /* ids converted at a time: 4 MiB */
+#define IMPORT_CHUNK_IDS     (1 << 18) /* ids converted at a time: they stay in the cache */
 #define IMPORT_SURVEY_TOKENS 4096      /* looked at before the shape is decided */
 
 enum import_pass {
@@ -36,11 +36,11 @@ struct import_survey {
 
 /* One array of rows of recorded layers: [num_layers][chunk_tokens][columns]. */
 struct import_chunk {
-    int64_t capacity; /* tokens of room a layer */
-    int64_t count;    /* tokens converted */
-    int32_t *expert;
-    float *gate_weight; /* NULL: none */
-    float *score;       /* NULL: none */
+    int64_t capacity;      /* tokens of room a layer */
+    int64_t count;         /* tokens converted */
+    unsigned char *expert; /* ids as a trace has them, of sink->id_bytes */
+    float *gate_weight;    /* NULL: none */
+    float *score;          /* NULL: none */
 };
 
 struct import_sink {
@@ -63,6 +63,8 @@ struct import_sink {
     int32_t num_file_layers; /* of a block */
     int32_t *file_layer;     /* [summary->num_layers] which layer of the file is recorded */
     int32_t *model_layer;    /* [summary->num_layers] */
+    int32_t id_bytes;        /* of an id in the trace: 1 or 2 */
+    int32_t *row;            /* [top_k] the row at hand */
     int32_t *stamp;          /* [num_experts] last row that chose each expert */
     int32_t stamp_now;
 
@@ -72,7 +74,7 @@ struct import_sink {
     bool physical_is_users; /* from --physical-to-logical */
 
     struct import_chunk chunk;
-    int32_t *expert_before; /* [num_layers][top_k] of the token before the chunk */
+    unsigned char *expert_before; /* [num_layers][top_k] of the token before the chunk */
     bool has_before;
     bool is_dropping;                        /* the run at hand is left out */
     int64_t num_tokens_run;                  /* identical tokens up to here */
@@ -114,6 +116,15 @@ bool import_shape_fits(const struct import_input *input, int64_t num_layers, int
  * has the room. */
 MUST_CHECK enum status import_rows(struct import_sink *sink, const struct import_block *block,
                                    int64_t first, int64_t count);
+
+/* Converts rows of one layer as long as nothing is special about them (no pad, no id out of range,
+ * none twice), by whole words where it can: first .. first + count - 1 to token at of the chunk on.
+ * Returns how many it did; the next one is for import_rows. */
+int64_t import_rows_plain(struct import_sink *sink, const struct import_block *block, int32_t layer,
+                          int64_t first, int64_t count, int64_t at);
+
+/* A new row: no expert has been chosen in it yet. */
+void import_stamp_next(struct import_sink *sink);
 
 /* Allocates the chunk and opens the writer. */
 MUST_CHECK enum status import_chunk_open(struct import_sink *sink);
