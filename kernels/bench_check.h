@@ -12,6 +12,7 @@ enum check_kind {
     CHECK_BITS, /* equal byte for byte: ids, counts, and what is rounded as the twin rounds */
     CHECK_FP32,
     CHECK_BF16,
+    CHECK_FP8, /* elements, scales aside */
 };
 
 /* One output of a kernel. expected begins as poison too, so that what the twin leaves alone must be
@@ -59,6 +60,10 @@ MUST_CHECK enum status check_gate(struct check *check);
 MUST_CHECK enum status check_permute(struct check *check);
 MUST_CHECK enum status check_permute_rows(struct check *check);
 MUST_CHECK enum status check_combine(struct check *check);
+MUST_CHECK enum status check_grouped_gemm(struct check *check);
+MUST_CHECK enum status check_layer(struct check *check);
+/* The layer of the options, at its real size, on sampled rows; nothing for --size small. */
+MUST_CHECK enum status check_model(struct check *check);
 
 /* "v1", "v2", ... [index 1 on]. */
 extern const char *const check_version_names[];

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_case.h"
 #include "bench_check.h"
 #include "quantize.h"
 
@@ -18,6 +19,9 @@ static const struct kernel {
     {"permute", check_permute},
     {"permute_rows", check_permute_rows},
     {"combine", check_combine},
+    {"grouped_gemm", check_grouped_gemm},
+    {"layer", check_layer},
+    {"model", check_model},
 };
 
 #define NUM_KERNELS (sizeof kernels / sizeof kernels[0])
@@ -43,23 +47,35 @@ void check_plan(const struct check *check, const char *kernel, const char *what,
     fprintf(check->csv->table, "%-15s %-60s v1 to v%d\n", kernel, what, (int)num_versions);
 }
 
-/* ||got - expected|| / ||expected||; both zero: 0. A NaN on either side alone is an error. */
+static double element(enum check_kind kind, const void *data, int64_t i)
+{
+    switch (kind) {
+    case CHECK_FP32:
+        return (double)((const float *)data)[i];
+    case CHECK_BF16:
+        return (double)bf16_to_float(((const uint16_t *)data)[i]);
+    case CHECK_FP8:
+        return (double)fp8_to_float(((const uint8_t *)data)[i]);
+    case CHECK_BITS:
+        break;
+    }
+    return 0.0;
+}
+
+/* ||got - expected|| / ||expected||; both zero: 0. A NaN on one side alone makes it NaN. */
 static double frobenius(const struct check_output *output, const void *got)
 {
     double difference = 0.0;
     double norm = 0.0;
-    int64_t count = output->bytes / (output->kind == CHECK_FP32 ? 4 : 2);
-    for (int64_t i = 0; i < count; i++) {
-        float expected = output->kind == CHECK_FP32
-                             ? ((const float *)output->expected)[i]
-                             : bf16_to_float(((const uint16_t *)output->expected)[i]);
-        float value = output->kind == CHECK_FP32 ? ((const float *)got)[i]
-                                                 : bf16_to_float(((const uint16_t *)got)[i]);
+    int64_t width = output->kind == CHECK_FP32 ? 4 : output->kind == CHECK_BF16 ? 2 : 1;
+    for (int64_t i = 0; i < output->bytes / width; i++) {
+        double expected = element(output->kind, output->expected, i);
+        double value = element(output->kind, got, i);
         if (isnan(expected) && isnan(value)) {
             continue; /* poison that both left alone */
         }
-        difference += ((double)value - (double)expected) * ((double)value - (double)expected);
-        norm += (double)expected * (double)expected;
+        difference += (value - expected) * (value - expected);
+        norm += expected * expected;
     }
     return difference == 0.0 ? 0.0 : sqrt(difference / norm);
 }
@@ -158,17 +174,13 @@ enum status check_versions(struct check *check, struct bench_row *row,
 int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
 {
     static struct error error;
-    struct gpu gpu = {0};
+    struct gpu gpu;
+    int code = gpu_begin(&gpu, options, csv, &error);
+    if (code != BENCH_OK) {
+        return code;
+    }
     struct check check = {&gpu, options, csv, &error, 0, 0, bench_now_s()};
     enum status status = STATUS_OK;
-    if (!options->dry_run) {
-        if (gpu_count() == 0) {
-            puts("moe-bench: no CUDA GPU on this machine: skipped");
-            return BENCH_SKIPPED;
-        }
-        status = gpu_open(&gpu, &error);
-        csv->machine = gpu.machine;
-    }
     for (size_t i = 0; i < NUM_KERNELS && status == STATUS_OK; i++) {
         if (bench_wants_kernel(options, kernels[i].name) && check_goes_on(&check)) {
             status = kernels[i].check(&check);
@@ -177,14 +189,6 @@ int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
     if (!options->dry_run) {
         fprintf(csv->table, "%d versions checked, %d wrong%s\n", (int)check.num_checked,
                 (int)check.num_failed, check_goes_on(&check) ? "" : "; out of time");
-        gpu_close(&gpu);
     }
-    if (status != STATUS_OK) {
-        fprintf(stderr, "moe-bench: check stops: %s",
-                error.num_problems > 0       ? error.text
-                : status == STATUS_CUDA      ? "a CUDA call failed\n"
-                : status == STATUS_NO_MEMORY ? "out of memory\n"
-                                             : "rows cannot be written\n");
-    }
-    return status == STATUS_OK && check.num_failed == 0 ? BENCH_OK : BENCH_FAILED;
+    return gpu_end(&gpu, status, &error, check.num_failed);
 }
