@@ -1,9 +1,8 @@
 /*
  * trace_writer.c -- writes a trace directory so that it is there whole or not at all.
  *
- * Tokens come in any portions, but a shard's file holds layer after layer; so one shard is gathered
- * in memory, in the bytes of the file, and written when it is full. Everything is synced before the
- * rename, and a replaced trace goes only after it.
+ * A shard's file holds layer after layer; so one shard is gathered in memory, in the bytes of the
+ * file. Everything is synced before the rename, and a replaced trace goes only after it.
  */
 #include "trace_writer.h"
 
@@ -332,6 +331,11 @@ enum status trace_writer_append(struct trace_writer *writer, const int32_t *expe
 {
     const struct trace_rows rows = {expert, NULL, gate_weight, NULL, num_tokens};
     return trace_writer_append_rows(writer, &rows, num_tokens, error);
+}
+
+const char *trace_writer_directory(const struct trace_writer *writer)
+{
+    return writer->partial;
 }
 
 /* Moves the finished directory to its place; the old trace, if any, goes last. */

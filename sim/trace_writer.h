@@ -54,6 +54,9 @@ MUST_CHECK enum status trace_writer_append(struct trace_writer *writer, const in
                                            const float *gate_weight, int64_t num_tokens,
                                            struct error *error);
 
+/* PATH.partial, where the caller may put optional files of the trace before trace_writer_finish. */
+const char *trace_writer_directory(const struct trace_writer *writer);
+
 /* Writes trace.yaml and requests.csv (num_requests may be 0), syncs and renames into place.
  * The writer is gone afterwards, whatever the status. */
 MUST_CHECK enum status trace_writer_finish(struct trace_writer *writer,

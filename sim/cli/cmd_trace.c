@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "cli/trace_cli.h"
+#include "cli/trace_edit_cli.h"
 #include "format.h"
 
 #define LINE_BYTES  96
@@ -311,6 +312,11 @@ static const struct subcommand {
     {"stats", "skew, locality, drift and co-activation, layer by layer", command_trace_stats},
     {"check", "read every byte and report all problems", command_trace_check},
     {"import", "make a trace from an array that an engine saved", command_trace_import},
+    {"merge", "put several traces of one model behind each other", command_trace_merge},
+    {"slice", "take a part of a trace: requests, tags, arrivals, rows, layers",
+     command_trace_slice},
+    {"sample", "draw some of a trace's requests at random", command_trace_sample},
+    {"anonymise", "hide who asked what when, before a trace is handed on", command_trace_anonymise},
     {"generate", "make a synthetic trace that looks like a measured one", command_trace_generate},
 };
 
@@ -331,7 +337,7 @@ static void print_help(void)
 int command_trace(int argc, char **argv)
 {
     if (argc < 2) {
-        return cli_usage("trace", "name one of info, stats, check, import and generate");
+        return cli_usage("trace", "name a command; moesim trace --help lists them");
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help();

@@ -8,7 +8,6 @@
 #include "cli/trace_cli.h"
 #include "import/import.h"
 
-#define LAYERS_MAX 4096
 #define HELP_BYTES 8192
 
 static const char help[] = /* with the list of formats in the middle */
@@ -77,39 +76,8 @@ struct request {
     struct import_options import;
     const char *out;
     bool json;
-    int32_t layer[LAYERS_MAX];
+    int32_t layer[TRACE_CLI_LAYERS_MAX];
 };
-
-/* Reads "0,7,15-18", ascending. False: it is not that. */
-static bool parse_layers(struct request *request, const char *text)
-{
-    int32_t count = 0;
-    long next = 0; /* the lowest number allowed */
-    for (char separator = ','; separator == ',';) {
-        char *end = NULL;
-        bool digit = *text >= '0' && *text <= '9';
-        long first = digit ? strtol(text, &end, 10) : -1;
-        if (first < next || first >= LAYERS_MAX) {
-            return false;
-        }
-        long last = first;
-        if (*end == '-' && end[1] >= '0' && end[1] <= '9') {
-            last = strtol(end + 1, &end, 10);
-        }
-        if (last < first || last >= LAYERS_MAX) {
-            return false;
-        }
-        for (long layer = first; layer <= last; layer++) {
-            request->layer[count++] = (int32_t)layer;
-        }
-        next = last + 1;
-        separator = *end;
-        text = separator == ',' ? end + 1 : end;
-    }
-    request->import.model_layer = request->layer;
-    request->import.num_layers = count;
-    return *text == '\0';
-}
 
 /* The options with a number. */
 static bool take_number(struct request *request, int option)
@@ -175,7 +143,8 @@ static bool take(struct request *request, int option)
         request->import.strip_dummy = true;
         return true;
     case 'l':
-        if (!parse_layers(request, optarg)) {
+        request->import.model_layer = request->layer;
+        if (!trace_cli_layers(request->layer, &request->import.num_layers, optarg)) {
             (void)cli_usage(grammar.command,
                             "--layers %s: expected ascending numbers and ranges, such as 3-60 or "
                             "0,7,15",

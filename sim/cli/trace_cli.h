@@ -11,7 +11,8 @@
 #include "progress.h"
 #include "trace.h"
 
-#define TRACE_THREADS_MAX 1024
+#define TRACE_THREADS_MAX    1024
+#define TRACE_CLI_LAYERS_MAX 4096
 
 /* argv[0] is the subcommand's name; each returns the exit code. */
 int command_trace_import(int argc, char **argv);
@@ -37,6 +38,9 @@ const char *trace_cli_argument(int *code, const struct trace_cli_grammar *gramma
 /* Reads a whole number from min to max; otherwise prints what option expects and returns false. */
 bool trace_cli_number(int64_t *value, const char *command, const char *option, const char *text,
                       int64_t min, int64_t max);
+
+/* Reads ascending layer numbers such as "0,7,15-18". False: it is not that. */
+bool trace_cli_layers(int32_t layer[TRACE_CLI_LAYERS_MAX], int32_t *num_layers, const char *text);
 
 /* May a trace be written to path? Not over a file that is there, unless by force. Says so. */
 bool trace_cli_may_write(const char *command, const char *path, bool force);

@@ -1,0 +1,126 @@
+/* trace_side.c -- the optional arrays of a trace, mapped shard by shard. */
+#include "trace_side.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "trace_internal.h"
+
+const char *const trace_side_stem[TRACE_SIDE_COUNT] = {"scores", "phase", "source_rank"};
+
+static const enum npy_type types[TRACE_SIDE_COUNT] = {NPY_FLOAT16, NPY_UINT8, NPY_UINT16};
+
+/* Maps one array of a shard; a missing file leaves it zero. */
+static enum status open_array(struct npy *file, const struct trace *trace,
+                              enum trace_side_kind kind, int32_t shard, struct error *error)
+{
+    char path[TRACE_PATH_BYTES];
+    struct stat info;
+    int64_t tokens = trace->shards[shard].num_tokens;
+    const int64_t scores_dim[3] = {trace->num_layers, tokens, trace->num_experts};
+    bool is_scores = kind == TRACE_SIDE_SCORES;
+    if (!trace_shard_path(path, trace->directory, trace_side_stem[kind], shard)) {
+        return error_add(error, STATUS_INVALID, "%s: the path is too long", trace->directory);
+    }
+    if (stat(path, &info) != 0 && errno == ENOENT) {
+        return STATUS_OK;
+    }
+    enum status status = npy_open(file, path, error);
+    return status == STATUS_OK ? trace_shape_check(file, path, types[kind], is_scores ? 3 : 1,
+                                                   is_scores ? scores_dim : &tokens, error)
+                               : status;
+}
+
+static enum status open_kind(struct trace_side *side, enum trace_side_kind kind,
+                             struct error *error)
+{
+    const struct trace *trace = side->trace;
+    int32_t num_found = 0;
+    enum status status = STATUS_OK;
+    side->file[kind] = calloc((size_t)trace->num_shards, sizeof **side->file);
+    if (side->file[kind] == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "%s: no memory", trace->name);
+    }
+    for (int32_t shard = 0; status == STATUS_OK && shard < trace->num_shards; shard++) {
+        status = open_array(&side->file[kind][shard], trace, kind, shard, error);
+        num_found += side->file[kind][shard].mapping != NULL ? 1 : 0;
+    }
+    if (status == STATUS_OK && num_found > 0 && num_found < trace->num_shards) {
+        status = error_add(error, STATUS_INVALID, "%s: %d of %d shards have a file %s",
+                           trace->directory, num_found, trace->num_shards, trace_side_stem[kind]);
+    }
+    if (num_found == 0) {
+        free(side->file[kind]);
+        side->file[kind] = NULL;
+    }
+    return status;
+}
+
+enum status trace_side_open(struct trace_side *side, const struct trace *trace, struct error *error)
+{
+    enum status status = STATUS_OK;
+    *side = (struct trace_side){.trace = trace};
+    for (int32_t kind = 0; trace->directory != NULL && kind < TRACE_SIDE_COUNT; kind++) {
+        enum status outcome = open_kind(side, (enum trace_side_kind)kind, error);
+        status = outcome != STATUS_OK ? outcome : status;
+    }
+    return status;
+}
+
+void trace_side_close(struct trace_side *side)
+{
+    for (int32_t kind = 0; kind < TRACE_SIDE_COUNT; kind++) {
+        for (int32_t shard = 0; side->file[kind] != NULL && shard < side->trace->num_shards;
+             shard++) {
+            npy_close(&side->file[kind][shard]);
+        }
+        free(side->file[kind]);
+    }
+    *side = (struct trace_side){.trace = NULL};
+}
+
+/* The shard of a row, and the row's number in it. */
+static int64_t shard_of(const struct trace *trace, int64_t *row)
+{
+    int64_t shard = *row / trace->tokens_per_shard;
+    *row -= shard * trace->tokens_per_shard;
+    return shard;
+}
+
+void trace_side_scores(const struct trace_side *side, float *score, int32_t layer,
+                       const int64_t *row, int32_t num_rows)
+{
+    int32_t num_experts = side->trace->num_experts;
+    for (int32_t i = 0; i < num_rows; i++) {
+        int64_t at = row[i];
+        int64_t shard = shard_of(side->trace, &at);
+        int64_t tokens = side->trace->shards[shard].num_tokens;
+        const uint16_t *half = (const uint16_t *)side->file[TRACE_SIDE_SCORES][shard].data +
+                               (layer * tokens + at) * num_experts;
+        for (int32_t expert = 0; expert < num_experts; expert++) {
+            *score++ = npy_half_to_float(half[expert]);
+        }
+    }
+}
+
+void trace_side_phase(const struct trace_side *side, uint8_t *phase, const int64_t *row,
+                      int32_t num_rows)
+{
+    for (int32_t i = 0; i < num_rows; i++) {
+        int64_t at = row[i];
+        int64_t shard = shard_of(side->trace, &at);
+        phase[i] = ((const uint8_t *)side->file[TRACE_SIDE_PHASE][shard].data)[at];
+    }
+}
+
+void trace_side_source_rank(const struct trace_side *side, uint16_t *source_rank,
+                            const int64_t *row, int32_t num_rows)
+{
+    for (int32_t i = 0; i < num_rows; i++) {
+        int64_t at = row[i];
+        int64_t shard = shard_of(side->trace, &at);
+        source_rank[i] = ((const uint16_t *)side->file[TRACE_SIDE_SOURCE_RANK][shard].data)[at];
+    }
+}
