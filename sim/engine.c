@@ -151,19 +151,30 @@ static enum status allocate(struct engine *engine)
     size_t experts = (size_t)scenario->model.num_experts;
     engine->trace_layer = arena_alloc(arena, layers, sizeof(int32_t));
     engine->moe_layer = arena_alloc(arena, layers, sizeof(int32_t));
-    engine->rank = arena_alloc(arena, (size_t)scenario->ep, sizeof *engine->rank);
-    engine->layer_run = arena_alloc(arena, layers + 1, sizeof(struct layer_run *));
+    size_t ranks = (size_t)scenario->ep;
+    size_t lanes = (size_t)engine->num_lanes;
+    struct lane *lane = arena_alloc(arena, ranks * lanes, sizeof *lane);
+    engine->node_of_rank = arena_alloc(arena, ranks, sizeof(int32_t));
+    engine->rank = arena_alloc(arena, ranks, sizeof *engine->rank);
+    engine->layer_run = arena_alloc(arena, lanes * (layers + 1), sizeof(struct layer_run *));
     engine->layer_tokens = arena_alloc(arena, experts, sizeof(int64_t));
     engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
     engine->router_state = arena_alloc(arena, scenario->router->state_bytes, 1);
     engine->replica_state = arena_alloc(arena, scenario->replica->state_bytes, 1);
     engine->strategy_state = arena_alloc(arena, scenario->strategy->state_bytes, 1);
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
-                    engine->rank != NULL && engine->layer_run != NULL &&
-                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
-                    engine->router_state != NULL && engine->replica_state != NULL &&
-                    engine->strategy_state != NULL;
-    return complete ? STATUS_OK : STATUS_NO_MEMORY;
+                    engine->rank != NULL && lane != NULL && engine->node_of_rank != NULL &&
+                    engine->layer_run != NULL && engine->layer_tokens != NULL &&
+                    engine->source_tokens != NULL && engine->router_state != NULL &&
+                    engine->replica_state != NULL && engine->strategy_state != NULL;
+    if (!complete) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t rank = 0; rank < scenario->ep; rank++) {
+        engine->rank[rank].lane = &lane[(size_t)rank * lanes];
+        engine->node_of_rank[rank] = cluster_node(&scenario->cluster, rank);
+    }
+    return STATUS_OK;
 }
 
 static enum status set_up(struct engine *engine)
@@ -183,6 +194,9 @@ static enum status set_up(struct engine *engine)
     if (status == STATUS_OK) {
         struct batch_config config = batch_config(scenario, engine->trace);
         status = batcher_open(&engine->batcher, engine->trace, &config, engine->error);
+    }
+    if (status == STATUS_OK) {
+        status = split_init(engine);
     }
     if (status == STATUS_OK) {
         status = make_placements(engine);
@@ -211,6 +225,7 @@ enum status engine_open(struct engine **engine, const struct scenario *scenario,
     (*engine)->scenario = scenario;
     (*engine)->trace = trace;
     (*engine)->num_moe_layers = model_num_moe_layers(&scenario->model);
+    (*engine)->num_lanes = scenario->micro_batches * scenario->chunks;
     (*engine)->in_flight_free = -1;
     (*engine)->net_wake_ns = NET_IDLE;
     (*engine)->error = error;
@@ -246,6 +261,7 @@ static enum status run_step(struct engine *engine)
 {
     engine->step_begin_ns = engine->queue.now_ns;
     engine->ranks_done = 0;
+    split_step(engine);
     enum status status = STATUS_OK;
     for (int32_t rank = 0; rank < engine->scenario->ep && status == STATUS_OK; rank++) {
         status = rank_begin_step(engine, rank);

@@ -2,11 +2,13 @@
  * engine_internal.h -- the engine's own structs, shared by the engine_*.c files only.
  *
  *   engine.c            set-up, the loop over steps and events
- *   engine_rank.c       the life of a rank within a step
+ *   engine_split.c      the tokens of a step by micro-batch and chunk
+ *   engine_rank.c       the life of a rank within a step: its lanes and their stages
+ *   engine_compute.c    the GPU of a rank: whose turn it is, and how long it takes
  *   engine_network.c    releases, sends and arrivals
- *   engine_layer.c      routing and transfer plans of one layer, made when the first rank gets
- * there engine_record.c     metrics engine_rebalance.c  load windows, placements, weights on the
- * move
+ *   engine_layer.c      routing and transfer plans of a layer, made when the first rank gets there
+ *   engine_record.c     metrics
+ *   engine_rebalance.c  load windows, placements, weights on the move
  */
 #ifndef MOESIM_ENGINE_INTERNAL_H
 #define MOESIM_ENGINE_INTERNAL_H
@@ -31,6 +33,7 @@ enum stage {
     STAGE_COMBINE,
     STAGE_HEAD,
     STAGE_DONE,
+    STAGE_JOIN, /* the lane rests until the lane that leads it takes it on again */
 };
 
 enum transfer_kind {
@@ -44,23 +47,53 @@ enum transfer_kind {
     TRANSFER_WEIGHTS = TRANSFER_KIND_COUNT,
 };
 
-struct rank_state {
+/* Tokens that go through stages together: of a whole step, of a micro-batch or of a chunk. */
+struct token_share {
+    const struct trace_batch *batch;
+    int64_t *attended_tokens; /* [ep] sum of contexts, full attention */
+    struct trace_batch own;   /* what batch points to, but where the share is the whole step */
+};
+
+#define NO_LANE  (-1)
+#define NO_LAYER (-1)
+
+/* One chunk of one micro-batch of one rank on its way through a step. Lane m * chunks leads the
+ * lanes of micro-batch m: it alone takes what is not experts. Lane 0 leads the rank: it alone takes
+ * the layers before the first MoE layer and behind the last, with the tokens of all. */
+struct lane {
     enum stage stage;
-    int32_t layer;                      /* of the model */
-    int64_t mark_ns;                    /* when the present stage began */
-    int64_t layer_ns;                   /* when the present layer began */
-    int64_t attended_tokens;            /* of this rank's tokens in this step, full attention */
+    int32_t layer;       /* of the model */
+    int64_t layer_ns;    /* when the present layer began */
+    bool wants_gpu;      /* it waits for the GPU */
+    int32_t chunks_left; /* of a leader: those still on their way through its layer */
+};
+
+static inline bool transfer_is_collective(const struct transfer *transfer)
+{
+    return transfer->kind == TRANSFER_DISPATCH || transfer->kind == TRANSFER_COMBINE;
+}
+
+struct rank_state {
+    struct lane *lane;                  /* [num_lanes] */
+    int32_t micro_batches_left;         /* before the last split layer's end */
+    int32_t computing;                  /* the lane that has the GPU, or NO_LANE */
+    int32_t collectives;                /* dispatches and combines of this rank under way */
+    int64_t collective_bytes_per_s;     /* of HBM, that they take together */
+    int64_t mark_ns;                    /* until when this rank's time is booked */
     int64_t phase_ns[STEP_PHASE_COUNT]; /* of this step */
 };
 
-/* What the engine holds of a layer while any rank is in it. */
+/* What the engine holds of a layer and lane while any rank is in it. */
 struct layer_run {
     struct layer_run *next_free;
     struct layer_run *next_run; /* of all ever made */
     struct arena arena;         /* everything below; reset when the last rank leaves */
-    int32_t layer;              /* of the model */
-    int32_t moe_layer;          /* among MoE layers; -1: dense */
+    int32_t lane;
+    int32_t layer;     /* of the model */
+    int32_t moe_layer; /* among MoE layers; -1: dense */
     int32_t ranks_left;
+    const struct token_share *share;     /* of the leader: attention, dense FFN, gate, head */
+    const struct trace_batch *moe_batch; /* of the lane: experts */
     struct route route;
     struct traffic traffic;
     int32_t *slot_tokens; /* [num_slots] */
@@ -83,11 +116,19 @@ struct engine {
     const struct trace *trace;
     int32_t num_moe_layers;
     int32_t num_slots;
-    int32_t *trace_layer; /* [num_moe_layers] recorded layer of each MoE layer */
-    int32_t *moe_layer;   /* [num_layers] -1: dense */
+    int32_t *trace_layer;  /* [num_moe_layers] recorded layer of each MoE layer */
+    int32_t *moe_layer;    /* [num_layers] -1: dense */
+    int32_t *node_of_rank; /* [ep] */
 
     struct batcher *batcher;
     const struct trace_batch *batch; /* of the step under way */
+    int32_t num_lanes;               /* micro-batches x chunks */
+    int32_t split_first;             /* layers split_first .. split_last go by micro-batch;
+                                        NO_LAYER: none do */
+    int32_t split_last;
+    struct token_share whole;
+    struct token_share *micro_batch; /* [micro_batches] */
+    struct token_share *chunk;       /* [num_lanes] */
     struct placement *placement;     /* [num_moe_layers] */
     void *router_state;
     void *replica_state;
@@ -107,7 +148,7 @@ struct engine {
 
     struct rank_state *rank; /* [ep] */
     int32_t ranks_done;
-    struct layer_run **layer_run; /* [num_layers + 1] NULL: nobody is there */
+    struct layer_run **layer_run; /* [num_lanes][num_layers + 1] NULL: nobody is there */
     struct layer_run *free_runs;
     struct layer_run *all_runs; /* linked by next_run, for closing */
 
@@ -130,12 +171,46 @@ struct engine {
     struct error *error;
 };
 
+static inline struct layer_run **layer_run_at(const struct engine *engine, int32_t lane,
+                                              int32_t layer)
+{
+    return &engine->layer_run[(int64_t)lane * (engine->scenario->model.num_layers + 1) + layer];
+}
+
+static inline struct layer_run *layer_run_of(const struct engine *engine, int32_t lane,
+                                             int32_t layer)
+{
+    return *layer_run_at(engine, lane, layer);
+}
+
+static inline int32_t leader_of(const struct engine *engine, int32_t lane)
+{
+    return lane - lane % engine->scenario->chunks;
+}
+
+/* engine_split.c */
+MUST_CHECK enum status split_init(struct engine *engine);
+void split_step(struct engine *engine);                       /* engine->batch is a new step */
+bool split_layer(const struct engine *engine, int32_t layer); /* it goes by micro-batch */
+/* The tokens that a leader takes through what is not experts. */
+const struct token_share *split_share(const struct engine *engine, int32_t lane, int32_t layer);
+
 /* engine_rank.c */
 MUST_CHECK enum status rank_begin_step(struct engine *engine, int32_t rank);
 MUST_CHECK enum status rank_compute_done(struct engine *engine, int32_t rank);
-/* Moves on if the rank waits for this transfer and nothing is missing any more. */
+/* All of the rank's part of this transfer has arrived: whoever waits for it moves on. */
 MUST_CHECK enum status rank_data_arrived(struct engine *engine, int32_t rank,
                                          const struct transfer *transfer);
+/* Books a rank's time up to now to a phase, but for waiting_ns of it, which come first. */
+void rank_book(struct engine *engine, int32_t rank, int32_t lane, enum step_phase phase,
+               int64_t waiting_ns);
+enum step_phase rank_phase(enum stage stage);
+
+/* engine_compute.c */
+/* The lane's stage waits for the GPU from now on. */
+MUST_CHECK enum status compute_want(struct engine *engine, int32_t rank, int32_t lane);
+/* Gives the GPU, if it is free, to the lane whose turn it is, if that is ready. */
+MUST_CHECK enum status compute_next(struct engine *engine, int32_t rank);
 
 /* engine_network.c */
 MUST_CHECK enum status network_schedule_release(struct engine *engine, struct transfer *transfer,
@@ -151,16 +226,16 @@ MUST_CHECK enum status network_rank_ready(struct engine *engine, struct transfer
 MUST_CHECK enum status network_wake(struct engine *engine);
 
 /* engine_layer.c */
-MUST_CHECK enum status layer_enter(struct engine *engine, int32_t layer);
-void layer_leave(struct engine *engine, int32_t layer);
+MUST_CHECK enum status layer_enter(struct engine *engine, int32_t lane, int32_t layer);
+void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
 
 /* engine_record.c */
 /* Fills layer_tokens and source_tokens on the way. */
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
 void record_layer_end(struct engine *engine, const struct layer_run *run);
 /* Tells the observer of a rank's stretch of time, if it wants to know and the stretch is not empty.
- */
-void record_time(const struct engine *engine, const struct rank_state *state, enum step_phase phase,
+ * layer is the model's, or -1. */
+void record_time(const struct engine *engine, int32_t rank, int32_t layer, enum step_phase phase,
                  int64_t begin_ns, int64_t end_ns);
 void record_step(struct engine *engine, int64_t end_ns);
 MUST_CHECK enum status record_run(struct engine *engine);

@@ -1,8 +1,8 @@
 /*
  * engine_layer.c -- one layer of one step: its routing, its traffic and its transfer plans.
  *
- * Made when the first rank gets there, dropped when the last one leaves; ranks drift, so several
- * layers may be under way at once.
+ * Made for each lane when the first rank gets there, dropped when the last one leaves; ranks drift,
+ * so several layers may be under way at once.
  */
 #include "engine_internal.h"
 
@@ -28,10 +28,9 @@ static struct layer_run *take_run(struct engine *engine)
 
 /* Each rank sends its part to every other of its tensor-parallel group: an all-gather sends its own
  * tokens, a reduce-scatter its partial sums of the others' tokens, both in bf16. */
-static enum status plan_exchange(const struct engine *engine, struct transfer_plan *plan,
-                                 bool gather)
+static enum status plan_exchange(const struct scenario *scenario, const struct trace_batch *batch,
+                                 struct transfer_plan *plan, bool gather)
 {
-    const struct scenario *scenario = engine->scenario;
     double bytes_per_token =
         (double)scenario->model.hidden_dim * precision_activation_bytes(PRECISION_BF16);
     for (int32_t rank = 0; rank < scenario->ep; rank++) {
@@ -40,8 +39,7 @@ static enum status plan_exchange(const struct engine *engine, struct transfer_pl
         for (int32_t turn = 1; turn < scenario->tp; turn++) {
             int32_t peer = first + (rank - first + turn) % scenario->tp;
             int32_t owner = gather ? rank : peer;
-            int32_t tokens =
-                engine->batch->rank_begin[owner + 1] - engine->batch->rank_begin[owner];
+            int32_t tokens = batch->rank_begin[owner + 1] - batch->rank_begin[owner];
             plan_add_message(plan, peer, (int64_t)llround((double)tokens * bytes_per_token), true,
                              NO_GROUP);
         }
@@ -58,9 +56,10 @@ static enum status start_exchanges(struct engine *engine, struct layer_run *run)
     for (int32_t kind = TRANSFER_ATTENTION_GATHER; kind <= last; kind++) {
         struct transfer *transfer = &run->transfer[kind];
         bool gather = kind == TRANSFER_ATTENTION_GATHER || kind == TRANSFER_DENSE_GATHER;
-        *transfer = (struct transfer){.layer = run->layer, .kind = kind};
+        *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};
         plan_init(&transfer->plan, engine->scenario->ep, &run->arena);
-        enum status status = plan_exchange(engine, &transfer->plan, gather);
+        enum status status =
+            plan_exchange(engine->scenario, run->share->batch, &transfer->plan, gather);
         if (status == STATUS_OK) {
             status = transfer_init(transfer, &run->arena);
         }
@@ -75,7 +74,7 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
 {
     const struct moe_model *model = &engine->scenario->model;
     struct route *route = &run->route;
-    *route = (struct route){.num_tokens = engine->batch->num_tokens,
+    *route = (struct route){.num_tokens = run->moe_batch->num_tokens,
                             .top_k = model->top_k,
                             .num_experts = model->num_experts};
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
@@ -98,19 +97,19 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     if (status != STATUS_OK) {
         return status;
     }
-    struct route_input input = {engine->trace, engine->batch, engine->trace_layer[run->moe_layer],
+    struct route_input input = {engine->trace, run->moe_batch, engine->trace_layer[run->moe_layer],
                                 &run->arena};
     status = scenario->router->route(engine->router_state, &input, route, engine->error);
     if (status == STATUS_OK && scenario->capacity_factor > 0.0) {
         struct drop_input drop = {scenario->capacity_factor, scenario->capacity_scope,
-                                  engine->batch, scenario->ep, &run->arena};
+                                  run->moe_batch, scenario->ep, &run->arena};
         status = capacity_apply(route, scenario->drop, &drop);
     }
     if (status != STATUS_OK) {
         return status;
     }
     const struct placement *placement = &engine->placement[run->moe_layer];
-    struct dispatch_input dispatch = {placement, engine->batch, &scenario->cluster, run->moe_layer,
+    struct dispatch_input dispatch = {placement, run->moe_batch, &scenario->cluster, run->moe_layer,
                                       &run->arena};
     status = scenario->replica->assign(engine->replica_state, &dispatch, route);
     if (status != STATUS_OK) {
@@ -124,7 +123,7 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
         }
     }
     assert(kept == route->assignments - route->dropped_assignments); /* computed + dropped = all */
-    return traffic_count(&run->traffic, route, placement, engine->batch, &scenario->cluster,
+    return traffic_count(&run->traffic, route, placement, run->moe_batch, &scenario->cluster,
                          &run->arena);
 }
 
@@ -138,13 +137,17 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
         hidden * precision_activation_bytes(scenario->combine_precision), &run->arena};
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];
-        *transfer = (struct transfer){.layer = run->layer, .kind = kind};
+        *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};
         plan_init(&transfer->plan, scenario->ep, &run->arena);
         enum status status = kind == TRANSFER_DISPATCH
                                  ? scenario->collective->plan_dispatch(&input, &transfer->plan)
                                  : scenario->collective->plan_combine(&input, &transfer->plan);
         if (status == STATUS_OK) {
             status = transfer_init(transfer, &run->arena);
+        }
+        if (status == STATUS_OK) {
+            status = transfer_count_hbm(transfer, &scenario->cluster.gpu, engine->node_of_rank,
+                                        &run->arena);
         }
         if (status != STATUS_OK) {
             return status;
@@ -166,33 +169,37 @@ static enum status make_moe(struct engine *engine, struct layer_run *run)
     return status;
 }
 
-enum status layer_enter(struct engine *engine, int32_t layer)
+enum status layer_enter(struct engine *engine, int32_t lane, int32_t layer)
 {
-    if (engine->layer_run[layer] != NULL) {
+    if (layer_run_of(engine, lane, layer) != NULL) {
         return STATUS_OK;
     }
     struct layer_run *run = take_run(engine);
     if (run == NULL) {
         return STATUS_NO_MEMORY;
     }
-    engine->layer_run[layer] = run;
+    int32_t leader = leader_of(engine, lane);
+    *layer_run_at(engine, lane, layer) = run;
+    run->lane = lane;
     run->layer = layer;
     run->moe_layer = engine->moe_layer[layer];
     run->ranks_left = engine->scenario->ep;
+    run->share = split_share(engine, leader, layer);
+    run->moe_batch = engine->chunk[lane].batch;
     run->expert_ns_max = 0.0;
     run->expert_ns_sum = 0.0;
     run->layer_ns_sum = 0.0;
     arena_reset(&run->arena);
-    enum status status = start_exchanges(engine, run);
+    enum status status = lane == leader ? start_exchanges(engine, run) : STATUS_OK;
     if (status == STATUS_OK && run->moe_layer >= 0) {
         status = make_moe(engine, run);
     }
     return status;
 }
 
-void layer_leave(struct engine *engine, int32_t layer)
+void layer_leave(struct engine *engine, int32_t lane, int32_t layer)
 {
-    struct layer_run *run = engine->layer_run[layer];
+    struct layer_run *run = layer_run_of(engine, lane, layer);
     assert(run != NULL && run->ranks_left > 0);
     if (--run->ranks_left > 0) {
         return;
@@ -200,7 +207,7 @@ void layer_leave(struct engine *engine, int32_t layer)
     if (run->moe_layer >= 0) {
         record_layer_end(engine, run);
     }
-    engine->layer_run[layer] = NULL;
+    *layer_run_at(engine, lane, layer) = NULL;
     run->next_free = engine->free_runs;
     engine->free_runs = run;
 }

@@ -82,7 +82,8 @@ static void fold_message(struct engine *engine, const struct transfer *transfer,
                          const struct message *message, int64_t at_ns)
 {
     uint64_t route = (uint64_t)(uint32_t)message->src_rank << 32 | (uint32_t)message->dst_rank;
-    uint64_t kind = (uint64_t)((int64_t)transfer->layer * 16 + transfer->kind);
+    uint64_t kind =
+        (uint64_t)(((int64_t)transfer->lane * 65536 + transfer->layer) * 16 + transfer->kind);
     uint64_t word = (uint64_t)at_ns + route * UINT64_C(0x9e3779b97f4a7c15) +
                     kind * UINT64_C(0xc2b2ae3d27d4eb4f) +
                     (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
@@ -215,6 +216,10 @@ enum status network_release(struct engine *engine, struct transfer *transfer, in
 enum status network_rank_ready(struct engine *engine, struct transfer *transfer, int32_t rank)
 {
     transfer->rank_ready[rank] = true;
+    if (transfer_is_collective(transfer)) {
+        engine->rank[rank].collectives--;
+        engine->rank[rank].collective_bytes_per_s -= transfer->hbm_bytes_per_s[rank];
+    }
     return rank_data_arrived(engine, rank, transfer);
 }
 

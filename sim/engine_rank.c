@@ -1,16 +1,23 @@
 /*
- * engine_rank.c -- the life of a rank within a step.
+ * engine_rank.c -- the life of a rank within a step: its lanes and their stages.
  *
  *   [gather] attention [scatter] -> gate -> shared expert -> dispatch -> expert -> combine -> next
  *                                \-> [gather] dense FFN [scatter] -> next layer
  *
  * gather and scatter are there when attention is tensor-parallel. No stage waits for more than the
- * data it needs: ranks drift apart and meet where one waits for another's tokens.
+ * data it needs: ranks drift apart and meet where one waits for another's tokens. A rank has one
+ * lane, or one for each chunk of each micro-batch (engine_split.c):
+ *
+ *   lane 0: layers before the first MoE layer -+-> micro-batch 0 ---------------------+-> the rest
+ *   lane 1:                                    +-> micro-batch 1: gate -+-> chunk 0 -+-+
+ *   lane 2:                                                             +-> chunk 1 -+
+ *
+ * Lanes of a rank share its GPU (engine_compute.c). What its GPU does, or else what ends its
+ * idleness, is what a rank's time is booked to.
  */
 #include "engine_internal.h"
 
 #include <assert.h>
-#include <math.h>
 
 #include "digest.h"
 
@@ -30,11 +37,19 @@ static const enum step_phase phase_of_stage[] = {
     [STAGE_HEAD] = STEP_DENSE,
 };
 
-/* The transfer a stage waits for, or NULL for a stage that computes. */
-static struct transfer *transfer_of(struct engine *engine, const struct rank_state *state)
+enum step_phase rank_phase(enum stage stage)
 {
-    struct layer_run *run = engine->layer_run[state->layer];
-    switch (state->stage) {
+    assert(stage < STAGE_DONE);
+    return phase_of_stage[stage];
+}
+
+/* The transfer a stage waits for, or NULL for a stage that computes. */
+static struct transfer *transfer_of(struct engine *engine, const struct rank_state *state,
+                                    int32_t lane_index)
+{
+    const struct lane *lane = &state->lane[lane_index];
+    struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
+    switch (lane->stage) {
     case STAGE_REBALANCE:
         return &engine->weights;
     case STAGE_ATTENTION_GATHER:
@@ -56,163 +71,49 @@ static struct transfer *transfer_of(struct engine *engine, const struct rank_sta
     case STAGE_EXPERT:
     case STAGE_HEAD:
     case STAGE_DONE:
+    case STAGE_JOIN:
         break;
     }
     return NULL;
 }
 
-static int32_t rank_tokens(const struct engine *engine, int32_t rank)
-{
-    return engine->batch->rank_begin[rank + 1] - engine->batch->rank_begin[rank];
-}
-
-/* Tokens and looked-back positions of the ranks that compute attention together. */
-static void sum_group(const struct engine *engine, struct gpu_work *work, int32_t rank)
-{
-    const struct scenario *scenario = engine->scenario;
-    int32_t first = rank / scenario->tp * scenario->tp;
-    for (int32_t member = first; member < first + scenario->tp; member++) {
-        int32_t tokens = rank_tokens(engine, member);
-        work->tokens += tokens;
-        if (work->prefill) {
-            int64_t prompt = scenario->context_tokens;
-            int64_t attended =
-                model_attended_tokens(&scenario->model, work->layer, (prompt + 1) / 2);
-            work->attended_tokens += tokens * attended;
-            work->context_tokens += tokens;
-        } else if (scenario->model.sliding_window_tokens == 0) {
-            work->attended_tokens += engine->rank[member].attended_tokens;
-        } else {
-            for (int32_t slot = engine->batch->rank_begin[member];
-                 slot < engine->batch->rank_begin[member + 1]; slot++) {
-                work->attended_tokens += model_attended_tokens(&scenario->model, work->layer,
-                                                               engine->batch->context_tokens[slot]);
-            }
-        }
-    }
-    if (!work->prefill) {
-        work->context_tokens = work->attended_tokens;
-    }
-}
-
-/* Tokens whose logits are wanted: all in decode, the last of each prompt in prefill. */
-static int32_t head_tokens(const struct engine *engine, int32_t rank)
-{
-    int32_t tokens = rank_tokens(engine, rank);
-    if (engine->scenario->phase == PHASE_DECODE) {
-        return tokens;
-    }
-    return (tokens + engine->scenario->context_tokens - 1) / engine->scenario->context_tokens;
-}
-
-/* Distinct tokens that a rank receives: each counts once a source, however many slots it chose. */
-static int32_t received_tokens(const struct traffic *traffic, int32_t rank)
-{
-    int32_t tokens = 0;
-    for (int32_t i = traffic->back_begin[rank]; i < traffic->back_begin[rank + 1]; i++) {
-        tokens += traffic->rank_flow[traffic->back_flow[i]].tokens;
-    }
-    return tokens;
-}
-
-static struct gpu_work work_of(const struct engine *engine, int32_t rank)
-{
-    const struct rank_state *state = &engine->rank[rank];
-    const struct scenario *scenario = engine->scenario;
-    struct gpu_work work = {.model = &scenario->model,
-                            .layer = state->layer,
-                            .prefill = scenario->phase == PHASE_PREFILL,
-                            .shards = 1,
-                            .tokens = rank_tokens(engine, rank)};
-    switch (state->stage) {
-    case STAGE_ATTENTION:
-    case STAGE_DENSE:
-        work.phase = state->stage == STAGE_ATTENTION ? GPU_ATTENTION : GPU_DENSE_FFN;
-        work.shards = scenario->tp;
-        work.tokens = 0;
-        sum_group(engine, &work, rank);
-        break;
-    case STAGE_GATE:
-        work.phase = GPU_GATE;
-        break;
-    case STAGE_SHARED:
-        work.phase = GPU_SHARED;
-        work.sms_taken = scenario->collective->num_sms;
-        break;
-    case STAGE_EXPERT: {
-        const struct layer_run *run = engine->layer_run[state->layer];
-        const struct placement *placement = &engine->placement[run->moe_layer];
-        work.phase = GPU_EXPERT;
-        work.num_slots = placement->rank_begin[rank + 1] - placement->rank_begin[rank];
-        work.slot_tokens = &run->slot_tokens[placement->rank_begin[rank]];
-        work.token_rows = received_tokens(&run->traffic, rank);
-        break;
-    }
-    case STAGE_HEAD:
-        work.phase = GPU_HEAD;
-        work.tokens = head_tokens(engine, rank);
-        break;
-    case STAGE_REBALANCE:
-    case STAGE_ATTENTION_GATHER:
-    case STAGE_ATTENTION_SCATTER:
-    case STAGE_DENSE_GATHER:
-    case STAGE_DENSE_SCATTER:
-    case STAGE_DISPATCH:
-    case STAGE_COMBINE:
-    case STAGE_DONE:
-        assert(!work.prefill && work.prefill); /* these do not compute */
-    }
-    return work;
-}
-
-static enum status start_compute(struct engine *engine, int32_t rank)
+void rank_book(struct engine *engine, int32_t rank, int32_t lane_index, enum step_phase phase,
+               int64_t waiting_ns)
 {
     struct rank_state *state = &engine->rank[rank];
-    struct gpu_work work = work_of(engine, rank);
-    double duration_ns =
-        engine->scenario->gpu_model->duration_ns(&engine->scenario->cluster.gpu, &work);
-    assert(duration_ns >= 0.0);
-    if (state->stage == STAGE_EXPERT) {
-        struct layer_run *run = engine->layer_run[state->layer];
-        run->expert_ns_sum += duration_ns;
-        run->expert_ns_max = fmax(run->expert_ns_max, duration_ns);
-    }
-    engine->metrics.rank_busy_ns[rank] += duration_ns;
-    return event_push(&engine->queue, (struct event){.time_ns = engine->queue.now_ns +
-                                                                (int64_t)llround(duration_ns),
-                                                     .kind = EVENT_COMPUTE_DONE,
-                                                     .rank = rank});
-}
-
-/* Books the time since the stage began. Of the time spent waiting for data, the part before the
- * last sender was ready is waiting for a slower rank; the rest is the transfer's own. */
-static void book_time(struct engine *engine, struct rank_state *state, int32_t rank)
-{
+    const struct lane *lane = &state->lane[lane_index];
     int64_t now_ns = engine->queue.now_ns;
-    int64_t elapsed_ns = now_ns - state->mark_ns;
-    const struct transfer *transfer = transfer_of(engine, state);
-    int64_t waiting_ns = 0;
-    if (transfer != NULL && state->stage != STAGE_REBALANCE) {
-        waiting_ns = transfer->rank[rank].root_ns - state->mark_ns;
-        waiting_ns = waiting_ns < 0 ? 0 : waiting_ns;
-        assert(waiting_ns <= elapsed_ns);
-    }
-    enum step_phase phase = phase_of_stage[state->stage];
+    int64_t split_ns = state->mark_ns + waiting_ns;
+    assert(waiting_ns >= 0 && split_ns <= now_ns);
     state->phase_ns[STEP_WAITING] += waiting_ns;
-    state->phase_ns[phase] += elapsed_ns - waiting_ns;
-    if (engine->observer->time_booked != NULL) {
-        int64_t split_ns = state->mark_ns + waiting_ns;
-        record_time(engine, state, STEP_WAITING, state->mark_ns, split_ns);
-        record_time(engine, state, phase, split_ns, now_ns);
-    }
+    state->phase_ns[phase] += now_ns - split_ns;
+    bool in_layer = lane->stage > STAGE_REBALANCE && lane->stage < STAGE_HEAD;
+    int32_t layer = in_layer ? lane->layer : -1;
+    record_time(engine, rank, layer, STEP_WAITING, state->mark_ns, split_ns);
+    record_time(engine, rank, layer, phase, split_ns, now_ns);
     state->mark_ns = now_ns;
 }
 
-static bool stage_exists(const struct engine *engine, const struct rank_state *state)
+/* Data has come for a lane whose rank was idle. Of the idle time, the part before the last sender
+ * was ready is waiting for a slower rank; the rest is the transfer's own. */
+static void book_idle(struct engine *engine, int32_t rank, int32_t lane_index,
+                      const struct transfer *transfer)
+{
+    const struct rank_state *state = &engine->rank[rank];
+    enum stage stage = state->lane[lane_index].stage;
+    int64_t waiting_ns = 0;
+    if (stage != STAGE_REBALANCE) {
+        waiting_ns = transfer->rank[rank].root_ns - state->mark_ns;
+        waiting_ns = waiting_ns < 0 ? 0 : waiting_ns;
+    }
+    rank_book(engine, rank, lane_index, rank_phase(stage), waiting_ns);
+}
+
+static bool stage_exists(const struct engine *engine, const struct lane *lane)
 {
     bool is_moe =
-        state->layer < engine->scenario->model.num_layers && engine->moe_layer[state->layer] >= 0;
-    switch (state->stage) {
+        lane->layer < engine->scenario->model.num_layers && engine->moe_layer[lane->layer] >= 0;
+    switch (lane->stage) {
     case STAGE_REBALANCE:
         return engine->weights_moving;
     case STAGE_ATTENTION_GATHER:
@@ -233,113 +134,205 @@ static bool stage_exists(const struct engine *engine, const struct rank_state *s
     case STAGE_ATTENTION:
     case STAGE_HEAD:
     case STAGE_DONE:
+    case STAGE_JOIN:
         break;
     }
     return true;
-}
-
-/* Goes on to the next stage that exists; past combine or the dense FFN, into the next layer or,
- * after the last, to the output head. */
-static enum status next_stage(struct engine *engine, struct rank_state *state)
-{
-    do {
-        if (state->stage != STAGE_COMBINE) {
-            state->stage++;
-            continue;
-        }
-        struct layer_run *run = engine->layer_run[state->layer];
-        run->layer_ns_sum += (double)(engine->queue.now_ns - state->layer_ns);
-        layer_leave(engine, state->layer);
-        state->layer++;
-        state->layer_ns = engine->queue.now_ns;
-        if (state->layer == engine->scenario->model.num_layers) {
-            state->stage = STAGE_HEAD;
-        } else {
-            state->stage = STAGE_ATTENTION_GATHER;
-            enum status status = layer_enter(engine, state->layer);
-            if (status != STATUS_OK) {
-                return status;
-            }
-        }
-    } while (!stage_exists(engine, state));
-    return STATUS_OK;
 }
 
 /* Collective kernels pay their start-up; plain exchanges pay a kernel's. */
 static enum status start_transfer(struct engine *engine, struct transfer *transfer, int32_t rank)
 {
     const struct scenario *scenario = engine->scenario;
-    bool collective = transfer->kind == TRANSFER_DISPATCH || transfer->kind == TRANSFER_COMBINE;
-    double startup_ns =
-        collective ? scenario->collective->startup_ns : scenario->cluster.gpu.kernel_ns;
+    double startup_ns = scenario->cluster.gpu.kernel_ns;
+    if (transfer_is_collective(transfer)) {
+        startup_ns = scenario->collective->startup_ns;
+        engine->rank[rank].collectives++;
+        engine->rank[rank].collective_bytes_per_s += transfer->hbm_bytes_per_s[rank];
+    }
     return network_schedule_release(engine, transfer, rank, startup_ns);
 }
 
-/* Begins the present stage: compute, send and wait, or finish. */
-static enum status begin_stage(struct engine *engine, int32_t rank)
+/* Begins the lane's present stage: compute, send and wait, or finish. */
+static enum status begin_stage(struct engine *engine, int32_t rank, int32_t lane_index)
 {
     struct rank_state *state = &engine->rank[rank];
-    struct transfer *transfer = transfer_of(engine, state);
-    if (state->stage == STAGE_DONE) {
+    enum stage stage = state->lane[lane_index].stage;
+    if (stage == STAGE_DONE) {
         engine->ranks_done++;
         return STATUS_OK;
     }
+    struct transfer *transfer = transfer_of(engine, state, lane_index);
     if (transfer == NULL) {
-        return start_compute(engine, rank);
+        return compute_want(engine, rank, lane_index);
     }
-    if (state->stage == STAGE_DISPATCH) { /* sent when the gate was done */
+    if (stage == STAGE_DISPATCH) { /* sent when the gate was done */
         return rank_data_arrived(engine, rank, transfer);
     }
     return start_transfer(engine, transfer, rank);
 }
 
-/* The present stage is over: books its time and begins the next. */
-static enum status advance(struct engine *engine, int32_t rank)
+/* Moves a leader to the first stage of a layer, or behind the last layer to the head. */
+static enum status enter_layer(struct engine *engine, int32_t rank, int32_t lane_index,
+                               int32_t layer)
 {
-    struct rank_state *state = &engine->rank[rank];
-    book_time(engine, state, rank);
-    if (state->stage == STAGE_GATE) {
-        struct transfer *dispatch = &engine->layer_run[state->layer]->transfer[TRANSFER_DISPATCH];
-        enum status status = start_transfer(engine, dispatch, rank);
-        if (status != STATUS_OK) {
-            return status;
+    struct lane *lane = &engine->rank[rank].lane[lane_index];
+    lane->layer = layer;
+    lane->layer_ns = engine->queue.now_ns;
+    lane->stage = STAGE_HEAD;
+    if (layer == engine->scenario->model.num_layers) {
+        return STATUS_OK;
+    }
+    lane->stage = STAGE_ATTENTION_GATHER;
+    while (!stage_exists(engine, lane)) {
+        lane->stage++;
+    }
+    return layer_enter(engine, lane_index, layer);
+}
+
+/* The leaders of all micro-batches set out from this layer, which lane 0 has just reached. */
+static enum status fork_micro_batches(struct engine *engine, int32_t rank, int32_t layer)
+{
+    const struct scenario *scenario = engine->scenario;
+    engine->rank[rank].micro_batches_left = scenario->micro_batches;
+    enum status status = STATUS_OK;
+    for (int32_t part = 0; part < scenario->micro_batches && status == STATUS_OK; part++) {
+        int32_t leader = part * scenario->chunks;
+        status = enter_layer(engine, rank, leader, layer);
+        if (status == STATUS_OK) {
+            status = begin_stage(engine, rank, leader);
         }
     }
-    enum status status = next_stage(engine, state);
-    return status == STATUS_OK ? begin_stage(engine, rank) : status;
+    return status;
+}
+
+/* A leader goes from one layer into the next: where micro-batches begin, all of their leaders do;
+ * where they end, lane 0 goes on when the last of them is there. */
+static enum status next_layer(struct engine *engine, int32_t rank, int32_t leader)
+{
+    struct rank_state *state = &engine->rank[rank];
+    int32_t layer = state->lane[leader].layer;
+    if (layer == engine->split_last) {
+        state->lane[leader].stage = STAGE_JOIN;
+        if (--state->micro_batches_left > 0) {
+            return STATUS_OK;
+        }
+        leader = 0;
+    }
+    if (layer + 1 == engine->split_first) {
+        return fork_micro_batches(engine, rank, layer + 1);
+    }
+    enum status status = enter_layer(engine, rank, leader, layer + 1);
+    return status == STATUS_OK ? begin_stage(engine, rank, leader) : status;
+}
+
+/* The gate has decided: every chunk of the micro-batch is sent; the leader goes on, the others wait
+ * for theirs. */
+static enum status fork_chunks(struct engine *engine, int32_t rank, int32_t leader)
+{
+    struct rank_state *state = &engine->rank[rank];
+    int32_t chunks = engine->scenario->chunks;
+    int32_t layer = state->lane[leader].layer;
+    state->lane[leader].chunks_left = chunks;
+    enum status status = STATUS_OK;
+    for (int32_t index = leader; index < leader + chunks && status == STATUS_OK; index++) {
+        if (index > leader) {
+            status = layer_enter(engine, index, layer);
+            state->lane[index].layer = layer;
+            state->lane[index].stage = STAGE_DISPATCH;
+        }
+        if (status == STATUS_OK) {
+            struct layer_run *run = layer_run_of(engine, index, layer);
+            status = start_transfer(engine, &run->transfer[TRANSFER_DISPATCH], rank);
+        }
+    }
+    return status;
+}
+
+/* A lane has been through its layer. The leader goes on with the last of its chunks. */
+static enum status leave_layer(struct engine *engine, int32_t rank, int32_t lane_index)
+{
+    struct rank_state *state = &engine->rank[rank];
+    int32_t leader = leader_of(engine, lane_index);
+    int32_t layer = state->lane[lane_index].layer;
+    bool is_moe = engine->moe_layer[layer] >= 0;
+    bool is_last = !is_moe || --state->lane[leader].chunks_left == 0;
+    if (is_last) {
+        struct layer_run *run = layer_run_of(engine, lane_index, layer);
+        run->layer_ns_sum += (double)(engine->queue.now_ns - state->lane[leader].layer_ns);
+    }
+    layer_leave(engine, lane_index, layer);
+    state->lane[lane_index].stage = STAGE_JOIN;
+    return is_last ? next_layer(engine, rank, leader) : STATUS_OK;
+}
+
+/* The present stage is over and booked: begins the next that exists. */
+static enum status advance(struct engine *engine, int32_t rank, int32_t lane_index)
+{
+    struct lane *lane = &engine->rank[rank].lane[lane_index];
+    enum status status = STATUS_OK;
+    if (lane->stage == STAGE_REBALANCE && engine->split_first == 0) {
+        return fork_micro_batches(engine, rank, 0);
+    }
+    if (lane->stage == STAGE_GATE) {
+        status = fork_chunks(engine, rank, lane_index);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    do {
+        if (lane->stage == STAGE_COMBINE) {
+            return leave_layer(engine, rank, lane_index);
+        }
+        lane->stage++;
+    } while (!stage_exists(engine, lane));
+    return begin_stage(engine, rank, lane_index);
 }
 
 enum status rank_begin_step(struct engine *engine, int32_t rank)
 {
     struct rank_state *state = &engine->rank[rank];
-    *state = (struct rank_state){.stage = STAGE_REBALANCE,
-                                 .mark_ns = engine->queue.now_ns,
-                                 .layer_ns = engine->queue.now_ns};
-    for (int32_t slot = engine->batch->rank_begin[rank]; slot < engine->batch->rank_begin[rank + 1];
-         slot++) {
-        state->attended_tokens += engine->batch->context_tokens[slot];
+    struct lane *lane = state->lane;
+    *state =
+        (struct rank_state){.lane = lane, .computing = NO_LANE, .mark_ns = engine->queue.now_ns};
+    for (int32_t index = 0; index < engine->num_lanes; index++) {
+        lane[index] = (struct lane){.stage = STAGE_JOIN};
     }
-    enum status status = layer_enter(engine, 0);
-    if (status == STATUS_OK && !stage_exists(engine, state)) {
-        status = next_stage(engine, state);
+    lane[0] = (struct lane){.stage = STAGE_REBALANCE, .layer_ns = engine->queue.now_ns};
+    enum status status = STATUS_OK;
+    if (engine->split_first != 0) {
+        status = layer_enter(engine, 0, 0);
     }
-    return status == STATUS_OK ? begin_stage(engine, rank) : status;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return stage_exists(engine, lane) ? begin_stage(engine, rank, 0) : advance(engine, rank, 0);
 }
 
 enum status rank_compute_done(struct engine *engine, int32_t rank)
 {
-    const struct rank_state *state = &engine->rank[rank];
+    struct rank_state *state = &engine->rank[rank];
+    int32_t lane_index = state->computing;
+    const struct lane *lane = &state->lane[lane_index];
     uint64_t digest = digest_u64(engine->metrics.digest, (uint64_t)engine->queue.now_ns);
     engine->metrics.digest =
-        digest_u64(digest, (uint64_t)(((int64_t)rank * 4096 + state->layer) * 16 + state->stage));
-    return advance(engine, rank);
+        digest_u64(digest, (uint64_t)lane_index << 48 |
+                               (uint64_t)(((int64_t)rank * 4096 + lane->layer) * 16 + lane->stage));
+    rank_book(engine, rank, lane_index, rank_phase(lane->stage), 0);
+    state->computing = NO_LANE;
+    enum status status = advance(engine, rank, lane_index);
+    return status == STATUS_OK ? compute_next(engine, rank) : status;
 }
 
 enum status rank_data_arrived(struct engine *engine, int32_t rank, const struct transfer *transfer)
 {
     struct rank_state *state = &engine->rank[rank];
-    if (transfer_of(engine, state) != transfer || !transfer->rank_ready[rank]) {
+    if (transfer_of(engine, state, transfer->lane) != transfer || !transfer->rank_ready[rank]) {
         return STATUS_OK; /* still busy with something else, or not all is there */
     }
-    return advance(engine, rank);
+    if (state->computing == NO_LANE) {
+        book_idle(engine, rank, transfer->lane, transfer);
+    }
+    enum status status = advance(engine, rank, transfer->lane);
+    return status == STATUS_OK ? compute_next(engine, rank) : status; /* it may let others pass */
 }

@@ -54,7 +54,7 @@ void rebalance_note_load(struct engine *engine, int32_t moe_layer)
         int64_t step_first =
             (int64_t)engine->window_count * engine->num_moe_layers * num_experts + first;
         for (int32_t expert = 0; expert < num_experts; expert++) {
-            engine->window_steps[step_first + expert] = (int32_t)engine->layer_tokens[expert];
+            engine->window_steps[step_first + expert] += (int32_t)engine->layer_tokens[expert];
         }
     }
 }
@@ -144,6 +144,10 @@ static void clear_window(struct engine *engine)
 {
     size_t loads = (size_t)engine->num_moe_layers * (size_t)engine->scenario->model.num_experts;
     memset(engine->window_tokens, 0, loads * sizeof *engine->window_tokens);
+    if (engine->window_steps != NULL) {
+        memset(engine->window_steps, 0,
+               (size_t)engine->window_count * loads * sizeof *engine->window_steps);
+    }
     engine->window_count = 0;
 }
 

@@ -35,8 +35,8 @@ static void count_wishes(struct engine *engine, const struct layer_run *run)
     size_t experts = (size_t)route->num_experts;
     memset(engine->layer_tokens, 0, experts * sizeof *engine->layer_tokens);
     for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
-        int64_t begin = engine->batch->rank_begin[rank];
-        int64_t end = engine->batch->rank_begin[rank + 1];
+        int64_t begin = run->moe_batch->rank_begin[rank];
+        int64_t end = run->moe_batch->rank_begin[rank + 1];
         memset(engine->source_tokens, 0, experts * sizeof *engine->source_tokens);
         for (int64_t wish = begin * route->top_k; wish < end * route->top_k; wish++) {
             if (route->expert[wish] != EXPERT_NOT_ROUTED) {
@@ -92,8 +92,10 @@ static void count_ranks(struct engine *engine, const struct layer_run *run)
     }
     struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
     double mean = (double)sum / (double)num_ranks;
-    layer->rank_tokens_max_over_mean_sum += sum > 0 ? (double)max / mean : 1.0;
-    layer->balancedness_sum += (mean + 1e-5) / ((double)max + 1e-5); /* as SGLang computes it */
+    double lanes = (double)engine->num_lanes; /* each is a batch of its own to the experts */
+    layer->rank_tokens_max_over_mean_sum += (sum > 0 ? (double)max / mean : 1.0) / lanes;
+    /* Balancedness as SGLang computes it. */
+    layer->balancedness_sum += (mean + 1e-5) / ((double)max + 1e-5) / lanes;
 }
 
 static void count_traffic(struct engine *engine, const struct layer_run *run)
@@ -136,7 +138,7 @@ void record_layer_end(struct engine *engine, const struct layer_run *run)
     double num_ranks = (double)engine->scenario->ep;
     layer->expert_ns_max_sum += run->expert_ns_max;
     layer->expert_ns_mean_sum += run->expert_ns_sum / num_ranks;
-    layer->layer_ns_sum += run->layer_ns_sum / num_ranks;
+    layer->layer_ns_sum += run->layer_ns_sum / num_ranks / (double)engine->scenario->micro_batches;
 }
 
 /* Books what a placement can change of the step to the rebalance it lands in, or to the last one
@@ -165,19 +167,18 @@ static void record_rebalance(struct engine *engine, const int64_t phase_ns[STEP_
     }
 }
 
-void record_time(const struct engine *engine, const struct rank_state *state, enum step_phase phase,
+void record_time(const struct engine *engine, int32_t rank, int32_t layer, enum step_phase phase,
                  int64_t begin_ns, int64_t end_ns)
 {
     const struct engine_observer *observer = engine->observer;
     if (observer->time_booked == NULL || begin_ns == end_ns) {
         return;
     }
-    bool in_layer = state->stage > STAGE_REBALANCE && state->stage < STAGE_HEAD;
     struct booked_time booked = {.step = engine->step,
                                  .begin_ns = begin_ns,
                                  .end_ns = end_ns,
-                                 .rank = (int32_t)(state - engine->rank),
-                                 .layer = in_layer ? state->layer : -1,
+                                 .rank = rank,
+                                 .layer = layer,
                                  .phase = phase};
     observer->time_booked(observer->context, &booked);
 }
@@ -203,7 +204,7 @@ void record_step(struct engine *engine, int64_t end_ns)
             phase_ns[phase] += state->phase_ns[phase];
         }
         phase_ns[STEP_WAITING] += end_ns - state->mark_ns; /* for the slowest rank */
-        record_time(engine, state, STEP_WAITING, state->mark_ns, end_ns);
+        record_time(engine, rank, -1, STEP_WAITING, state->mark_ns, end_ns);
     }
     for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
         window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;

@@ -143,6 +143,8 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     scenario->window_steps = file->window_steps;
     scenario->dispatch_precision = (enum precision)file->dispatch_dtype;
     scenario->combine_precision = (enum precision)file->combine_dtype;
+    scenario->micro_batches = file->micro_batches;
+    scenario->chunks = file->chunks;
     memcpy(scenario->kernels, file->kernels, sizeof scenario->kernels);
     scenario->memory_fraction = file->memory_fraction;
     scenario->seed = file->seed;

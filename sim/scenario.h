@@ -64,6 +64,8 @@ struct scenario {
     const struct collective *collective;
     enum precision dispatch_precision;
     enum precision combine_precision;
+    int32_t micro_batches; /* parts of a step that take turns on the GPU; 1: no overlap */
+    int32_t chunks; /* parts of a micro-batch that travel to the experts one by one; 1: whole */
 
     const struct net_model *net;
     const struct gpu_model *gpu_model;

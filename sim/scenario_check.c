@@ -128,6 +128,17 @@ static void check_phase(struct scenario_loader *loader)
     }
 }
 
+static void check_overlap(struct scenario_loader *loader)
+{
+    const struct scenario_file *file = &loader->file;
+    int32_t parts = file->micro_batches * file->chunks;
+    if (file->tokens_per_rank > 0 && parts > file->tokens_per_rank) {
+        scenario_complain(loader, "overlap",
+                          "%d micro-batches x %d chunks are more than the %d tokens of a rank",
+                          (int)file->micro_batches, (int)file->chunks, (int)file->tokens_per_rank);
+    }
+}
+
 static void check_rebalance(struct scenario_loader *loader)
 {
     struct scenario *scenario = loader->scenario;
@@ -275,6 +286,7 @@ void scenario_cross_check(struct scenario_loader *loader)
     check_precision(loader);
     check_trace(loader);
     check_slots(loader);
+    check_overlap(loader);
     scenario_read_placement(loader);
     check_rebalance(loader);
     check_kernels(loader);

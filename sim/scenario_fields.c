@@ -22,6 +22,8 @@ const struct scenario_file scenario_defaults = {
     .replica = "locality",
     .dispatch_dtype = PRECISION_BF16,
     .combine_dtype = PRECISION_BF16,
+    .micro_batches = 1,
+    .chunks = 1,
     .network = "alpha_beta",
     .gpu_model = "roofline",
     .kernels = "any",
@@ -99,6 +101,13 @@ static const struct yaml_field dispatch_fields[] = {
     {.key = NULL},
 };
 
+static const struct yaml_field overlap_fields[] = {
+    {"micro_batches", YAML_INT32, offsetof(struct scenario_file, micro_batches), .min = 1,
+     .max = 4},
+    {"chunks", YAML_INT32, offsetof(struct scenario_file, chunks), .min = 1, .max = 8},
+    {.key = NULL},
+};
+
 static const struct yaml_field compute_fields[] = {
     {"model", YAML_TEXT, offsetof(struct scenario_file, gpu_model), .size = NAME_BYTES},
     {"kernels", YAML_TEXT, offsetof(struct scenario_file, kernels), .size = NAME_BYTES},
@@ -121,6 +130,7 @@ const struct yaml_field scenario_fields[] = {
     {"routing", YAML_TABLE, .table = routing_fields},
     {"placement", YAML_TABLE, .table = placement_fields},
     {"dispatch", YAML_TABLE, .table = dispatch_fields},
+    {"overlap", YAML_TABLE, .table = overlap_fields},
     {"network", YAML_TEXT, offsetof(struct scenario_file, network), .size = NAME_BYTES},
     {"compute", YAML_TABLE, .table = compute_fields},
     {"memory_fraction", YAML_DOUBLE, offsetof(struct scenario_file, memory_fraction), .min = 0.01,

@@ -46,6 +46,8 @@ struct scenario_file {
     char collective[NAME_BYTES];
     int32_t dispatch_dtype; /* enum precision */
     int32_t combine_dtype;
+    int32_t micro_batches;
+    int32_t chunks;
     char network[NAME_BYTES];
     char gpu_model[NAME_BYTES];
     char kernels[NAME_BYTES];

@@ -133,8 +133,9 @@ enum status store_detail(struct store *store, int64_t step, int32_t layer,
     int code = SQLITE_OK;
     if (store->detail == NULL) {
         code = sqlite3_prepare_v2(store->database,
-                                  "INSERT INTO expert_load_detail VALUES(?, ?, ?, ?, ?)", -1,
-                                  &store->detail, NULL);
+                                  "INSERT INTO expert_load_detail VALUES(?, ?, ?, ?, ?) "
+                                  "ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens",
+                                  -1, &store->detail, NULL);
     }
     if (code == SQLITE_OK) {
         code = sqlite3_bind_text(store->detail, 1, store->run.run_id, -1, SQLITE_STATIC);

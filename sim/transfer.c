@@ -21,3 +21,41 @@ enum status transfer_init(struct transfer *transfer, struct arena *arena)
     }
     return STATUS_OK;
 }
+
+/* Bytes by rank, tier and direction: sent, received. */
+struct port_bytes {
+    int64_t of[TIER_COUNT][2];
+};
+
+enum status transfer_count_hbm(struct transfer *transfer, const struct gpu_spec *gpu,
+                               const int32_t *node_of_rank, struct arena *arena)
+{
+    const struct transfer_plan *plan = &transfer->plan;
+    size_t ranks = (size_t)plan->num_ranks;
+    struct port_bytes *bytes = arena_alloc(arena, ranks, sizeof *bytes);
+    transfer->hbm_bytes_per_s = arena_alloc(arena, ranks, sizeof *transfer->hbm_bytes_per_s);
+    if (bytes == NULL || transfer->hbm_bytes_per_s == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t index = 0; index < plan->num_messages; index++) {
+        const struct message *message = &plan->message[index];
+        bool is_far = node_of_rank[message->src_rank] != node_of_rank[message->dst_rank];
+        enum tier tier = is_far ? TIER_SCALE_OUT : TIER_SCALE_UP;
+        bytes[message->src_rank].of[tier][0] += message->bytes;
+        bytes[message->dst_rank].of[tier][1] += message->bytes;
+    }
+    for (size_t rank = 0; rank < ranks; rank++) {
+        double sum = 0.0;
+        double seconds = 0.0;
+        for (int tier = 0; tier < TIER_COUNT; tier++) {
+            double rate = gpu->port[tier].bytes_per_s * gpu->port[tier].fraction;
+            for (int direction = 0; direction < 2; direction++) {
+                double moved = (double)bytes[rank].of[tier][direction];
+                sum += moved;
+                seconds = moved / rate > seconds ? moved / rate : seconds;
+            }
+        }
+        transfer->hbm_bytes_per_s[rank] = seconds > 0.0 ? (int64_t)(sum / seconds) : 0;
+    }
+    return STATUS_OK;
+}

@@ -16,7 +16,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXAMPLES = os.path.join(ROOT, "tests", "examples")
-COPIED = ("CMakeLists.txt", "packaging", "reference", "sim", "tests", "scenarios", "reports")
+COPIED = ("CMakeLists.txt", "packaging", "kernels", "reference", "sim", "tests", "scenarios",
+          "reports")
 LAWS = ("test_balance", "test_net", "test_gpu", "test_engine_laws")
 LISTED = {"strategies": "swap_one", "networks": "uncontended", "gpu-models": "fixed_time",
           "models": "tiny-moe"}

@@ -100,6 +100,8 @@ static void fill_scenario(struct scenario *scenario, const struct fake_size *siz
         .collective = &fake_collective,
         .dispatch_precision = PRECISION_FP8,
         .combine_precision = PRECISION_BF16,
+        .micro_batches = 1,
+        .chunks = 1,
         .net = &fake_net,
         .gpu_model = &fake_gpu_model,
         .kernels = "ours",

@@ -78,6 +78,66 @@ Test(engine, forwards_a_token_when_it_has_arrived_and_not_before)
     trace_close(&trace);
 }
 
+/*
+ * Two micro-batches of one token a rank: both first tokens want expert 0 on rank 0, both second
+ * ones expert 1 on rank 1. Attention and gate of the first to 1100, of the second to 2200; start-up
+ * to 31100 and 32200.
+ *   rank 0: first token in at 31350, experts to 31850 with nothing to do for the second (its
+ *           dispatch is over at 32200); start-ups to 61850 and 62200; rank 1 sends the second's
+ *           result at 32450 + 500 + 30000 = 62950, in at 63200; head to 63210
+ *   rank 1: nothing to compute for the first at 31100; second token in at 32450, experts to 32950,
+ *           start-up to 62950; the first's result in at 61850 + 250 = 62100; head to 62960
+ * One batch would be through at 62110: all that costs is fixed, so halves cost twice.
+ */
+Test(engine, interleaves_micro_batches_as_computed_by_hand)
+{
+    struct scenario scenario = two_ranks();
+    scenario.tokens_per_rank = 2;
+    scenario.micro_batches = 2;
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "0101");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    const double *phase_ns = metrics->window[0].phase_ns;
+    cr_expect_eq(metrics->window[0].step_ns_sum, 63210);
+    cr_expect_float_eq(phase_ns[STEP_ATTENTION], 2000.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_GATE], 200.0, 1e-9);
+    /* Idle until the token is in: 2200 .. 31350 and 31850 .. 32200; 2200 .. 31100 .. 32450. */
+    cr_expect_float_eq(phase_ns[STEP_DISPATCH], (29500.0 + 30250.0) / 2, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_EXPERT], 500.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_COMBINE], (31000.0 + 30000.0) / 2, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_WAITING], 250.0 / 2, 1e-9);
+    cr_expect_eq(metrics->bytes_sent, 4 * 200);
+    cr_expect_float_eq(metrics->layer[0].rank_tokens_max_over_mean_sum, 2.0, 1e-12);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/* All four tokens want expert 1. The gate is done for both chunks at 1100, both leave at 31100, one
+ * behind the other: in at 31350 and 31550. Experts of the first to 31850, of the second to 32350;
+ * results for rank 0 in at 62100 and 62600; head to 62610. */
+Test(engine, computes_chunks_while_later_ones_travel)
+{
+    struct scenario scenario = two_ranks();
+    scenario.tokens_per_rank = 2;
+    scenario.chunks = 2;
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "1111");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    const double *phase_ns = metrics->window[0].phase_ns;
+    cr_expect_eq(metrics->window[0].step_ns_sum, 62610);
+    cr_expect_float_eq(phase_ns[STEP_ATTENTION], 1000.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_GATE], 100.0, 1e-9);
+    cr_expect_float_eq(phase_ns[STEP_EXPERT], 1000.0 / 2, 1e-9);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 /* With one token a rank and C = ceil(2 * 1 * 1 / 2) = 1, the second wish for expert 1 is dropped:
  * rank 1's own token. Rank 0's still travels. */
 Test(engine, drops_what_exceeds_the_capacity)

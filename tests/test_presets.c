@@ -85,6 +85,8 @@ static struct scenario roomy(const struct moe_model *model)
         .collective = collective_find("deepep_low_latency"),
         .dispatch_precision = PRECISION_BF16,
         .combine_precision = PRECISION_BF16,
+        .micro_batches = 1,
+        .chunks = 1,
         .net = net_find("alpha_beta"),
         .gpu_model = gpu_find("roofline"),
         .memory_fraction = 0.9,

@@ -57,6 +57,8 @@ struct scenario two_ranks(void)
         .collective = collective_find("flat"),
         .dispatch_precision = PRECISION_BF16,
         .combine_precision = PRECISION_BF16,
+        .micro_batches = 1,
+        .chunks = 1,
         .net = net_find("alpha_beta"),
         .gpu_model = &fixed_gpu,
         .memory_fraction = 0.9,

@@ -58,7 +58,8 @@ static double norm(double x, double y, double p)
 static double gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth)
 {
-    double slot_s = columns * depth * shape->weight_bytes / fitted->weight_bytes_per_s;
+    double slot_s = columns * depth * shape->weight_bytes /
+                    (fitted->weight_bytes_per_s * (1.0 - shape->hbm_taken));
     double sm_flops_per_s = fitted->flops_per_s / shape->num_sms;
     double column_tiles = ceil(columns / TILE_COLUMNS);
     double compute_s = HUGE_VAL;
@@ -96,7 +97,8 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double row_bytes = load->rows * hidden * ACTIVATION_BYTES;
     double seconds =
         gemm_s(fitted, shape, load, 2.0 * ffn, hidden) + gemm_s(fitted, shape, load, hidden, ffn) +
-        copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s;
+        (copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s) /
+            (1.0 - shape->hbm_taken);
     return fitted->t0_ns + load->slots * fitted->slot_ns + seconds * 1e9;
 }
 
@@ -112,7 +114,8 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =
                                            precision_weight_bytes(work->model->precision_expert),
-                                       .num_sms = (double)(gpu->num_sms - work->sms_taken)};
+                                       .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                       .hbm_taken = gpu_hbm_taken(gpu, work)};
     return fitted_expert_ns(&gpu->fitted[gpu->fitted_chosen], &shape, &load);
 }
 

@@ -30,6 +30,7 @@ struct expert_shape {
     double ffn_dim;      /* of one expert, gated: three matrices */
     double weight_bytes; /* a weight, scales included */
     double num_sms;      /* left for compute */
+    double hbm_taken;    /* share of the HBM's bandwidth that is not left for compute */
 };
 
 /* Adds slots that have so many tokens each. */

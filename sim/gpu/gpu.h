@@ -26,16 +26,17 @@ enum gpu_phase {
 struct gpu_work {
     enum gpu_phase phase;
     const struct moe_model *model;
-    int32_t layer;              /* of the model */
-    bool prefill;               /* attention over the prompt itself, causal */
-    int32_t tokens;             /* tokens of this rank, all but GPU_EXPERT */
-    int64_t attended_tokens;    /* sum over tokens of the positions each looks back on */
-    int64_t context_tokens;     /* KV entries read once a sequence (decode: the same sum) */
-    int32_t shards;             /* tensor-parallel degree of attention and dense FFN; 1: none */
-    int32_t num_slots;          /* GPU_EXPERT: slots on this rank */
-    const int32_t *slot_tokens; /* [num_slots] */
-    int32_t token_rows;         /* GPU_EXPERT: distinct tokens among the copies; 0: not known */
-    int32_t sms_taken;          /* by communication at the same time */
+    int32_t layer;                /* of the model */
+    bool prefill;                 /* attention over the prompt itself, causal */
+    int32_t tokens;               /* tokens of this rank, all but GPU_EXPERT */
+    int64_t attended_tokens;      /* sum over tokens of the positions each looks back on */
+    int64_t context_tokens;       /* KV entries read once a sequence (decode: the same sum) */
+    int32_t shards;               /* tensor-parallel degree of attention and dense FFN; 1: none */
+    int32_t num_slots;            /* GPU_EXPERT: slots on this rank */
+    const int32_t *slot_tokens;   /* [num_slots] */
+    int32_t token_rows;           /* GPU_EXPERT: distinct tokens among the copies; 0: not known */
+    int32_t sms_taken;            /* by communication at the same time */
+    double hbm_bytes_per_s_taken; /* likewise, of the HBM's bandwidth */
 };
 
 struct gpu_cost {
@@ -48,6 +49,9 @@ struct gpu_cost {
 };
 
 struct gpu_cost gpu_work_cost(const struct gpu_work *work);
+
+/* The share of the HBM's bandwidth that communication takes from the work: at most a half. */
+double gpu_hbm_taken(const struct gpu_spec *gpu, const struct gpu_work *work);
 
 /* What a model's predictions rest on. */
 struct gpu_evidence {

@@ -2,8 +2,8 @@
  * roofline -- the slower of arithmetic and memory, plus a launch a kernel (Williams, Waterman and
  * Patterson 2009).
  *
- *     T = max(flops / (peak * flops_fraction * SMs left), bytes / (bandwidth * hbm_fraction))
- *         + num_kernels * kernel_ns
+ *     T = max(flops / (peak * flops_fraction * SMs left),
+ *             bytes / (bandwidth * hbm_fraction * HBM left)) + num_kernels * kernel_ns
  *
  * The fractions stand in the GPU's YAML with their source. Not fitted to measurements of whole MoE
  * layers: it knows nothing of tiles and waves, so it is optimistic where experts get few tokens
@@ -30,7 +30,8 @@ static double roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *wor
     double sms_left = 1.0 - (double)work->sms_taken / (double)gpu->num_sms;
     double compute_s = cost.flops / (peak_flops(gpu, cost.precision) * sms_left) +
                        cost.attention_flops / (peak_flops(gpu, PRECISION_BF16) * sms_left);
-    double memory_s = bytes / (gpu->hbm_bytes_per_s * gpu->hbm_fraction);
+    double memory_s =
+        bytes / (gpu->hbm_bytes_per_s * gpu->hbm_fraction * (1.0 - gpu_hbm_taken(gpu, work)));
     return fmax(compute_s, memory_s) * 1e9 + (double)cost.num_kernels * gpu->kernel_ns;
 }
 

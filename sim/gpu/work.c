@@ -144,3 +144,9 @@ struct gpu_cost gpu_work_cost(const struct gpu_work *work)
     }
     return (struct gpu_cost){0};
 }
+
+double gpu_hbm_taken(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    double taken = work->hbm_bytes_per_s_taken / (gpu->hbm_bytes_per_s * gpu->hbm_fraction);
+    return taken < 0.5 ? taken : 0.5;
+}
