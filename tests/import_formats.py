@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes every text format that moesim imports, imports it and compares the trace to the last id.
 
-Usage: import_formats.py MOESIM
+Usage: import_formats.py MOESIM [ARRIVALS_DIRECTORY]
 
 The writer below shares nothing with the program: it is json, base64 and numpy. Random routing goes
 out in each format, with what real files have: dense layers, pads, dummy rows, several files; what
@@ -9,6 +9,7 @@ comes back is read with numpy.load. Then come files that are wrong or hostile: e
 with its words, quickly, and leave nothing behind. Exits with 77 where numpy is missing.
 """
 import base64
+import datetime
 import io
 import json
 import os
@@ -400,6 +401,117 @@ def loads():
     refuse_loads(write("h.json", text), "a layer with another number of experts")
 
 
+# ---- arrivals -------------------------------------------------------------------------------------
+
+def read_arrivals(path):
+    lines = open(path).read().splitlines()
+    check(lines[0] == "request,tag,arrival_s,prompt_tokens,decode_tokens,row_offset", lines[0])
+    rows = [line.rsplit(",", 4) for line in lines[1:]]
+    return [(row[0].split(",", 1)[1], float(row[1]), int(row[2]), int(row[3])) for row in rows]
+
+
+def arrivals():
+    times = np.sort(rng.random(300)) * 1e5
+    lengths = rng.integers(1, 9000, (300, 2))
+
+    def expect_arrivals(file, name, expected, *more, **fields):
+        done = moesim("trace", "import", "--json", "--force", *more, file, "--out", "a.csv")
+        check(done.returncode == 0, f"{name}: {done.stderr}")
+        summary = json.loads(done.stdout)
+        check(summary["format"] == name, f"{name}: detected {summary['format']}")
+        got = read_arrivals("a.csv")
+        check(len(got) == len(expected), f"{name}: {len(got)} arrivals")
+        for found, wanted in zip(got, expected):
+            check(found[0] == wanted[0] and found[2:] == wanted[2:] and
+                  abs(found[1] - wanted[1]) < 2e-9, f"{name}: {found}, not {wanted}")
+        for key, value in fields.items():
+            check(summary[key] == value, f"{name}: {key} is {summary[key]}")
+
+    start = datetime.datetime(2023, 12, 31, 23, 50, 0, 123456)
+    micro = [start + datetime.timedelta(microseconds=int(t * 1e6)) for t in times]
+    begin = micro[0]
+    expected = [("", (m - begin).total_seconds(), int(p), int(d))
+                for m, (p, d) in zip(micro, lengths)]
+    for zone in ("", "+00:00", "0"):
+        lines = [f"{m.strftime('%Y-%m-%d %H:%M:%S.%f')}{zone},{p},{d}"
+                 for m, (p, d) in zip(micro, lengths)]
+        file = write("azure.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\r\n" +
+                     "\r\n".join(lines))
+        expect_arrivals(file, "azure_arrivals", expected)
+    lines = [f"{5 + i},{'GPT-4' if i % 3 else 'ChatGPT'},{p},{d if i % 10 else 0},{p + d},API log"
+             for i, (p, d) in enumerate(lengths)]
+    head = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    expected = [("GPT-4" if i % 3 else "ChatGPT", float(i - 1), int(p), int(d))
+                for i, (p, d) in enumerate(lengths) if i % 10]
+    failed = {"dropped": [{"reason": "requests without a token of prompt or answer (they failed)",
+                           "count": 30}]}
+    expect_arrivals(write("burst.csv", head + "\n".join(lines)), "burstgpt_arrivals", expected,
+                    **failed)
+    shuffled = [lines[i] for i in rng.permutation(len(lines))]
+    expect_arrivals(write("burst.csv", head + "\n".join(shuffled)), "burstgpt_arrivals", expected)
+    records = [{"timestamp": int(t), "input_length": int(p), "output_length": int(d),
+                "hash_ids": [1, 2]} for t, (p, d) in zip(times, lengths)]
+    expected = [("", (int(t) - int(times[0])) / 1e3, int(p), int(d))
+                for t, (p, d) in zip(times, lengths)]
+    expect_arrivals(write_lines("m.jsonl", records), "mooncake_arrivals", expected)
+    os.replace("a.csv", "own.csv")
+    expect_arrivals("own.csv", "arrivals", expected)
+
+    # Attached to a trace: times in order, contexts as measured.
+    ids = routing(40, 5, 4, 16)
+    lines = write_lines("t.jsonl", [{"routed_experts": {
+        "data": b64(part.astype("<i4")), "shape": part.shape, "start": 7}}
+        for part in np.array_split(ids, 4)])
+    import_files([lines], *QWEN)
+    done = moesim("trace", "import", "own.csv", "--attach", "trace")
+    check(done.returncode == 0 and "4 requests have their times" in done.stdout, done.stderr)
+    found = requests_of("trace")
+    check([float(row["arrival_s"]) for row in found] == [row[1] for row in expected[:4]],
+          f"attached {found}")
+    check(all(row["prompt_tokens"] == "7" for row in found), "contexts changed")
+    check(moesim("trace", "check", "trace").returncode == 0, "a trace with arrivals is not sound")
+    check(not os.path.exists("trace.partial"), "attach left something behind")
+    short = write("short.csv", "arrival_s,prompt_tokens,decode_tokens\n0,1,1\n")
+    done = moesim("trace", "import", short, "--attach", "trace")
+    check(done.returncode == 1 and "has 4 requests, but there are only 1 arrivals" in done.stderr,
+          done.stderr)
+
+    head = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    for text, words in ((head + "now,1,1\n2023-13-01 00:00:00,1,1\n", "azure.csv:3: expected a time"),
+                        (head + "2023-01-01 00:00:00,-1,x\n", "azure.csv:2: expected whole numbers"),
+                        (head, "holds no request"),
+                        (head + "x\n" * 50, "stopped reading after 10 problems"),
+                        ("TIMESTAMP,ContextTokens\n", "needs the columns TIMESTAMP"),
+                        ('{"timestamp": 1, "input_length": NaN, "output_length": 1}', "NaN"),
+                        ('{"timestamp": -1, "input_length": 1, "output_length": 1}',
+                         "azure.csv:1: expected timestamp")):
+        refuse([write("azure.csv", text)], words)
+
+
+def real_arrivals(folder):
+    if not os.path.isdir(folder):
+        print(f"skipped: real arrivals are not in {folder}")
+        return
+    azure = os.path.join(folder, "azure_2023_conv.csv")
+    rows = [line.split(",") for line in open(azure).read().splitlines()[1:]]
+    times = [datetime.datetime.fromisoformat(row[0][:26]) for row in rows]  # its last digit is 0
+    summary = import_files([azure], out="a.csv")
+    got = read_arrivals("a.csv")
+    check(summary["num_arrivals"] == len(rows) == len(got), "azure: requests are missing")
+    order = sorted(range(len(rows)), key=lambda i: times[i])
+    first = times[order[0]]
+    check(all(abs(row[1] - (times[i] - first).total_seconds()) < 1e-6 and
+              row[2:] == (int(rows[i][1]), int(rows[i][2])) for row, i in zip(got, order)),
+          "azure: requests differ")
+    mooncake = os.path.join(folder, "mooncake_conversation.jsonl")
+    records = [json.loads(line) for line in open(mooncake)]
+    import_files([mooncake], out="a.csv")
+    got = read_arrivals("a.csv")
+    check([(row[1], row[2], row[3]) for row in got] == [
+        (r["timestamp"] / 1e3, r["input_length"], r["output_length"]) for r in records],
+        "mooncake: requests differ")
+
+
 # ---- what all formats share ---------------------------------------------------------------------
 
 def hygiene():
@@ -524,8 +636,11 @@ def hostile_responses():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for part in (sglang_responses, vllm_responses, megatron, logs, loads, hygiene, hostile_responses):
+        for part in (sglang_responses, vllm_responses, megatron, logs, loads, arrivals,
+                     hygiene, hostile_responses):
             part()
+        if len(sys.argv) > 2:
+            real_arrivals(sys.argv[2])
         os.chdir("/")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"import_formats: {checks} checks passed; at most {peak / 1024:.0f} MiB were used")

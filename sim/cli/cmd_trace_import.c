@@ -31,6 +31,9 @@ static const char help[] = /* with the list of formats in the middle */
     "                            .npy or CSV, layers x slots\n"
     "      --strip-dummy         leave out runs of 32 or more identical tokens: profiling, "
     "padding\n"
+    "      --attach TRACE        arrivals: instead of --out, give their times to the requests of "
+    "a\n"
+    "                            trace, in order\n"
     "      --tokens N            only the first N tokens\n"
     "      --num-experts N       instead of the model's\n"
     "      --top-k N             instead of the model's\n"
@@ -59,6 +62,7 @@ static const struct option long_options[] = {
     {"top-k", required_argument, NULL, 'k'},
     {"physical-to-logical", required_argument, NULL, 'P'},
     {"strip-dummy", no_argument, NULL, 'd'},
+    {"attach", required_argument, NULL, 'A'},
     {"layers", required_argument, NULL, 'l'},
     {"tokens-per-shard", required_argument, NULL, 'p'},
     {"source", required_argument, NULL, 's'},
@@ -139,6 +143,9 @@ static bool take(struct request *request, int option)
     case 'P':
         request->import.physical_path = optarg;
         return true;
+    case 'A':
+        request->import.attach_path = optarg;
+        return true;
     case 'd':
         request->import.strip_dummy = true;
         return true;
@@ -188,6 +195,21 @@ static void print_loads(const struct import_summary *summary, const char *out)
            summary->num_steps == 1 ? "" : "s", summary->format);
     print_drops(summary);
     printf("loads: %s\n", out);
+}
+
+static void print_arrivals(const struct request *request, const struct import_summary *summary)
+{
+    char number[32];
+    printf("imported %s arrivals over %.0f s, from %s\n",
+           trace_cli_grouped(number, summary->num_arrivals), summary->arrivals_end_s,
+           summary->format);
+    print_drops(summary);
+    if (request->import.attach_path != NULL) {
+        printf("trace: %s, %s requests have their times\n", request->import.attach_path,
+               trace_cli_grouped(number, summary->num_requests));
+    } else {
+        printf("arrivals: %s\n", request->out);
+    }
 }
 
 static void print_imported(const struct import_summary *summary, const char *out)
@@ -245,6 +267,8 @@ static cJSON *summary_json(const struct import_summary *summary, const char *out
     cJSON_AddNumberToObject(object, "top_k", summary->top_k);
     cJSON_AddNumberToObject(object, "num_layers", summary->num_layers);
     cJSON_AddNumberToObject(object, "num_dense_layers_dropped", summary->num_dense_layers_dropped);
+    cJSON_AddNumberToObject(object, "num_arrivals", (double)summary->num_arrivals);
+    cJSON_AddNumberToObject(object, "arrivals_end_s", summary->arrivals_end_s);
     cJSON_AddNumberToObject(object, "num_steps", (double)summary->num_steps);
     cJSON_AddNumberToObject(object, "num_assignments", (double)summary->num_assignments);
     cJSON_AddNumberToObject(object, "num_tokens", (double)summary->num_tokens);
@@ -290,9 +314,12 @@ static int import(struct request *request)
         return cli_fail(status, &error);
     }
     if (request->json) {
-        return print_json(summary_json(&summary, request->out));
+        const char *out = request->out != NULL ? request->out : request->import.attach_path;
+        return print_json(summary_json(&summary, out));
     }
-    if (summary.num_assignments > 0) {
+    if (summary.num_arrivals > 0) {
+        print_arrivals(request, &summary);
+    } else if (summary.num_assignments > 0) {
         print_loads(&summary, request->out);
     } else {
         print_imported(&summary, request->out);
@@ -325,10 +352,12 @@ int command_trace_import(int argc, char **argv)
     }
     request.import.paths = (const char *const *)(argv + optind);
     request.import.num_paths = argc - optind;
-    if (request.out == NULL) {
-        return cli_usage(grammar.command, "say with --out where the trace goes");
+    if ((request.out == NULL) == (request.import.attach_path == NULL)) {
+        return cli_usage(grammar.command, "say with --out where the trace goes (arrivals may go to "
+                                          "a trace instead, with --attach)");
     }
-    if (!trace_cli_may_write(grammar.command, request.out, request.import.replace)) {
+    if (request.out != NULL &&
+        !trace_cli_may_write(grammar.command, request.out, request.import.replace)) {
         return 1;
     }
     return import(&request);

@@ -38,6 +38,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arrivals.h"
 #include "model.h"
 #include "npy.h"
 #include "status.h"
@@ -64,6 +65,7 @@ struct import_options {
                                                rows are then put into descending order of it */
     const char *requests_path;  /* CSV with a column row_offset, or NULL; for formats without
                                    requests  of their own */
+    const char *attach_path;    /* of arrivals: a trace whose requests get their times; or NULL */
     const char *physical_path;  /* physical-to-logical map, or NULL; ids are then physical */
     const char *model;          /* as model_load takes it, or a mere name with num_experts; NULL for
                                    loads only */
@@ -106,6 +108,8 @@ struct import_summary {
     int64_t num_tokens_alike;   /* in runs of 32 or more identical tokens: profiling, not traffic */
     int64_t num_steps;          /* of loads */
     int64_t num_assignments;    /* of loads: tokens x top_k, of all layers */
+    int64_t num_arrivals;
+    double arrivals_end_s; /* of the last */
     bool has_gate_weights;
     bool has_scores;
     int32_t num_drops;
@@ -116,19 +120,21 @@ struct import_summary {
 bool trace_axes_parse(enum trace_axis axis[TRACE_AXIS_COUNT], const char *text);
 
 /* Writes the trace directory path (see trace_writer.h) or, from a format of loads, the file path: a
- * .csv of sums by layer and expert or a .npy of [steps][layers][experts]. The model names experts,
- * top_k and layers; a file with all layers of the model loses the dense ones. With num_experts
- * given and no model of that name, the model is a mere name; layers are then model_layer, or all
- * but the constant ones. STATUS_INVALID names file, place and layer of all problems (at most
- * IMPORT_PROBLEMS_MAX); after a failure nothing is left at path. */
+ * .csv of sums by layer and expert or a .npy of [steps][layers][experts]; from one of arrivals a
+ * CSV (see arrivals.h). The model names experts, top_k and layers; a file with all layers of the
+ * model loses the dense ones. With num_experts given and no model of that name, the model is a mere
+ * name; layers are then model_layer, or all but the constant ones. STATUS_INVALID names file, place
+ * and layer of all problems (at most IMPORT_PROBLEMS_MAX); after a failure nothing is left at path.
+ */
 MUST_CHECK enum status import_run(const char *path, const struct import_options *options,
                                   struct import_summary *summary, struct error *error);
 
 /* ---- for formats ---- */
 
 enum import_level {
-    IMPORT_ROWS,  /* expert ids of every token: becomes a trace */
-    IMPORT_LOADS, /* tokens of every expert: becomes a load file or a generator preset */
+    IMPORT_ROWS,     /* expert ids of every token: becomes a trace */
+    IMPORT_LOADS,    /* tokens of every expert: becomes a load file */
+    IMPORT_ARRIVALS, /* when requests come: a list of them, read by arrivals_read */
 };
 
 /* The beginning of the first file. */
@@ -158,6 +164,7 @@ struct import_format {
     const char *summary; /* one line for --help */
     const char *source;  /* whose files these are: repository and what writes them */
     enum import_level level;
+    enum arrivals_format arrivals; /* of IMPORT_ARRIVALS, which has no read */
     /* 0: not this format; 1 .. 100: how sure. 100 is for a magic or a key nobody else has, 50 for a
      * likely name or shape, 10 for "could be". */
     int32_t (*detect)(const struct import_probe *probe);

@@ -16,7 +16,11 @@
     X(sglang_recorder)                                                                             \
     X(sglang_recorder_counts)                                                                      \
     X(trtllm_statistics)                                                                           \
-    X(hf_router_logits)
+    X(hf_router_logits)                                                                            \
+    X(azure_arrivals)                                                                              \
+    X(burstgpt_arrivals)                                                                           \
+    X(mooncake_arrivals)                                                                           \
+    X(arrivals)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct import_format import_##name;

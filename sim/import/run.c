@@ -303,6 +303,12 @@ enum status import_run(const char *path, const struct import_options *options,
     enum status status = import_detect(&sink->format, options, error);
     if (status == STATUS_OK) {
         summary->format = sink->format->name;
+        sink->pass = IMPORT_WRITE;
+        if (sink->format->level == IMPORT_ARRIVALS) {
+            status = import_arrivals_run(sink);
+            free(sink);
+            return status;
+        }
         status = import_shape_begin(sink);
     }
     if (status == STATUS_OK && options->physical_path != NULL) {

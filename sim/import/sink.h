@@ -148,6 +148,9 @@ MUST_CHECK enum status import_request_list(struct trace_request **requests, int6
 /* Reads --physical-to-logical. */
 MUST_CHECK enum status import_physical_read(struct import_sink *sink);
 
+/* Reads arrivals and writes them to sink->path, or attaches them to a trace. */
+MUST_CHECK enum status import_arrivals_run(struct import_sink *sink);
+
 /* The format of the first file, or a refusal that lists them. */
 MUST_CHECK enum status import_detect(const struct import_format **format,
                                      const struct import_options *options, struct error *error);

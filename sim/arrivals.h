@@ -1,0 +1,68 @@
+/*
+ * arrivals.h -- when requests come and how long they are: public traces of traffic, and our own.
+ *
+ *   azure_arrivals     CSV TIMESTAMP, ContextTokens, GeneratedTokens (Azure LLM inference traces
+ *                      2023 and 2024; date and time of day)
+ *   burstgpt_arrivals  CSV Timestamp (seconds), Model, Request tokens, Response tokens, Log Type
+ *                      (HPMLL/BurstGPT); a response without tokens failed and is left out
+ *   mooncake_arrivals  JSON lines timestamp (milliseconds), input_length, output_length
+ *                      (kvcache-ai/Mooncake); hash_ids of prefixes are not read
+ *   arrivals           CSV of moesim: request, tag, arrival_s, prompt_tokens, decode_tokens,
+ *                      row_offset, as requests.csv of a trace; tag and row_offset may be empty
+ */
+#ifndef MOESIM_ARRIVALS_H
+#define MOESIM_ARRIVALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model.h"
+#include "status.h"
+
+struct arrival {
+    double arrival_s;      /* the first at 0, but for moesim's own file, where it is as written */
+    int32_t prompt_tokens; /* at least 1 */
+    int32_t decode_tokens; /* at least 1 */
+    int32_t tag;           /* index of arrivals.tag */
+};
+
+/* Owns its arrays. */
+struct arrivals {
+    int64_t count;
+    struct arrival *arrival; /* [count] by time; of equals, as in the file */
+    int32_t num_tags;
+    char (*tag)[NAME_BYTES]; /* [num_tags] all differ; tag[0] is "" */
+    int64_t num_failed;      /* requests left out, that have no token of prompt or answer */
+};
+
+enum arrivals_format {
+    ARRIVALS_AZURE,
+    ARRIVALS_BURSTGPT,
+    ARRIVALS_MOONCAKE,
+    ARRIVALS_OWN,
+    ARRIVALS_UNKNOWN,
+};
+
+/* The format of a file by its first bytes, NUL-ended. */
+enum arrivals_format arrivals_detect(const char *text);
+
+/* Reads a file. format ARRIVALS_UNKNOWN: it is detected. STATUS_IO, STATUS_NO_MEMORY, or
+ * STATUS_INVALID with up to ten problems, each with its line. Release with arrivals_free, also
+ * after a failure. */
+MUST_CHECK enum status arrivals_read(struct arrivals *arrivals, const char *path,
+                                     enum arrivals_format format, struct error *error);
+
+void arrivals_free(struct arrivals *arrivals); /* safe on a zeroed struct, and twice */
+
+/* Writes moesim's own format, synced; beside path first, so that nothing half-written stays.
+ * STATUS_INVALID if path exists, unless replace. */
+MUST_CHECK enum status arrivals_write(const struct arrivals *arrivals, const char *path,
+                                      bool replace, struct error *error);
+
+/* Gives a trace's requests the times of the first arrivals, in order, and rewrites its
+ * requests.csv; contexts stay as they were measured. STATUS_INVALID if the trace has no requests or
+ * more of them than there are arrivals. *num_requests out: how many got one. */
+MUST_CHECK enum status arrivals_attach(const struct arrivals *arrivals, const char *directory,
+                                       int64_t *num_requests, struct error *error);
+
+#endif
