@@ -1,0 +1,138 @@
+/* replay_avx512_tables.c -- what the passes of replay_avx512.c look up, made once a shape. */
+#include "replay_avx512.h"
+
+#ifdef __x86_64__
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TABLE_BYTES 64 /* one vector */
+#define SHIFT_MAX   2  /* 256 experts, four and four, fill one table */
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + TABLE_BYTES - 1) / TABLE_BYTES * TABLE_BYTES;
+}
+
+/* The largest shift is no better than the smallest: any means one look-up. */
+static int32_t find_shift(const int32_t *label_of_expert, int32_t num_experts)
+{
+    for (int32_t shift = 0; shift <= SHIFT_MAX; shift++) {
+        bool shares = num_experts <= TABLE_BYTES << shift;
+        for (int32_t expert = 0; expert < num_experts && shares; expert++) {
+            shares = label_of_expert[expert] == label_of_expert[expert >> shift << shift];
+        }
+        if (shares) {
+            return shift;
+        }
+    }
+    return -1;
+}
+
+static enum status labels_init(struct labels *labels, int32_t num_labels,
+                               const int32_t *label_of_expert, const struct avx512 *state)
+{
+    const int32_t experts = state->shape->num_experts;
+    labels->num_labels = num_labels;
+    labels->shift = state->is_direct ? find_shift(label_of_expert, experts) : -1;
+    size_t group_bytes = labels->shift >= 0 ? TABLE_BYTES : (size_t)state->num_pages * PAGE_EXPERTS;
+    size_t bytes = ((size_t)num_labels + 7) / 8 * group_bytes;
+    labels->table = aligned_alloc(TABLE_BYTES, bytes);
+    if (labels->table == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    uint8_t *table = (uint8_t *)labels->table;
+    memset(table, 0, bytes);
+    for (int32_t expert = 0; expert < experts; expert++) {
+        int32_t label = label_of_expert[expert];
+        int32_t entry = labels->shift >= 0 ? expert >> labels->shift : expert;
+        table[(size_t)(label / 8) * group_bytes + (size_t)entry] = (uint8_t)(1 << label % 8);
+    }
+    return STATUS_OK;
+}
+
+/* Eight neighbouring experts of one rank, and no other of that rank's anywhere? */
+static bool find_octets(struct avx512 *state)
+{
+    const int32_t experts = state->shape->num_experts;
+    const int32_t *rank_of_expert = state->shape->rank_of_expert;
+    bool taken[REPLAY_EXPERTS_MAX] = {false};
+    for (int32_t octet = 0; octet < REPLAY_EXPERTS_MAX / 8; octet++) {
+        state->rank_of_octet[octet] = -1;
+    }
+    for (int32_t first = 0; first < experts; first += 8) {
+        int32_t rank = rank_of_expert[first];
+        for (int32_t expert = first; expert < experts && expert < first + 8; expert++) {
+            if (rank_of_expert[expert] != rank) {
+                return false;
+            }
+        }
+        if (taken[rank]) {
+            return false;
+        }
+        taken[rank] = true;
+        state->rank_of_octet[first / 8] = rank;
+    }
+    return true;
+}
+
+/* Slot s of word w of a row is its id 8 w + s. */
+static void find_places(struct avx512 *state)
+{
+    const int32_t top_k = state->shape->top_k;
+    const int32_t id_bytes = state->shape->id_bytes;
+    state->rows_at_once = 8 / id_bytes;
+    for (int32_t place = 0; place < 8 * state->rows_at_once * state->num_words; place++) {
+        int32_t word = place / (8 * state->rows_at_once);
+        int32_t to = place % (8 * state->rows_at_once);
+        int32_t slot = 8 * word + to % 8;
+        if (slot < top_k) {
+            uint8_t from = (uint8_t)((to / 8 * top_k + slot) * id_bytes);
+            state->present[word] |= UINT64_C(1) << to;
+            state->index[word][to] = from;
+            if (id_bytes == 2) {
+                state->index[word][32 + to] = (uint8_t)(from + 1);
+            }
+        }
+    }
+}
+
+enum status replay_avx512_open(void **opaque, const struct replay *replay)
+{
+    struct avx512 *state = aligned_alloc(TABLE_BYTES, round_up(sizeof *state));
+    if (state == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    *opaque = state;
+    memset(state, 0, sizeof *state);
+    const struct replay_shape *shape = &replay->shape;
+    state->shape = shape;
+    state->num_pages = (shape->num_experts + PAGE_EXPERTS - 1) / PAGE_EXPERTS;
+    state->num_words = (shape->top_k + 7) / 8;
+    state->is_direct = shape->id_bytes == 1 && shape->top_k == 8 && shape->num_experts == 256;
+    find_places(state);
+    enum status status = STATUS_OK;
+    if (shape->num_ranks > 0) {
+        state->has_octets = find_octets(state);
+        if (!state->has_octets) {
+            status = labels_init(&state->ranks, shape->num_ranks, replay->rank_of_expert, state);
+        }
+    }
+    if (status == STATUS_OK && shape->num_nodes > 0) {
+        status = labels_init(&state->nodes, shape->num_nodes, replay->node_of_expert, state);
+        state->marks_nodes = state->is_direct && state->nodes.shift >= 0 && shape->num_nodes <= 8;
+    }
+    return status;
+}
+
+void replay_avx512_close(void *opaque)
+{
+    struct avx512 *state = opaque;
+    if (state != NULL) {
+        free(state->ranks.table);
+        free(state->nodes.table);
+        free(state);
+    }
+}
+
+#endif

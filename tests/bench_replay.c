@@ -1,0 +1,219 @@
+/*
+ * bench_replay.c -- token-layers a second of each replay path, beside what the same core reads.
+ *
+ * DeepSeek-V3's shape: rows x 58 layers x top-8 of 256, one byte an id; expert counts, distinct
+ * tokens of 32 ranks (their loads follow from the experts') and the traffic matrix of 32 sources,
+ * 128 rows each in turn, to 4 nodes. Experts lie by number (contiguous) or by chance (scattered).
+ *
+ *   bench_replay [rows] [threads]     prints CSV; default 1000000 rows, 2 threads
+ *
+ * Time is CPU time, of several threads the longest one's, best of 5, so that a busy machine shows
+ * less. read_share is against the best of 5 passes over the same ids that add 64-bit words up, run
+ * by as many threads. Counts of every path are compared with the scalar path's. Run by hand: it is
+ * no test.
+ */
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "replay.h"
+
+#define LAYERS   58
+#define TOP_K    8
+#define EXPERTS  256
+#define RANKS    32
+#define NODES    4
+#define REPEATS  5
+#define NUM_SUMS (EXPERTS + RANKS + RANKS * NODES)
+
+static double cpu_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Popular experts first, all distinct: the product of two draws leans to low numbers. */
+static void fill(uint8_t *id, int64_t num_rows)
+{
+    uint64_t state = 88172645463325252;
+    for (int64_t row = 0; row < num_rows; row++) {
+        uint64_t chosen[4] = {0};
+        for (int32_t k = 0; k < TOP_K;) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            uint64_t product = (state & 0xffff) * (0x8000 + (state >> 16 & 0xffff));
+            uint32_t expert = (uint32_t)(product >> 25) * 37 & 255;
+            if ((chosen[expert / 64] >> expert % 64 & 1) == 0) {
+                chosen[expert / 64] |= UINT64_C(1) << expert % 64;
+                id[row * TOP_K + k++] = (uint8_t)expert;
+            }
+        }
+    }
+}
+
+/* The widest loads that the processor has, as the compiler makes them of a plain sum. */
+typedef uint64_t vector __attribute__((vector_size(64)));
+
+#define READ_ALL                                                                                   \
+    vector sum[4] = {{0}};                                                                         \
+    for (int64_t i = 0; i < num_vectors; i += 4) {                                                 \
+        sum[0] += from[i];                                                                         \
+        sum[1] += from[i + 1];                                                                     \
+        sum[2] += from[i + 2];                                                                     \
+        sum[3] += from[i + 3];                                                                     \
+    }                                                                                              \
+    vector all = sum[0] + sum[1] + sum[2] + sum[3];                                                \
+    return all[0] + all[1] + all[2] + all[3] + all[4] + all[5] + all[6] + all[7];
+
+#ifdef __x86_64__
+__attribute__((target("avx512f"))) static uint64_t read_avx512(const vector *from,
+                                                               int64_t num_vectors)
+{
+    READ_ALL
+}
+
+__attribute__((target("avx2"))) static uint64_t read_avx2(const vector *from, int64_t num_vectors)
+{
+    READ_ALL
+}
+#endif
+
+static uint64_t read_plain(const vector *from, int64_t num_vectors)
+{
+    READ_ALL
+}
+
+static uint64_t read_all(const vector *from, int64_t num_vectors)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f")) {
+        return read_avx512(from, num_vectors);
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        return read_avx2(from, num_vectors);
+    }
+#endif
+    return read_plain(from, num_vectors);
+}
+
+/* Best of REPEATS, seconds: reads num_bytes by num_threads. */
+static double time_read(const uint8_t *bytes, int64_t num_bytes, int32_t num_threads)
+{
+    double best_s = 1e30;
+    uint64_t all = 0;
+    for (int32_t repeat = 0; repeat < REPEATS; repeat++) {
+        double longest_s = 0.0;
+#pragma omp parallel num_threads(num_threads) reduction(max : longest_s) reduction(+ : all)
+        {
+            const vector *from = (const vector *)(const void *)bytes;
+            int64_t share = num_bytes / (int64_t)sizeof *from / num_threads / 4 * 4;
+            double begin_s = cpu_s();
+            all += read_all(from + share * omp_get_thread_num(), share);
+            longest_s = cpu_s() - begin_s;
+        }
+        best_s = longest_s < best_s ? longest_s : best_s;
+    }
+    return all == 1 ? 0.0 : best_s; /* the sum is used */
+}
+
+/* Best of REPEATS, seconds; sums[NUM_SUMS] out: everything counted, all layers. */
+static double time_replay(int64_t *sums, const struct replay_shape *shape, enum replay_path path,
+                          const uint8_t *id, int64_t num_rows, int32_t num_threads)
+{
+    double best_s = 1e30;
+    for (int32_t repeat = 0; repeat < REPEATS; repeat++) {
+        double longest_s = 0.0;
+        memset(sums, 0, NUM_SUMS * sizeof *sums);
+#pragma omp parallel num_threads(num_threads) reduction(max : longest_s)
+        {
+            int64_t mine[NUM_SUMS] = {0};
+            struct replay_counts counts = {mine, mine + EXPERTS, mine + EXPERTS + RANKS};
+            struct replay *replay;
+            double begin_s = cpu_s();
+            if (replay_open(&replay, shape, path) != STATUS_OK) {
+                abort();
+            }
+#pragma omp for schedule(static)
+            for (int32_t layer = 0; layer < LAYERS; layer++) {
+                const uint8_t *rows = id + (int64_t)layer * num_rows * TOP_K;
+                if (replay_count(replay, &counts, rows, 0, num_rows) >= 0) {
+                    abort();
+                }
+            }
+            replay_close(replay);
+            longest_s = cpu_s() - begin_s;
+#pragma omp critical
+            for (int32_t i = 0; i < NUM_SUMS; i++) {
+                sums[i] += mine[i];
+            }
+        }
+        best_s = longest_s < best_s ? longest_s : best_s;
+    }
+    return best_s;
+}
+
+static void bench(const char *placement, const struct replay_shape *shape, const uint8_t *id,
+                  int64_t num_rows, int32_t threads_max)
+{
+    int64_t sums[2][NUM_SUMS];
+    double token_layers = (double)num_rows * LAYERS;
+    for (int path = REPLAY_SCALAR; path < REPLAY_PATH_COUNT; path++) {
+        if (!replay_path_runs((enum replay_path)path)) {
+            continue;
+        }
+        double one_s = 0.0;
+        for (int32_t threads = 1; threads <= threads_max; threads *= 2) {
+            double read_s = time_read(id, num_rows * LAYERS * TOP_K, threads);
+            double used_s = time_replay(sums[path != REPLAY_SCALAR], shape, (enum replay_path)path,
+                                        id, num_rows, threads);
+            one_s = threads == 1 ? used_s : one_s;
+            printf("%s,%s,%d,%.1f,%.1f,%.3f,%.2f,%s\n", replay_path_name((enum replay_path)path),
+                   placement, threads, token_layers / used_s * 1e-6,
+                   token_layers * TOP_K / read_s * 1e-9, read_s / used_s, one_s / used_s,
+                   path == REPLAY_SCALAR || memcmp(sums[0], sums[1], sizeof sums[0]) == 0 ? "yes"
+                                                                                          : "no");
+            fflush(stdout);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int64_t num_rows = argc > 1 ? atoll(argv[1]) : 1000000;
+    int32_t threads_max = argc > 2 ? atoi(argv[2]) : 2;
+    uint8_t *id = aligned_alloc(64, (size_t)(num_rows * LAYERS * TOP_K + 63) / 64 * 64);
+    int32_t rank_of_expert[EXPERTS];
+    int32_t node_of_rank[RANKS];
+    if (id == NULL) {
+        return 1;
+    }
+    fill(id, num_rows * LAYERS);
+    for (int32_t rank = 0; rank < RANKS; rank++) {
+        node_of_rank[rank] = rank / (RANKS / NODES);
+    }
+    struct replay_shape shape = {.num_experts = EXPERTS,
+                                 .top_k = TOP_K,
+                                 .id_bytes = 1,
+                                 .num_ranks = RANKS,
+                                 .num_nodes = NODES,
+                                 .rank_of_expert = rank_of_expert,
+                                 .node_of_rank = node_of_rank,
+                                 .num_sources = RANKS,
+                                 .rows_per_source = 128};
+    puts("path,placement,threads,million_token_layers_per_s,read_gb_per_s,read_share,speed_up,"
+         "equals_scalar");
+    for (int32_t expert = 0; expert < EXPERTS; expert++) {
+        rank_of_expert[expert] = expert / (EXPERTS / RANKS);
+    }
+    bench("contiguous", &shape, id, num_rows, threads_max);
+    for (int32_t expert = 0; expert < EXPERTS; expert++) {
+        rank_of_expert[expert] = expert * 77 % RANKS;
+    }
+    bench("scattered", &shape, id, num_rows, threads_max);
+    free(id);
+    return 0;
+}
