@@ -1,8 +1,10 @@
 /*
  * generate_internal.h -- the parts of the generator: for generate*.c only.
  *
+ * Presets hold one of two laws. Where shares are known and no more, tokens are independent:
  * preset (what was measured) -> layout (which expert is how popular, drawn by seed) -> law (base
  * weights whose draws give those popularities) -> table (one request's own law) -> tokens.
+ * Where a trace was fitted, choices depend on each other: generate_coupled.h.
  *
  * Every step is integers, or doubles under + - * / and sqrt, which IEEE 754 fixes. What libm gives
  * (exp, normal quantiles) is tabulated once and rounded to a grid far coarser than its error.
@@ -14,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "generate.h"
 #include "model.h"
 #include "status.h"
 
@@ -34,6 +37,11 @@ struct generate_layer {
     double top32_percent;   /* of all activations: the 32 experts with the most */
 };
 
+/* Normal quantiles: z[i] of probability (i + 1/2) / NORMAL_SIZE. */
+struct generate_normal {
+    double z[NORMAL_SIZE];
+};
+
 /* A lognormal law of whole numbers. */
 struct generate_lengths {
     double median;
@@ -41,36 +49,60 @@ struct generate_lengths {
     int32_t max;  /* longer ones are cut to this */
 };
 
-/* scenarios/traces/NAME.yaml. */
+struct coupled_law; /* generate_coupled.h */
+
+/* scenarios/traces/NAME.yaml: of one of two laws. A token's experts depend on the layer, the
+ * request and nothing else (hottest and top-32 shares are then known), or on what the token and the
+ * one before it chose as well (coupled is then set, and the fields marked * are not used). */
 struct generate_preset {
     char name[NAME_BYTES];
     char model[NAME_BYTES];
     char licence[NAME_BYTES];
-    char tag[NAME_BYTES];
+    char tag[NAME_BYTES]; /* * */
     char source[SOURCE_BYTES];
     int32_t num_experts;
     int32_t top_k;
-    int32_t num_expert_groups;
-    int32_t topk_groups;
-    double request_sigma;         /* of ln(request's preference / everybody's) */
-    int32_t neighbour_experts;    /* experts in a row whose popularity is alike */
-    double neighbour_correlation; /* of their ranks, 0 to below 1 */
-    struct generate_lengths rows; /* recorded tokens of a request */
-    struct generate_lengths prompt_tokens;
+    int32_t num_expert_groups;             /* * */
+    int32_t topk_groups;                   /* * */
+    double request_sigma;                  /* * of ln(request's preference / everybody's) */
+    int32_t neighbour_experts;             /* * experts in a row whose popularity is alike */
+    double neighbour_correlation;          /* * of their ranks, 0 to below 1 */
+    struct generate_lengths rows;          /* * recorded tokens of a request */
+    struct generate_lengths prompt_tokens; /* * */
     double arrivals_per_s;
     int32_t num_layers;
-    struct generate_layer layer[GENERATE_LAYERS_MAX];
+    struct generate_layer layer[GENERATE_LAYERS_MAX]; /* of a coupled law: model_layer alone */
+    struct coupled_law *coupled;                      /* owned, or NULL */
 };
 
-/* Reads and checks a preset by name or path. All problems are reported; an unknown name lists the
- * known ones. */
+/* Reads and checks a preset, zeroed before, by name or path. All problems are reported; an unknown
+ * name lists the known ones. Release with generate_preset_free, also after a failure. */
 MUST_CHECK enum status generate_preset_load(struct generate_preset *preset, const char *name,
                                             struct error *error);
 
-/* Normal quantiles: z[i] of probability (i + 1/2) / NORMAL_SIZE. */
-struct generate_normal {
-    double z[NORMAL_SIZE];
+void generate_preset_free(struct generate_preset *preset); /* safe on a zeroed struct, and twice */
+
+/* As generate_in_memory for a preset that is not in a file; options->preset is not looked at. */
+MUST_CHECK enum status generate_from_preset(struct trace *trace,
+                                            const struct generate_preset *preset,
+                                            const struct generate_options *options,
+                                            struct error *error);
+
+/* The requests of a trace. */
+struct generate_requests {
+    struct trace_request *request; /* [count], from malloc */
+    int32_t *domain;               /* [count] of a coupled law, or 0 */
+    int64_t count;
 };
+
+/* Draws requests from the stream "generate.requests" until they hold num_tokens; the last one is
+ * cut to fit. Release with generate_requests_free, also after a failure. */
+MUST_CHECK enum status generate_requests_draw(struct generate_requests *requests,
+                                              const struct generate_preset *preset,
+                                              const struct generate_options *options,
+                                              const struct generate_normal *normal, gsl_rng *rng,
+                                              struct error *error);
+void generate_requests_free(struct generate_requests *requests); /* safe on a zeroed struct */
 
 void generate_normal_init(struct generate_normal *normal);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "data.h"
-#include "yaml_file.h"
+#include "generate_coupled.h"
 
 #define PATH_BYTES  4096
 #define TOKENS_MAX  (1 << 24) /* of one request */
@@ -249,6 +249,15 @@ static void known_list(struct arena *arena, struct error *error)
                     length > 0 ? text : "none in scenarios/traces");
 }
 
+void generate_preset_free(struct generate_preset *preset)
+{
+    if (preset->coupled != NULL) {
+        free(preset->coupled->table);
+        free(preset->coupled);
+        preset->coupled = NULL;
+    }
+}
+
 static void name_set(struct generate_preset *preset, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -280,6 +289,11 @@ enum status generate_preset_load(struct generate_preset *preset, const char *nam
     }
     status = yaml_load(&root, path, &arena, error);
     if (status != STATUS_OK) {
+        goto done;
+    }
+    if (yaml_get(root, "couplings") != NULL) {
+        status = coupled_read(preset, root, path, error);
+        name_set(preset, path);
         goto done;
     }
     file->preset.num_expert_groups = 1;

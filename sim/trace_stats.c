@@ -85,12 +85,16 @@ static void draw_experts(gsl_rng *rng, int64_t *load_tokens, uint64_t *chosen, i
 }
 
 static void measure_uniform(struct trace_stats *stats, const struct trace_stats_scratch *scratch,
-                            gsl_rng *rng, int32_t top_k)
+                            gsl_rng *rng, int32_t top_k, bool no_uniform)
 {
     size_t load_bytes = (size_t)stats->num_experts * sizeof *scratch->load;
     stats->uniform_overlap = (double)top_k / stats->num_experts;
     for (int32_t size = 0; size < TRACE_BATCH_SIZES; size++) {
         int64_t max_sum = 0;
+        stats->uniform_max_over_mean[size] = (double)NAN;
+        if (no_uniform) {
+            continue;
+        }
         for (int32_t batch = 0; batch < UNIFORM_BATCHES; batch++) {
             memset(scratch->load, 0, load_bytes);
             for (int32_t token = 0; token < trace_batch_tokens[size]; token++) {
@@ -181,7 +185,7 @@ enum status trace_stats_read(struct trace_stats *stats, const struct trace *trac
         ready = scratch_init(&scratch[thread], &job, &arena);
     }
     if (ready) {
-        measure_uniform(stats, &scratch[0], rng, trace->top_k);
+        measure_uniform(stats, &scratch[0], rng, trace->top_k, options->no_uniform);
         status = measure_layers(&job, scratch, num_threads, options, error);
     } else {
         status = error_add(error, STATUS_NO_MEMORY, "no memory for the statistics of a trace");

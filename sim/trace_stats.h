@@ -8,6 +8,7 @@
 #ifndef MOESIM_TRACE_STATS_H
 #define MOESIM_TRACE_STATS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arena.h"
@@ -28,6 +29,7 @@ struct trace_stats_options {
     int32_t ep_ranks;    /* 0: 8 when it divides the experts, else none */
     int32_t num_threads; /* 0: as many as OpenMP gives */
     uint64_t seed;       /* of the rows that make the batches */
+    bool no_uniform;     /* uniform_max_over_mean is not wanted: NaN */
     void (*progress)(void *context, int64_t done, int64_t total); /* layers; may be NULL */
     void *context;
 };

@@ -317,6 +317,7 @@ static const struct subcommand {
      command_trace_slice},
     {"sample", "draw some of a trace's requests at random", command_trace_sample},
     {"anonymise", "hide who asked what when, before a trace is handed on", command_trace_anonymise},
+    {"fit", "make a generator preset from a trace", command_trace_fit},
     {"generate", "make a synthetic trace that looks like a measured one", command_trace_generate},
 };
 

@@ -14,6 +14,8 @@ static const char help[] =
     "      --tokens N      tokens; a shorter trace is the beginning of a longer one\n"
     "  -o, --out DIR       where the trace goes\n"
     "      --seed N        default 1\n"
+    "      --gate-weights  also write gate weights, and\n"
+    "      --scores        scores of all experts; both of presets that trace fit made\n"
     "      --force         replace a trace that is there\n"
     "      --threads N     default all; the trace does not depend on it\n"
     "  -j, --json          print one JSON object, as trace info does\n\n"
@@ -26,6 +28,8 @@ static const struct option long_options[] = {
     {"out", required_argument, NULL, 'o'},
     {"seed", required_argument, NULL, 's'},
     {"threads", required_argument, NULL, 't'},
+    {"gate-weights", no_argument, NULL, 'g'},
+    {"scores", no_argument, NULL, 'c'},
     {"force", no_argument, NULL, 'f'},
     {"json", no_argument, NULL, 'j'},
     {"help", no_argument, NULL, 'h'},
@@ -57,6 +61,12 @@ static bool take(struct request *request, int option)
         return true;
     case 'j':
         request->json = true;
+        return true;
+    case 'g':
+        request->generate.with_gate_weights = true;
+        return true;
+    case 'c':
+        request->generate.with_scores = true;
         return true;
     case 'n':
         if (!trace_cli_number(&value, grammar.command, "--tokens", optarg, 1, INT64_C(1) << 40)) {

@@ -10,6 +10,7 @@
 
 #include "progress.h"
 #include "trace.h"
+#include "trace_against.h"
 
 #define TRACE_THREADS_MAX    1024
 #define TRACE_CLI_LAYERS_MAX 4096
@@ -17,6 +18,7 @@
 /* argv[0] is the subcommand's name; each returns the exit code. */
 int command_trace_import(int argc, char **argv);
 int command_trace_stats(int argc, char **argv);
+int command_trace_fit(int argc, char **argv);
 int command_trace_generate(int argc, char **argv);
 
 /* What getopt_long needs to know of a subcommand, and what to say. */
@@ -50,6 +52,18 @@ char *trace_cli_grouped(char *text, int64_t value);
 
 /* Adapts struct progress, given as context, to the callbacks of the library. */
 void trace_cli_progress(void *context, int64_t done, int64_t total);
+
+/* Prints a trace's statistics, for people or as JSON. */
+int trace_cli_stats(const struct trace_stats *stats, const struct trace *trace, bool json);
+
+/* Prints figure[TRACE_FIGURES] of two traces, for people or as JSON. */
+int trace_cli_figures(const struct trace_figure *figure, const struct trace *trace,
+                      const struct trace *other, bool json);
+
+/* Prints a trace's figures beside those of another. fail: the exit code is 1 if one is outside. */
+int trace_cli_against(const char *directory, const char *other_directory,
+                      const struct trace_stats_options *stats, int32_t num_draws, bool json,
+                      bool fail);
 
 /* Opens the trace just written and prints what it is, for people or as JSON. */
 int trace_cli_show(const char *directory, bool json);
