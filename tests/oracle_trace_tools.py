@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moesim trace merge, slice, sample and anonymise against NumPy.
+"""moesim trace merge, slice, sample, anonymise and diff against NumPy.
 
 Usage: oracle_trace_tools.py MOESIM
 
@@ -242,6 +242,36 @@ def test_anonymise(folder, trace, path):
     assert [entry["prompt_tokens"] for entry in bare.requests] != sorted(order)
 
 
+def test_diff(first, second, num_experts, paths):
+    """Loads by NumPy, medians from what trace stats prints of each."""
+    found = json.loads(run("diff", *paths, "--json", "--ep", "4"))
+    for entry, a, b in zip(found["layers"], first.arrays["experts"], second.arrays["experts"],
+                           strict=True):
+        share = [np.bincount(ids[ids < num_experts], minlength=num_experts) for ids in (a, b)]
+        share = [load / load.sum() for load in share]
+        assert abs(entry["moved"] - np.abs(share[0] - share[1]).sum() / 2) < 1e-12
+        assert abs(entry["correlation"] - np.corrcoef(*share)[0, 1]) < 1e-9
+    assert [entry["layer"] for entry in found["layers"]] == LAYERS
+    stats = [json.loads(run("stats", path, "--json", "--ep", "4"))["layers"] for path in paths]
+    figures = {entry["name"]: entry for entry in found["figures"]}
+    columns = {"gini": lambda layer: layer["gini"], "overlap@4": lambda layer: layer["overlap"][2],
+               "batch_active@32": lambda layer: layer["batches"][1]["active_fraction"],
+               "drop_mixed@1.25": lambda layer: layer["drop_mixed"][1]}
+    for name, column in columns.items():
+        sides = [[column(layer) for layer in layers] for layers in stats]
+        for side, key in zip(sides, "ab"):
+            known = [value for value in side if value is not None]
+            wanted = float(np.median(known)) if known else None
+            value = figures[name][key]
+            assert value == wanted or abs(value - wanted) < 1e-12, (name, value, wanted)
+        changes = [b - a for a, b in zip(*sides) if a is not None and b is not None]
+        if changes:
+            assert abs(figures[name]["most"] - max(changes, key=abs)) < 1e-12, name
+    same = json.loads(run("diff", paths[0], paths[0], "--json"))
+    assert all(entry["moved"] == 0 for entry in same["layers"])
+    assert all(entry["a"] == entry["b"] for entry in same["figures"])
+
+
 def main():
     for num_experts in (8, 256, 300):
         with tempfile.TemporaryDirectory() as folder:
@@ -253,13 +283,14 @@ def main():
             test_slice(folder, first, paths[0])
             test_sample(folder, first, paths[0])
             test_anonymise(folder, first, paths[0])
+            test_diff(first, second, num_experts, paths)
             if num_experts == 8:
                 test_merge(folder, first, second, paths)
                 other = make(3, 16, 3, 20)
                 write(other, f"{folder}/other", 16, 20)
                 assert "top-3 of 16 experts" in run("merge", paths[0], f"{folder}/other", "--out",
                                                     f"{folder}/x", code=1)
-    print("merge, slice, sample and anonymise equal NumPy")
+    print("merge, slice, sample, anonymise and diff equal NumPy")
 
 
 main()

@@ -1,5 +1,5 @@
 /*
- * trace_edit_cli.h -- what the commands share that write a trace of parts of others.
+ * trace_edit_cli.h -- the commands that write a trace of parts of others, and diff.
  */
 #ifndef MOESIM_TRACE_EDIT_CLI_H
 #define MOESIM_TRACE_EDIT_CLI_H
@@ -11,6 +11,7 @@ int command_trace_merge(int argc, char **argv);
 int command_trace_slice(int argc, char **argv);
 int command_trace_sample(int argc, char **argv);
 int command_trace_anonymise(int argc, char **argv);
+int command_trace_diff(int argc, char **argv);
 
 /* The options -o, --force and --json, which all of them have. */
 struct trace_edit_request {
