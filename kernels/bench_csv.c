@@ -138,6 +138,7 @@ enum status bench_csv_open(struct bench_csv *csv, const char *path, uint64_t see
     csv->close = true;
     if (state == 1) {
         fprintf(file, "%s\n", header);
+        fflush(file);
     }
     return STATUS_OK;
 }

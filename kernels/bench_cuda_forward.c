@@ -198,6 +198,17 @@ static enum status time_phases(struct forward *forward)
     return status;
 }
 
+/* For the other program: what the next turns are about. */
+static void name_case(const struct forward *forward)
+{
+    printf("case %d %s", (int)forward->tokens->num_tokens, forward->tokens->routing);
+    for (int32_t expert = 0; expert < forward->options->layer.gate.num_experts; expert++) {
+        printf(" %d", (int)forward->tokens->expert_tokens[expert]);
+    }
+    putchar('\n');
+    fflush(stdout);
+}
+
 static enum status run_case(struct forward *forward, int32_t num_tokens, const char *routing,
                             struct error *error)
 {
@@ -209,6 +220,9 @@ static enum status run_case(struct forward *forward, int32_t num_tokens, const c
     forward->tokens = &tokens;
     if (status == STATUS_OK) {
         status = dev_layer_create(&forward->layer, forward->weights, num_tokens, &options, error);
+    }
+    if (status == STATUS_OK && forward->options->turns) {
+        name_case(forward);
     }
     status = status == STATUS_OK ? time_whole(forward) : status;
     status = status == STATUS_OK ? time_phases(forward) : status;

@@ -178,6 +178,10 @@ enum status gpu_ceilings(struct gpu *gpu)
     if (gpu->copy_bytes_per_s > 0.0) {
         return STATUS_OK;
     }
+    bool turns = gpu->turns; /* the other program has nothing to do here */
+    gpu->turns = false;
     enum status status = copy_ceiling(gpu);
-    return status == STATUS_OK ? dense_ceiling(gpu) : status;
+    status = status == STATUS_OK ? dense_ceiling(gpu) : status;
+    gpu->turns = turns;
+    return status;
 }

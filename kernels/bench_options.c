@@ -91,7 +91,7 @@ static const struct option options_table[] = {
     HEADING("The layer (default: Mixtral 8x7B):"),
     {"name", "NAME", "of the model, for the CSV", OPTION_NAME, AT(layer.name), 0, 0, NULL, 0},
     {"hidden-dim", "N", "of a token", OPTION_INT, AT(layer.expert.hidden_dim), 8, 65536, NULL, 0},
-    {"ffn-dim", "N", "of one expert", OPTION_INT, AT(layer.expert.ffn_dim), 8, 65536, NULL, 0},
+    {"ffn-dim", "N", "of one expert", OPTION_INT, AT(layer.expert.ffn_dim), 8, 262144, NULL, 0},
     {"num-experts", "N", "routed ones", OPTION_INT, AT(layer.gate.num_experts), 1, GATE_EXPERTS_MAX,
      NULL, 0},
     {"top-k", "N", "experts a token", OPTION_INT, AT(layer.gate.top_k), 1, GATE_TOP_K_MAX, NULL, 0},

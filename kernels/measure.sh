@@ -1,0 +1,317 @@
+#!/usr/bin/env bash
+# measure.sh -- one command for a GPU machine: build, check, measure, compare.
+#
+# Needs gcc, CMake 3.22 and the CUDA Toolkit; compute-sanitizer and PyTorch are used where they are.
+# Whatever happens, what was measured until then stays in --out: rows.csv (every check and timing, one
+# schema), memcheck.txt, racecheck.txt, log.txt.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+usage() {
+    cat <<'TEXT'
+usage: kernels/measure.sh [options] [PART...]
+
+Parts, in this order (default: all of the first eight, 9 minutes at most):
+  build     moe-bench, in --build
+  sanitize  check --size small under compute-sanitizer: memcheck, then racecheck
+  check     every kernel at full size, and the core models' layers on sampled rows
+  ceilings  copy, dense bf16, launch
+  kernels   every kernel and version of the core models, with cuBLAS beside the grouped GEMMs
+  forward   core models x 1 ... 16384 tokens x routings, phases, cuBLAS in the same layer
+  ragged    grouped GEMMs under uneven loads and odd sizes: tile and wave effects
+  peers     the same layers by torch._grouped_mm and a Triton fused MoE, in turns with ours
+  fp8       kernels and forward of the core models in fp8
+  rest      forward of every other MoE model of scenarios/models
+  ranks     forward of the core models over virtual ranks
+
+options:
+  --out DIR           where results go (default $OUT, else ./measured)
+  --build DIR         build directory (default build/measure)
+  --budget SECONDS    for all parts together (default 540)
+  --models A,B        instead of the core models deepseek-v3,mixtral-8x7b,qwen3-30b-a3b,gpt-oss-20b
+  --tokens A,B        instead of 1,8,64,512,4096,16384
+  --trace MODEL=FILE  replay .npy routing (FILE or FILE:LAYER) for a model too; may be repeated
+  --seed N            of all random data (default 1)
+  --dry-run           print the commands; run moe-bench only to list what it would do
+  --help
+
+example: kernels/measure.sh --out results --trace gpt-oss-20b=experts.npy:12
+TEXT
+}
+
+out=${OUT:-measured} build=$here/../build/measure budget=540 dry_run=0 seed=1
+models=deepseek-v3,mixtral-8x7b,qwen3-30b-a3b,gpt-oss-20b
+tokens=1,8,64,512,4096,16384
+traces=() parts=()
+default_parts=(build sanitize check ceilings kernels forward ragged peers)
+
+fail() {
+    printf 'measure.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) usage && exit 0 ;;
+    --dry-run) dry_run=1 ;;
+    --out | --build | --budget | --models | --tokens | --trace | --seed)
+        [ $# -ge 2 ] || fail "$1 needs a value (see --help)"
+        case $1 in
+        --out) out=$2 ;;
+        --build) build=$2 ;;
+        --budget) budget=$2 ;;
+        --models) models=$2 ;;
+        --tokens) tokens=$2 ;;
+        --trace) traces+=("$2") ;;
+        --seed) seed=$2 ;;
+        esac
+        shift
+        ;;
+    build | sanitize | check | ceilings | kernels | forward | ragged | peers | fp8 | rest | ranks)
+        parts+=("$1")
+        ;;
+    *) fail "$1: no such part or option (see --help)" ;;
+    esac
+    shift
+done
+[ ${#parts[@]} -gt 0 ] || parts=("${default_parts[@]}")
+[[ $budget =~ ^[0-9]+$ ]] || fail "--budget $budget: whole seconds are needed"
+
+bench=$build/moe-bench
+rows=$out/rows.csv
+began=$SECONDS
+failures=()
+
+left() {
+    echo $((budget - (SECONDS - began)))
+}
+
+# run SECONDS COMMAND...: prints the command; runs it for at most so long, and no longer than is left.
+run() {
+    local seconds=$1 status=0 remaining
+    shift
+    printf '+ %s\n' "$*"
+    [ "$dry_run" = 0 ] || return 0
+    remaining=$(left)
+    [ "$seconds" -le "$remaining" ] || seconds=$remaining
+    if [ "$seconds" -lt 2 ]; then
+        failures+=("out of time: $*")
+        return 0
+    fi
+    timeout --kill-after=5 "$seconds" "$@" 2>&1 || status=$?
+    case $status in
+    0) ;;
+    77) echo "skipped" ;;
+    124 | 137) failures+=("cut off after $seconds s: $*") ;;
+    *) failures+=("exit $status: $*") ;;
+    esac
+}
+
+# bench SECONDS COMMAND OPTION...: moe-bench with this run's file and seed. A dry run lists its cases.
+bench() {
+    local seconds=$1
+    shift
+    if [ "$dry_run" = 1 ]; then
+        printf '+ %s\n' "$bench $*"
+        [ ! -x "$bench" ] || "$bench" "$@" --dry-run >/dev/null || fail "moe-bench $* is refused"
+        return 0
+    fi
+    # Half a minute before the time is over no new case is begun, so that none is cut off.
+    local margin=$((seconds > 40 ? 10 : seconds / 4))
+    run "$seconds" "$bench" "$@" --csv "$rows" --seed "$seed" --budget $((seconds - margin))
+}
+
+# value MODEL KEY: a number of scenarios/models/MODEL.yaml, or nothing.
+value() {
+    sed -n "s/^ *$2: *\([0-9]*\).*/\1/p" "$here/../scenarios/models/$1.yaml" | head -n 1
+}
+
+# flags MODEL: the layer as moe-bench's options, in the array layer. The gates are not in the
+# presets: as in the models' Hugging Face code.
+flags() {
+    local model=$1 shared groups
+    [ -r "$here/../scenarios/models/$model.yaml" ] || fail "no scenarios/models/$model.yaml"
+    [ -n "$(value "$model" num_experts)" ] || fail "$model has no experts"
+    shared=$(value "$model" shared_ffn_dim) groups=$(value "$model" num_expert_groups)
+    layer=(--name "$model" --hidden-dim "$(value "$model" hidden_dim)"
+        --ffn-dim "$(value "$model" expert_ffn_dim)" --num-experts "$(value "$model" num_experts)"
+        --top-k "$(value "$model" top_k)" --shared-ffn-dim "${shared:-0}")
+    [ -z "$groups" ] ||
+        layer+=(--num-groups "$groups" --topk-groups "$(value "$model" topk_groups)")
+    case $model in
+    deepseek-v3*) layer+=(--score sigmoid --choice-bias --renormalize --scale 2.5 --group-score top2) ;;
+    kimi-k2) layer+=(--score sigmoid --choice-bias --renormalize --scale 2.827) ;;
+    glm-*) layer+=(--score sigmoid --choice-bias --renormalize --scale 2.5) ;;
+    minimax-m2) layer+=(--score sigmoid --choice-bias --renormalize) ;;
+    gpt-oss-*) layer+=(--score chosen_softmax --activation swiglu_clamped --biases) ;;
+    llama-4-*) layer+=(--score chosen_sigmoid --weigh-input) ;;
+    deepseek-v2) layer+=(--score softmax --scale 16) ;;
+    deepseek-v2-lite | deepseek-moe-16b | olmoe-1b-7b | qwen1.5-moe-a2.7b) layer+=(--score softmax) ;;
+    *) layer+=(--score softmax --renormalize) ;;
+    esac
+}
+
+# routings MODEL: balanced, lognormal, and the model's traces.
+routings() {
+    local list=balanced,lognormal trace
+    for trace in "${traces[@]}"; do
+        [ "${trace%%=*}" != "$1" ] || list+=,${trace#*=}
+    done
+    echo "$list"
+}
+
+# each_model SECONDS COMMAND OPTION...: for every model, an equal share of the time each.
+each_model() {
+    local seconds=$1 command=$2 list model
+    shift 2
+    IFS=, read -r -a list <<<"$models"
+    for model in "${list[@]}"; do
+        flags "$model"
+        bench $((seconds / ${#list[@]})) "$command" "${layer[@]}" "$@" \
+            --routing "$(routings "$model")"
+    done
+}
+
+part_build() {
+    local options=(-DCMAKE_BUILD_TYPE=Release -DMOESIM_CUDA=ON -DMOESIM_WERROR=OFF
+        -DMOESIM_TESTS=OFF)
+    [ -z "${MOESIM_COMMIT:-}" ] || options+=("-DMOESIM_COMMIT=$MOESIM_COMMIT")
+    ! command -v ninja >/dev/null || options+=(-G Ninja)
+    run 60 cmake -S "$here" -B "$build" "${options[@]}"
+    run 240 cmake --build "$build" --target moe-bench --parallel "$(nproc)"
+    [ "$dry_run" = 1 ] || [ -x "$bench" ] || fail "moe-bench was not built: nothing can be measured"
+    run 5 nvidia-smi
+}
+
+# sanitizer TOOL SECONDS OPTION...
+sanitizer() {
+    local tool=$1 seconds=$2
+    shift 2
+    run "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        --log-file "$out/$tool.txt" "$bench" check --size small --seed "$seed" --csv "$rows" \
+        --budget $((seconds - 10)) "$@"
+}
+
+part_sanitize() {
+    if [ "$dry_run" = 0 ] && ! command -v compute-sanitizer >/dev/null; then
+        echo "skipped: no compute-sanitizer"
+        return 0
+    fi
+    # Races are looked for in shared memory, which gate and combine do not use.
+    sanitizer memcheck 50
+    sanitizer racecheck 40 --kernels permute,grouped_gemm
+}
+
+part_check() {
+    bench 40 check --kernels gate,permute,permute_rows,combine,grouped_gemm,layer
+    each_model 30 check --kernels model --tokens 4096
+}
+
+part_ceilings() {
+    bench 15 ceilings
+}
+
+part_kernels() {
+    bench 10 time --kernels gate --name softmax-256 --num-experts 256 --top-k 8 --score softmax \
+        --renormalize --hidden-dim 1024 --ffn-dim 64 --tokens 1,64,1024,8192
+    each_model 60 time --peers --samples 20 --tokens "${tokens%%,*},64,4096,${tokens##*,}"
+}
+
+part_forward() {
+    each_model 90 forward --peers --tokens "$tokens"
+}
+
+part_ragged() {
+    local sigma
+    flags mixtral-8x7b
+    for sigma in 0.5 1.5; do
+        bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down --routing lognormal \
+            --sigma "$sigma" --tokens 100,300,700,1500,3000 --samples 15
+    done
+    bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down --routing balanced \
+        --tokens 508,512,516,1020,1024,1028,1536,2048,2560 --samples 15
+    flags qwen3-30b-a3b
+    bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down \
+        --routing lognormal,uniform,one --tokens 128,1024,5000 --samples 15
+}
+
+part_peers() {
+    local list model
+    if [ "$dry_run" = 0 ] && ! python3 -c 'import torch' 2>/dev/null; then
+        echo "skipped: no PyTorch"
+        return 0
+    fi
+    IFS=, read -r -a list <<<"$models"
+    for model in "${list[@]}"; do
+        flags "$model"
+        run $((90 / ${#list[@]})) python3 "$here/peers.py" --csv "$rows" --tokens "$tokens" \
+            --routing "$(routings "$model")" --seconds $((90 / ${#list[@]} - 8)) -- \
+            "$bench" forward "${layer[@]}" --seed "$seed"
+    done
+}
+
+part_fp8() {
+    each_model 60 time --dtype fp8 --samples 20 --tokens "64,4096,${tokens##*,}" \
+        --kernels permute_rows,grouped_gate_up,grouped_down
+    each_model 80 forward --dtype fp8 --tokens "$tokens"
+}
+
+part_rest() {
+    local file model others=
+    for file in "$here"/../scenarios/models/*.yaml; do
+        model=$(basename "$file" .yaml)
+        [ -n "$(value "$model" num_experts)" ] || continue
+        case ,$models, in *",$model,"*) continue ;; esac
+        others+=${others:+,}$model
+    done
+    models=$others each_model 400 forward --tokens 64,4096
+}
+
+part_ranks() {
+    each_model 120 forward --ranks 8 --tokens 512,4096,16384
+}
+
+# Ours against the best of the others, for every layer that both have timed.
+summary() {
+    [ -s "$rows" ] || return 0
+    awk -F, '
+        NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+        $column["command"] == "check" { checked++; wrong += $column["status"] != "ok" }
+        $column["command"] == "forward" && $column["kernel"] == "layer" && $column["phase"] == "" &&
+            $column["num_ranks"] == "" && $column["median_ns"] > 0 {
+            key = $column["model"] " " $column["dtype"] " " $column["num_tokens"] " " $column["routing"]
+            version = $column["version"]; ns = $column["median_ns"] + 0
+            if (version == "graph") { ours[key] = ns }
+            else if (!(key in best) || ns < best[key]) { best[key] = ns; who[key] = version }
+        }
+        END {
+            printf "%d checks, %d wrong\n", checked, wrong
+            for (key in ours) if (key in best)
+                printf "%-48s %10.1f us  %6.2f x  %s\n", key, ours[key] / 1000,
+                    best[key] / ours[key], who[key]
+        }' "$rows" | sort -V
+}
+
+main() {
+    local part
+    for part in "${parts[@]}"; do
+        printf '\n=== %s (at %d s of %d)\n' "$part" $((SECONDS - began)) "$budget"
+        if [ "$(left)" -lt 5 ]; then
+            failures+=("out of time before $part")
+            continue
+        fi
+        "part_$part"
+    done
+    [ "$dry_run" = 1 ] || summary
+    printf '\n%d s; %d problems\n' $((SECONDS - began)) ${#failures[@]}
+    [ ${#failures[@]} -eq 0 ] || printf '  %s\n' "${failures[@]}"
+    [ ${#failures[@]} -eq 0 ]
+}
+
+if [ "$dry_run" = 1 ]; then
+    main
+else
+    mkdir -p "$out"
+    out=$(cd "$out" && pwd) rows=$out/rows.csv
+    main 2>&1 | tee -a "$out/log.txt"
+fi
