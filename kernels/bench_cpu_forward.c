@@ -47,6 +47,15 @@ static enum status make_case(struct bench *bench, struct forward_case *made, con
     return status;
 }
 
+static size_t last_cache_bytes(void)
+{
+    long bytes = -1;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (size_t)bytes : (size_t)32 << 20;
+}
+
 static enum status make_bench(struct bench *bench, const struct bench_options *options,
                               struct error *error)
 {
@@ -64,14 +73,17 @@ static enum status make_bench(struct bench *bench, const struct bench_options *o
     }
     size_t row_bytes = (size_t)bench->shape.expert.hidden_dim * sizeof(float);
     size_t dense_bytes = (size_t)DENSE_DIM * DENSE_DIM * sizeof(float);
+    bench->flush_bytes = 2 * last_cache_bytes();
     if (status == STATUS_OK) {
         bench->x = arena_take(&bench->arena, (size_t)tokens_max, row_bytes);
         bench->out = arena_take(&bench->arena, (size_t)tokens_max, row_bytes);
         bench->dense = arena_take(&bench->arena, 3, dense_bytes);
-        status = bench->x == NULL || bench->out == NULL || bench->dense == NULL
-                     ? STATUS_NO_MEMORY
-                     : cpu_layer_make(&bench->cpu, &bench->shape, cpu_threads(options), cpu_rank(),
-                                      cpu_num_ranks(), options->seed);
+        bench->flush = arena_take(&bench->arena, 1, bench->flush_bytes);
+        status =
+            bench->x == NULL || bench->out == NULL || bench->dense == NULL || bench->flush == NULL
+                ? STATUS_NO_MEMORY
+                : cpu_layer_make(&bench->cpu, &bench->shape, cpu_threads(options), cpu_rank(),
+                                 cpu_num_ranks(), options->seed);
     }
     if (status == STATUS_OK) {
         uint64_t state = bench_random_seed(options->seed, (uint64_t)cpu_rank());
@@ -91,20 +103,34 @@ static void free_bench(struct bench *bench)
     arena_free(&bench->arena);
 }
 
-/* An exchange counts from when the last rank has come to it, until it is over here. */
+/* An exchange lasts from when the last rank has come to it until the last has left it. */
 static double phase_s(const struct cpu_layer *cpu, int32_t phase)
 {
     if (phase == CPU_DISPATCH || phase == CPU_RETURN) {
         /* Ranks of one host have one clock; of several, the step's barrier is where clocks meet. */
         bool one_clock = cpu_ranks_on_host() == cpu_num_ranks();
         double zero_s = one_clock ? cpu->begin_s : 0.0;
-        return zero_s + cpu->end_s[phase] - cpu_max(zero_s + cpu->end_s[phase - 1]);
+        return cpu_max(zero_s + cpu->end_s[phase]) - cpu_max(zero_s + cpu->end_s[phase - 1]);
     }
     return cpu->busy_end_s[phase] - (phase == 0 ? 0.0 : cpu->busy_end_s[phase - 1]);
 }
 
+/* The longest way through the step. phase_ns [CPU_PHASES] of this rank. */
+static double layer_ns(const double *phase_ns)
+{
+    double before = phase_ns[CPU_GATE] + phase_ns[CPU_PERMUTE];
+    double experts = phase_ns[CPU_GATE_UP] + phase_ns[CPU_DOWN];
+    double after = phase_ns[CPU_SHARED] + phase_ns[CPU_COMBINE];
+    if (cpu_num_ranks() == 1) {
+        return before + experts + after;
+    }
+    return cpu_max(before) + cpu_max(phase_ns[CPU_DISPATCH]) + cpu_max(experts) +
+           cpu_max(phase_ns[CPU_RETURN]) + cpu_max(after);
+}
+
 static enum status take_sample(struct bench *bench, struct forward_case *one)
 {
+    memset(bench->flush, one->num_samples, bench->flush_bytes);
     enum status status = cpu_forward(&bench->cpu, one->local_tokens, bench->out, one->expert,
                                      one->gate_weight, true, bench->x, one->num_rows);
     if (status != STATUS_OK) {
@@ -114,8 +140,8 @@ static enum status take_sample(struct bench *bench, struct forward_case *one)
     for (int32_t phase = 0; phase < CPU_PHASES; phase++) {
         sample_ns[phase] = phase_s(&bench->cpu, phase) * 1e9;
     }
-    const double *end_s = cpu_num_ranks() > 1 ? bench->cpu.end_s : bench->cpu.busy_end_s;
-    sample_ns[SAMPLE_LAYER] = cpu_max(end_s[CPU_COMBINE]) * 1e9;
+    sample_ns[SAMPLE_LAYER] = layer_ns(sample_ns);
+    sample_ns[SAMPLE_WALL] = cpu_max(bench->cpu.end_s[CPU_COMBINE]) * 1e9;
     sample_ns[SAMPLE_DENSE] = cpu_dense_ns(bench->dense, bench->cpu.num_threads);
     return STATUS_OK;
 }

@@ -11,7 +11,7 @@
     1024 /* of the dense GEMM: large enough to reach the peak, 15 ms at 150 GFLOP/s                \
           */
 
-enum { SAMPLE_LAYER = CPU_PHASES, SAMPLE_DENSE, SAMPLE_KINDS };
+enum { SAMPLE_LAYER = CPU_PHASES, SAMPLE_WALL, SAMPLE_DENSE, SAMPLE_KINDS };
 
 /* One routing of so many tokens, this rank's part of it. */
 struct forward_case {
@@ -34,6 +34,8 @@ struct bench {
     float *x; /* [tokens of the largest case][hidden_dim] */
     float *out;
     float *dense; /* [3][DENSE_DIM][DENSE_DIM] */
+    char *flush;  /* [flush_bytes], twice the last-level cache */
+    size_t flush_bytes;
     struct arena arena;
 };
 

@@ -67,6 +67,13 @@ static void fill_work(struct bench_row *row, const struct bench_layer *layer, in
     }
 }
 
+static const char *row_phase(int32_t kind)
+{
+    return kind == SAMPLE_LAYER  ? "layer"
+           : kind == SAMPLE_WALL ? "wall"
+                                 : cpu_phase_name((enum cpu_phase)kind);
+}
+
 /* Rows of one rank: its phases; of rank 0 the layer too. */
 static enum status write_rank(struct bench *bench, struct bench_csv *csv,
                               const struct forward_case *one, int32_t rank, const int32_t *num_rows,
@@ -78,26 +85,25 @@ static enum status write_rank(struct bench *bench, struct bench_csv *csv,
     struct bench_row dense = {0};
     enum status status = STATUS_OK;
     fill_samples(&dense, sample_ns, one->num_samples, SAMPLE_DENSE, work);
-    for (int32_t kind = 0; kind <= SAMPLE_LAYER && status == STATUS_OK; kind++) {
+    for (int32_t kind = 0; kind <= SAMPLE_WALL && status == STATUS_OK; kind++) {
         bool exchange = kind == CPU_DISPATCH || kind == CPU_RETURN;
-        if ((exchange && cpu_num_ranks() == 1) || (kind == SAMPLE_LAYER && rank > 0) ||
+        if ((exchange && cpu_num_ranks() == 1) || (kind >= SAMPLE_LAYER && rank > 0) ||
             (kind == CPU_SHARED && bench->shape.shared_ffn_dim == 0)) {
             continue;
         }
-        struct bench_row row = {
-            .command = "forward",
-            .kernel = "layer",
-            .version = "cpu",
-            .phase = kind == SAMPLE_LAYER ? "layer" : cpu_phase_name((enum cpu_phase)kind),
-            .layer = &bench->shape,
-            .num_tokens = one->num_tokens,
-            .routing = bench_routing_label(one->routing),
-            .rank = rank,
-            .num_ranks = cpu_num_ranks(),
-            .expert_tokens = num_rows,
-            .num_expert_tokens = begin[rank + 1] - begin[rank],
-            .relative_error = -1.0,
-            .status = "ok"};
+        struct bench_row row = {.command = "forward",
+                                .kernel = "layer",
+                                .version = "cpu",
+                                .phase = row_phase(kind),
+                                .layer = &bench->shape,
+                                .num_tokens = one->num_tokens,
+                                .routing = bench_routing_label(one->routing),
+                                .rank = rank,
+                                .num_ranks = cpu_num_ranks(),
+                                .expert_tokens = num_rows,
+                                .num_expert_tokens = begin[rank + 1] - begin[rank],
+                                .relative_error = -1.0,
+                                .status = "ok"};
         fill_samples(&row, sample_ns, one->num_samples, kind, work);
         fill_work(&row, &bench->shape, kind, (double)(end - first));
         if (row.flops > 0.0) {

@@ -12,6 +12,8 @@
 
 #define SHAPES_MAX 64
 
+static const double scales[] = {0.3, 0.04, 0.0};
+
 static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a;
@@ -43,6 +45,7 @@ struct error_summary error_summarise(double *error, int64_t count)
 
 /* The rows of one source, and what belongs to each. */
 struct source {
+    const struct gpu_spec *gpu;
     int64_t num_rows;
     const struct moe_row **row; /* [num_rows] */
     int32_t *fold;              /* [num_rows] with which others a row is held out */
@@ -114,6 +117,17 @@ static double base_weight(const struct source *source, int64_t index)
     return 0.0;
 }
 
+static double predict_ns(const void *context, int64_t index, const struct fitted_kernels *fitted)
+{
+    const struct source *source = context;
+    return moe_row_predict(source->row[index], source->gpu, fitted);
+}
+
+static double measured_ns(const void *context, int64_t index)
+{
+    return ((const struct source *)context)->row[index]->latency_ns;
+}
+
 static enum status hold_out(struct source *source, struct fit *fit, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -125,7 +139,7 @@ static enum status hold_out(struct source *source, struct fit *fit, struct error
         status = calibrate_fit(&fitted, fit, error);
         for (int64_t i = 0; i < source->num_rows && status == STATUS_OK; i++) {
             if (source->fold[i] == fold) {
-                source->error[i] = moe_row_predict(source->row[i], fit->gpu, &fitted) /
+                source->error[i] = moe_row_predict(source->row[i], source->gpu, &fitted) /
                                        source->row[i]->latency_ns -
                                    1.0;
             }
@@ -232,10 +246,13 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     calibration->num_shapes = source->num_folds;
     make_folds(source, options->random_share, rng);
     gsl_rng_free(rng);
-    struct fit fit = {.gpu = &rows->gpu[calibration->gpu],
-                      .row = source->row,
+    source->gpu = &rows->gpu[calibration->gpu];
+    struct fit fit = {.predict_ns = predict_ns,
+                      .measured_ns = measured_ns,
+                      .context = source,
                       .weight = source->weight,
                       .num_rows = source->num_rows,
+                      .scales = scales,
                       .start = calibrate_start(&rows->gpu[calibration->gpu], source->row[0])};
     enum status status = hold_out(source, &fit, error);
     if (status != STATUS_OK) {

@@ -2,7 +2,7 @@
  * calibrate_fit.c -- one fit.
  *
  * Cauchy's loss by residuals: least squares on s sqrt(log(1 + (r / s)^2)), r = log(predicted /
- * measured), first with a wide scale s, then with a narrow one, so that the start does not decide
+ * measured), first with a wide scale s, then with narrower ones, so that the start does not decide
  * which rows count as outliers. A weak pull towards the start keeps what the rows do not tell.
  */
 #include <gsl/gsl_multifit_nlinear.h>
@@ -12,8 +12,6 @@
 
 #include "calibrate_internal.h"
 
-#define SCALE_WIDE   0.3
-#define SCALE_NARROW 0.04
 #define PRIOR_WEIGHT 0.05 /* a factor of e off the start weighs like an error of 5 % in one row */
 #define ITERATIONS   60
 
@@ -57,7 +55,7 @@ static int residuals(const gsl_vector *x, void *context, gsl_vector *f)
     for (int64_t i = 0; i < fit->num_rows; i++) {
         double r = 0.0;
         if (fit->weight[i] > 0.0) {
-            r = log(moe_row_predict(fit->row[i], fit->gpu, &fitted) / fit->row[i]->latency_ns) /
+            r = log(fit->predict_ns(fit->context, i, &fitted) / fit->measured_ns(fit->context, i)) /
                 fit->scale;
             r = copysign(fit->scale * sqrt(fit->weight[i] * log1p(r * r)), r);
         }
@@ -123,10 +121,9 @@ enum status calibrate_fit(struct fitted_kernels *fitted, struct fit *fit, struct
         gsl_vector_set(x, (size_t)i,
                        log(*calibrate_constant(&fit->start, i) - parameters[i].floor));
     }
-    fit->scale = SCALE_WIDE;
-    enum status status = solve(fit, x, error);
-    fit->scale = SCALE_NARROW;
-    if (status == STATUS_OK) {
+    enum status status = STATUS_OK;
+    for (const double *scale = fit->scales; *scale > 0.0 && status == STATUS_OK; scale++) {
+        fit->scale = *scale;
         status = solve(fit, x, error);
     }
     *fitted = unpack(x, &fit->start);

@@ -6,13 +6,17 @@
 
 #include "calibrate.h"
 
+/* Rows of any kind: context and index name one. */
 struct fit {
-    const struct gpu_spec *gpu;
-    const struct moe_row *const *row; /* [num_rows] */
-    const double *weight;             /* [num_rows]; how often a row counts */
+    double (*predict_ns)(const void *context, int64_t index, const struct fitted_kernels *fitted);
+    double (*measured_ns)(const void *context, int64_t index);
+    const void *context;
+    const double *weight; /* [num_rows]; how often a row counts */
     int64_t num_rows;
     struct fitted_kernels start;
-    double scale;
+    const double
+        *scales;  /* of the loss, one fit after the other, from wide to narrow; ended by 0 */
+    double scale; /* the one in use */
 };
 
 /* A start in the right order of magnitude, from the preset alone. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "csv_cells.h"
 #include "moe_rows_internal.h"
 #include "rng.h"
 
@@ -24,21 +25,6 @@ struct table {
     int64_t capacity;
 };
 
-/* Cuts a line into cells in place; the table quotes nothing. Returns their number. */
-static int32_t cut(char **cell, char *line)
-{
-    int32_t count = 0;
-    line[strcspn(line, "\r\n")] = '\0';
-    for (char *place = line; place != NULL && count < CELLS_MAX; count++) {
-        cell[count] = place;
-        place = strchr(place, ',');
-        if (place != NULL) {
-            *place++ = '\0';
-        }
-    }
-    return count;
-}
-
 static enum status read_header(struct table *table, struct error *error)
 {
     char *cell[CELLS_MAX];
@@ -46,7 +32,7 @@ static enum status read_header(struct table *table, struct error *error)
         return error_add(error, STATUS_INVALID, "%s:1: the file is empty", table->path);
     }
     table->line_number = 1;
-    int32_t count = cut(cell, table->line);
+    int32_t count = csv_cells(cell, CELLS_MAX, table->line);
     for (int32_t column = 0; column < COLUMN_COUNT; column++) {
         table->column[column] = -1;
         for (int32_t i = 0; i < count; i++) {
@@ -85,7 +71,7 @@ static enum status add_row(struct moe_rows *rows, struct table *table, struct er
     char *cell[COLUMN_COUNT];
     char place[PLACE_BYTES];
     (void)snprintf(place, sizeof place, "%s:%lld", table->path, (long long)table->line_number);
-    int32_t count = cut(all, table->line);
+    int32_t count = csv_cells(all, CELLS_MAX, table->line);
     for (int32_t column = 0; column < COLUMN_COUNT; column++) {
         if (table->column[column] >= count) {
             return error_add(error, STATUS_INVALID, "%s: %d cells; %s is missing", place,

@@ -7,15 +7,19 @@
 #include <sys/stat.h>
 
 #include "calibrate.h"
+#include "cli/bench_cli.h"
 #include "cli/cli.h"
 
 #define FILE_BYTES 4096
 
 static const char help[] =
-    "usage: moesim calibrate --kernels-moe FILE.csv [options]\n\n"
+    "usage: moesim calibrate --kernels-moe FILE.csv | --bench FILE.csv [options]\n\n"
     "Fits the compute model 'fitted' to measured MoE operations, a GPU, set of kernels and format\n"
     "at a time, and tells how far it is off on rows that a fit has not seen.\n\n"
     "      --kernels-moe FILE   measurements, in the columns of aiconfigurator's MoE tables\n"
+    "      --bench FILE         what moe-bench forward measured: each phase is fitted by itself, "
+    "and\n"
+    "                           constants and held-out errors are printed; takes no other option\n"
     "      --gpu NAME           only this GPU\n"
     "      --holdout shape      leave one model shape out at a time (default)\n"
     "      --holdout random:F   leave the share F of the rows out, for example random:0.2\n"
@@ -26,6 +30,7 @@ static const char help[] =
 
 struct options {
     const char *table;
+    const char *bench;
     const char *out;
     struct calibrate_options calibrate;
 };
@@ -62,6 +67,7 @@ static int parse_bootstrap(struct options *options, const char *text)
 static int parse(struct options *options, int argc, char **argv)
 {
     static const struct option known[] = {{"kernels-moe", required_argument, NULL, 'k'},
+                                          {"bench", required_argument, NULL, 'B'},
                                           {"gpu", required_argument, NULL, 'g'},
                                           {"holdout", required_argument, NULL, 'H'},
                                           {"bootstrap", required_argument, NULL, 'b'},
@@ -78,6 +84,8 @@ static int parse(struct options *options, int argc, char **argv)
             return 0;
         } else if (option == 'k') {
             options->table = optarg;
+        } else if (option == 'B') {
+            options->bench = optarg;
         } else if (option == 'g') {
             options->calibrate.gpu = optarg;
         } else if (option == 'H') {
@@ -93,8 +101,8 @@ static int parse(struct options *options, int argc, char **argv)
     if (code == 0 && optind < argc) {
         code = cli_usage(argv[0], "what is '%s'?", argv[optind]);
     }
-    if (code == 0 && options->table == NULL) {
-        code = cli_usage(argv[0], "--kernels-moe FILE.csv is missing");
+    if (code == 0 && (options->table == NULL) == (options->bench == NULL)) {
+        code = cli_usage(argv[0], "one of --kernels-moe FILE.csv and --bench FILE.csv is needed");
     }
     return code == 0 ? -1 : code;
 }
@@ -172,6 +180,9 @@ int command_calibrate(int argc, char **argv)
     int code = parse(&options, argc, argv);
     if (code >= 0) {
         return code;
+    }
+    if (options.bench != NULL) {
+        return bench_calibrate(options.bench);
     }
     const char *slash = strrchr(options.table, '/');
     options.calibrate.table = slash != NULL ? slash + 1 : options.table;

@@ -5,25 +5,71 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bench_cli.h"
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "validate.h"
 
 static const char help[] =
-    "usage: moesim validate --kernels-moe FILE.csv [--json]\n\n"
-    "Predicts every measured MoE operation it can with the constants in the GPU presets and "
-    "prints\n"
-    "the absolute relative error by GPU, format, kernels and routing, and what was skipped and "
-    "why.\n\n"
-    "      --kernels-moe FILE   measurements, in the columns of aiconfigurator's MoE tables\n"
+    "usage: moesim validate --kernels-moe FILE.csv [--json]\n"
+    "       moesim validate --fit FILE.csv --bench FILE.csv [--json]\n"
+    "       moesim validate --device cpu [--routing FILE.npy] [--json]\n\n"
+    "Predicts measurements and prints the absolute relative error by group, and what was skipped\n"
+    "and why.\n\n"
+    "      --kernels-moe FILE   whole MoE operations, in the columns of aiconfigurator's MoE "
+    "tables,\n"
+    "                           by the constants in the GPU presets\n"
+    "      --bench FILE         phases and layers as moe-bench forward measured them\n"
+    "      --fit FILE           measured likewise: what the constants for --bench are fitted to\n"
+    "      --device cpu         measure both on this machine, with moe-bench: other shapes, "
+    "skewed\n"
+    "                           routing, and two MPI ranks where mpirun is there\n"
+    "      --routing FILE       with --device: recorded choices, [layers][tokens][4] of 32 "
+    "experts\n"
     "  -j, --json               print total and groups as JSON; errors are fractions\n\n"
     "example:\n"
     "  moesim validate --kernels-moe kernels_moe.csv --json\n";
 
+struct options {
+    const char *table;
+    const char *bench;
+    const char *fit;
+    const char *device;
+    const char *routing;
+    bool as_json;
+};
+
+static int check(const struct options *options, const char *command)
+{
+    int num_sources =
+        (options->table != NULL) + (options->bench != NULL) + (options->device != NULL);
+    if (num_sources != 1) {
+        return cli_usage(command, "one of --kernels-moe FILE.csv, --bench FILE.csv and --device "
+                                  "cpu is needed");
+    }
+    if ((options->bench == NULL) != (options->fit == NULL)) {
+        return cli_usage(command, "--bench FILE.csv and --fit FILE.csv go together");
+    }
+    if (options->device != NULL && strcmp(options->device, "cpu") != 0) {
+        return cli_usage(command,
+                         "--device is cpu, not '%s'; of a GPU, take the files that "
+                         "moe-bench forward wrote: --fit and --bench",
+                         options->device);
+    }
+    if (options->routing != NULL && options->device == NULL) {
+        return cli_usage(command, "--routing goes with --device cpu");
+    }
+    return -1;
+}
+
 /* Returns -1 to go on, else the exit code. */
-static int parse(const char **table, bool *as_json, int argc, char **argv)
+static int parse(struct options *options, int argc, char **argv)
 {
     static const struct option known[] = {{"kernels-moe", required_argument, NULL, 'k'},
+                                          {"bench", required_argument, NULL, 'B'},
+                                          {"fit", required_argument, NULL, 'f'},
+                                          {"device", required_argument, NULL, 'd'},
+                                          {"routing", required_argument, NULL, 'r'},
                                           {"json", no_argument, NULL, 'j'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
@@ -35,9 +81,17 @@ static int parse(const char **table, bool *as_json, int argc, char **argv)
             fputs(help, stdout);
             return 0;
         } else if (option == 'k') {
-            *table = optarg;
+            options->table = optarg;
+        } else if (option == 'B') {
+            options->bench = optarg;
+        } else if (option == 'f') {
+            options->fit = optarg;
+        } else if (option == 'd') {
+            options->device = optarg;
+        } else if (option == 'r') {
+            options->routing = optarg;
         } else if (option == 'j') {
-            *as_json = true;
+            options->as_json = true;
         } else {
             return cli_usage(argv[0], "unknown option or missing value: %s", argv[optind - 1]);
         }
@@ -45,10 +99,7 @@ static int parse(const char **table, bool *as_json, int argc, char **argv)
     if (optind < argc) {
         return cli_usage(argv[0], "what is '%s'?", argv[optind]);
     }
-    if (*table == NULL) {
-        return cli_usage(argv[0], "--kernels-moe FILE.csv is missing");
-    }
-    return -1;
+    return check(options, argv[0]);
 }
 
 static void add_errors(cJSON *object, const struct error_summary *summary, int64_t num_skipped)
@@ -125,12 +176,18 @@ static void print_validation(const struct validation *validation)
 
 int command_validate(int argc, char **argv)
 {
-    const char *path = NULL;
-    bool as_json = false;
-    int code = parse(&path, &as_json, argc, argv);
+    struct options options = {0};
+    int code = parse(&options, argc, argv);
     if (code >= 0) {
         return code;
     }
+    if (options.bench != NULL) {
+        return bench_validate(options.fit, options.bench, options.as_json);
+    }
+    if (options.device != NULL) {
+        return bench_validate_cpu(options.routing, options.as_json);
+    }
+    const char *path = options.table;
     const char *slash = strrchr(path, '/');
     const char *table = slash != NULL ? slash + 1 : path;
     struct moe_rows rows = {0};
@@ -145,7 +202,7 @@ int command_validate(int argc, char **argv)
     }
     if (status != STATUS_OK) {
         code = cli_fail(status, error != NULL ? error : &(struct error){0});
-    } else if (as_json) {
+    } else if (options.as_json) {
         code = print_json(validation_json(validation));
     } else {
         print_validation(validation);

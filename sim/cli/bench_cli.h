@@ -1,0 +1,20 @@
+/*
+ * bench_cli.h -- moesim calibrate and validate for what moe-bench measured.
+ */
+#ifndef MOESIM_BENCH_CLI_H
+#define MOESIM_BENCH_CLI_H
+
+#include <stdbool.h>
+
+/* Fits the phases in a CSV of moe-bench and prints what the fits are worth. Returns the exit code.
+ */
+int bench_calibrate(const char *path);
+
+/* Fits the phases of one CSV and predicts another: none of its rows is part of the fit. */
+int bench_validate(const char *fit_path, const char *path, bool as_json);
+
+/* Runs moe-bench on this machine for both, and validates. routing: recorded choices of a layer,
+ * [layers][tokens][4] of 32 experts, or NULL: made-up skewed ones. */
+int bench_validate_cpu(const char *routing, bool as_json);
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * csv_cells.h -- a line of a CSV file without quotes, cut into its cells.
+ */
+#ifndef MOESIM_CSV_CELLS_H
+#define MOESIM_CSV_CELLS_H
+
+#include <stdint.h>
+
+/* Cuts line in place, its end of line off; cell [max] out. Returns how many cells there are, at
+ * most max. */
+int32_t csv_cells(char **cell, int32_t max, char *line);
+
+#endif
