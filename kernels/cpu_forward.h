@@ -38,8 +38,8 @@
 
 #define CPU_TASK_ROWS    1024 /* of tokens in one GEMM: more would not save weight traffic */
 #define CPU_TASK_COLUMNS 1024 /* of weights; a multiple of two granules of gate and up */
-#define CPU_ROW_ALIGN    4 /* rows of an expert are padded: OpenBLAS takes longer for 3 than for 4 */
-#define CPU_GATE_TOKENS  64 /* that a thread routes at a time */
+#define CPU_ROW_ALIGN    4    /* an expert's rows are padded: OpenBLAS is slower for 3 than for 4 */
+#define CPU_GATE_TOKENS  64   /* that a thread routes at a time */
 
 enum cpu_phase {
     CPU_GATE,
