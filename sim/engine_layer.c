@@ -132,9 +132,12 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
     const struct scenario *scenario = engine->scenario;
     double hidden = (double)scenario->model.hidden_dim;
     struct collective_input input = {
-        &scenario->cluster, &run->traffic,
+        &scenario->cluster,
+        &run->traffic,
         hidden * precision_activation_bytes(scenario->dispatch_precision),
-        hidden * precision_activation_bytes(scenario->combine_precision), &run->arena};
+        hidden * precision_activation_bytes(scenario->combine_precision),
+        &run->arena,
+        run->moe_batch->rank_begin};
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];
         *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};

@@ -236,7 +236,9 @@ static enum status write_assumptions(struct store *store, const struct run_total
         {"scale-out latency", NULL, out->latency_ns * 1e-3, "us", gpu->source},
         {"network model", scenario->net->name, 0, "", scenario->net->summary},
         {"collective", scenario->collective->name, 0, "", scenario->collective->summary},
-        {"start of a collective", NULL, scenario->collective->startup_ns * 1e-3, "us",
+        {"start of a dispatch", NULL, scenario->collective->dispatch_startup_ns * 1e-3, "us",
+         scenario->collective->source},
+        {"start of a combine", NULL, scenario->collective->combine_startup_ns * 1e-3, "us",
          scenario->collective->source},
     };
     enum status status = STATUS_OK;

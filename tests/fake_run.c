@@ -15,8 +15,10 @@ static const struct router fake_router = {.name = "trace"};
 static const struct drop_policy fake_drop = {.name = "position"};
 static const struct balance_strategy fake_strategy = {.name = "eplb"};
 static const struct replica_dispatch fake_replica = {.name = "locality"};
-static const struct collective fake_collective = {
-    .name = "deepep_low_latency", .summary = "one message a token and rank", .startup_ns = 4000};
+static const struct collective fake_collective = {.name = "deepep_low_latency",
+                                                  .summary = "one message a token and rank",
+                                                  .dispatch_startup_ns = 4000,
+                                                  .combine_startup_ns = 4000};
 static const struct net_model fake_net = {.name = "alpha_beta",
                                           .summary = "latency plus bytes over bandwidth"};
 static const struct gpu_model fake_gpu_model = {.name = "roofline",

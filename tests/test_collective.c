@@ -56,7 +56,7 @@ static struct transfer_plan plan(struct world *world, const struct collective *c
                                  bool dispatch, double bytes_per_token)
 {
     struct collective_input input = {&world->cluster, &world->traffic, bytes_per_token,
-                                     bytes_per_token, &world->arena};
+                                     bytes_per_token, &world->arena,   world->batch.rank_begin};
     struct transfer_plan plan;
     plan_init(&plan, world->placement.num_ranks, &world->arena);
     cr_assert_eq(dispatch ? collective->plan_dispatch(&input, &plan)
@@ -125,6 +125,70 @@ Test(deepep_normal, adds_up_at_the_relay_on_the_way_back)
     cr_expect_eq(pair_bytes(&back, 2, 0), 10);
     cr_expect_eq(back.arrivals[0], 1);
     cr_expect_eq(back.arrivals[2], 0); /* partial sums pass through: the relay waits for none */
+    arena_free(&world.arena);
+}
+
+/* Four ranks on two nodes, two slots each; rank 0's token wants both slots of rank 2 and one of
+ * rank 3. */
+static void one_token_twice_to_a_rank(struct world *world)
+{
+    make_world(world, 4, 2, 2, 1, 3);
+    int32_t wanted[4][3] = {{4, 5, 6}, {-1, -1, -1}, {-1, -1, -1}, {-1, -1, -1}};
+    memcpy(world->route.slot, wanted, sizeof wanted);
+    count(world);
+}
+
+Test(one_sided, sends_one_copy_to_a_rank_where_flat_sends_one_an_expert)
+{
+    const char *const names[] = {"one_sided", "two_sided", "flat"};
+    const int64_t bytes[] = {10, 10, 20};
+    struct world world;
+    one_token_twice_to_a_rank(&world);
+
+    for (int index = 0; index < 3; index++) {
+        struct transfer_plan sent = plan(&world, collective_find(names[index]), true, 10.0);
+
+        cr_expect_eq(sent.num_messages, 2);
+        cr_expect_eq(pair_bytes(&sent, 0, 2), bytes[index], "%s", names[index]);
+        cr_expect_eq(pair_bytes(&sent, 0, 3), 10);
+    }
+    arena_free(&world.arena);
+}
+
+Test(hierarchical_2d, goes_to_the_rail_inside_the_node_first)
+{
+    struct world world;
+    one_token_twice_to_a_rank(&world);
+
+    struct transfer_plan sent = plan(&world, collective_find("hierarchical_2d"), true, 10.0);
+
+    /* Rank 0 is on rank 2's rail itself; the copy for rank 3 goes by rank 1, which wants none. */
+    cr_expect_eq(sent.num_messages, 3);
+    cr_expect_eq(pair_bytes(&sent, 0, 2), 20);
+    cr_expect_eq(pair_bytes(&sent, 0, 1), 10);
+    cr_expect_eq(pair_bytes(&sent, 1, 3), 10);
+    cr_expect_eq(sent.arrivals[1], 0);
+    cr_expect_eq(sent.arrivals[2], 1);
+    cr_expect_eq(sent.arrivals[3], 1);
+    arena_free(&world.arena);
+}
+
+Test(allgather_reducescatter, brings_every_token_to_every_rank)
+{
+    struct world world;
+    one_token(&world);
+
+    struct transfer_plan sent =
+        plan(&world, collective_find("allgather_reducescatter"), true, 10.0);
+
+    /* Each of four tokens crosses to its partner once, and is told on once in either node. */
+    cr_expect_eq(sent.num_messages, 4 * 3);
+    cr_expect_eq(pair_bytes(&sent, 0, 2), 10);
+    cr_expect_eq(pair_bytes(&sent, 0, 3), 0);
+    cr_expect_eq(pair_bytes(&sent, 2, 3), 20); /* its own and rank 0's */
+    for (int32_t rank = 0; rank < 4; rank++) {
+        cr_expect_eq(sent.arrivals[rank], 3);
+    }
     arena_free(&world.arena);
 }
 

@@ -71,14 +71,17 @@ struct collective_input {
     double dispatch_bytes_per_token; /* hidden_dim activations with scales */
     double combine_bytes_per_token;
     struct arena *scratch;
+    const int32_t *token_begin; /* [num_ranks + 1] first token of each rank, routed or not */
 };
 
 struct collective {
     const char *name;
     const char *summary;
     const char *source;
-    double startup_ns; /* a kernel's launch, handshake and barrier, before the first byte */
-    int32_t num_sms;   /* SMs it takes while it runs */
+    /* A kernel's launch, handshake and barrier, before the first byte. */
+    double dispatch_startup_ns;
+    double combine_startup_ns;
+    int32_t num_sms; /* SMs it takes while it runs */
     enum status (*plan_dispatch)(const struct collective_input *input, struct transfer_plan *plan);
     /* The way back: what dispatch brought to a rank leaves it again, reduced where the collective
      * reduces on the way. */

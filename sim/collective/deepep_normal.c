@@ -6,8 +6,8 @@
  * way back mirrors it: ranks of a node send their partial results to the relay, which adds them up
  * and sends one. Both hops run as a pipeline of chunks; DeepEP's chunks are a few tokens, ours are
  * a quarter of a message, so up to a quarter of the second hop is not hidden (an upper bound).
- * The start-up cost is the constant of a linear fit over tokens of DeepEP on 8 H100 with 24 SMs
- * (dispatch 32.9 us, combine 54.7 us: aiconfigurator @ 095f58a51c4c), taken as their mean.
+ * The start-up costs are the constants of linear fits over tokens of DeepEP on 8 H100 with 24 SMs
+ * (aiconfigurator @ 095f58a51c4c).
  */
 #include "collective/collective.h"
 
@@ -214,7 +214,8 @@ const struct collective collective_deepep_normal = {
     .name = "deepep_normal",
     .summary = "one copy a destination node over RDMA, forwarded over NVLink (prefill)",
     .source = "deepseek-ai/DeepEP, normal kernels",
-    .startup_ns = 44000.0,
+    .dispatch_startup_ns = 32900.0,
+    .combine_startup_ns = 54700.0,
     .num_sms = 24,
     .plan_dispatch = normal_dispatch,
     .plan_combine = normal_combine,

@@ -8,12 +8,23 @@
  */
 #include "collective/pairwise.h"
 
+static enum status flat_dispatch(const struct collective_input *input, struct transfer_plan *plan)
+{
+    return pairwise_dispatch(input, plan, PAIRWISE_COPIES);
+}
+
+static enum status flat_combine(const struct collective_input *input, struct transfer_plan *plan)
+{
+    return pairwise_combine(input, plan, PAIRWISE_COPIES);
+}
+
 const struct collective collective_flat = {
     .name = "flat",
     .summary = "one copy a chosen expert, straight to its rank (NCCL all-to-all)",
     .source = "NVIDIA/Megatron-LM token_dispatcher.py; NCCL point-to-point groups",
-    .startup_ns = 30000.0,
+    .dispatch_startup_ns = 30000.0,
+    .combine_startup_ns = 30000.0,
     .num_sms = 16,
-    .plan_dispatch = pairwise_dispatch,
-    .plan_combine = pairwise_combine,
+    .plan_dispatch = flat_dispatch,
+    .plan_combine = flat_combine,
 };

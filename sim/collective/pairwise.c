@@ -1,12 +1,15 @@
-/* pairwise.c -- bytes of a pair = copies of tokens between them x bytes a token. */
+/* pairwise.c -- bytes of a pair = tokens, or copies of tokens, between them x bytes a token. */
 #include "collective/pairwise.h"
 
-static int64_t payload_bytes(int32_t copies, double bytes_per_token)
+static int64_t payload_bytes(const struct rank_flow *flow, enum pairwise_unit unit,
+                             double bytes_per_token)
 {
-    return (int64_t)((double)copies * bytes_per_token + 0.5); /* to the nearest */
+    int32_t count = unit == PAIRWISE_COPIES ? flow->copies : flow->tokens;
+    return (int64_t)((double)count * bytes_per_token + 0.5); /* to the nearest */
 }
 
-enum status pairwise_dispatch(const struct collective_input *input, struct transfer_plan *plan)
+enum status pairwise_dispatch(const struct collective_input *input, struct transfer_plan *plan,
+                              enum pairwise_unit unit)
 {
     const struct traffic *traffic = input->traffic;
     plan_reserve(plan, traffic->rank_begin[traffic->num_ranks]);
@@ -21,14 +24,15 @@ enum status pairwise_dispatch(const struct collective_input *input, struct trans
         for (int32_t turn = 0; turn < count; turn++) {
             const struct rank_flow *flow = &traffic->rank_flow[begin + (start + turn) % count];
             plan_add_message(plan, flow->dst_rank,
-                             payload_bytes(flow->copies, input->dispatch_bytes_per_token), true,
+                             payload_bytes(flow, unit, input->dispatch_bytes_per_token), true,
                              NO_GROUP);
         }
     }
     return plan_finish(plan);
 }
 
-enum status pairwise_combine(const struct collective_input *input, struct transfer_plan *plan)
+enum status pairwise_combine(const struct collective_input *input, struct transfer_plan *plan,
+                             enum pairwise_unit unit)
 {
     const struct traffic *traffic = input->traffic;
     plan_reserve(plan, traffic->rank_begin[traffic->num_ranks]);
@@ -44,7 +48,7 @@ enum status pairwise_combine(const struct collective_input *input, struct transf
             int32_t index = begin + (start + turn) % count;
             const struct rank_flow *flow = &traffic->rank_flow[traffic->back_flow[index]];
             plan_add_message(plan, traffic->back_src[index],
-                             payload_bytes(flow->copies, input->combine_bytes_per_token), true,
+                             payload_bytes(flow, unit, input->combine_bytes_per_token), true,
                              NO_GROUP);
         }
     }

@@ -6,7 +6,11 @@
 #define COLLECTIVES(X)                                                                             \
     X(flat)                                                                                        \
     X(deepep_normal)                                                                               \
-    X(deepep_low_latency)
+    X(deepep_low_latency)                                                                          \
+    X(hierarchical_2d)                                                                             \
+    X(allgather_reducescatter)                                                                     \
+    X(one_sided)                                                                                   \
+    X(two_sided)
 
 #define DECLARE(name) extern const struct collective collective_##name;
 COLLECTIVES(DECLARE)
