@@ -62,8 +62,13 @@ MUST_CHECK enum status check_permute_rows(struct check *check);
 MUST_CHECK enum status check_combine(struct check *check);
 MUST_CHECK enum status check_grouped_gemm(struct check *check);
 MUST_CHECK enum status check_layer(struct check *check);
+MUST_CHECK enum status check_ep(struct check *check);
 /* The layer of the options, at its real size, on sampled rows; nothing for --size small. */
 MUST_CHECK enum status check_model(struct check *check);
+
+/* Small layers, one for each way that models differ; dtype is left open. */
+extern const struct bench_layer check_small_layers[];
+extern const int32_t check_num_small_layers;
 
 /* "v1", "v2", ... [index 1 on]. */
 extern const char *const check_version_names[];

@@ -21,6 +21,7 @@ static const struct kernel {
     {"combine", check_combine},
     {"grouped_gemm", check_grouped_gemm},
     {"layer", check_layer},
+    {"ep", check_ep},
     {"model", check_model},
 };
 

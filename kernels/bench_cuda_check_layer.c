@@ -19,7 +19,7 @@
 
 #define SAMPLES 12
 
-static const struct bench_layer small_layers[] = {
+const struct bench_layer check_small_layers[] = {
     {.name = "plain",
      .expert = {8, 256, 128, ACTIVATION_SWIGLU},
      .gate = {GATE_SOFTMAX, 8, 2, true, 1, 1, GATE_GROUP_MAX, 1.0f}},
@@ -39,7 +39,8 @@ static const struct bench_layer small_layers[] = {
      .shared_ffn_dim = 256},
 };
 
-#define NUM_LAYERS (sizeof small_layers / sizeof small_layers[0])
+const int32_t check_num_small_layers =
+    (int32_t)(sizeof check_small_layers / sizeof check_small_layers[0]);
 
 struct layer_case {
     struct dev_layer *layer;
@@ -334,8 +335,8 @@ enum status check_layer(struct check *check)
 {
     static const int32_t tokens[] = {1, 67};
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < NUM_LAYERS * 4 && status == STATUS_OK; i++) {
-        const struct bench_layer *layer = &small_layers[i / 4];
+    for (int32_t i = 0; i < check_num_small_layers * 4 && status == STATUS_OK; i++) {
+        const struct bench_layer *layer = &check_small_layers[i / 4];
         enum dtype dtype = i % 2 == 0 ? DTYPE_BF16 : DTYPE_FP8_E4M3;
         int32_t num_tokens = tokens[i / 2 % 2];
         if (check->options->dry_run) {

@@ -7,8 +7,8 @@
  */
 #include <stdlib.h>
 
-#include "bench_case.h"
 #include "bench_cuda.h"
+#include "bench_forward.h"
 #include "bench_peers.h"
 #include "moe_kernels.h"
 
@@ -25,7 +25,6 @@ struct forward {
     struct peer_gemm *down[PEER_COUNT];
     int32_t peer;
     cudaEvent_t mark[DEV_PHASE_COUNT + 1];
-    bool marked;
 };
 
 static const enum bench_part part_of_phase[DEV_PHASE_COUNT] = {
@@ -36,8 +35,8 @@ static enum status launch_layer(void *context, int32_t version, int32_t input, c
     struct forward *forward = context;
     (void)version;
     return dev_layer_run(forward->layer, forward->tokens->out, forward->tokens->x[input],
-                         forward->tokens->dev_expert, forward->tokens->dev_gate_weight,
-                         forward->marked ? forward->mark : NULL, stream);
+                         forward->tokens->dev_expert, forward->tokens->dev_gate_weight, NULL,
+                         stream);
 }
 
 static enum status run_peer_experts(void *context, enum dev_phase phase, cudaStream_t stream)
@@ -119,22 +118,6 @@ static enum status time_whole(struct forward *forward)
     return status;
 }
 
-/* One launch of the marked graph; ns [DEV_PHASE_COUNT] out. */
-static enum status sample_phases(struct forward *forward, cudaGraphExec_t graph, double *ns)
-{
-    cudaStream_t stream = forward->gpu->stream;
-    bool ok = gpu_flush(forward->gpu) == STATUS_OK &&
-              cudaGraphLaunch(graph, stream) == cudaSuccess &&
-              cudaStreamSynchronize(stream) == cudaSuccess;
-    for (int phase = 0; phase < DEV_PHASE_COUNT && ok; phase++) {
-        float ms = 0.0f;
-        ok = cudaEventElapsedTime(&ms, forward->mark[phase], forward->mark[phase + 1]) ==
-             cudaSuccess;
-        ns[phase] = (double)ms * 1e6;
-    }
-    return ok ? STATUS_OK : STATUS_CUDA;
-}
-
 static enum status write_phases(struct forward *forward, double *sample_ns, int32_t count)
 {
     enum status status = STATUS_OK;
@@ -154,45 +137,24 @@ static enum status write_phases(struct forward *forward, double *sample_ns, int3
     return status;
 }
 
-static enum status capture_marked(struct forward *forward, cudaGraphExec_t *graph)
+static enum status launch_marked(void *context, cudaStream_t stream)
 {
-    cudaGraph_t captured = NULL;
-    enum status status = STATUS_CUDA;
-    forward->marked = true;
-    if (cudaStreamBeginCapture(forward->gpu->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess) {
-        status = launch_layer(forward, 0, 0, forward->gpu->stream);
-        if (cudaStreamEndCapture(forward->gpu->stream, &captured) != cudaSuccess) {
-            status = STATUS_CUDA;
-        }
-    }
-    forward->marked = false;
-    if (status == STATUS_OK && cudaGraphInstantiate(graph, captured, 0) != cudaSuccess) {
-        status = STATUS_CUDA;
-    }
-    if (captured != NULL) {
-        cudaGraphDestroy(captured);
-    }
-    return status;
+    struct forward *forward = context;
+    return dev_layer_run(forward->layer, forward->tokens->out, forward->tokens->x[0],
+                         forward->tokens->dev_expert, forward->tokens->dev_gate_weight,
+                         forward->mark, stream);
 }
 
 static enum status time_phases(struct forward *forward)
 {
     int32_t count = forward->options->num_samples;
     double *sample_ns = calloc((size_t)count * DEV_PHASE_COUNT, sizeof *sample_ns);
-    cudaGraphExec_t graph = NULL;
-    enum status status = sample_ns == NULL ? STATUS_NO_MEMORY : capture_marked(forward, &graph);
-    for (int32_t sample = -1; sample < count && status == STATUS_OK; sample++) {
-        double ns[DEV_PHASE_COUNT];
-        status = sample_phases(forward, graph, ns);
-        for (int phase = 0; phase < DEV_PHASE_COUNT && sample >= 0; phase++) {
-            sample_ns[phase * count + sample] = ns[phase];
-        }
-    }
+    enum status status = sample_ns == NULL
+                             ? STATUS_NO_MEMORY
+                             : bench_time_marks(forward->gpu, launch_marked, forward, forward->mark,
+                                                DEV_PHASE_COUNT, count, sample_ns);
     if (status == STATUS_OK) {
         status = write_phases(forward, sample_ns, count);
-    }
-    if (graph != NULL) {
-        cudaGraphExecDestroy(graph);
     }
     free(sample_ns);
     return status;
@@ -207,6 +169,20 @@ static void name_case(const struct forward *forward)
     }
     putchar('\n');
     fflush(stdout);
+}
+
+static enum status run_ranks(struct forward *forward, int32_t num_tokens, const char *routing,
+                             struct error *error)
+{
+    struct gpu_tokens tokens;
+    enum status status =
+        gpu_tokens_create(forward->gpu, forward->options, num_tokens, routing, &tokens, error);
+    if (status == STATUS_OK) {
+        status = bench_forward_ep(forward->gpu, forward->options, forward->csv, forward->weights,
+                                  &tokens, error);
+    }
+    gpu_tokens_free(&tokens);
+    return status;
 }
 
 static enum status run_case(struct forward *forward, int32_t num_tokens, const char *routing,
@@ -262,7 +238,8 @@ static enum status run_all(struct forward *forward, struct error *error)
     for (int32_t t = 0; t < options->num_tokens_count; t++) {
         for (int32_t r = 0; r < options->num_routings && status == STATUS_OK; r++) {
             if (options->num_tokens[t] > 0 && bench_now_s() < stop_s) {
-                status = run_case(forward, options->num_tokens[t], options->routing[r], error);
+                status = (options->num_ranks > 1 ? run_ranks : run_case)(
+                    forward, options->num_tokens[t], options->routing[r], error);
             }
         }
     }

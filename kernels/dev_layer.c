@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "dev_memory.h"
+#include "dev_record.h"
 #include "dev_shared.h"
 #include "lt_gemm.h"
 #include "moe_kernels.h"
@@ -192,18 +193,6 @@ static enum status run_phase(struct dev_layer *layer, enum dev_phase phase, cons
     return STATUS_INVALID;
 }
 
-/* In a capture an event must be a node of its own to be timed afterwards. */
-static enum status record(cudaEvent_t event, cudaStream_t stream)
-{
-    enum cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
-    if (cudaStreamIsCapturing(stream, &capturing) != cudaSuccess) {
-        return STATUS_CUDA;
-    }
-    unsigned flags = capturing == cudaStreamCaptureStatusActive ? cudaEventRecordExternal
-                                                                : cudaEventRecordDefault;
-    return cudaEventRecordWithFlags(event, stream, flags) == cudaSuccess ? STATUS_OK : STATUS_CUDA;
-}
-
 /* A matrix has no const data; x is only read. */
 static struct run run_of(const struct dev_layer *layer, void *out, const void *x,
                          const int32_t *expert, const float *gate_weight)
@@ -234,7 +223,7 @@ enum status dev_layer_run(struct dev_layer *layer, void *out, const void *x, con
                           const float *gate_weight, const cudaEvent_t *mark, cudaStream_t stream)
 {
     struct run run = run_of(layer, out, x, expert, gate_weight);
-    enum status status = mark != NULL ? record(mark[0], stream) : STATUS_OK;
+    enum status status = mark != NULL ? dev_record(mark[0], stream) : STATUS_OK;
     if (status == STATUS_OK) {
         status = dev_shared_fork(&layer->shared, run.x, layer->options.num_sms, stream);
     }
@@ -246,7 +235,7 @@ enum status dev_layer_run(struct dev_layer *layer, void *out, const void *x, con
             status = run_phase(layer, (enum dev_phase)phase, &run, stream);
         }
         if (status == STATUS_OK && mark != NULL) {
-            status = record(mark[phase + 1], stream);
+            status = dev_record(mark[phase + 1], stream);
         }
     }
     return status;

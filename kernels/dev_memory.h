@@ -9,7 +9,7 @@
 
 #include "matrix.h"
 
-#define DEV_BLOCKS_MAX 256
+#define DEV_BLOCKS_MAX 1024
 
 /* Zero-initialise; release with dev_memory_free. Once an allocation fails all later ones do, and
  * failed is set, so that whoever takes twenty arrays asks once. */

@@ -199,11 +199,11 @@ part_sanitize() {
     fi
     # Races are looked for in shared memory, which gate and combine do not use.
     sanitizer memcheck 50
-    sanitizer racecheck 40 --kernels permute,grouped_gemm
+    sanitizer racecheck 40 --kernels permute,ep,grouped_gemm
 }
 
 part_check() {
-    bench 40 check --kernels gate,permute,permute_rows,combine,grouped_gemm,layer
+    bench 40 check --kernels gate,permute,permute_rows,combine,grouped_gemm,layer,ep
     each_model 30 check --kernels model --tokens 4096
 }
 

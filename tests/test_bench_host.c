@@ -8,6 +8,7 @@
 #include "bench.h"
 #include "bench_csv.h"
 #include "bench_routing.h"
+#include "bench_work.h"
 #include "npy.h"
 #include "permute.h"
 
@@ -189,4 +190,25 @@ Test(bench_host, every_wrong_option_is_reported_at_once)
     cr_expect_eq(bench_options_parse(&options, sizeof bad / sizeof bad[0], bad, &error),
                  STATUS_INVALID);
     cr_expect_eq(error.num_problems, 6, "%s", error.text);
+}
+
+Test(bench_host, work_counts_every_byte_and_operation_once)
+{
+    const int32_t expert_tokens[] = {3, 0, 2, 0};
+    struct bench_layer layer = {.dtype = DTYPE_BF16,
+                                .expert = {4, 128, 64, ACTIVATION_SWIGLU},
+                                .gate = {.num_experts = 4, .top_k = 1}};
+
+    struct bench_load load = bench_load_of(expert_tokens, 4, 5);
+    struct bench_work up = bench_work_of(&layer, BENCH_GATE_UP, load);
+    struct bench_work rows = bench_work_of(&layer, BENCH_ROWS, load);
+
+    cr_expect(load.rows == 5 && load.active_experts == 2);
+    /* 5 rows x 128 columns of gate and up x depth 128; two experts' weights, x in, h out */
+    cr_expect_eq(up.flops, 2.0 * 5 * 128 * 128);
+    cr_expect_eq(up.bytes, 2.0 * (2 * 128 * 128 + 5 * 128 + 5 * 64));
+    cr_expect_eq(rows.bytes, 2.0 * (5 * 128 + 5 * 128));
+    layer.dtype = DTYPE_FP8_E4M3; /* tokens stay bf16; rows are a byte an element and one scale */
+    rows = bench_work_of(&layer, BENCH_ROWS, load);
+    cr_expect_eq(rows.bytes, 2.0 * 5 * 128 + 5.0 * (128 + 4));
 }

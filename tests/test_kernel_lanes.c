@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "ep_plan.h"
 #include "gate_lane.h"
 #include "gate_math.h"
 #include "permute.h"
@@ -352,5 +353,20 @@ Test(kernel_lanes, chunks_warps_and_lanes_sort_as_the_reference_does)
         int64_t step = 32 * PERMUTE_WARPS;
         sort_and_compare(shapes[i], PERMUTE_CHUNK, i);
         sort_and_compare(shapes[i], (choices + step - 1) / step * step, i);
+    }
+}
+
+Test(kernel_lanes, a_sent_row_finds_its_slot_past_empty_ones)
+{
+    const int32_t rows[] = {0, 3, 0, 0, 1, 2, 0};
+    const int32_t num_slots = sizeof rows / sizeof rows[0];
+    int32_t begin[8] = {0};
+    for (int32_t slot = 0; slot < num_slots; slot++) {
+        begin[slot + 1] = begin[slot] + rows[slot];
+    }
+    for (int32_t slot = 0; slot < num_slots; slot++) {
+        for (int32_t row = begin[slot]; row < begin[slot + 1]; row++) {
+            cr_expect_eq(ep_slot_of_row(begin, num_slots, row), slot, "row %d", (int)row);
+        }
     }
 }
