@@ -171,7 +171,7 @@ static bool read_time(struct reader *reader, const struct csv_lines *lines, int3
         reader->begin_s = whole_s;
         reader->has_begin = true;
     }
-    *arrival_s = (double)((whole_s - reader->begin_s) * NS_PER_S + rest_ns) / (double)NS_PER_S;
+    *arrival_s = (double)(whole_s - reader->begin_s) + (double)rest_ns / (double)NS_PER_S;
     return true;
 }
 

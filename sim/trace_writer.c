@@ -42,12 +42,11 @@ static enum status check_description(const struct trace_description *description
                                      struct error *error)
 {
     const int64_t ids_max = INT64_C(1) << 48; /* of a shard: far below any overflow in bytes */
-    if (description->num_experts < 1 || description->num_experts > TRACE_EXPERTS_MAX) {
-        return error_add(error, STATUS_INVALID, "%s: num_experts must be 1 to %d", path,
+    if (description->num_experts < 1 || description->num_experts > TRACE_EXPERTS_MAX ||
+        description->top_k < 1 || description->top_k > description->num_experts) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: num_experts must be 1 to %d, top_k 1 to num_experts", path,
                          TRACE_EXPERTS_MAX);
-    }
-    if (description->top_k < 1 || description->top_k > description->num_experts) {
-        return error_add(error, STATUS_INVALID, "%s: top_k must be 1 to num_experts", path);
     }
     if (description->num_layers < 1 || description->num_layers > TRACE_LAYERS_MAX) {
         return error_add(error, STATUS_INVALID, "%s: num_layers must be 1 to %d", path,
@@ -354,10 +353,8 @@ static enum status move_into_place(const struct trace_writer *writer, struct err
     }
     const char *slash = strrchr(writer->path, '/');
     int32_t length = slash == NULL ? 0 : (int32_t)(slash - writer->path);
-    (void)snprintf(parent, sizeof parent, "%.*s%s", length, writer->path,
-                   slash == NULL ? "."
-                   : length == 0 ? "/"
-                                 : "");
+    const char *rest = slash == NULL ? "." : length == 0 ? "/" : "";
+    (void)snprintf(parent, sizeof parent, "%.*s%s", length, writer->path, rest);
     enum status status = trace_sync_directory(parent, error);
     if (status == STATUS_OK && was_there) {
         status = trace_remove(writer->replaced, error);

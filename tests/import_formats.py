@@ -378,6 +378,30 @@ def loads():
     import_files([write("h.csv", text + "".join(lines))], *DEEPSEEK, out="loads.csv")
     check((np.loadtxt("loads.csv", delimiter=",", dtype=int) == load[0]).all(), "dense layers stay")
 
+    # A preset that gives every expert its share, the hottest in 9 of 10 tokens.
+    share = np.exp(rng.normal(0, 1, (3, 64)))
+    for _ in range(50):
+        share = np.minimum(share / share.sum(axis=1, keepdims=True), 0.9 / 8)
+    share /= share.sum(axis=1, keepdims=True)
+    counts = np.rint(share * 1e7).astype(int)
+    counts[1, 5] = 0
+    lines = [f"{layer},{expert},{counts[layer, expert]}\n" for layer in range(3)
+             for expert in range(64)]
+    file_64 = write("h.csv", "layer_id,expert_id,count\n" + "".join(lines))
+    toy = ("--model", "toy", "--num-experts", 64, "--top-k", 8)
+    import_files([file_64], *toy, out="preset.yaml")
+    done = moesim("trace", "generate", "--preset", "./preset.yaml", "--tokens", 100000, "--out",
+                  "generated")
+    check(done.returncode == 0, f"generate from loads: {done.stderr}")
+    ids = read_trace("generated")
+    for layer in range(3):
+        got = np.bincount(ids[:, layer].ravel(), minlength=64)
+        wanted = counts[layer] / counts[layer].sum()
+        # Of 64 shares of 800,000 draws, total variation by chance is 0.003.
+        variation = abs(got / got.sum() - wanted).sum() / 2
+        check(variation < 0.006, f"layer {layer}: total variation {variation:.4f}")
+        check(got[5] == 0 or layer != 1, "an expert without tokens was chosen")
+
     def refuse_loads(file, words, out="refused.csv", *more):
         before = sorted(os.listdir("."))
         done = moesim("trace", "import", *more, file, "--out", out)
@@ -385,6 +409,9 @@ def loads():
         check(sorted(os.listdir(".")) == before, f"{words!r}: left something behind")
 
     refuse_loads(file, "has loads, not tokens: write them to a .csv", "refused")
+    refuse_loads(file_64, "a preset needs --model", "refused.yaml")
+    refuse_loads(file_64, "but with top-16 none can have more than 6.2 %", "refused.yaml", "--model",
+                 "toy", "--num-experts", 64, "--top-k", 16)
     refuse_loads(file, "has 256 experts, but mixtral-8x7b has 8", "refused.csv", "--model",
                  "mixtral-8x7b")
     head = "layer_id,expert_id,count\n"

@@ -19,7 +19,7 @@ static const char help[] = /* with the list of formats in the middle */
     "%s"
     "      --model M             preset, config.json or YAML: says experts, top_k and MoE layers;\n"
     "                            dense layers in FILE are dropped\n"
-    "  -o, --out PATH            where the trace goes, or loads (.csv: sums, .npy: step by step)\n"
+    "  -o, --out PATH            where the trace goes, or loads (.csv, .yaml: sums, .npy: steps)\n"
     "      --axes A,B,C          npy: order of token, layer and k, default token,layer,k\n"
     "      --requests FILE.csv   npy: where requests begin: a column row_offset, and if there tag\n"
     "                            (or category, or dataset), arrival_s, prompt_tokens,\n"

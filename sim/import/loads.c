@@ -16,18 +16,7 @@
 #define EXPERTS_MAX 65535
 #define STEPS_MAX   (1 << 20)
 #define CELLS_MAX   (INT64_C(1) << 27) /* steps x layers x experts: half a GiB */
-
-/* What a pass over loads knows. */
-struct import_loads {
-    bool is_present[TRACE_LAYERS_MAX]; /* by number in the file */
-    int32_t row[TRACE_LAYERS_MAX];     /* of the result; -1: not wanted */
-    int32_t num_rows;
-    int32_t num_experts;
-    int64_t num_steps;
-    int64_t num_dense;    /* counts left out, of layers without experts */
-    int64_t *sum;         /* [num_rows][num_experts]; NULL in the first pass */
-    int32_t *step_tokens; /* [num_steps][num_rows][num_experts], or NULL */
-};
+#define SUMS_MAX    (INT64_C(1) << 22) /* layers x experts */
 
 /* Remembers in the first pass that there is such a cell. */
 static enum status survey_cell(struct import_sink *sink, int64_t step, int32_t layer,
@@ -80,13 +69,13 @@ enum status import_load_cell(struct import_sink *sink, int64_t step, int32_t mod
 {
     assert(sink->loads != NULL);
     assert(tokens >= 0);
-    if (step < 0 || step >= STEPS_MAX || model_layer < 0 || model_layer >= TRACE_LAYERS_MAX ||
+    if (step < 0 || step >= STEPS_MAX || model_layer < 0 || model_layer >= IMPORT_LOADS_LAYERS ||
         expert < 0 || expert >= EXPERTS_MAX) {
         return error_add(
             sink->error, STATUS_INVALID,
             "step %lld, layer %d, expert %d: there are at most %d steps, %d layers and "
             "%d experts",
-            (long long)step, model_layer, expert, STEPS_MAX, TRACE_LAYERS_MAX, EXPERTS_MAX);
+            (long long)step, model_layer, expert, STEPS_MAX, IMPORT_LOADS_LAYERS, EXPERTS_MAX);
     }
     if (sink->physical != NULL && sink->physical_is_users) {
         int32_t slot = expert;
@@ -120,11 +109,11 @@ static enum status shape(struct import_sink *sink, bool wants_steps)
     const struct import_input *input = &sink->input;
     const char *path = sink->options->paths[0];
     int32_t num_present = 0;
-    for (int32_t layer = 0; layer < TRACE_LAYERS_MAX; layer++) {
+    for (int32_t layer = 0; layer < IMPORT_LOADS_LAYERS; layer++) {
         num_present += loads->is_present[layer] ? 1 : 0;
     }
     bool by_number = input->model != NULL && num_present != input->num_layers;
-    for (int32_t layer = 0; layer < TRACE_LAYERS_MAX; layer++) {
+    for (int32_t layer = 0; layer < IMPORT_LOADS_LAYERS; layer++) {
         bool wanted = loads->is_present[layer];
         if (wanted && by_number) {
             wanted = layer < input->model->num_layers && model_layer_is_moe(input->model, layer);
@@ -144,7 +133,7 @@ static enum status shape(struct import_sink *sink, bool wants_steps)
     loads->num_experts = input->num_experts > 0 ? input->num_experts : loads->num_experts;
     int64_t cells = (int64_t)loads->num_rows * loads->num_experts;
     int64_t step_cells = wants_steps ? cells * loads->num_steps : 0;
-    if (cells > CELLS_MAX || (wants_steps && loads->num_steps > CELLS_MAX / cells)) {
+    if (cells > SUMS_MAX || (wants_steps && loads->num_steps > CELLS_MAX / cells)) {
         return error_add(sink->error, STATUS_INVALID,
                          "%s: %lld steps x %d layers x %d experts are too many%s", path,
                          (long long)loads->num_steps, loads->num_rows, loads->num_experts,
@@ -224,6 +213,12 @@ static enum status write_loads(struct import_sink *sink, bool wants_steps)
     return status;
 }
 
+static bool path_ends(const char *path, const char *end)
+{
+    const char *dot = strrchr(path, '.');
+    return dot != NULL && strcmp(dot, end) == 0;
+}
+
 static int64_t total(const struct import_loads *loads)
 {
     int64_t tokens = 0;
@@ -261,18 +256,20 @@ static enum status read_twice(struct import_sink *sink, bool wants_steps)
         return error_add(sink->error, STATUS_INVALID, "%s: holds no token at all",
                          sink->options->paths[0]);
     }
-    return write_loads(sink, wants_steps);
+    return path_ends(sink->path, ".yaml") ? import_loads_preset(sink, loads)
+                                          : write_loads(sink, wants_steps);
 }
 
 enum status import_loads_run(struct import_sink *sink)
 {
-    const char *dot = strrchr(sink->path, '.');
-    bool wants_steps = dot != NULL && strcmp(dot, ".npy") == 0;
-    if (!wants_steps && (dot == NULL || strcmp(dot, ".csv") != 0)) {
-        return error_add(sink->error, STATUS_INVALID,
-                         "%s: %s has loads, not tokens: write them to a .csv (sums by layer and "
-                         "expert) or a .npy (step by step), for moesim place --load",
-                         sink->path, sink->format->name);
+    bool wants_steps = path_ends(sink->path, ".npy");
+    if (!wants_steps && !path_ends(sink->path, ".csv") && !path_ends(sink->path, ".yaml")) {
+        return error_add(
+            sink->error, STATUS_INVALID,
+            "%s: %s has loads, not tokens: write them to a .csv (sums by layer and "
+            "expert) or .npy (step by step), for moesim place --load, or to a .yaml, a "
+            "preset for moesim trace generate",
+            sink->path, sink->format->name);
     }
     sink->loads = calloc(1, sizeof *sink->loads);
     if (sink->loads == NULL) {
