@@ -82,9 +82,8 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
     route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
     route->dropped = arena_alloc(&run->arena, wishes, sizeof(bool));
     route->slot = arena_take(&run->arena, wishes, sizeof(int32_t));
-    run->slot_tokens = arena_alloc(&run->arena, (size_t)engine->num_slots, sizeof(int32_t));
     bool complete = route->expert != NULL && route->gate_weight != NULL && route->dropped != NULL &&
-                    route->slot != NULL && run->slot_tokens != NULL;
+                    route->slot != NULL;
     return complete ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
@@ -115,16 +114,10 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     if (status != STATUS_OK) {
         return status;
     }
-    int64_t kept = 0;
-    for (int64_t wish = 0; wish < (int64_t)route->num_tokens * route->top_k; wish++) {
-        if (route->slot[wish] != SLOT_DROPPED) {
-            run->slot_tokens[route->slot[wish]]++;
-            kept++;
-        }
-    }
-    assert(kept == route->assignments - route->dropped_assignments); /* computed + dropped = all */
-    return traffic_count(&run->traffic, route, placement, run->moe_batch, &scenario->cluster,
-                         &run->arena);
+    status = traffic_count(&run->traffic, route, placement, run->moe_batch, &scenario->cluster,
+                           &run->arena);
+    run->slot_tokens = run->traffic.slot_tokens;
+    return status;
 }
 
 static enum status plan_tokens(struct engine *engine, struct layer_run *run)

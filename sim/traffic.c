@@ -3,19 +3,29 @@
 
 #include <assert.h>
 
-/* Counters of the source rank at hand. last_* hold the token that touched an entry last, plus one,
- * so a token counts once a rank and once a node. */
-struct counters {
-    int32_t *copies;          /* [num_ranks] */
-    int32_t *tokens;          /* [num_ranks] */
-    int32_t *rank_last_token; /* [num_ranks] */
-    int32_t *node_tokens;     /* [num_nodes] */
-    int32_t *node_last_token; /* [num_nodes] */
-    int32_t *node_of_rank;    /* [num_ranks] a table: a division a token is dear */
+/* Counters of the source rank at hand, one cache line for all that a wish touches. last_token is
+ * the token that touched an entry last, plus one, so a token counts once a rank and once a node. */
+struct rank_counter {
+    int32_t copies;
+    int32_t tokens;
+    int32_t last_token;
+    int32_t node; /* of the rank: a division a wish is dear */
 };
 
-static void count_token(const struct counters *counters, const struct route *route,
-                        const struct placement *placement, int32_t token)
+struct node_counter {
+    int32_t tokens;
+    int32_t last_token;
+};
+
+struct counters {
+    struct rank_counter *rank; /* [num_ranks] */
+    struct node_counter *node; /* [num_nodes] */
+};
+
+/* No branches on the counters: whether a token meets a rank twice is a coin the processor cannot
+ * guess. */
+static void count_token(const struct counters *counters, int32_t *slot_tokens,
+                        const struct route *route, const struct placement *placement, int32_t token)
 {
     const int32_t *slot = &route->slot[(int64_t)token * route->top_k];
     for (int32_t k = 0; k < route->top_k; k++) {
@@ -23,14 +33,14 @@ static void count_token(const struct counters *counters, const struct route *rou
             continue;
         }
         assert(slot[k] >= 0 && slot[k] < placement->num_slots);
-        int32_t rank = placement->rank_of_slot[slot[k]];
-        int32_t node = counters->node_of_rank[rank];
-        counters->copies[rank]++;
-        /* No branches: whether a token meets a rank twice is a coin the processor cannot guess. */
-        counters->tokens[rank] += counters->rank_last_token[rank] != token + 1;
-        counters->rank_last_token[rank] = token + 1;
-        counters->node_tokens[node] += counters->node_last_token[node] != token + 1;
-        counters->node_last_token[node] = token + 1;
+        struct rank_counter *rank = &counters->rank[placement->rank_of_slot[slot[k]]];
+        struct node_counter *node = &counters->node[rank->node];
+        slot_tokens[slot[k]]++;
+        rank->copies++;
+        rank->tokens += rank->last_token != token + 1;
+        rank->last_token = token + 1;
+        node->tokens += node->last_token != token + 1;
+        node->last_token = token + 1;
     }
 }
 
@@ -39,19 +49,20 @@ static void flush_source(struct traffic *traffic, struct counters *counters, int
 {
     int32_t flow = traffic->rank_begin[source];
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
-        if (counters->copies[rank] > 0) {
-            traffic->rank_flow[flow++] =
-                (struct rank_flow){rank, counters->copies[rank], counters->tokens[rank]};
-            counters->copies[rank] = 0;
-            counters->tokens[rank] = 0;
+        struct rank_counter *from = &counters->rank[rank];
+        if (from->copies > 0) {
+            traffic->rank_flow[flow++] = (struct rank_flow){rank, from->copies, from->tokens};
+            from->copies = 0;
+            from->tokens = 0;
         }
     }
     traffic->rank_begin[source + 1] = flow;
     flow = traffic->node_begin[source];
     for (int32_t node = 0; node < traffic->num_nodes; node++) {
-        if (counters->node_tokens[node] > 0) {
-            traffic->node_flow[flow++] = (struct node_flow){node, counters->node_tokens[node]};
-            counters->node_tokens[node] = 0;
+        struct node_counter *from = &counters->node[node];
+        if (from->tokens > 0) {
+            traffic->node_flow[flow++] = (struct node_flow){node, from->tokens};
+            from->tokens = 0;
         }
     }
     traffic->node_begin[source + 1] = flow;
@@ -83,7 +94,7 @@ static void index_destinations(struct traffic *traffic)
 }
 
 static bool allocate(struct traffic *traffic, struct counters *counters, int64_t assignments,
-                     struct arena *arena)
+                     int32_t num_slots, struct arena *arena)
 {
     size_t ranks = (size_t)traffic->num_ranks;
     size_t nodes = (size_t)traffic->num_nodes;
@@ -97,18 +108,13 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     traffic->back_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
     traffic->back_src = arena_take(arena, flows, sizeof(int32_t));
     traffic->back_flow = arena_take(arena, flows, sizeof(int32_t));
-    counters->copies = arena_alloc(arena, ranks, sizeof(int32_t));
-    counters->tokens = arena_alloc(arena, ranks, sizeof(int32_t));
-    counters->rank_last_token = arena_alloc(arena, ranks, sizeof(int32_t));
-    counters->node_tokens = arena_alloc(arena, nodes, sizeof(int32_t));
-    counters->node_last_token = arena_alloc(arena, nodes, sizeof(int32_t));
-    counters->node_of_rank = arena_take(arena, ranks, sizeof(int32_t));
+    traffic->slot_tokens = arena_alloc(arena, (size_t)num_slots, sizeof(int32_t));
+    counters->rank = arena_alloc(arena, ranks, sizeof *counters->rank);
+    counters->node = arena_alloc(arena, nodes, sizeof *counters->node);
     return traffic->rank_begin != NULL && traffic->rank_flow != NULL &&
            traffic->node_begin != NULL && traffic->node_flow != NULL &&
            traffic->back_begin != NULL && traffic->back_src != NULL && traffic->back_flow != NULL &&
-           counters->copies != NULL && counters->tokens != NULL &&
-           counters->rank_last_token != NULL && counters->node_tokens != NULL &&
-           counters->node_last_token != NULL && counters->node_of_rank != NULL;
+           traffic->slot_tokens != NULL && counters->rank != NULL && counters->node != NULL;
 }
 
 enum status traffic_count(struct traffic *traffic, const struct route *route,
@@ -118,19 +124,25 @@ enum status traffic_count(struct traffic *traffic, const struct route *route,
     traffic->num_ranks = placement->num_ranks;
     traffic->num_nodes = cluster_node(cluster, placement->num_ranks - 1) + 1;
     struct counters counters;
-    if (!allocate(traffic, &counters, route->assignments - route->dropped_assignments, arena)) {
+    const int64_t kept = route->assignments - route->dropped_assignments;
+    if (!allocate(traffic, &counters, kept, placement->num_slots, arena)) {
         return STATUS_NO_MEMORY;
     }
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
-        counters.node_of_rank[rank] = cluster_node(cluster, rank);
+        counters.rank[rank].node = cluster_node(cluster, rank);
     }
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         for (int32_t token = batch->rank_begin[source]; token < batch->rank_begin[source + 1];
              token++) {
-            count_token(&counters, route, placement, token);
+            count_token(&counters, traffic->slot_tokens, route, placement, token);
         }
         flush_source(traffic, &counters, source);
     }
+    int64_t computed = 0;
+    for (int32_t slot = 0; slot < placement->num_slots; slot++) {
+        computed += traffic->slot_tokens[slot];
+    }
+    assert(computed == kept); /* computed + dropped = all */
     index_destinations(traffic);
     return STATUS_OK;
 }

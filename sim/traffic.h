@@ -37,6 +37,7 @@ struct traffic {
     int32_t *back_begin;         /* [num_ranks + 1] into back_src and back_flow, by destination */
     int32_t *back_src;           /* sources of a destination, ascending */
     int32_t *back_flow;          /* index into rank_flow of (back_src, destination) */
+    int32_t *slot_tokens;        /* [num_slots] assignments that each slot computes */
 };
 
 /* Counts a dispatched route (slots set). Memory is the arena's. */

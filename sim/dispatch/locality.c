@@ -11,10 +11,13 @@
 
 #include <assert.h>
 
+#define OWNER_ANY  INT32_MAX /* an expert with one slot: nothing to choose */
+#define OWNER_NONE (-1)
+
 /* Where one source rank's wishes for an expert go. Slots of an expert ascend, so those of a rank or
  * a node are neighbours in slot_of: the nearest replicas are a range of it. */
 struct choice {
-    int32_t owner; /* source rank + 1 for which this holds: a new rank makes all choices stale */
+    int32_t owner; /* source rank for which this holds, or OWNER_ANY; a later rank finds it stale */
     int32_t begin; /* into slot_of */
     int32_t count;
     int32_t next; /* < count: whose turn it is */
@@ -32,7 +35,7 @@ static int32_t distance(const struct dispatch_input *input, int32_t source_rank,
 static struct choice choose(const struct dispatch_input *input, int32_t source_rank, int32_t expert)
 {
     const struct placement *placement = input->placement;
-    struct choice choice = {.owner = source_rank + 1};
+    struct choice choice = {.owner = source_rank};
     int32_t nearest = INT32_MAX;
     for (int32_t i = placement->slot_begin[expert]; i < placement->slot_begin[expert + 1]; i++) {
         int32_t here = distance(input, source_rank, placement->slot_of[i]);
@@ -48,6 +51,20 @@ static struct choice choose(const struct dispatch_input *input, int32_t source_r
     return choice;
 }
 
+static struct choice *first_choices(const struct dispatch_input *input)
+{
+    const struct placement *placement = input->placement;
+    struct choice *choices =
+        arena_take(input->scratch, (size_t)placement->num_experts, sizeof *choices);
+    for (int32_t expert = 0; expert < placement->num_experts && choices != NULL; expert++) {
+        bool is_only = placement_num_replicas(placement, expert) == 1;
+        choices[expert] = (struct choice){.owner = is_only ? OWNER_ANY : OWNER_NONE,
+                                          .begin = placement->slot_begin[expert],
+                                          .count = 1};
+    }
+    return choices;
+}
+
 static enum status assign_nearest(void *state, const struct dispatch_input *input,
                                   struct route *route)
 {
@@ -55,30 +72,27 @@ static enum status assign_nearest(void *state, const struct dispatch_input *inpu
     const struct placement *placement = input->placement;
     assert(route->num_experts == placement->num_experts);
     assert(route->num_tokens == input->batch->num_tokens);
-    struct choice *choices =
-        arena_alloc(input->scratch, (size_t)route->num_experts, sizeof *choices);
+    struct choice *choices = first_choices(input);
     if (choices == NULL) {
         return STATUS_NO_MEMORY;
     }
     int64_t wish = 0; /* into [num_tokens][top_k] */
     for (int32_t token = 0; token < route->num_tokens; token++) {
-        int32_t source_rank = input->batch->source_rank[token];
+        int32_t source_rank = input->batch->source_rank[token]; /* they ascend */
         for (int32_t k = 0; k < route->top_k; k++, wish++) {
             int32_t expert = route->expert[wish];
             if (expert == EXPERT_NOT_ROUTED || route->dropped[wish]) {
                 route->slot[wish] = SLOT_DROPPED;
                 continue;
             }
-            if (placement_num_replicas(placement, expert) == 1) {
-                route->slot[wish] = placement->slot_of[placement->slot_begin[expert]];
-                continue;
-            }
             struct choice *choice = &choices[expert];
-            if (choice->owner != source_rank + 1) {
+            if (choice->owner < source_rank) {
                 *choice = choose(input, source_rank, expert);
             }
-            route->slot[wish] = placement->slot_of[choice->begin + choice->next];
-            choice->next = choice->next + 1 == choice->count ? 0 : choice->next + 1;
+            /* No branch on replicas: whether a wish is for a hot expert cannot be guessed. */
+            int32_t turn = choice->next;
+            route->slot[wish] = placement->slot_of[choice->begin + turn];
+            choice->next = turn + 1 == choice->count ? 0 : turn + 1;
         }
     }
     return STATUS_OK;
