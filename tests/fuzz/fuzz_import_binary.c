@@ -51,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         .model = "tiny",
         .num_experts = 8,
         .top_k = 2,
+        .tokens_per_shard = 16, /* a shard is gathered in memory */
         .replace = true,
     };
     enum status status = import_run(out, &options, &summary, &error);
