@@ -151,9 +151,9 @@ static int32_t best_expert(const float *score, int32_t num_experts)
     return expert;
 }
 
-/* Chooses top_k experts; below: those of the layer below, or NULL. */
+/* Chooses top_k experts. below: those of the layer below, before: of the token before; or NULL. */
 static void layer_choose(struct coupled_walk *walk, int32_t *expert, const int16_t *table,
-                         const int32_t *below)
+                         const int32_t *below, const int32_t *before)
 {
     const struct coupled_law *law = walk->law;
     const int64_t experts = law->num_experts;
@@ -161,6 +161,10 @@ static void layer_choose(struct coupled_walk *walk, int32_t *expert, const int16
         memcpy(walk->score, walk->common, (size_t)experts * sizeof walk->score[0]);
         add_row(walk->score, table + (coupled_first_row(law, COUPLED_BASE) + k) * experts,
                 law->num_experts);
+        if (k == 0 && before != NULL) {
+            walk->score[before[0]] +=
+                (float)table[(coupled_first_row(law, COUPLED_REPEAT) + 1) * experts + before[0]];
+        }
         if (k == 0 && below != NULL) {
             add_row(walk->score,
                     table + (coupled_first_row(law, COUPLED_FIRST) + below[0]) * experts,
@@ -275,7 +279,7 @@ void coupled_walk_token(struct coupled_walk *walk, const struct coupled_token *t
                     table + (coupled_first_row(law, COUPLED_BELOW) + below[k]) * experts,
                     law->num_experts);
         }
-        layer_choose(walk, expert, table, below);
+        layer_choose(walk, expert, table, below, walk->token > 0 ? before : NULL);
         memcpy(before, expert, (size_t)law->top_k * sizeof before[0]);
         if (token->gate_weight != NULL || token->score != NULL) {
             final_sort(walk, expert);

@@ -8,9 +8,10 @@
  *     base[k]                                       how popular, for this choice
  *   + sum over f of z[f] request[f]                 what the request is about
  *   + opening[how far the request is]              its first 256 tokens alone
- *   + repeat[e] if the token before chose e here
+ *   + repeat[0][e] if the token before chose e here
  *   + sum over experts c of the layer below of below[c]
- *   + first[the best expert of the layer below]     for the first choice only
+ *   + repeat[1][e] if e was the best of the token before, and
+ *     first[the best expert of the layer below]     for the first choice only
  *   + sum over experts c chosen so far of together[c]
  *
  * and the choice is the largest of log-odds plus Gumbel noise, which is a draw by odds (Yellott
@@ -67,7 +68,7 @@ enum coupled_row {
     COUPLED_BASE,     /* top_k rows */
     COUPLED_REQUEST,  /* num_factors rows */
     COUPLED_OPENING,  /* COUPLED_OPENINGS rows */
-    COUPLED_REPEAT,   /* one row */
+    COUPLED_REPEAT,   /* two rows */
     COUPLED_TOGETHER, /* num_experts rows */
     COUPLED_BELOW,    /* num_experts rows; of the lowest layer zero */
     COUPLED_FIRST,    /* num_experts rows; of the lowest layer zero */
@@ -78,7 +79,7 @@ enum coupled_row {
 static inline int32_t coupled_first_row(const struct coupled_law *law, enum coupled_row kind)
 {
     const int32_t count[COUPLED_ROW_KINDS] = {
-        law->top_k,       law->num_factors, COUPLED_OPENINGS, 1,
+        law->top_k,       law->num_factors, COUPLED_OPENINGS, 2,
         law->num_experts, law->num_experts, law->num_experts};
     int32_t first = 0;
     for (int32_t before = 0; before < (int32_t)kind; before++) {

@@ -81,6 +81,14 @@ static void climb(struct learner *learner, int32_t row, const float *slope, floa
     }
 }
 
+/* The same for one number of a row. */
+static void climb_one(struct learner *learner, int32_t row, int32_t expert, float gradient)
+{
+    int64_t at = (int64_t)row * learner->num_experts + expert;
+    learner->square[at] += gradient * gradient;
+    learner->value[at] += learner->step * gradient / sqrtf(learner->square[at] + SQUARE_MIN);
+}
+
 /* slope[e] = (1 if chosen) - chance of e; experts chosen before have none. */
 static void slope_set(struct learner *learner, const uint16_t *expert, int32_t k)
 {
@@ -141,11 +149,17 @@ static void token_learn(struct learner *learner, const uint16_t *expert, const u
         if (k == 0 && below != NULL) {
             add(learner->odds, value + (int64_t)(learner->first + below[0]) * count, count);
         }
+        if (k == 0 && before != NULL) {
+            learner->odds[before[0]] += value[(int64_t)(learner->repeat + 1) * count + before[0]];
+        }
         slope_set(learner, expert, k);
         add(learner->slopes, learner->slope, count);
         climb(learner, learner->base + k, learner->slope, 1.0f, 0.0f);
         for (int32_t i = 0; i < k; i++) {
             climb(learner, learner->together + expert[i], learner->slope, 1.0f, DECAY);
+        }
+        if (k == 0 && before != NULL) {
+            climb_one(learner, learner->repeat + 1, before[0], learner->slope[before[0]]);
         }
         if (k == 0 && below != NULL) {
             climb(learner, learner->first + below[0], learner->slope, 1.0f, DECAY);
@@ -159,12 +173,8 @@ static void token_learn(struct learner *learner, const uint16_t *expert, const u
             climb(learner, learner->below + below[k], learner->slopes, 1.0f, DECAY);
         }
     }
-    if (before != NULL) { /* of the row, only the experts of the token before count */
-        memset(learner->slope, 0, bytes);
-        for (int32_t k = 0; k < top_k; k++) {
-            learner->slope[before[k]] = learner->slopes[before[k]];
-        }
-        climb(learner, learner->repeat, learner->slope, 1.0f, 0.0f);
+    for (int32_t k = 0; k < top_k && before != NULL; k++) {
+        climb_one(learner, learner->repeat, before[k], learner->slopes[before[k]]);
     }
     add(learner->request_slopes, learner->slopes, count);
 }

@@ -8,7 +8,8 @@
  *   base     is lowered by ln(generated / measured) of each expert's tokens
  *   request  is scaled in a layer by what overlaps of rows far apart and drops of consecutive rows
  *            lack: both say how far requests differ
- *   repeat   is raised in a layer by what the overlap with the row before lacks
+ *   repeat   is raised in a layer by what the overlap with the row before, and repeats of the best
+ *            expert, lack
  *   first    is scaled in a layer by what information about the layer lacks
  *   together is scaled in a layer by what the spread of lifts lacks
  *   drifts   are widened by what overlaps at middle distances lack against those farther apart
@@ -107,10 +108,12 @@ static void layer_correct(struct tuner *tuner, int32_t layer, const struct trace
         DROP_WEIGHT * excess(generated->drop_consecutive[0], measured->drop_consecutive[0]);
     scale_rows(tuner, layer, COUPLED_REQUEST, law->num_factors, -1.6 * step * far);
     double near = clamp(overlap_excess(generated, measured, 0, 0), SCALE_STEP);
+    double best = clamp(excess(generated->top1_repeat, measured->top1_repeat), SCALE_STEP) - near;
     float *repeat = tuner->value + layer * tuner->cells +
                     (int64_t)coupled_first_row(law, COUPLED_REPEAT) * law->num_experts;
     for (int32_t expert = 0; expert < law->num_experts; expert++) {
         repeat[expert] -= (float)(4 * step * near);
+        repeat[law->num_experts + expert] -= (float)(step * best);
     }
     double lift = excess(generated->lift_p95, measured->lift_p95) -
                   excess(generated->lift_median, measured->lift_median);
