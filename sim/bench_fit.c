@@ -81,6 +81,7 @@ static struct fitted_kernels start_of(const struct sample *sample)
                                         .blend = 1.5};
     struct fitted_kernels start = unit;
     double rate[3] = {1e6, 1e6, 1e6};
+    double item_ns = HUGE_VAL;
     for (int64_t i = 0; i < sample->num_rows; i++) {
         struct fitted_kernels alone[3] = {unit, unit, unit};
         alone[0].weight_bytes_per_s = 1.0;
@@ -90,12 +91,15 @@ static struct fitted_kernels start_of(const struct sample *sample)
             double ns = bench_phase_ns(sample->row[i], &alone[side]);
             rate[side] = fmax(rate[side], ns / sample->row[i]->ns);
         }
+        struct fitted_kernels items = unit;
+        items.slot_ns = 1.0;
+        item_ns = fmin(item_ns, sample->row[i]->ns / bench_phase_ns(sample->row[i], &items));
     }
     start.weight_bytes_per_s = 1.5 * rate[0];
     start.flops_per_s = 1.5 * rate[1];
     start.activation_bytes_per_s = 2.0 * rate[2];
     start.t0_ns = 0.3 * fastest_ns;
-    start.slot_ns = 1.0;
+    start.slot_ns = 0.3 * item_ns;
     start.row_bytes_per_s =
         1e12; /* from here on: not in this form, kept by the pull to the start */
     start.depth_ns = 1.0;

@@ -6,9 +6,10 @@
 
 #include "bench_model_internal.h"
 
-#define CPU_ROW_ALIGN 4  /* kernels/cpu_forward.h */
-#define CPU_VECTOR    16 /* float32 in the widest vectors: experts that the router computes at once \
-                          */
+#define CPU_ROW_ALIGN 4 /* kernels/cpu_forward.h */
+#define CPU_VECTOR                                                                                 \
+    16 /* float32 in the widest vectors: experts that the router computes at once                  \
+        */
 
 /* What a phase has to do. */
 struct work {
@@ -53,18 +54,23 @@ static struct work work_of(const struct bench_row *row)
     double rows = 0.0;
     double active = 0.0;
     struct work work = {0};
+    double padded_rows = 0.0;
     for (int32_t slot = 0; slot < row->num_slots; slot++) {
         rows += row->slot_tokens[slot];
+        padded_rows += padded(row, row->slot_tokens[slot], CPU_ROW_ALIGN);
         active += row->slot_tokens[slot] > 0 ? 1.0 : 0.0;
     }
     switch (row->phase) {
     case BENCH_GATE:
-        return (struct work){.items = tokens * row->num_experts,
+        return (struct work){.items = tokens * hidden,
                              .scans = tokens * row->num_experts * row->top_k,
                              .bytes = tokens * hidden * element_bytes(row),
                              .columns = padded(row, row->num_experts, CPU_VECTOR),
                              .depth = hidden};
-    case BENCH_PERMUTE:
+    case BENCH_PERMUTE: /* of one rank, straight into the experts' padded rows */
+        return (struct work){.items = choices,
+                             .bytes = (tokens + (row->num_ranks == 1 ? padded_rows : choices)) *
+                                      hidden * element_bytes(row)};
     case BENCH_COMBINE:
         return (struct work){.items = choices,
                              .bytes = (tokens + choices) * hidden * element_bytes(row)};
@@ -93,11 +99,23 @@ static struct work work_of(const struct bench_row *row)
     return work;
 }
 
-/* (x^p + y^p)^(1/p), safe for large p. */
-static double joined(double x, double y, double p)
+/* GEMMs of a GPU come in tiles and waves of tiles: the form of the compute model. */
+static double tiled_gemm_s(const struct bench_row *row, const struct work *work,
+                           const struct fitted_kernels *fitted)
 {
-    double longer = fmax(x, y);
-    return longer > 0.0 ? longer * pow(1.0 + pow(fmin(x, y) / longer, p), 1.0 / p) : 0.0;
+    const struct expert_shape shape = {.hidden_dim = row->hidden_dim,
+                                       .ffn_dim = row->ffn_dim,
+                                       .weight_bytes = weight_bytes(row),
+                                       .num_sms = row->num_sms};
+    struct expert_load load = {0};
+    for (int32_t slot = 0; slot < row->num_slots && row->phase != BENCH_SHARED; slot++) {
+        expert_load_add(&load, row->slot_tokens[slot], 1.0);
+    }
+    if (row->phase == BENCH_SHARED) {
+        expert_load_add(&load, (int64_t)rank_tokens(row), 1.0);
+    }
+    return load.active > 0.0 ? fitted_gemm_s(fitted, &shape, &load, work->columns, work->depth)
+                             : 0.0;
 }
 
 static double gemm_s(const struct bench_row *row, const struct work *work,
@@ -108,14 +126,17 @@ static double gemm_s(const struct bench_row *row, const struct work *work,
     if (row->phase == BENCH_GATE) {
         return rank_tokens(row) * row_s;
     }
+    if (!row->is_cpu) {
+        return tiled_gemm_s(row, work, fitted);
+    }
     if (row->phase == BENCH_SHARED) {
-        return joined(stream_s, rank_tokens(row) * row_s, fitted->blend);
+        return fitted_norm(stream_s, rank_tokens(row) * row_s, fitted->blend);
     }
     double sum_s = 0.0;
     for (int32_t slot = 0; slot < row->num_slots; slot++) {
         if (row->slot_tokens[slot] > 0) {
             double rows = padded(row, row->slot_tokens[slot], CPU_ROW_ALIGN);
-            sum_s += joined(stream_s, rows * row_s, fitted->blend);
+            sum_s += fitted_norm(stream_s, rows * row_s, fitted->blend);
         }
     }
     return sum_s;

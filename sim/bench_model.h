@@ -7,12 +7,13 @@
  *         + sum_e |N K b / weight_bytes_per_s, 2 N K m_e / flops_per_s|      |x, y| = (x^p +
  * y^p)^(1/p)
  *
- *   gate               items: scores (tokens x experts), and top_k times as many looks at them, at
- *                      row_bytes_per_s; one GEMM without weights to stream: the router stays in
- *                      the cache
+ *   gate               items: turns of the router's loop (tokens x hidden_dim); scores looked at
+ *                      (tokens x experts x top_k) at row_bytes_per_s; one GEMM without weights to
+ *                      stream: the router stays in the cache
  *   permute, combine   items: choices; bytes: tokens and rows
  *   dispatch, return   items: ranks; bytes: rows that come to the rank
- *   gate_up, down      items: experts with tokens; m_e: its rows, padded to four on the CPU
+ *   gate_up, down      items: experts with tokens; m_e: its rows, padded to four on the CPU; on a
+ *                      GPU the sum is the one of gpu/fitted.c, in tiles and waves
  *   shared             as an expert that has all tokens
  *
  * A step of several ranks waits for the slowest wherever rows are exchanged:

@@ -12,14 +12,12 @@
 #define CELLS_MAX 128
 #define ROWS_MAX  INT64_C(1000000)
 
-#define COLUMNS(X)                                                                                 \
-    X(device)                                                                                      \
-    X(num_sms)                                                                                     \
-    X(command)                                                                                     \
-    X(version)                                                                                     \
-    X(phase) X(model) X(dtype) X(num_experts) X(top_k) X(hidden_dim) X(ffn_dim) X(shared_ffn_dim)  \
-        X(activation) X(num_tokens) X(routing) X(rank) X(num_ranks) X(median_ns) X(min_ns)         \
-            X(status) X(expert_tokens)
+/* clang-format off */
+#define COLUMNS(X) \
+    X(device) X(num_sms) X(command) X(version) X(phase) X(model) X(dtype) X(num_experts) X(top_k) \
+    X(hidden_dim) X(ffn_dim) X(shared_ffn_dim) X(activation) X(num_tokens) X(routing) X(rank) \
+    X(num_ranks) X(median_ns) X(min_ns) X(status) X(expert_tokens)
+/* clang-format on */
 
 #define COLUMN_ENUM(name) COLUMN_##name,
 #define COLUMN_NAME(name) #name,

@@ -34,7 +34,8 @@ static struct error_summary summarise(const struct bench_rows *rows, const doubl
     int64_t count = 0;
     for (int64_t i = 0; i < rows->num_rows; i++) {
         const struct bench_row *row = &rows->row[i];
-        bool is_wanted = is_predicted[i] && (phase == BENCH_PHASE_COUNT || row->phase == phase) &&
+        bool is_phase = phase == BENCH_PHASE_COUNT ? row->phase != BENCH_WALL : row->phase == phase;
+        bool is_wanted = is_predicted[i] && is_phase &&
                          (group == NULL || (group->is_parallel == (row->num_ranks > 1) &&
                                             strcmp(group->device, row->device) == 0 &&
                                             strcmp(group->dtype, row->dtype) == 0));

@@ -149,7 +149,9 @@ Test(bench_model, predicts_shapes_it_has_not_seen_where_its_form_is_true)
     cr_expect_eq(validation.total.num_rows, 16);
     cr_expect_lt(validation.total.max, 0.02, "%g", validation.total.max);
     cr_expect_eq(model.constants[0].held_out.num_rows, 24);
-    cr_expect_lt(model.constants[0].held_out.p90, 0.05);
+    /* The smallest shape left out, t0 is anybody's guess. */
+    cr_expect_lt(model.constants[0].held_out.median, 0.02);
+    cr_expect_lt(model.constants[0].held_out.p90, 0.1);
     unseen.row[3].num_ranks = 2; /* nothing was fitted for several ranks */
     cr_assert_eq(validate_bench(&validation, &unseen, &model, &error), STATUS_OK);
     cr_expect(validation.num_skipped == 1 && validation.no_constants == 1);

@@ -68,7 +68,7 @@ int bench_calibrate(const char *path)
     return code;
 }
 
-static void add_errors(cJSON *object, const struct error_summary *summary, int64_t num_skipped)
+void bench_errors_json(cJSON *object, const struct error_summary *summary, int64_t num_skipped)
 {
     cJSON_AddNumberToObject(object, "n", summary->num_rows);
     cJSON_AddNumberToObject(object, "skipped", (double)num_skipped);
@@ -80,9 +80,9 @@ static void add_errors(cJSON *object, const struct error_summary *summary, int64
 static cJSON *validation_json(const struct bench_validation *validation)
 {
     cJSON *object = cJSON_CreateObject();
-    add_errors(cJSON_AddObjectToObject(object, "total"), &validation->total,
-               validation->num_skipped);
-    add_errors(cJSON_AddObjectToObject(object, "layers"), &validation->layers, 0);
+    bench_errors_json(cJSON_AddObjectToObject(object, "total"), &validation->total,
+                      validation->num_skipped);
+    bench_errors_json(cJSON_AddObjectToObject(object, "layers"), &validation->layers, 0);
     cJSON *groups = cJSON_AddArrayToObject(object, "groups");
     for (int32_t i = 0; i < validation->num_groups; i++) {
         const struct bench_group *group = &validation->group[i];
@@ -91,7 +91,7 @@ static cJSON *validation_json(const struct bench_validation *validation)
         cJSON_AddStringToObject(item, "dtype", group->dtype);
         cJSON_AddStringToObject(item, "phase", bench_phase_name(group->phase));
         cJSON_AddBoolToObject(item, "ep", group->is_parallel);
-        add_errors(item, &group->error, group->num_skipped);
+        bench_errors_json(item, &group->error, group->num_skipped);
         cJSON_AddItemToArray(groups, item);
     }
     cJSON *reasons = cJSON_AddObjectToObject(object, "skipped_reasons");

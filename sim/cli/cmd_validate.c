@@ -102,20 +102,11 @@ static int parse(struct options *options, int argc, char **argv)
     return check(options, argv[0]);
 }
 
-static void add_errors(cJSON *object, const struct error_summary *summary, int64_t num_skipped)
-{
-    cJSON_AddNumberToObject(object, "n", summary->num_rows);
-    cJSON_AddNumberToObject(object, "skipped", (double)num_skipped);
-    cJSON_AddNumberToObject(object, "median", summary->median);
-    cJSON_AddNumberToObject(object, "p90", summary->p90);
-    cJSON_AddNumberToObject(object, "max", summary->max);
-}
-
 static cJSON *validation_json(const struct validation *validation)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON *total = cJSON_AddObjectToObject(object, "total");
-    add_errors(total, &validation->total, validation->num_skipped);
+    bench_errors_json(total, &validation->total, validation->num_skipped);
     cJSON *groups = cJSON_AddArrayToObject(object, "groups");
     for (int32_t i = 0; i < validation->num_groups; i++) {
         const struct validate_group *group = &validation->group[i];
@@ -126,7 +117,7 @@ static cJSON *validation_json(const struct validation *validation)
         cJSON_AddStringToObject(item, "distribution", group->distribution);
         cJSON_AddBoolToObject(item, "ep", group->is_ep);
         cJSON_AddBoolToObject(item, "part_of_fit", group->is_fitted);
-        add_errors(item, &group->error, group->num_skipped);
+        bench_errors_json(item, &group->error, group->num_skipped);
         cJSON_AddItemToArray(groups, item);
     }
     cJSON *reasons = cJSON_AddObjectToObject(object, "skipped_reasons");

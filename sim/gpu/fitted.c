@@ -49,13 +49,13 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
     }
 }
 
-static double norm(double x, double y, double p)
+double fitted_norm(double x, double y, double p)
 {
     double longer = fmax(x, y);
     return longer > 0.0 ? longer * pow(1.0 + pow(fmin(x, y) / longer, p), 1.0 / p) : 0.0;
 }
 
-static double gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth)
 {
     double slot_s = columns * depth * shape->weight_bytes /
@@ -78,7 +78,7 @@ static double gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
     for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
         if (load->bin_active[bin] > 0.0) {
             double share = load->bin_tiles[bin][best] / load->row_tiles[best];
-            sum_s += norm(load->bin_active[bin] * slot_s, share * compute_s, fitted->blend);
+            sum_s += fitted_norm(load->bin_active[bin] * slot_s, share * compute_s, fitted->blend);
         }
     }
     return sum_s;
@@ -96,7 +96,8 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double copy_bytes = load->copies * (2.0 * hidden + 3.0 * ffn) * ACTIVATION_BYTES;
     double row_bytes = load->rows * hidden * ACTIVATION_BYTES;
     double seconds =
-        gemm_s(fitted, shape, load, 2.0 * ffn, hidden) + gemm_s(fitted, shape, load, hidden, ffn) +
+        fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
+        fitted_gemm_s(fitted, shape, load, hidden, ffn) +
         (copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s) /
             (1.0 - shape->hbm_taken);
     return fitted->t0_ns + load->slots * fitted->slot_ns + seconds * 1e9;

@@ -36,6 +36,13 @@ struct expert_shape {
 /* Adds slots that have so many tokens each. */
 void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots);
 
+/* |x, y| of the form: (x^p + y^p)^(1/p). */
+double fitted_norm(double x, double y, double p);
+
+/* One grouped GEMM of the phase, in seconds: columns x depth weights a slot. */
+double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                     const struct expert_load *load, double columns, double depth);
+
 /* Time of the phase in ns; 0 where nothing is to be done. */
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                         const struct expert_load *load);
