@@ -10,8 +10,7 @@
  * v3 to v5 are in grouped_gemm_large.cu, stream in grouped_gemm_stream.cu.
  */
 #include "grouped_gemm.cuh"
-
-#include <cuda_runtime.h>
+#include "sm90.cuh"
 
 /* --- what both read and write --- */
 
@@ -115,8 +114,10 @@ static __global__ void __launch_bounds__(SCALE_BLOCK)
     grouped_gemm_plain(const __grid_constant__ struct gemm_args args)
 {
     __shared__ int32_t expert;
-    int64_t row = blockIdx.x;
-    int32_t column = (int32_t)(blockIdx.y * SCALE_BLOCK + threadIdx.x);
+    int32_t blocks = tile_count(args.out_columns, SCALE_BLOCK);
+    int64_t row = blockIdx.x / blocks;
+    int32_t block = (int32_t)blockIdx.x % blocks;
+    int32_t column = block * SCALE_BLOCK + (int32_t)threadIdx.x;
     if (threadIdx.x == 0) {
         expert = -1;
     }
@@ -142,7 +143,7 @@ static __global__ void __launch_bounds__(SCALE_BLOCK)
     if (args.out.dtype == DTYPE_FP8_E4M3) {
         scale = fp8_scale(block_max(fabsf(value)));
         if (threadIdx.x == 0) {
-            args.out.scale[blockIdx.y * args.out.scale_rows + row] = scale;
+            args.out.scale[block * args.out.scale_rows + row] = scale;
         }
     }
     if (inside) {
@@ -152,9 +153,8 @@ static __global__ void __launch_bounds__(SCALE_BLOCK)
 
 enum status gemm_plain(const struct gemm_args *args, cudaStream_t stream)
 {
-    dim3 blocks((unsigned)args->rows, (unsigned)tile_count(args->out_columns, SCALE_BLOCK));
-    grouped_gemm_plain<<<blocks, SCALE_BLOCK, 0, stream>>>(*args);
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    int64_t blocks = args->rows * tile_count(args->out_columns, SCALE_BLOCK);
+    return launch_kernel(grouped_gemm_plain, blocks, SCALE_BLOCK, 0, 1, stream, *args);
 }
 
 /* --- v2 --- */
@@ -235,15 +235,6 @@ static __device__ __forceinline__ void load_operands(struct mma_operands &to,
     }
 }
 
-static __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4],
-                                           const uint32_t (&b)[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 /* 32 tokens by this warp's 32 rows of weights. */
 static __device__ __forceinline__ void multiply_step(float (&sum)[2][4][4],
                                                      const struct mma_operands &in)
@@ -259,8 +250,8 @@ static __device__ __forceinline__ void multiply_step(float (&sum)[2][4][4],
         for (int32_t j = 0; j < 4; j++) {
             const uint16_t *row = in.weight[first + j * 8 + lane / 4];
             uint32_t b[2] = {*(const uint32_t *)&row[k], *(const uint32_t *)&row[k + 8]};
-            mma(sum[0][j], a[0], b);
-            mma(sum[1][j], a[1], b);
+            warp_multiply(sum[0][j], a[0], b);
+            warp_multiply(sum[1][j], a[1], b);
         }
     }
 }
@@ -372,8 +363,7 @@ enum status gemm_mma(const struct gemm_args *args, cudaStream_t stream)
     int64_t token_tiles = args->rows / MMA_TOKENS + args->num_experts;
     int32_t columns = args->paired ? TILE_WEIGHTS / 2 : TILE_WEIGHTS;
     int64_t blocks = token_tiles * tile_count(args->out_columns, columns);
-    grouped_gemm_mma<<<(unsigned)blocks, MMA_THREADS, 0, stream>>>(*args);
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return launch_kernel(grouped_gemm_mma, blocks, MMA_THREADS, 0, 1, stream, *args);
 }
 
 /* --- tensor maps --- */

@@ -11,10 +11,14 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
+#include <cuda_runtime.h>
 
 #include "dev_grouped_gemm.h"
 #include "quantize.h"
 #include "tile_layout.h"
+
+#define BLOCK_BYTES_MAX     (227 * 1024) /* shared memory of one block (CUDA C Programming Guide) */
+#define REGISTERS_AT_LAUNCH (384 * 168)  /* 384 threads, in units of 8 registers a thread */
 
 enum epilogue {
     EPILOGUE_NONE,
@@ -60,7 +64,31 @@ bool tensor_map_rows(CUtensorMap *map, struct matrix matrix, int64_t rows, int32
 bool tensor_map_experts(CUtensorMap *map, struct matrix matrix, int32_t num_experts, int32_t rows,
                         int32_t columns, int32_t box_rows);
 
-#ifdef __CUDACC__
+/* cluster: blocks in one, 1 or 2. */
+template <class... Parameters, class... Arguments>
+static enum status launch_kernel(void (*kernel)(Parameters...), int64_t blocks, int32_t threads,
+                                 int32_t shared_bytes, int32_t cluster, cudaStream_t stream,
+                                 const Arguments &...arguments)
+{
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes) !=
+        cudaSuccess) {
+        return STATUS_CUDA;
+    }
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = (unsigned)cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)blocks);
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = (size_t)shared_bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = cluster > 1 ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess ? STATUS_OK
+                                                                            : STATUS_CUDA;
+}
 
 /* 128 bytes of K. */
 static __host__ __device__ __forceinline__ int32_t gemm_steps(const struct gemm_args &args)
@@ -175,7 +203,5 @@ static __device__ __forceinline__ bool find_item(struct group_window &window,
     found.index = item - (__shfl_sync(0xffffffff, window.end, lane) - items(found.rows));
     return true;
 }
-
-#endif
 
 #endif

@@ -34,6 +34,10 @@
 #define EMPTY_OFFSET       (FULL_OFFSET + LARGE_STAGES * 8)
 #define LARGE_BYTES        (EMPTY_OFFSET + LARGE_STAGES * 8)
 
+static_assert(LARGE_BYTES <= BLOCK_BYTES_MAX, "more shared memory than a block can have");
+static_assert(128 * PRODUCER_REGISTERS + 256 * CONSUMER_REGISTERS <= REGISTERS_AT_LAUNCH,
+              "more registers than the block gave back");
+
 struct large_maps {
     CUtensorMap x;      /* boxes of 64 rows */
     CUtensorMap weight; /* boxes of 128 rows */
@@ -614,30 +618,6 @@ static __global__ void __launch_bounds__(128)
 
 /* --- launch --- */
 
-template <bool FP8, bool PAIRED, bool CLUSTERS>
-static enum status launch_large(const struct large_maps &maps, const struct gemm_args &args,
-                                int32_t num_sms, cudaStream_t stream)
-{
-    auto kernel = grouped_gemm_large<FP8, PAIRED, CLUSTERS>;
-    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, LARGE_BYTES) !=
-        cudaSuccess) {
-        return STATUS_CUDA;
-    }
-    cudaLaunchAttribute cluster = {};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = CLUSTERS ? 2 : 1;
-    cluster.val.clusterDim.y = 1;
-    cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)(CLUSTERS ? num_sms / 2 * 2 : num_sms));
-    config.blockDim = dim3(LARGE_THREADS);
-    config.dynamicSmemBytes = LARGE_BYTES;
-    config.stream = stream;
-    config.attrs = &cluster;
-    config.numAttrs = CLUSTERS ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernel, maps, args) == cudaSuccess ? STATUS_OK : STATUS_CUDA;
-}
-
 static bool make_maps(struct large_maps *maps, const struct gemm_args &args)
 {
     return tensor_map_rows(&maps->x, args.x, args.rows, args.depth, WGMMA_ROWS) &&
@@ -646,16 +626,15 @@ static bool make_maps(struct large_maps *maps, const struct gemm_args &args)
            tensor_map_rows(&maps->out, args.out, args.rows, args.out_columns, WGMMA_ROWS);
 }
 
-template <bool FP8>
-static enum status launch_large_of(const struct large_maps &maps, const struct gemm_args &args,
-                                   int32_t num_sms, bool clusters, cudaStream_t stream)
+template <bool FP8, bool CLUSTERS>
+static enum status launch_large(const struct large_maps &maps, const struct gemm_args &args,
+                                int32_t num_sms, cudaStream_t stream)
 {
-    if (args.paired) {
-        return clusters ? launch_large<FP8, true, true>(maps, args, num_sms, stream)
-                        : launch_large<FP8, true, false>(maps, args, num_sms, stream);
-    }
-    return clusters ? launch_large<FP8, false, true>(maps, args, num_sms, stream)
-                    : launch_large<FP8, false, false>(maps, args, num_sms, stream);
+    auto kernel = args.paired ? grouped_gemm_large<FP8, true, CLUSTERS>
+                              : grouped_gemm_large<FP8, false, CLUSTERS>;
+    int32_t cluster = CLUSTERS ? 2 : 1;
+    return launch_kernel(kernel, num_sms / cluster * cluster, LARGE_THREADS, LARGE_BYTES, cluster,
+                         stream, maps, args);
 }
 
 enum status gemm_large(const struct gemm_args *args, int32_t num_sms, bool clusters,
@@ -665,23 +644,23 @@ enum status gemm_large(const struct gemm_args *args, int32_t num_sms, bool clust
     if (!make_maps(&maps, *args)) {
         return STATUS_CUDA;
     }
-    clusters = clusters && num_sms >= 2;
-    return args->x.dtype == DTYPE_FP8_E4M3
-               ? launch_large_of<true>(maps, *args, num_sms, clusters, stream)
-               : launch_large_of<false>(maps, *args, num_sms, clusters, stream);
+    bool fp8 = args->x.dtype == DTYPE_FP8_E4M3;
+    if (clusters && num_sms >= 2) {
+        return fp8 ? launch_large<true, true>(maps, *args, num_sms, stream)
+                   : launch_large<false, true>(maps, *args, num_sms, stream);
+    }
+    return fp8 ? launch_large<true, false>(maps, *args, num_sms, stream)
+               : launch_large<false, false>(maps, *args, num_sms, stream);
 }
 
 enum status gemm_wgmma(const struct gemm_args *args, cudaStream_t stream)
 {
     struct large_maps maps;
-    auto kernel = args->paired ? grouped_gemm_single<true> : grouped_gemm_single<false>;
-    if (!make_maps(&maps, *args) ||
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SINGLE_BYTES) !=
-            cudaSuccess) {
+    if (!make_maps(&maps, *args)) {
         return STATUS_CUDA;
     }
+    auto kernel = args->paired ? grouped_gemm_single<true> : grouped_gemm_single<false>;
     int64_t token_tiles = args->rows / WGMMA_ROWS + args->num_experts;
     int64_t blocks = token_tiles * tile_count(args->weight_rows, TILE_WEIGHTS);
-    kernel<<<(unsigned)blocks, 128, SINGLE_BYTES, stream>>>(maps, *args);
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return launch_kernel(kernel, blocks, 128, SINGLE_BYTES, 1, stream, maps, *args);
 }

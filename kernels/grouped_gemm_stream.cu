@@ -32,6 +32,10 @@
 #define LAST_OFFSET        (AMAX_OFFSET + 8 * TILE_TOKENS * 4)
 #define STREAM_BYTES       (LAST_OFFSET + 16)
 
+static_assert(STREAM_BYTES <= BLOCK_BYTES_MAX, "more shared memory than a block can have");
+static_assert(128 * PRODUCER_REGISTERS + 256 * CONSUMER_REGISTERS <= REGISTERS_AT_LAUNCH,
+              "more registers than the block gave back");
+
 struct stream_maps {
     CUtensorMap x8;     /* boxes of 8 rows */
     CUtensorMap x64;    /* boxes of 64 rows */
@@ -376,15 +380,6 @@ static __device__ __forceinline__ void finish(float (&sum)[2][N / 2], const stru
     }
 }
 
-/* From 8 rows of d by 8 tokens to 8 tokens by 8 columns of out: this thread's two elements, of
- * token l / 4, columns 2 (l % 4) and the next. */
-static __device__ __forceinline__ uint32_t transpose(uint32_t pair)
-{
-    uint32_t out;
-    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(out) : "r"(pair));
-    return out;
-}
-
 /* First column of out of this warp's rows r (high 0) or r + 8 (high 1) of a half. */
 template <bool PAIRED>
 static __device__ __forceinline__ int32_t first_column(const struct consumer &self,
@@ -410,7 +405,7 @@ store_bf16(const float (&sum)[2][N / 2], const struct consumer &self, const stru
             if (PAIRED && i % 2 == 1) {
                 continue;
             }
-            uint32_t pair = transpose(bf16_pair(sum[half][2 * i], sum[half][2 * i + 1]));
+            uint32_t pair = transpose_matrix(bf16_pair(sum[half][2 * i], sum[half][2 * i + 1]));
             int32_t token = i / 2 * 8 + lane / 4;
             int32_t column = first_column<PAIRED>(self, tile, half, i % 2) + lane % 4 * 2;
             if (token < tile.rows && column < args.out_columns) {
@@ -477,7 +472,7 @@ store_fp8(const float (&sum)[2][N / 2], const struct consumer &self, const struc
         for (int32_t half = 0; half < 2; half++) {
             uint32_t two =
                 fp8_pair(sum[half][4 * i] * inverse[0], sum[half][4 * i + 1] * inverse[1]);
-            uint32_t columns = transpose((two & 0xff) | (two & 0xff00) << 8);
+            uint32_t columns = transpose_matrix((two & 0xff) | (two & 0xff00) << 8);
             int32_t row = 8 * i + lane / 4;
             int32_t column = first_column<true>(self, tile, half, 0) + lane % 4 * 2;
             if (row < tile.rows && column < args.out_columns) {
@@ -579,11 +574,8 @@ enum status gemm_stream(const struct gemm_args *args, int32_t num_sms, cudaStrea
     if (!tensor_map_rows(&maps.x8, args->x, args->rows, args->depth, 8) ||
         !tensor_map_rows(&maps.x64, args->x, args->rows, args->depth, 64) ||
         !tensor_map_experts(&maps.weight, args->weight, args->num_experts, args->weight_rows,
-                            args->depth, TILE_WEIGHTS / 2) ||
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, STREAM_BYTES) !=
-            cudaSuccess) {
+                            args->depth, TILE_WEIGHTS / 2)) {
         return STATUS_CUDA;
     }
-    kernel<<<(unsigned)num_sms, STREAM_THREADS, STREAM_BYTES, stream>>>(maps, *args);
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return launch_kernel(kernel, num_sms, STREAM_THREADS, STREAM_BYTES, 1, stream, maps, *args);
 }

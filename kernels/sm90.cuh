@@ -245,4 +245,22 @@ __device__ __forceinline__ uint16_t shared_u16(uint32_t from)
     return value;
 }
 
+/* An 8 x 8 matrix of 16-bit elements, lane l having row l / 4, columns 2 (l % 4) and the next. */
+__device__ __forceinline__ uint32_t transpose_matrix(uint32_t pair)
+{
+    uint32_t out;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(out) : "r"(pair));
+    return out;
+}
+
+/* d[16][8] += a[16][16] b[8][16]^T in bf16. */
+__device__ __forceinline__ void warp_multiply(float (&d)[4], const uint32_t (&a)[4],
+                                              const uint32_t (&b)[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 #endif
