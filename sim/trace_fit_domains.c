@@ -1,11 +1,12 @@
 /*
  * trace_fit_domains.c -- groups of requests that are alike, and what each is like.
  *
- * Where neighbours in the trace are alike (a benchmark's tasks come one after the other), a domain
- * is a stretch of it: runs of one tag are joined, neighbour with neighbour, those first whose
- * joining adds least to the squared distances from the mean (Ward 1963, J. Am. Stat. Assoc. 58).
- * Otherwise a domain is a tag. A domain's mean is drawn towards 0 and its sigma towards everybody's
- * by as much as its few requests leave them uncertain.
+ * Where tags are mixed, a domain is a tag. Else, where neighbours in the trace are alike (a
+ * benchmark's tasks come one after the other), a domain is a stretch of it: runs of one tag are
+ * joined, neighbour with neighbour, those first whose joining adds least to the squared distances
+ * from the mean (Ward 1963, J. Am. Stat. Assoc. 58). Otherwise a domain is a tag. A domain's mean
+ * is drawn towards 0 and its sigma towards everybody's by as much as its few requests leave them
+ * uncertain.
  */
 #include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
@@ -71,6 +72,36 @@ static void group_add(struct grouping *grouping, int32_t group, int32_t request)
         to->sum[f] += (double)factor[f];
     }
     grouping->group_of[request] = group;
+}
+
+/* Are there several tags, few enough for a domain each, and in no order that keeps them together?
+ * By chance requests of one tag follow each other as often as the tags' shares have it. */
+static bool tags_are_mixed(const struct grouping *grouping)
+{
+    const int32_t count = grouping->rows->num_requests;
+    int32_t first[COUPLED_DOMAINS_MAX]; /* a request of each tag */
+    int64_t times[COUPLED_DOMAINS_MAX] = {0};
+    int32_t num_tags = 0;
+    int64_t runs = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const char *own = request_at(grouping, i)->tag;
+        int32_t tag = 0;
+        while (tag < num_tags && strcmp(request_at(grouping, first[tag])->tag, own) != 0) {
+            tag++;
+        }
+        if (tag == COUPLED_DOMAINS_MAX) {
+            return false;
+        }
+        first[tag] = i;
+        times[tag]++;
+        num_tags = tag < num_tags ? num_tags : num_tags + 1;
+        runs += i == 0 || strcmp(request_at(grouping, i - 1)->tag, own) != 0;
+    }
+    double expected = count;
+    for (int32_t tag = 0; tag < num_tags; tag++) {
+        expected -= (double)(times[tag] * times[tag]) / count;
+    }
+    return num_tags > 1 && 2 * (double)runs >= expected;
 }
 
 static void group_by_tag(struct grouping *grouping)
@@ -219,7 +250,7 @@ enum status fit_domains(struct coupled_law *law, const struct fit_rows *rows,
         arena_free(&arena);
         return error_add(error, STATUS_NO_MEMORY, "no memory to fit a trace");
     }
-    bool stretches = neighbours_are_alike(rows);
+    bool stretches = !tags_are_mixed(&grouping) && neighbours_are_alike(rows);
     if (stretches) {
         group_by_stretch(&grouping);
     } else {

@@ -77,12 +77,19 @@ static cJSON *figures_json(const struct trace_figure *figure, const struct trace
 }
 
 int trace_cli_figures(const struct trace_figure *figure, const struct trace *trace,
-                      const struct trace *other, bool json)
+                      const struct trace *other, const struct trace_simulated *simulated, bool json)
 {
     if (json) {
-        return print_json(figures_json(figure, trace, other));
+        cJSON *object = figures_json(figure, trace, other);
+        if (simulated != NULL) {
+            cJSON_AddItemToObject(object, "simulated", trace_cli_simulated_json(simulated));
+        }
+        return print_json(object);
     }
     print_figures(figure, trace, other);
+    if (simulated != NULL) {
+        trace_cli_print_simulated(simulated);
+    }
     return 0;
 }
 
@@ -108,7 +115,7 @@ int trace_cli_against(const char *directory, const char *other_directory,
         progress_end(&progress);
     }
     int code = status != STATUS_OK ? cli_fail(status, &error)
-                                   : trace_cli_figures(figure, &trace, &other, json);
+                                   : trace_cli_figures(figure, &trace, &other, NULL, json);
     if (code == 0 && fail && num_outside(figure) > 0) {
         code = 1;
     }

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/trace_cli.h"
 #include "data.h"
+#include "directory.h"
 #include "generate_coupled.h"
 #include "trace_against.h"
 #include "trace_fit.h"
@@ -21,6 +22,7 @@ static const char help[] =
     "are printed beside those of the trace. Wants 32 requests and 4,096 tokens; better are 500\n"
     "requests and 100,000 tokens.\n\n"
     "  -o, --out FILE     the preset, a YAML file\n"
+    "      --scenario FILE  also simulate it with steps of 8 to 1,024 tokens over both traces\n"
     "      --gates DIR    a trace of the model with gate weights, where DIR has none\n"
     "      --licence TEXT of the preset, where the trace does not say\n"
     "      --source TEXT  where the trace is from; default what the trace says\n"
@@ -34,17 +36,12 @@ static const char help[] =
     "  moesim trace generate --preset ./mine.yaml --tokens 1000000 --out traces/mine\n";
 
 static const struct option long_options[] = {
-    {"gates", required_argument, NULL, 'g'},
-    {"out", required_argument, NULL, 'o'},
-    {"licence", required_argument, NULL, 'l'},
-    {"source", required_argument, NULL, 'S'},
-    {"seed", required_argument, NULL, 's'},
-    {"force", no_argument, NULL, 'f'},
-    {"no-report", no_argument, NULL, 'n'},
-    {"threads", required_argument, NULL, 't'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"scenario", required_argument, NULL, 'c'}, {"gates", required_argument, NULL, 'g'},
+    {"out", required_argument, NULL, 'o'},      {"licence", required_argument, NULL, 'l'},
+    {"source", required_argument, NULL, 'S'},   {"seed", required_argument, NULL, 's'},
+    {"force", no_argument, NULL, 'f'},          {"no-report", no_argument, NULL, 'n'},
+    {"threads", required_argument, NULL, 't'},  {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
 static const struct trace_cli_grammar grammar = {"trace fit", ":o:jh", long_options, help};
@@ -53,6 +50,7 @@ struct request {
     struct trace_fit_options fit;
     const char *out;
     const char *gates;
+    const char *scenario;
     const char *licence;
     const char *source;
     bool replace;
@@ -67,6 +65,9 @@ static bool take(struct request *request, int option)
     switch (option) {
     case 'o':
         request->out = optarg;
+        return true;
+    case 'c':
+        request->scenario = optarg;
         return true;
     case 'g':
         request->gates = optarg;
@@ -101,23 +102,19 @@ static bool take(struct request *request, int option)
     }
 }
 
-static bool text_take(char *to, size_t bytes, const char *text, const char *option)
+static bool text_fits(const char *text, size_t bytes, const char *option)
 {
-    if (text == NULL) {
-        return true;
-    }
-    if (strlen(text) >= bytes) {
+    if (text != NULL && strlen(text) >= bytes) {
         (void)cli_usage(grammar.command, "%s: at most %zu characters", option, bytes - 1);
         return false;
     }
-    (void)snprintf(to, bytes, "%s", text);
     return true;
 }
 
 /* Generates as many tokens as the trace has, with a seed no round of the fit has seen, and prints
  * its figures beside the trace's. */
 static int report(const struct request *request, const struct generate_preset *preset,
-                  const struct trace *trace)
+                  const struct trace *trace, const char *directory)
 {
     struct progress progress;
     struct error error = {0};
@@ -133,14 +130,23 @@ static int report(const struct request *request, const struct generate_preset *p
         .num_draws = DRAWS,
     };
     struct trace_figure figure[TRACE_FIGURES];
+    struct trace_simulated simulated[TRACE_SIMULATIONS];
     progress_begin(&progress, "comparing", "traces");
     enum status status = generate_from_preset(&generated, preset, &generate, &error);
     if (status == STATUS_OK) {
         status = trace_against(figure, &generated, trace, &options, &error);
     }
     progress_end(&progress);
-    int code = status == STATUS_OK ? trace_cli_figures(figure, &generated, trace, request->json)
-                                   : cli_fail(status, &error);
+    if (status == STATUS_OK && request->scenario != NULL) {
+        progress_begin(&progress, "simulating", "sizes");
+        status = trace_cli_simulate(simulated, request->scenario, directory, &generated, trace,
+                                    &progress, &error);
+        progress_end(&progress);
+    }
+    const struct trace_simulated *runs = request->scenario != NULL ? simulated : NULL;
+    int code = status == STATUS_OK
+                   ? trace_cli_figures(figure, &generated, trace, runs, request->json)
+                   : cli_fail(status, &error);
     trace_close(&generated);
     return code;
 }
@@ -165,15 +171,14 @@ static int fit(const struct request *request, const char *directory)
         status = trace_fit(&preset, &trace, &options, &error);
         progress_end(&progress);
     }
-    int code = 0;
-    if (status == STATUS_OK) {
-        code = text_take(preset.licence, sizeof preset.licence, request->licence, "--licence") &&
-                       text_take(preset.source, sizeof preset.source, request->source, "--source")
-                   ? 0
-                   : 1;
-        data_stem(preset.name, sizeof preset.name, request->out);
+    if (status == STATUS_OK && request->licence != NULL) {
+        (void)snprintf(preset.licence, sizeof preset.licence, "%s", request->licence);
     }
-    if (status == STATUS_OK && code == 0) {
+    if (status == STATUS_OK && request->source != NULL) {
+        (void)snprintf(preset.source, sizeof preset.source, "%s", request->source);
+    }
+    data_stem(preset.name, sizeof preset.name, request->out);
+    if (status == STATUS_OK) {
         char comment[512];
         (void)snprintf(comment, sizeof comment,
                        "Made by moesim trace fit (seed %llu) from %s: %lld tokens of %lld "
@@ -182,10 +187,11 @@ static int fit(const struct request *request, const char *directory)
                        (long long)trace.num_requests);
         status = coupled_write(&preset, request->out, comment, &error);
     }
+    int code = 0;
     if (status != STATUS_OK) {
         code = cli_fail(status, &error);
-    } else if (code == 0 && request->report) {
-        code = report(request, &preset, &trace);
+    } else if (request->report) {
+        code = report(request, &preset, &trace, directory);
     }
     generate_preset_free(&preset);
     trace_close(&gates);
@@ -215,8 +221,24 @@ int command_trace_fit(int argc, char **argv)
     if (request.out == NULL) {
         return cli_usage(grammar.command, "give --out, the preset to write");
     }
+    size_t length = strlen(request.out);
+    if (length < 6 || strcmp(request.out + length - 5, ".yaml") != 0) {
+        return cli_usage(grammar.command, "--out %s: name a file that ends in .yaml", request.out);
+    }
+    if (!text_fits(request.licence, NAME_BYTES, "--licence") ||
+        !text_fits(request.source, SOURCE_BYTES, "--source")) {
+        return 1;
+    }
+    if (request.scenario != NULL && !request.report) {
+        return cli_usage(grammar.command, "--scenario is for the report; leave out --no-report");
+    }
     if (!trace_cli_may_write(grammar.command, request.out, request.replace)) {
         return 1;
+    }
+    struct error error = {0};
+    enum status status = directory_make_parents(request.out, &error); /* before the long work */
+    if (status != STATUS_OK) {
+        return cli_fail(status, &error);
     }
     return fit(&request, directory);
 }

@@ -56,9 +56,31 @@ void trace_cli_progress(void *context, int64_t done, int64_t total);
 /* Prints a trace's statistics, for people or as JSON. */
 int trace_cli_stats(const struct trace_stats *stats, const struct trace *trace, bool json);
 
-/* Prints figure[TRACE_FIGURES] of two traces, for people or as JSON. */
+#define TRACE_SIMULATIONS 5 /* sizes of a step */
+#define TRACE_SIMULATED   3 /* rank imbalance, share dropped, step time in ns */
+
+extern const int32_t trace_simulated_tokens[TRACE_SIMULATIONS]; /* 8 to 1,024 of all ranks */
+
+/* What the simulator makes of two traces with steps of one size. */
+struct trace_simulated {
+    bool known; /* false: the size is no multiple of the scenario's ranks */
+    double value[TRACE_SIMULATED];
+    double other[TRACE_SIMULATED];
+};
+
+/* Runs a scenario over both traces, requests mixed, at capacity factor 1.25. directory is other's.
+ */
+MUST_CHECK enum status trace_cli_simulate(struct trace_simulated simulated[TRACE_SIMULATIONS],
+                                          const char *scenario_path, const char *directory,
+                                          const struct trace *trace, const struct trace *other,
+                                          struct progress *progress, struct error *error);
+void trace_cli_print_simulated(const struct trace_simulated simulated[TRACE_SIMULATIONS]);
+cJSON *trace_cli_simulated_json(const struct trace_simulated simulated[TRACE_SIMULATIONS]);
+
+/* Prints figure[TRACE_FIGURES] of two traces, for people or as JSON; simulated may be NULL. */
 int trace_cli_figures(const struct trace_figure *figure, const struct trace *trace,
-                      const struct trace *other, bool json);
+                      const struct trace *other, const struct trace_simulated *simulated,
+                      bool json);
 
 /* Prints a trace's figures beside those of another. fail: the exit code is 1 if one is outside. */
 int trace_cli_against(const char *directory, const char *other_directory,
