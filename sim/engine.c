@@ -156,6 +156,7 @@ static enum status allocate(struct engine *engine)
     struct lane *lane = arena_alloc(arena, ranks * lanes, sizeof *lane);
     engine->node_of_rank = arena_alloc(arena, ranks, sizeof(int32_t));
     engine->rank = arena_alloc(arena, ranks, sizeof *engine->rank);
+    engine->compute_share = arena_alloc(arena, ranks, sizeof(double));
     engine->layer_run = arena_alloc(arena, lanes * (layers + 1), sizeof(struct layer_run *));
     engine->layer_tokens = arena_alloc(arena, experts, sizeof(int64_t));
     engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
@@ -163,15 +164,17 @@ static enum status allocate(struct engine *engine)
     engine->replica_state = arena_alloc(arena, scenario->replica->state_bytes, 1);
     engine->strategy_state = arena_alloc(arena, scenario->strategy->state_bytes, 1);
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
-                    engine->rank != NULL && lane != NULL && engine->node_of_rank != NULL &&
-                    engine->layer_run != NULL && engine->layer_tokens != NULL &&
-                    engine->source_tokens != NULL && engine->router_state != NULL &&
-                    engine->replica_state != NULL && engine->strategy_state != NULL;
+                    engine->rank != NULL && engine->compute_share != NULL && lane != NULL &&
+                    engine->node_of_rank != NULL && engine->layer_run != NULL &&
+                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
+                    engine->router_state != NULL && engine->replica_state != NULL &&
+                    engine->strategy_state != NULL;
     if (!complete) {
         return STATUS_NO_MEMORY;
     }
     for (int32_t rank = 0; rank < scenario->ep; rank++) {
         engine->rank[rank].lane = &lane[(size_t)rank * lanes];
+        engine->compute_share[rank] = 1.0;
         engine->node_of_rank[rank] = cluster_node(&scenario->cluster, rank);
     }
     return STATUS_OK;
@@ -261,6 +264,7 @@ static enum status run_step(struct engine *engine)
 {
     engine->step_begin_ns = engine->queue.now_ns;
     engine->ranks_done = 0;
+    fault_begin_step(engine);
     split_step(engine);
     enum status status = STATUS_OK;
     for (int32_t rank = 0; rank < engine->scenario->ep && status == STATUS_OK; rank++) {

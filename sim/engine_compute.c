@@ -135,7 +135,8 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
     assert(state->mark_ns == engine->queue.now_ns); /* all before is booked */
     struct gpu_work work = work_of(engine, rank, lane_index);
     double duration_ns =
-        engine->scenario->gpu_model->duration_ns(&engine->scenario->cluster.gpu, &work);
+        engine->scenario->gpu_model->duration_ns(&engine->scenario->cluster.gpu, &work) /
+        engine->compute_share[rank];
     assert(duration_ns >= 0.0);
     if (lane->stage == STAGE_EXPERT) {
         struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);

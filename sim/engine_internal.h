@@ -7,6 +7,7 @@
  *   engine_compute.c    the GPU of a rank: whose turn it is, and how long it takes
  *   engine_network.c    releases, sends and arrivals
  *   engine_layer.c      routing and transfer plans of a layer, made when the first rank gets there
+ *   engine_fault.c      ranks that are slow for some steps
  *   engine_record.c     metrics
  *   engine_rebalance.c  load windows, placements, weights on the move
  */
@@ -147,6 +148,7 @@ struct engine {
     int32_t outbox_capacity;
 
     struct rank_state *rank; /* [ep] */
+    double *compute_share;   /* [ep] of a sound rank's speed, now */
     int32_t ranks_done;
     struct layer_run **layer_run; /* [num_lanes][num_layers + 1] NULL: nobody is there */
     struct layer_run *free_runs;
@@ -194,6 +196,9 @@ void split_step(struct engine *engine);                       /* engine->batch i
 bool split_layer(const struct engine *engine, int32_t layer); /* it goes by micro-batch */
 /* The tokens that a leader takes through what is not experts. */
 const struct token_share *split_share(const struct engine *engine, int32_t lane, int32_t layer);
+
+/* engine_fault.c */
+void fault_begin_step(struct engine *engine); /* puts the step's faults in force */
 
 /* engine_rank.c */
 MUST_CHECK enum status rank_begin_step(struct engine *engine, int32_t rank);

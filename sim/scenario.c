@@ -215,6 +215,9 @@ void scenario_free(struct scenario *scenario)
 {
     free(scenario->text);
     free(scenario->initial_expert_of_slot);
+    free(scenario->fault);
+    scenario->fault = NULL;
+    scenario->num_faults = 0;
     scenario->text = NULL;
     scenario->initial_expert_of_slot = NULL;
 }

@@ -30,6 +30,16 @@ enum phase {
     PHASE_PREFILL, /* whole prompts of context_tokens tokens */
 };
 
+/* A rank that is slow from one step until before another: shares of what it does when sound. */
+struct fault {
+    int64_t from_step;
+    int64_t until_step;
+    int32_t rank;
+    double compute;  /* of all its compute */
+    double scale_up; /* of its ports, both ways */
+    double scale_out;
+};
+
 struct scenario {
     char name[NAME_BYTES]; /* file name without .yaml */
     char question[TEXT_BYTES];
@@ -71,6 +81,9 @@ struct scenario {
     const struct gpu_model *gpu_model;
     char kernels[NAME_BYTES];
     double memory_fraction; /* of HBM that weights and KV cache may fill */
+
+    struct fault *fault; /* [num_faults] owned */
+    int32_t num_faults;
 
     struct price price;
     uint64_t seed;

@@ -287,6 +287,7 @@ void scenario_cross_check(struct scenario_loader *loader)
     check_trace(loader);
     check_slots(loader);
     check_overlap(loader);
+    scenario_read_faults(loader);
     scenario_read_placement(loader);
     check_rebalance(loader);
     check_kernels(loader);

@@ -52,6 +52,7 @@ struct scenario_file {
     char gpu_model[NAME_BYTES];
     char kernels[NAME_BYTES];
     double memory_fraction;
+    struct yaml_node *faults;
     char price[PATH_BYTES];
     uint64_t seed;
 };
@@ -73,6 +74,9 @@ struct scenario_loader {
 /* Defaults of every key, and the table that fills a scenario_file. */
 extern const struct scenario_file scenario_defaults;
 extern const struct yaml_field scenario_fields[];
+
+/* Reads and checks the list of faults; ep must be known. */
+void scenario_read_faults(struct scenario_loader *loader);
 
 /* Reports a problem of a key ("placement.strategy"), with file and line where the key stands. */
 void scenario_complain(struct scenario_loader *loader, const char *key, const char *format, ...)

@@ -196,6 +196,23 @@ static enum status write_assumption(struct store *store, int32_t index,
     return store_insert(store, "assumption", value, 5, error);
 }
 
+static enum status write_fault(struct store *store, int32_t index, const struct fault *fault,
+                               struct error *error)
+{
+    char name[NAME_BYTES];
+    char shares[2 * NAME_BYTES];
+    char until[32] = "the end";
+    if (fault->until_step != INT64_MAX) {
+        snprintf(until, sizeof until, "step %lld", (long long)fault->until_step - 1);
+    }
+    snprintf(name, sizeof name, "fault of rank %d, step %lld to %s", (int)fault->rank,
+             (long long)fault->from_step, until);
+    snprintf(shares, sizeof shares, "compute %g, scale-up %g, scale-out %g", fault->compute,
+             fault->scale_up, fault->scale_out);
+    const struct assumption assumption = {name, shares, 0.0, "share of its speed", "the scenario"};
+    return write_assumption(store, index, &assumption, error);
+}
+
 /* Everything a reader has to believe before believing a time or a price. */
 static enum status write_assumptions(struct store *store, const struct run_totals *totals,
                                      struct error *error)
@@ -245,6 +262,9 @@ static enum status write_assumptions(struct store *store, const struct run_total
     int32_t count = (int32_t)(sizeof all / sizeof all[0]);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
         status = write_assumption(store, i, &all[i], error);
+    }
+    for (int32_t i = 0; i < scenario->num_faults && status == STATUS_OK; i++) {
+        status = write_fault(store, count + i, &scenario->fault[i], error);
     }
     return status;
 }

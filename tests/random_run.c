@@ -194,6 +194,14 @@ void random_run_make(struct random_run *run, uint64_t round)
     bool overlaps = draw(rng, 0, 1) == 1;
     scenario->micro_batches = overlaps ? draw(rng, 1, 3) : 1;
     scenario->chunks = overlaps ? draw(rng, 1, 3) : 1;
+    run->fault = (struct fault){.rank = draw(rng, 0, scenario->ep - 1),
+                                .from_step = draw(rng, 0, 2),
+                                .until_step = draw(rng, 3, 4),
+                                .compute = 0.25 * draw(rng, 1, 4),
+                                .scale_up = 0.25 * draw(rng, 1, 4),
+                                .scale_out = 0.25 * draw(rng, 1, 4)};
+    scenario->fault = &run->fault;
+    scenario->num_faults = draw(rng, 0, 1);
     gsl_rng_free(rng);
 }
 

@@ -11,6 +11,7 @@
 struct random_run {
     struct scenario scenario;
     struct trace trace;
+    struct fault fault; /* of the scenario, if it has one */
 };
 
 /* Fills scenario and trace from the stream of this round: every registry entry, 1 to 12 ranks in

@@ -138,6 +138,37 @@ Test(engine, computes_chunks_while_later_ones_travel)
     trace_close(&trace);
 }
 
+/*
+ * The step of times_a_step_as_computed_by_hand, and again with a rank 1 at half speed, compute and
+ * ports: its gate is done at 2200, its start-up at 32200, when rank 0's token has long been in;
+ * experts to 33200, start-up to 63200, 400 ns out of the port and 50 on the way: in at 63650, head
+ * to 63660.
+ */
+Test(engine, slows_a_faulty_rank_for_the_steps_it_is_faulty)
+{
+    struct scenario scenario = two_ranks();
+    struct fault fault = {.rank = 1,
+                          .from_step = 1,
+                          .until_step = 2,
+                          .compute = 0.5,
+                          .scale_up = 0.5,
+                          .scale_out = 1.0};
+    scenario.fault = &fault;
+    scenario.num_faults = 1;
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "111111");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    cr_expect_eq(metrics->num_windows, 3);
+    cr_expect_eq(metrics->window[0].step_ns_sum, 62110);
+    cr_expect_eq(metrics->window[1].step_ns_sum, 63660);
+    cr_expect_eq(metrics->window[2].step_ns_sum, 62110);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 /* With one token a rank and C = ceil(2 * 1 * 1 / 2) = 1, the second wish for expert 1 is dropped:
  * rank 1's own token. Rank 0's still travels. */
 Test(engine, drops_what_exceeds_the_capacity)

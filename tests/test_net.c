@@ -152,6 +152,30 @@ static void check_conservation(const struct net_model *net, uint64_t round)
     net->close(state);
 }
 
+/* 5000 ns + 100000 bytes at 10 bytes/ns, at 5 while the receiver's NIC is at half its rate. */
+Test(net, a_port_passes_the_share_it_was_given_until_it_gets_another)
+{
+    const double share[] = {0.5, 1.0};
+    const int64_t took_ns[] = {25000, 15000};
+    int32_t count = 0;
+    const struct net_model *const *models = net_all(&count);
+    for (int32_t index = 0; index < count; index++) {
+        struct cluster cluster = two_tiers();
+        void *state = open_net(models[index], &cluster);
+        struct net_message message = {.id = 3, .src_rank = 1, .dst_rank = 2, .bytes = 100000};
+        int64_t now_ns = 0;
+        for (int change = 0; change < 2; change++) {
+            models[index]->set_port(state, 2, TIER_SCALE_OUT, share[change]);
+            cr_assert_eq(models[index]->send(state, now_ns, &message, 1), STATUS_OK);
+            int64_t done_ns = models[index]->next_done_ns(state);
+            cr_expect_eq(done_ns - now_ns, took_ns[change], "%s", models[index]->name);
+            cr_expect_eq(models[index]->pop_done(state), 3);
+            now_ns = done_ns;
+        }
+        models[index]->close(state);
+    }
+}
+
 Test(net, every_model_delivers_every_message_once_and_in_time)
 {
     int32_t count = 0;

@@ -26,6 +26,7 @@
 enum direction { EGRESS, INGRESS, DIRECTION_COUNT };
 
 struct port {
+    double ns_per_byte;
     double free_ns; /* when it has passed all it was given */
     double busy_ns;
     int64_t bytes;
@@ -40,7 +41,6 @@ struct delivery {
 struct alpha_beta {
     const struct cluster *cluster;
     int32_t num_ranks;
-    double ns_per_byte[TIER_COUNT];
     struct port *port; /* [num_ranks][TIER_COUNT][DIRECTION_COUNT] */
     struct delivery *heap;
     int32_t count;
@@ -65,6 +65,15 @@ static void alpha_beta_close(void *state)
     }
 }
 
+static void alpha_beta_set_port(void *state, int32_t rank, enum tier tier, double share)
+{
+    struct alpha_beta *net = state;
+    const struct port_spec *spec = &net->cluster->gpu.port[tier];
+    double ns_per_byte = 1e9 / (spec->bytes_per_s * spec->fraction * share);
+    port_of(net, rank, tier, EGRESS)->ns_per_byte = ns_per_byte;
+    port_of(net, rank, tier, INGRESS)->ns_per_byte = ns_per_byte;
+}
+
 static enum status alpha_beta_open(void **state, const struct cluster *cluster, int32_t num_ranks)
 {
     struct alpha_beta *net = calloc(1, sizeof *net);
@@ -73,14 +82,14 @@ static enum status alpha_beta_open(void **state, const struct cluster *cluster, 
     }
     net->cluster = cluster;
     net->num_ranks = num_ranks;
-    for (int tier = 0; tier < TIER_COUNT; tier++) {
-        const struct port_spec *spec = &cluster->gpu.port[tier];
-        net->ns_per_byte[tier] = 1e9 / (spec->bytes_per_s * spec->fraction);
-    }
     net->port = calloc((size_t)num_ranks * TIER_COUNT * DIRECTION_COUNT, sizeof *net->port);
     if (net->port == NULL) {
         alpha_beta_close(net);
         return STATUS_NO_MEMORY;
+    }
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        alpha_beta_set_port(net, rank, TIER_SCALE_UP, 1.0);
+        alpha_beta_set_port(net, rank, TIER_SCALE_OUT, 1.0);
     }
     *state = net;
     return STATUS_OK;
@@ -131,13 +140,14 @@ static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct n
     const struct port_spec *spec = &net->cluster->gpu.port[tier];
     struct port *egress = port_of(net, message->src_rank, tier, EGRESS);
     struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
-    double wire_ns = (double)message->bytes * net->ns_per_byte[tier];
+    double out_wire_ns = (double)message->bytes * egress->ns_per_byte;
+    double in_wire_ns = (double)message->bytes * ingress->ns_per_byte;
     double out_ns = later_ns((double)now_ns, egress->free_ns);
-    double work_ns = later_ns((double)now_ns + spec->latency_ns, ingress->free_ns) + wire_ns;
-    egress->free_ns = out_ns + wire_ns;
+    double work_ns = later_ns((double)now_ns + spec->latency_ns, ingress->free_ns) + in_wire_ns;
+    egress->free_ns = out_ns + out_wire_ns;
     ingress->free_ns = work_ns;
-    egress->busy_ns += wire_ns;
-    ingress->busy_ns += wire_ns;
+    egress->busy_ns += out_wire_ns;
+    ingress->busy_ns += in_wire_ns;
     egress->bytes += message->bytes;
     ingress->bytes += message->bytes;
     double done_ns = later_ns(egress->free_ns + spec->latency_ns, work_ns);
@@ -218,6 +228,7 @@ const struct net_model net_alpha_beta = {
     .next_done_ns = alpha_beta_next_done_ns,
     .pop_done = alpha_beta_pop_done,
     .decide = alpha_beta_decide,
+    .set_port = alpha_beta_set_port,
     .num_links = alpha_beta_num_links,
     .link = alpha_beta_link,
 };

@@ -44,9 +44,16 @@ struct tier_net {
 
 struct flow_link {
     double bytes_per_s;  /* nominal */
-    double bytes_per_ns; /* what payload gets of it */
+    double bytes_per_ns; /* what payload gets of it, now */
     int64_t bytes;
+    int64_t earlier_bytes; /* before the rate last changed, and the time they took */
+    double earlier_busy_ns;
 };
+
+static double busy_ns(const struct flow_link *link)
+{
+    return link->earlier_busy_ns + (double)(link->bytes - link->earlier_bytes) / link->bytes_per_ns;
+}
 
 /* Links: [rank][TIER][DIRECTION], then [node][DIRECTION] where nodes have uplinks. */
 struct flow_net {
@@ -92,7 +99,7 @@ static void describe_links(struct flow_net *net)
         for (int32_t tier = 0; tier < TIER_COUNT; tier++) {
             const struct port_spec *port = &net->cluster->gpu.port[tier];
             struct flow_link link = {port->bytes_per_s, port->bytes_per_s * port->fraction * 1e-9,
-                                     0};
+                                     0, 0, 0.0};
             net->link[port_link(rank, (enum tier)tier, EGRESS)] = link;
             net->link[port_link(rank, (enum tier)tier, INGRESS)] = link;
         }
@@ -100,7 +107,7 @@ static void describe_links(struct flow_net *net)
     double fraction = net->cluster->gpu.port[TIER_SCALE_OUT].fraction;
     for (int32_t i = uplink(net, 0, EGRESS); i < net->num_links; i++) {
         double bytes_per_s = net->cluster->node_uplink_bytes_per_s;
-        net->link[i] = (struct flow_link){bytes_per_s, bytes_per_s * fraction * 1e-9, 0};
+        net->link[i] = (struct flow_link){bytes_per_s, bytes_per_s * fraction * 1e-9, 0, 0, 0.0};
     }
 }
 
@@ -283,6 +290,20 @@ static int32_t flow_pop_done(void *state)
     return id;
 }
 
+static void flow_set_port(void *state, int32_t rank, enum tier tier, double share)
+{
+    struct flow_net *net = state;
+    const struct port_spec *port = &net->cluster->gpu.port[tier];
+    for (int32_t direction = 0; direction < DIRECTION_COUNT; direction++) {
+        int32_t link_id = port_link(rank, tier, (enum direction)direction);
+        struct flow_link *link = &net->link[link_id];
+        link->earlier_busy_ns = busy_ns(link);
+        link->earlier_bytes = link->bytes;
+        link->bytes_per_ns = port->bytes_per_s * port->fraction * share * 1e-9;
+        maxmin_set_capacity(net->tier[tier].maxmin, link_id, link->bytes_per_ns);
+    }
+}
+
 static int32_t flow_num_links(const void *state)
 {
     return ((const struct flow_net *)state)->num_links;
@@ -299,7 +320,7 @@ static void flow_link(const void *state, int32_t link_id, struct net_link *count
     *counters = (struct net_link){.tier = TIER_SCALE_OUT,
                                   .bytes_per_s = link->bytes_per_s,
                                   .bytes = link->bytes,
-                                  .busy_ns = (double)link->bytes / link->bytes_per_ns};
+                                  .busy_ns = busy_ns(link)};
     if (link_id < num_ports) {
         counters->tier = (enum tier)(link_id / DIRECTION_COUNT % TIER_COUNT);
         snprintf(counters->name, sizeof counters->name, "rank %d %s %s",
@@ -320,6 +341,7 @@ const struct net_model net_flow = {
     .send = flow_send,
     .next_done_ns = flow_next_done_ns,
     .pop_done = flow_pop_done,
+    .set_port = flow_set_port,
     .num_links = flow_num_links,
     .link = flow_link,
 };

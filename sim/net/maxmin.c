@@ -67,6 +67,14 @@ enum status maxmin_open(struct maxmin **opened, const double *capacity_bytes_per
     return STATUS_OK;
 }
 
+void maxmin_set_capacity(struct maxmin *net, int32_t link, double bytes_per_ns)
+{
+    assert(bytes_per_ns > 0.0);
+    assert(net->num_flows == 0);
+    assert(net->done_first == net->done_count);
+    net->link[link].capacity = bytes_per_ns; /* the next start forgets all else */
+}
+
 static enum status flows_reserve(struct maxmin *net, int32_t count)
 {
     if (count <= net->flows_capacity) {

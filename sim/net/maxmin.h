@@ -33,6 +33,9 @@ MUST_CHECK enum status maxmin_open(struct maxmin **net, const double *capacity_b
                                    int32_t num_links);
 void maxmin_close(struct maxmin *net); /* safe on NULL */
 
+/* Changes a link's capacity (> 0) while no flow is under way. */
+void maxmin_set_capacity(struct maxmin *net, int32_t link, double bytes_per_ns);
+
 /* Starts count flows at now_ns, which must not lie behind maxmin_next_ns nor before the last event.
  * STATUS_NO_MEMORY leaves a network that can only be closed. */
 MUST_CHECK enum status maxmin_start(struct maxmin *net, double now_ns,

@@ -48,6 +48,9 @@ struct net_model {
      * by pop_done. NULL where it cannot. The engine prefers it: no heap, no wake-ups. */
     void (*decide)(void *state, int64_t now_ns, const struct net_message *message, int32_t count,
                    int64_t *done_ns);
+    /* From now on a rank's port of the tier passes this share (above 0) of its rate, both ways.
+     * Nothing may be under way. */
+    void (*set_port)(void *state, int32_t rank, enum tier tier, double share);
     int32_t (*num_links)(const void *state);
     void (*link)(const void *state, int32_t link, struct net_link *counters);
 };

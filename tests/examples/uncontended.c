@@ -16,6 +16,7 @@
 enum direction { OUT, IN, DIRECTION_COUNT };
 
 struct port {
+    double ns_per_byte;
     double busy_ns;
     int64_t bytes;
 };
@@ -44,6 +45,22 @@ static void uncontended_close(void *state)
     }
 }
 
+static struct port *port_of(const struct uncontended *net, int32_t rank, enum tier tier,
+                            enum direction direction)
+{
+    size_t index = ((size_t)rank * TIER_COUNT + (size_t)tier) * DIRECTION_COUNT;
+    return &net->port[index + (size_t)direction];
+}
+
+static void uncontended_set_port(void *state, int32_t rank, enum tier tier, double share)
+{
+    struct uncontended *net = state;
+    const struct port_spec *spec = &net->cluster->gpu.port[tier];
+    double ns_per_byte = 1e9 / (spec->bytes_per_s * spec->fraction * share);
+    port_of(net, rank, tier, OUT)->ns_per_byte = ns_per_byte;
+    port_of(net, rank, tier, IN)->ns_per_byte = ns_per_byte;
+}
+
 static enum status uncontended_open(void **state, const struct cluster *cluster, int32_t num_ranks)
 {
     struct uncontended *net = calloc(1, sizeof *net);
@@ -57,17 +74,21 @@ static enum status uncontended_open(void **state, const struct cluster *cluster,
         uncontended_close(net);
         return STATUS_NO_MEMORY;
     }
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        uncontended_set_port(net, rank, TIER_SCALE_UP, 1.0);
+        uncontended_set_port(net, rank, TIER_SCALE_OUT, 1.0);
+    }
     *state = net;
     return STATUS_OK;
 }
 
-static void count_bytes(struct uncontended *net, int32_t rank, enum tier tier,
-                        enum direction direction, int64_t bytes, double wire_ns)
+/* Returns how long the bytes pass the port. */
+static double pass(struct port *port, int64_t bytes)
 {
-    size_t index = ((size_t)rank * TIER_COUNT + (size_t)tier) * DIRECTION_COUNT;
-    struct port *port = &net->port[index + (size_t)direction];
+    double wire_ns = (double)bytes * port->ns_per_byte;
     port->bytes += bytes;
     port->busy_ns += wire_ns;
+    return wire_ns;
 }
 
 /* Of two done at the same time, the one sent first comes out first. */
@@ -96,11 +117,10 @@ static enum status uncontended_send(void *state, int64_t now_ns, const struct ne
     }
     for (const struct net_message *next = message; next < message + count; next++) {
         enum tier tier = cluster_tier(net->cluster, next->src_rank, next->dst_rank);
-        const struct port_spec *spec = &net->cluster->gpu.port[tier];
-        double wire_ns = (double)next->bytes / (spec->bytes_per_s * spec->fraction) * 1e9;
-        count_bytes(net, next->src_rank, tier, OUT, next->bytes, wire_ns);
-        count_bytes(net, next->dst_rank, tier, IN, next->bytes, wire_ns);
-        enqueue(net, (struct delivery){now_ns + llround(spec->latency_ns + wire_ns), next->id});
+        double out_ns = pass(port_of(net, next->src_rank, tier, OUT), next->bytes);
+        double in_ns = pass(port_of(net, next->dst_rank, tier, IN), next->bytes);
+        double way_ns = net->cluster->gpu.port[tier].latency_ns + fmax(out_ns, in_ns);
+        enqueue(net, (struct delivery){now_ns + llround(way_ns), next->id});
     }
     return STATUS_OK;
 }
@@ -146,6 +166,7 @@ const struct net_model net_uncontended = {
     .send = uncontended_send,
     .next_done_ns = uncontended_next_done_ns,
     .pop_done = uncontended_pop_done,
+    .set_port = uncontended_set_port,
     .num_links = uncontended_num_links,
     .link = uncontended_link,
 };
