@@ -70,8 +70,8 @@ static inline uint32_t read_id(const unsigned char *from, int32_t k, enum npy_ty
     return id <= UINT32_MAX ? (uint32_t)id : UINT32_MAX;
 }
 
-/* Rows of at most WORD_IDS ids that go into one byte each. Type and top_k are constants at every
- * call, so that each becomes a loop of its own. */
+/* Rows of at most WORD_IDS ids that go into one byte each. The type is a constant at every call,
+ * so that each becomes a loop of its own. */
 static inline int64_t convert_words(const struct plain *plain, int64_t count, enum npy_type type,
                                     int32_t top_k)
 {
@@ -95,41 +95,63 @@ static inline int64_t convert_words(const struct plain *plain, int64_t count, en
     return count;
 }
 
-/* Eight bytes that are all experts: 256 of them, in one byte each. */
-static int64_t convert_bytes(const struct plain *plain, int64_t count)
+/* Four ids of a row, at place k, as the bytes of a half word; every bit of them goes into bits. */
+static inline uint64_t read_four(const unsigned char *from, int32_t k, enum npy_type type,
+                                 uint32_t *bits)
 {
+    uint32_t a = read_id(from, k, type);
+    uint32_t b = read_id(from, k + 1, type);
+    uint32_t c = read_id(from, k + 2, type);
+    uint32_t d = read_id(from, k + 3, type);
+    *bits |= a | b | c | d;
+    return (uint64_t)(a & UINT8_MAX) | (uint64_t)(b & UINT8_MAX) << 8 |
+           (uint64_t)(c & UINT8_MAX) << 16 | (uint64_t)(d & UINT8_MAX) << 24;
+}
+
+/* Rows of eight where the number of experts is a power of two: an id is one of them exactly if it
+ * has no higher bit. */
+static inline int64_t convert_eights(const struct plain *plain, int64_t count, enum npy_type type)
+{
+    const unsigned char *from = plain->from;
+    unsigned char *to = plain->to;
     for (int64_t row = 0; row < count; row++) {
-        uint64_t word;
-        memcpy(&word, plain->from + row * plain->from_bytes, sizeof word);
-        if (has_twin(word, WORD_IDS)) {
+        uint32_t bits = 0;
+        uint64_t word = 0;
+        if (type == NPY_UINT8) {
+            memcpy(&word, from, sizeof word);
+            uint32_t half = (uint32_t)(word | word >> 32);
+            bits = (half | half >> 16 | half >> 8 | half >> 24) & UINT8_MAX;
+        } else {
+            word = read_four(from, 0, type, &bits) | read_four(from, 4, type, &bits) << 32;
+        }
+        if (bits >= plain->num_experts || has_twin(word, WORD_IDS)) {
             return row;
         }
-        memcpy(plain->to + row * WORD_IDS, &word, sizeof word);
+        memcpy(to, &word, sizeof word);
+        from += plain->from_bytes;
+        to += WORD_IDS;
     }
     return count;
 }
 
 static int64_t convert_words_of_type(const struct plain *plain, int64_t count, enum npy_type type)
 {
-    bool is_8 = plain->top_k == WORD_IDS;
-    bool is_4 = plain->top_k == 4;
+    bool is_power = (plain->num_experts & (plain->num_experts - 1)) == 0;
+    bool is_8 = plain->top_k == WORD_IDS && is_power;
     if (type == NPY_UINT8) {
-        return is_8 && plain->num_experts == 256 ? convert_bytes(plain, count)
-               : is_8                            ? convert_words(plain, count, NPY_UINT8, WORD_IDS)
-               : is_4                            ? convert_words(plain, count, NPY_UINT8, 4)
-                      : convert_words(plain, count, NPY_UINT8, plain->top_k);
+        return is_8 ? convert_eights(plain, count, NPY_UINT8)
+                    : convert_words(plain, count, NPY_UINT8, plain->top_k);
     }
     if (type == NPY_UINT16) {
-        return is_8   ? convert_words(plain, count, NPY_UINT16, WORD_IDS)
-               : is_4 ? convert_words(plain, count, NPY_UINT16, 4)
-                      : convert_words(plain, count, NPY_UINT16, plain->top_k);
+        return is_8 ? convert_eights(plain, count, NPY_UINT16)
+                    : convert_words(plain, count, NPY_UINT16, plain->top_k);
     }
     if (type == NPY_INT32) {
-        return is_8   ? convert_words(plain, count, NPY_INT32, WORD_IDS)
-               : is_4 ? convert_words(plain, count, NPY_INT32, 4)
-                      : convert_words(plain, count, NPY_INT32, plain->top_k);
+        return is_8 ? convert_eights(plain, count, NPY_INT32)
+                    : convert_words(plain, count, NPY_INT32, plain->top_k);
     }
-    return convert_words(plain, count, NPY_INT64, plain->top_k);
+    return is_8 ? convert_eights(plain, count, NPY_INT64)
+                : convert_words(plain, count, NPY_INT64, plain->top_k);
 }
 
 /* Rows of any width, by the stamps of experts. */
