@@ -61,16 +61,22 @@ static struct work work_of(const struct bench_row *row)
         active += row->slot_tokens[slot] > 0 ? 1.0 : 0.0;
     }
     switch (row->phase) {
+    case BENCH_ROUTER:
+        return (struct work){.bytes = tokens * hidden * element_bytes(row),
+                             .columns = row->num_experts,
+                             .depth = hidden};
     case BENCH_GATE:
         return (struct work){.items = tokens * hidden,
                              .scans = tokens * row->num_experts * row->top_k,
                              .bytes = tokens * hidden * element_bytes(row),
-                             .columns = padded(row, row->num_experts, CPU_VECTOR),
+                             .columns =
+                                 row->is_cpu ? padded(row, row->num_experts, CPU_VECTOR) : 0.0,
                              .depth = hidden};
     case BENCH_PERMUTE: /* of one rank, straight into the experts' padded rows */
         return (struct work){.items = choices,
                              .bytes = (tokens + (row->num_ranks == 1 ? padded_rows : choices)) *
                                       hidden * element_bytes(row)};
+    case BENCH_ROWS:
     case BENCH_COMBINE:
         return (struct work){.items = choices,
                              .bytes = (tokens + choices) * hidden * element_bytes(row)};
@@ -108,10 +114,11 @@ static double tiled_gemm_s(const struct bench_row *row, const struct work *work,
                                        .weight_bytes = weight_bytes(row),
                                        .num_sms = row->num_sms};
     struct expert_load load = {0};
-    for (int32_t slot = 0; slot < row->num_slots && row->phase != BENCH_SHARED; slot++) {
+    bool is_grouped = row->phase == BENCH_GATE_UP || row->phase == BENCH_DOWN;
+    for (int32_t slot = 0; slot < row->num_slots && is_grouped; slot++) {
         expert_load_add(&load, row->slot_tokens[slot], 1.0);
     }
-    if (row->phase == BENCH_SHARED) {
+    if (!is_grouped) {
         expert_load_add(&load, (int64_t)rank_tokens(row), 1.0);
     }
     return load.active > 0.0 ? fitted_gemm_s(fitted, &shape, &load, work->columns, work->depth)
@@ -173,6 +180,7 @@ enum part { PART_BEFORE, PART_DISPATCH, PART_EXPERTS, PART_RETURN, PART_AFTER, P
 static enum part part_of(enum bench_phase phase)
 {
     static const enum part parts[BENCH_PHASE_COUNT] = {
+        [BENCH_ROUTER] = PART_BEFORE,     [BENCH_ROWS] = PART_BEFORE,
         [BENCH_GATE] = PART_BEFORE,       [BENCH_PERMUTE] = PART_BEFORE,
         [BENCH_DISPATCH] = PART_DISPATCH, [BENCH_GATE_UP] = PART_EXPERTS,
         [BENCH_DOWN] = PART_EXPERTS,      [BENCH_RETURN] = PART_RETURN,

@@ -10,7 +10,9 @@
  *   gate               items: turns of the router's loop (tokens x hidden_dim); scores looked at
  *                      (tokens x experts x top_k) at row_bytes_per_s; one GEMM without weights to
  *                      stream: the router stays in the cache
- *   permute, combine   items: choices; bytes: tokens and rows
+ *   router             a GEMM that has all tokens (CUDA)
+ *   permute, rows, combine
+ *                      items: choices; bytes: tokens and rows
  *   dispatch, return   items: ranks; bytes: rows that come to the rank
  *   gate_up, down      items: experts with tokens; m_e: its rows, padded to four on the CPU; on a
  *                      GPU the sum is the one of gpu/fitted.c, in tiles and waves

@@ -38,9 +38,9 @@ struct table {
 
 const char *bench_phase_name(enum bench_phase phase)
 {
-    static const char *const names[BENCH_PHASE_COUNT] = {"gate",  "permute", "dispatch", "gate_up",
-                                                         "down",  "return",  "shared",   "combine",
-                                                         "layer", "wall"};
+    static const char *const names[BENCH_PHASE_COUNT] = {"router",   "gate",    "permute", "rows",
+                                                         "dispatch", "gate_up", "down",    "return",
+                                                         "shared",   "combine", "layer",   "wall"};
     return names[phase];
 }
 
@@ -162,8 +162,12 @@ static enum bench_skip classify(struct bench_row *row, char *const *cell)
         return BENCH_SKIP_STATUS;
     }
     row->is_cpu = strcmp(cell[COLUMN_version], "cpu") == 0;
-    if (!row->is_cpu && cell[COLUMN_version][0] != '\0' && cell[COLUMN_version][0] != 'v') {
+    if (!row->is_cpu && strcmp(cell[COLUMN_version], "graph") != 0) {
         return BENCH_SKIP_PEER;
+    }
+    if (cell[COLUMN_phase][0] == '\0') { /* of the CUDA device: the graph as a whole */
+        row->phase = BENCH_LAYER;
+        return BENCH_USED;
     }
     for (int32_t phase = 0; phase < BENCH_PHASE_COUNT; phase++) {
         if (strcmp(cell[COLUMN_phase], bench_phase_name((enum bench_phase)phase)) == 0) {

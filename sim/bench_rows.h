@@ -17,8 +17,10 @@
 #include "status.h"
 
 enum bench_phase {
+    BENCH_ROUTER, /* CUDA; the CPU's gate has it within */
     BENCH_GATE,
     BENCH_PERMUTE,
+    BENCH_ROWS, /* CUDA: the copies that the CPU's permute has within */
     BENCH_DISPATCH,
     BENCH_GATE_UP,
     BENCH_DOWN,

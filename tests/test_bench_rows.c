@@ -35,8 +35,8 @@ static enum status read_text(const char *text)
 Test(bench_rows, reads_what_moe_bench_writes)
 {
     cr_assert_eq(read_text(HEADER LINE("cpu", "gate_up", "1", "2", "500", "ok", "3 0")
-                               LINE("v2", "gate_up", "", "", "500", "ok", "4 4 4 4")
-                                   LINE("cublas", "gate_up", "", "", "500", "ok", "4 4 4 4")
+                               LINE("graph", "gate_up", "", "", "500", "ok", "4 4 4 4")
+                                   LINE("cublas", "", "", "", "500", "ok", "4 4 4 4")
                                        LINE("cpu", "twiddle", "0", "1", "500", "ok", "1")
                                            LINE("cpu", "down", "0", "1", "500", "failed", "1")
                                                LINE("cpu", "down", "0", "1", "-3", "ok", "1")),
@@ -177,6 +177,7 @@ Test(bench_model, a_step_of_two_ranks_waits_for_the_slower_at_each_exchange)
     for (size_t i = 0; i < 2 * num_parts; i++) {
         struct bench_constants *constants = &model.constants[model.num_constants++];
         row[step.num_rows++] = (struct bench_row){.phase = parts[i / 2].phase,
+                                                  .is_cpu = true,
                                                   .device = "Box",
                                                   .dtype = "fp32",
                                                   .rank = (int32_t)(i % 2),
