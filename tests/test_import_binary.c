@@ -295,6 +295,48 @@ Test(import_binary, tensorrt_llms_statistics_add_up_over_ranks)
     }
 }
 
+/* tests/torch/make.py: layers 1, 2 and 11 with 100 layer + expert tokens. */
+Test(import_binary, llama_cpps_imatrix_counts_each_layer_once)
+{
+    static const int32_t layers[] = {1, 2, 11};
+    const char *const path = TORCH "imatrix.gguf";
+    struct arena arena = {0};
+    struct load_file load;
+
+    cr_assert_eq(import_loads("counts.csv", 1, &path), STATUS_OK, "%s", error.text);
+
+    cr_assert_str_eq(summary.format, "llama_imatrix");
+    load_counts(&load, &arena, out);
+    cr_assert_eq(load.num_layers, 3);
+    cr_assert_eq(load.num_experts, 8);
+    for (int32_t i = 0; i < 3 * 8; i++) {
+        cr_assert_eq(load.load_tokens[i], 100 * layers[i / 8] + i % 8);
+    }
+    arena_free(&arena);
+}
+
+/* Whatever is cut off, there is one clear error. */
+Test(import_binary, a_truncated_imatrix_is_refused)
+{
+    char short_path[96];
+    unsigned char bytes[4096];
+    FILE *file = fopen(TORCH "imatrix.gguf", "rb");
+    cr_assert_not_null(file);
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    cr_assert_eq(fclose(file), 0);
+    (void)snprintf(short_path, sizeof short_path, "%s/short.gguf", folder);
+    (void)snprintf(out, sizeof out, "%s/x.csv", folder);
+    for (size_t length = 4; length + 64 < size; length += 37) {
+        const char *path = short_path;
+        file = fopen(short_path, "wb");
+        cr_assert_eq(fwrite(bytes, 1, length, file), length);
+        cr_assert_eq(fclose(file), 0);
+
+        cr_assert_eq(import("llama_imatrix", 1, &path), STATUS_INVALID, "%zu bytes", length);
+        cr_assert_geq(error.num_problems, 1);
+    }
+}
+
 Test(import_binary, loads_that_are_none_are_refused)
 {
     (void)snprintf(out, sizeof out, "%s/x.csv", folder);

@@ -16,6 +16,7 @@
     X(sglang_recorder)                                                                             \
     X(sglang_recorder_counts)                                                                      \
     X(trtllm_statistics)                                                                           \
+    X(llama_imatrix)                                                                               \
     X(hf_router_logits)                                                                            \
     X(azure_arrivals)                                                                              \
     X(burstgpt_arrivals)                                                                           \

@@ -33,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         {"sglang_recorder_counts", "x.pt", "loads.csv"},
         {"trtllm_statistics", "x.safetensors", "loads.npy"},
         {"hf_router_logits", "x.npz", "trace"},
+        {"llama_imatrix", "x.gguf", "loads.csv"},
     };
     static struct error error;
     static struct import_summary summary;

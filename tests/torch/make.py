@@ -9,6 +9,7 @@ Numbers follow formulas that the tests know (value = place in the array, unless 
 import collections
 import json
 import os
+import struct
 import sys
 
 import numpy
@@ -140,6 +141,32 @@ def logits(folder):
                            *scores.reshape(12, 2, 3, NUM_EXPERTS).astype(numpy.float64))
 
 
+def gguf(folder):
+    """llama.cpp's imatrix: byte for byte as docs/gguf.md of ggml says it, by struct."""
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+    keys = [text("general.type") + struct.pack("<I", 8) + text("imatrix"),
+            text("general.alignment") + struct.pack("<II", 4, 64),
+            text("imatrix.chunk_count") + struct.pack("<II", 4, 7),
+            text("imatrix.datasets") + struct.pack("<IIQ", 9, 8, 2) + text("a.txt") + text("b")]
+    tensors = []  # name, values; layer 2 has no gate counts
+    for layer in (1, 2, 11):
+        for part in ("gate", "up", "down"):
+            if (layer, part) != (2, "gate"):
+                tensors.append((f"blk.{layer}.ffn_{part}_exps.weight.in_sum2", [0.5] * 4))
+                tensors.append((f"blk.{layer}.ffn_{part}_exps.weight.counts",
+                                [100.0 * layer + expert for expert in range(NUM_EXPERTS)]))
+        tensors.append((f"blk.{layer}.attn_q.weight.counts", [1.0]))
+    infos, data = b"", b""
+    for name, values in tensors:
+        infos += text(name) + struct.pack("<IQQIQ", 2, 1, len(values), 0, len(data))
+        data += struct.pack(f"<{len(values)}f", *values)
+        data += b"\0" * (-len(data) % 64)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join(keys) + infos
+    with open(f"{folder}/imatrix.gguf", "wb") as file:
+        file.write(head + b"\0" * (-len(head) % 64) + data)
+
+
 def main():
     folder = sys.argv[1]
     os.makedirs(f"{folder}/trtllm", exist_ok=True)
@@ -147,6 +174,7 @@ def main():
     types(folder)
     hostile(folder)
     logits(folder)
+    gguf(folder)
     trtllm(f"{folder}/trtllm")
     os.replace(f"{folder}/trtllm/types.safetensors", f"{folder}/types.safetensors")
     for name in ("types", "trtllm/rank0", "trtllm/rank1"):
