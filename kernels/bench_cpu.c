@@ -48,6 +48,12 @@ int cpu_check_device(const struct bench_options *options)
               stderr);
         return BENCH_SKIPPED;
     }
+    if (cpu_ranks_are_apart()) {
+        fputs("moe-bench: built without MPI, so these processes cannot be ranks (Debian: "
+              "libopenmpi-dev, then configure again): skipped\n",
+              stderr);
+        return BENCH_SKIPPED;
+    }
     if (options->num_ranks > 1 && options->num_ranks != cpu_num_ranks()) {
         fprintf(stderr,
                 "moe-bench: --ranks %d: ranks of the CPU device are processes; start them with "

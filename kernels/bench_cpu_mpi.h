@@ -7,11 +7,16 @@
 #ifndef MOESIM_BENCH_CPU_MPI_H
 #define MOESIM_BENCH_CPU_MPI_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 int32_t cpu_rank(void);
 int32_t cpu_num_ranks(void);
 int32_t cpu_ranks_on_host(void); /* of which this one is one */
+
+/* Whether mpirun started several processes that know nothing of each other, for MPI was not there
+ * at build time. */
+bool cpu_ranks_are_apart(void);
 
 void cpu_barrier(void);
 

@@ -58,8 +58,8 @@ static enum status read_header(struct table *table, struct error *error)
     if (getline(&table->line, &table->line_bytes, table->file) < 0) {
         return error_add(error, STATUS_INVALID, "%s:1: the file is empty", table->path);
     }
+    char missing[512] = "";
     int32_t count = csv_cells(cell, CELLS_MAX, table->line);
-    enum status status = STATUS_OK;
     for (int32_t column = 0; column < COLUMN_COUNT; column++) {
         table->column[column] = -1;
         for (int32_t i = 0; i < count; i++) {
@@ -68,12 +68,17 @@ static enum status read_header(struct table *table, struct error *error)
             }
         }
         if (table->column[column] < 0) {
-            status = error_add(error, STATUS_INVALID,
-                               "%s:1: there is no column '%s'; is it a CSV of moe-bench?",
-                               table->path, column_names[column]);
+            size_t used = strlen(missing);
+            (void)snprintf(missing + used, sizeof missing - used, "%s%s", used > 0 ? ", " : "",
+                           column_names[column]);
         }
     }
-    return status;
+    if (missing[0] != '\0') {
+        return error_add(error, STATUS_INVALID,
+                         "%s:1: columns are missing: %s; is it a CSV of moe-bench?", table->path,
+                         missing);
+    }
+    return STATUS_OK;
 }
 
 static enum status read_number(double *value, const struct table *table, char *const *cell,

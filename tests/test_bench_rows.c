@@ -61,8 +61,8 @@ Test(bench_rows, reads_what_moe_bench_writes)
 Test(bench_rows, tells_file_and_line_of_what_is_wrong)
 {
     cr_expect_eq(read_text("device,phase\n"), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, ":1: there is no column 'num_sms'"));
-    cr_expect_not_null(strstr(error.text, "'expert_tokens'")); /* all of them at once */
+    cr_expect_not_null(strstr(error.text, ":1: columns are missing: num_sms, command,"));
+    cr_expect_not_null(strstr(error.text, ", expert_tokens; is it")); /* all of them at once */
     error = (struct error){0};
     cr_expect_eq(read_text(HEADER LINE("cpu", "down", "0", "1", "fast", "ok", "1")),
                  STATUS_INVALID);
