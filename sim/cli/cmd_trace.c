@@ -310,6 +310,7 @@ static const struct subcommand {
 } subcommands[] = {
     {"info", "what a trace holds and where it comes from", command_trace_info},
     {"stats", "skew, locality, drift and co-activation, layer by layer", command_trace_stats},
+    {"traffic", "what the routing sends to ranks and nodes", command_trace_traffic},
     {"check", "read every byte and report all problems", command_trace_check},
     {"import", "make a trace from an array that an engine saved", command_trace_import},
     {"diff", "set two traces' statistics and loads side by side", command_trace_diff},

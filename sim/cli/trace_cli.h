@@ -18,6 +18,7 @@
 /* argv[0] is the subcommand's name; each returns the exit code. */
 int command_trace_import(int argc, char **argv);
 int command_trace_stats(int argc, char **argv);
+int command_trace_traffic(int argc, char **argv);
 int command_trace_fit(int argc, char **argv);
 int command_trace_generate(int argc, char **argv);
 
