@@ -344,6 +344,40 @@ def logs():
         refuse([write("log.csv", head + line + "\n")], words, *bare)
 
 
+# ---- arrays -----------------------------------------------------------------------------------
+
+def arrays():
+    a, b = routing(70, 5, 4, 16), routing(30, 5, 4, 16)
+    np.save("a.npy", a.astype(np.int32))
+    np.save("b.npy", b.astype(np.uint16))
+    summary = expect(["a.npy", "b.npy"], np.concatenate([a, b]), *QWEN, num_tokens_in_file=100)
+    check(summary["format"] == "npy", "npy was not detected")
+    expect(["a.npy", "b.npy"], np.concatenate([a, b])[:80], *QWEN, "--tokens", 80)
+    np.save("b.npy", b[:, :4].astype(np.int32))
+    refuse(["a.npy", "b.npy"], "b.npy", *QWEN)
+    np.save("b.npy", b[:, :, :3].astype(np.int32))
+    refuse(["a.npy", "b.npy"], "b.npy", *QWEN)
+    for experts, top_k in ((16, 4), (256, 8), (200, 8), (256, 5), (512, 10), (1024, 3), (300, 16)):
+        ids = routing(333, 3, top_k, experts)
+        toy = ("--model", "toy", "--num-experts", experts, "--layers", "0-2", "--top-k", top_k)
+        for dtype in ("uint8", "uint16", "int32", "int64", "int16"):
+            if experts > 256 and dtype == "uint8":
+                continue
+            np.save("c.npy", ids.astype(dtype))
+            expect(["c.npy"], ids, *toy)
+            bad = ids.copy()
+            token, layer, k = rng.integers(333), rng.integers(3), rng.integers(1, top_k)
+            bad[token, layer, k] = bad[token, layer, k - 1]
+            np.save("c.npy", bad.astype(dtype))
+            refuse(["c.npy"], f"token {token}, layer {layer} of the file (model layer {layer}): "
+                   f"twice the expert {bad[token, layer, k]}", *toy)
+            if experts in (200, 300) or dtype == "int32":
+                bad[token, layer, k] = experts
+                np.save("c.npy", bad.astype(dtype))
+                refuse(["c.npy"], f"token {token}, layer {layer} of the file (model layer {layer}): "
+                       f"expert {experts}", *toy)
+
+
 # ---- loads ----------------------------------------------------------------------------------------
 
 def loads():
@@ -410,6 +444,9 @@ def loads():
 
     refuse_loads(file, "has loads, not tokens: write them to a .csv", "refused")
     refuse_loads(file_64, "a preset needs --model", "refused.yaml")
+    np.save("mine.npy", load)
+    refuse_loads(file_64, "mine.npy: exists, and the preset's table would", "mine.yaml", *toy)
+    check((np.load("mine.npy") == load).all(), "a preset overwrote somebody's loads")
     refuse_loads(file_64, "but with top-16 none can have more than 6.2 %", "refused.yaml", "--model",
                  "toy", "--num-experts", 64, "--top-k", 16)
     refuse_loads(file, "has 256 experts, but mixtral-8x7b has 8", "refused.csv", "--model",
@@ -663,8 +700,8 @@ def hostile_responses():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for part in (sglang_responses, vllm_responses, megatron, logs, loads, arrivals,
-                     hygiene, hostile_responses):
+        for part in (sglang_responses, vllm_responses, megatron, logs, arrays, loads,
+                     arrivals, hygiene, hostile_responses):
             part()
         if len(sys.argv) > 2:
             real_arrivals(sys.argv[2])

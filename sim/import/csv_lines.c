@@ -85,7 +85,7 @@ bool csv_whole(const struct csv_lines *lines, int32_t field, int64_t max, int64_
     }
     for (int32_t i = 0; i < lines->length[field]; i++) {
         int64_t digit = lines->field[field][i] - '0';
-        if (digit < 0 || digit > 9 || sum > (max - digit) / 10) {
+        if (digit < 0 || digit > 9 || digit > max || sum > (max - digit) / 10) {
             return false;
         }
         sum = sum * 10 + digit;

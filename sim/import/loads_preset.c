@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "generate_coupled.h"
 #include "import/loads.h"
@@ -240,8 +241,26 @@ static void set_preset(struct generate_preset *preset, struct coupled_law *law,
     }
 }
 
+/* The table goes beside the preset, under its name: not over somebody's loads. */
+static enum status check_table_path(const struct import_sink *sink)
+{
+    char table[4096];
+    int stem = (int)(strlen(sink->path) - strlen(".yaml"));
+    (void)snprintf(table, sizeof table, "%.*s.npy", stem, sink->path);
+    return access(table, F_OK) == 0 && access(sink->path, F_OK) != 0
+               ? error_add(sink->error, STATUS_INVALID,
+                           "%s: exists, and the preset's table would have its name: name another "
+                           "--out",
+                           table)
+               : STATUS_OK;
+}
+
 enum status import_loads_preset(const struct import_sink *sink, const struct import_loads *loads)
 {
+    enum status status = check_table_path(sink);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (sink->summary->model[0] == '\0' || sink->input.top_k == 0) {
         return error_add(sink->error, STATUS_INVALID,
                          "%s: a preset needs --model, or --model, --num-experts and --top-k",
@@ -256,7 +275,6 @@ enum status import_loads_preset(const struct import_sink *sink, const struct imp
     }
     struct generate_preset *preset = calloc(1, sizeof *preset);
     struct coupled_law *law = calloc(1, sizeof *law);
-    enum status status = STATUS_OK;
     if (preset == NULL || law == NULL) {
         free(preset);
         free(law);
