@@ -2,8 +2,10 @@
 #include "textfile.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define TEXT_FILE_BYTES_MAX (INT64_C(16) << 20)
 
@@ -37,7 +39,10 @@ enum status text_read(const char **text, const char *path, struct arena *arena, 
     if (file == NULL) {
         return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
     }
-    enum status status = read_open_file(text, file, path, arena, error);
+    struct stat info; /* a folder opens, and says that it is endless */
+    bool is_folder = fstat(fileno(file), &info) == 0 && S_ISDIR(info.st_mode);
+    enum status status = is_folder ? error_add(error, STATUS_INVALID, "%s: is a folder", path)
+                                   : read_open_file(text, file, path, arena, error);
     fclose(file);
     return status;
 }

@@ -15,7 +15,7 @@
  *                            the end of the last; strictly ascending
  *   scores-NNNNN.npy         optional float16 [num_layers][T][num_experts]    } trace_check looks
  *   phase-NNNNN.npy          optional uint8 [T]                               } at type and shape,
- *   source_rank-NNNNN.npy    optional uint16 [T]                              } nothing else reads
+ *   source_rank-NNNNN.npy    optional uint16 [T]                              } trace_side reads
  *
  * trace.yaml has the keys version (1), model, num_experts, top_k, layers (model layer number of
  * each recorded layer, ascending) and origin (measured, generated or mock), all required;

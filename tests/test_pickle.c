@@ -35,21 +35,30 @@ static void clean(void)
 TestSuite(pickle, .init = make_path, .fini = clean);
 
 /* An archive with one member, or two, as torch.save lays them out. */
-static void write_archive(const void *text, size_t bytes, const void *storage, size_t storage_bytes)
+static void write_archive_in(const char *folder, const void *text, size_t bytes,
+                             const void *storage, size_t storage_bytes)
 {
+    char name[64];
     int code = 0;
     zip_t *zip = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, &code);
     cr_assert_not_null(zip);
+    (void)snprintf(name, sizeof name, "%s/data.pkl", folder);
     zip_int64_t index =
-        zip_file_add(zip, "x/data.pkl", zip_source_buffer(zip, text, bytes, 0), ZIP_FL_ENC_UTF_8);
+        zip_file_add(zip, name, zip_source_buffer(zip, text, bytes, 0), ZIP_FL_ENC_UTF_8);
     cr_assert_geq(index, 0);
     if (storage != NULL) {
-        index = zip_file_add(zip, "x/data/0", zip_source_buffer(zip, storage, storage_bytes, 0),
+        (void)snprintf(name, sizeof name, "%s/data/0", folder);
+        index = zip_file_add(zip, name, zip_source_buffer(zip, storage, storage_bytes, 0),
                              ZIP_FL_ENC_UTF_8);
         cr_assert_geq(index, 0);
         cr_assert_eq(zip_set_file_compression(zip, (zip_uint64_t)index, ZIP_CM_DEFLATE, 9), 0);
     }
     cr_assert_eq(zip_close(zip), 0);
+}
+
+static void write_archive(const void *text, size_t bytes, const void *storage, size_t storage_bytes)
+{
+    write_archive_in("x", text, bytes, storage, storage_bytes);
 }
 
 /* Opens the pickle of a text with one error that holds all the words. */
@@ -292,6 +301,30 @@ Test(pickle, a_tensor_must_lie_in_its_storage_and_the_storage_in_the_file)
 
     refuse(text, tensor_text(text, 2, 4), "reaches beyond its storage");
     refuse(text, tensor_text(text, 5, 4), "reaches beyond its storage");
+}
+
+/* Members are looked up, never unpacked: "../" leads nowhere, and "../../" is no archive of torch.
+ */
+Test(pickle, names_that_climb_are_only_names)
+{
+    char text[512];
+    static const int32_t stored[4] = {10, 11, 12, 13};
+    size_t bytes = tensor_text(text, 1, 4);
+    struct tensor tensor;
+    void *memory;
+
+    write_archive_in("..", text, bytes, stored, sizeof stored);
+    cr_assert_eq(pickle_open(&pickle, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(pickle_tensor_load(&tensor, &memory, &pickle, &pickle.root, &error), STATUS_OK);
+    cr_assert_eq(tensor_int(&tensor, 0), 11);
+    free(memory);
+    pickle_close(&pickle);
+
+    write_archive_in("../../tmp/a", text, bytes, stored, sizeof stored);
+    cr_assert_eq(pickle_open(&pickle, path, &error), STATUS_INVALID);
+    cr_assert(strstr(error.text, "holds no data.pkl") != NULL, "%s", error.text);
+    cr_assert_neq(access("/tmp/data.pkl", F_OK), 0);
+    cr_assert_neq(access("/tmp/a", F_OK), 0);
 }
 
 /* 256 MiB of zeroes deflate a thousandfold. */

@@ -268,6 +268,13 @@ Test(place, loads_of_sglang_are_read_with_and_without_steps)
     }
 }
 
+Test(place, refuses_a_folder_of_loads)
+{
+    put("load.csv", "1,1,1,1\n");
+
+    expect_refusal("--load . --slots 4 --gpus 2", ".: is a folder");
+}
+
 Test(place, refuses_files_that_are_half_a_placement)
 {
     static const struct {
