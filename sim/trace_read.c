@@ -79,14 +79,16 @@ static bool widen_u8(int32_t *expert, const uint8_t *id, int64_t count, int32_t 
 {
     typedef uint8_t narrow __attribute__((vector_size(16)));
     typedef int16_t middle __attribute__((vector_size(16)));
+    typedef uint64_t words __attribute__((vector_size(16)));
     const narrow zero = {0};
     middle above = {0};
     int32_t id_max = 0;
     int64_t i = 0;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* an id's byte comes before the zeros */
     for (; i + 8 <= count; i += 8) {
-        narrow ids = {0};
-        memcpy(&ids, id + i, 8);
+        uint64_t word; /* straight into a register: eight bytes of a vector in memory would stall */
+        memcpy(&word, id + i, sizeof word);
+        narrow ids = (narrow)(words){word, 0};
         middle half = (middle)__builtin_shufflevector(ids, zero, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
                                                       5, 21, 6, 22, 7, 23);
         middle first = __builtin_shufflevector(half, (middle)zero, 0, 8, 1, 9, 2, 10, 3, 11);
@@ -100,8 +102,7 @@ static bool widen_u8(int32_t *expert, const uint8_t *id, int64_t count, int32_t 
         expert[i] = id[i];
         id_max = expert[i] > id_max ? expert[i] : id_max;
     }
-    uint64_t any[2];
-    memcpy(any, &above, sizeof any);
+    words any = (words)above;
     return (any[0] | any[1]) != 0 || id_max >= num_experts;
 }
 

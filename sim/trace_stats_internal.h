@@ -20,7 +20,7 @@ struct trace_stats_scratch {
     int32_t *next;     /* the same of the next layer */
     uint64_t *chosen;  /* [rows][words] the set of experts, a bit each */
     int64_t *half;     /* [2][num_experts] load of the trace's first and second half */
-    int64_t *together; /* [lift_experts][lift_experts] rows that chose both, i < j */
+    int64_t *together; /* [lift_experts][lift_experts] rows that chose both, j earlier */
     double *lift;      /* [lift_experts * lift_experts / 2] */
     int64_t *load;     /* [num_experts] */
 };

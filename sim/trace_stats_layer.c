@@ -4,7 +4,6 @@
  */
 #include "trace_stats_internal.h"
 
-#include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <string.h>
@@ -25,6 +24,8 @@ static enum status read_rows(const struct trace_stats_job *job,
                       error);
 }
 
+/* A pair is counted where the expert that stands later in the row has its line, so that no order
+ * has to be found; measure_lift adds the two places up. */
 static void count_row(const struct trace_stats_scratch *scratch, const int32_t *expert,
                       int32_t top_k, int32_t lift_experts, int64_t *half_tokens)
 {
@@ -32,15 +33,28 @@ static void count_row(const struct trace_stats_scratch *scratch, const int32_t *
         if (expert[k] == EXPERT_NOT_ROUTED) {
             continue;
         }
+        int64_t *together = scratch->together + (int64_t)expert[k] * lift_experts;
         half_tokens[expert[k]]++;
         for (int32_t other = 0; other < k && lift_experts > 0; other++) {
-            int32_t low = expert[k] < expert[other] ? expert[k] : expert[other];
-            int32_t high = expert[k] < expert[other] ? expert[other] : expert[k];
-            if (low != EXPERT_NOT_ROUTED) {
-                scratch->together[(int64_t)low * lift_experts + high]++;
+            if (expert[other] != EXPERT_NOT_ROUTED) {
+                together[expert[other]]++;
             }
         }
     }
+}
+
+/* As gsl_stats_quantile_from_sorted_data, but sorts no more than it must; value is put in another
+ * order. */
+static double take_quantile(double *value, size_t count, double fraction)
+{
+    double index = fraction * (double)(count - 1);
+    size_t lower = (size_t)index;
+    double delta = index - (double)lower;
+    double below = gsl_stats_select(value, 1, count, lower);
+    if (lower == count - 1) {
+        return below;
+    }
+    return (1.0 - delta) * below + delta * gsl_stats_select(value, 1, count, lower + 1);
 }
 
 /* Quantiles over all pairs of experts that are both alive. */
@@ -52,17 +66,17 @@ static void measure_lift(struct trace_stats_layer *layer, const struct trace_sta
         for (int32_t high = low + 1; high < num_experts; high++) {
             double chance = (double)layer->expert_tokens[low] * (double)layer->expert_tokens[high];
             if (chance > 0.0) {
-                int64_t together = scratch->together[(int64_t)low * num_experts + high];
+                int64_t together = scratch->together[(int64_t)low * num_experts + high] +
+                                   scratch->together[(int64_t)high * num_experts + low];
                 scratch->lift[pairs++] = (double)together * (double)routed_rows / chance;
             }
         }
     }
     layer->lift_p5 = layer->lift_median = layer->lift_p95 = (double)NAN;
     if (pairs > 0) {
-        gsl_sort(scratch->lift, 1, pairs);
-        layer->lift_p5 = gsl_stats_quantile_from_sorted_data(scratch->lift, 1, pairs, 0.05);
-        layer->lift_median = gsl_stats_quantile_from_sorted_data(scratch->lift, 1, pairs, 0.5);
-        layer->lift_p95 = gsl_stats_quantile_from_sorted_data(scratch->lift, 1, pairs, 0.95);
+        layer->lift_p5 = take_quantile(scratch->lift, pairs, 0.05);
+        layer->lift_median = take_quantile(scratch->lift, pairs, 0.5);
+        layer->lift_p95 = take_quantile(scratch->lift, pairs, 0.95);
     }
 }
 
