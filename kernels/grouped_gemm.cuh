@@ -15,6 +15,7 @@
 
 #include "dev_grouped_gemm.h"
 #include "quantize.h"
+#include "sm90.cuh"
 #include "tile_layout.h"
 
 #define BLOCK_BYTES_MAX     (227 * 1024) /* shared memory of one block (CUDA C Programming Guide) */
@@ -86,8 +87,21 @@ static enum status launch_kernel(void (*kernel)(Parameters...), int64_t blocks, 
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = cluster > 1 ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess ? STATUS_OK
-                                                                            : STATUS_CUDA;
+    if (cudaLaunchKernelEx(&config, kernel, arguments...) != cudaSuccess) {
+        (void)cudaGetLastError(); /* told here; nobody else shall find it */
+        return STATUS_CUDA;
+    }
+    return STATUS_OK;
+}
+
+/* The address of a block's shared memory, which the swizzle wants at a multiple of an atom. */
+static __device__ __forceinline__ uint32_t swizzle_base(const void *shared)
+{
+    uint32_t base = shared_address(shared);
+    if (base % ATOM_BYTES != 0) {
+        __trap();
+    }
+    return base;
 }
 
 /* 128 bytes of K. */

@@ -499,7 +499,7 @@ static __global__ void __launch_bounds__(LARGE_THREADS, 1)
                        const __grid_constant__ struct gemm_args args)
 {
     extern __shared__ __align__(ATOM_BYTES) uint8_t shared[];
-    uint32_t base = shared_address(shared);
+    uint32_t base = swizzle_base(shared);
     if (threadIdx.x == 0) {
         for (uint32_t stage = 0; stage < LARGE_STAGES; stage++) {
             barrier_init(base + FULL_OFFSET + stage * 8, 1);
@@ -584,7 +584,7 @@ static __global__ void __launch_bounds__(128)
                         const __grid_constant__ struct gemm_args args)
 {
     extern __shared__ __align__(ATOM_BYTES) uint8_t shared[];
-    uint32_t base = shared_address(shared);
+    uint32_t base = swizzle_base(shared);
     struct consumer self = {base, base + SINGLE_STAGING_OFFSET, 0, (int32_t)threadIdx.x};
     struct single_items items = {tile_count(args.weight_rows, TILE_WEIGHTS)};
     struct group_window window = {-32, 0, 0};

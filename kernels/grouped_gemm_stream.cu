@@ -75,6 +75,8 @@ static __device__ __forceinline__ struct stream_walk begin_walk(const struct gem
     walk.window = {-32, 0, 0};
     walk.index = 0;
     int32_t tiles = 0;
+#pragma unroll 8 /* loads under way at one time: every block waits for them before its first copy  \
+                  */
     for (int32_t group = (int32_t)threadIdx.x % 32; group < args.num_experts; group += 32) {
         tiles += walk.items(__ldg(&args.num_rows[group]));
     }
@@ -539,7 +541,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1)
                         const __grid_constant__ struct gemm_args args)
 {
     extern __shared__ __align__(ATOM_BYTES) uint8_t shared[];
-    uint32_t base = shared_address(shared);
+    uint32_t base = swizzle_base(shared);
     if (threadIdx.x == 0) {
         for (uint32_t stage = 0; stage < LARGE_STAGES; stage++) {
             barrier_init(base + FULL_OFFSET + stage * 8, 1);

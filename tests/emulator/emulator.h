@@ -24,6 +24,7 @@
 #include <functional>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 namespace emulator
@@ -85,6 +86,7 @@ static cudaError_t emulated_launch(const cudaLaunchConfig_t *config, void (*kern
 
 #define cudaLaunchKernelEx               emulated_launch
 #define cudaFuncSetAttribute(...)        cudaSuccess
+#define cudaGetLastError()               cudaSuccess
 #define cudaGetDevice(device)            (*(device) = 0, cudaSuccess)
 #define cudaDeviceGetAttribute           emulated_attribute
 #define cudaMemsetAsync                  emulated_memset
@@ -132,6 +134,7 @@ static const struct emulated_dim gridDim = {{[] { return emulator::here().grid.x
 #define __threadfence()   ((void)0)
 #define __syncthreads()   emulator::sync_threads(0, 0)
 #define __syncwarp()      ((void)emulator::meet(32, 0))
+#define __trap()          abort()
 #define __ffs(bits)       __builtin_ffs(bits)
 
 static inline int32_t min(int32_t a, int32_t b)
