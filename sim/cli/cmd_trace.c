@@ -312,7 +312,7 @@ static const struct subcommand {
     {"stats", "skew, locality, drift and co-activation, layer by layer", command_trace_stats},
     {"traffic", "what the routing sends to ranks and nodes", command_trace_traffic},
     {"check", "read every byte and report all problems", command_trace_check},
-    {"import", "make a trace from an array that an engine saved", command_trace_import},
+    {"import", "make a trace from what an engine recorded", command_trace_import},
     {"diff", "set two traces' statistics and loads side by side", command_trace_diff},
     {"merge", "put several traces of one model behind each other", command_trace_merge},
     {"slice", "take a part of a trace: requests, tags, arrivals, rows, layers",

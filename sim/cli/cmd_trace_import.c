@@ -10,13 +10,16 @@
 
 #define HELP_BYTES 8192
 
-static const char help[] = /* with the list of formats in the middle */
-    "usage: moesim trace import [--from FORMAT] --model M FILE... --out DIR [options]\n\n"
+static const char help[] = /* with the list of formats in it */
+    "usage: moesim trace import [--from FORMAT] [--model M] FILE... --out PATH [options]\n\n"
     "Makes a trace from what an inference engine recorded. Every id is checked; -1 or all ones "
     "mark\n"
     "what was not routed. Several files (ranks, responses) are read in the order given.\n\n"
-    "      --from FORMAT         found out when left out; one of\n"
-    "%s"
+    "Formats of loads, not tokens, become a .csv or .npy for moesim place --load, or a .yaml: a\n"
+    "preset for moesim trace generate that gives every expert its share. Arrivals become a list "
+    "of\n"
+    "requests.\n\n"
+    "      --from FORMAT         one of those below; found out when left out\n"
     "      --model M             preset, config.json or YAML: says experts, top_k and MoE layers;\n"
     "                            dense layers in FILE are dropped\n"
     "  -o, --out PATH            where the trace goes, or loads (.csv, .yaml: sums, .npy: steps)\n"
@@ -43,8 +46,10 @@ static const char help[] = /* with the list of formats in the middle */
     "      --licence TEXT        of FILE\n"
     "      --force               replace a trace that is there\n"
     "  -j, --json                print what was read as one JSON object\n\n"
-    "With --num-experts, a model that is no preset is a mere name: constant layers are then "
+    "With --num-experts, a model that is no preset is a mere name; constant layers are then "
     "dense.\n\n"
+    "formats:\n"
+    "%s\n"
     "example:\n"
     "  moesim trace import --model deepseek-v3 responses.jsonl --strip-dummy --out traces/mine\n"
     "  moesim trace import --from npy --axes token,layer,k --model gpt-oss-20b experts.npy \\\n"
@@ -293,9 +298,8 @@ static void write_help(char *text, size_t room)
     int32_t count = 0;
     const struct import_format *const *all = import_formats(&count);
     for (int32_t i = 0; i < count && used < sizeof formats; i++) {
-        used +=
-            (size_t)snprintf(formats + used, sizeof formats - used,
-                             "                            %s: %s\n", all[i]->name, all[i]->summary);
+        used += (size_t)snprintf(formats + used, sizeof formats - used, "  %-23s %s\n",
+                                 all[i]->name, all[i]->summary);
     }
     (void)snprintf(text, room, help, formats);
 }

@@ -182,7 +182,7 @@ static int32_t detect(const struct import_probe *probe)
 
 const struct import_format import_csv = {
     .name = "csv",
-    .summary = "columns layer, token, experts (1;7;9) or expert_0, ...; request and weights if any",
+    .summary = "logs: layer, token, experts (1;7;9) or expert_0, ...; request, weights",
     .source = "CSV of any logger",
     .level = IMPORT_ROWS,
     .detect = detect,

@@ -326,7 +326,7 @@ static int32_t detect(const struct import_probe *probe)
 
 const struct import_format import_jsonl = {
     .name = "jsonl",
-    .summary = "lines of req_id, token_idx, layer, topk_ids, topk_weights; or of whole batches",
+    .summary = "logs: req_id, token_idx, layer, topk_ids, topk_weights; or whole batches",
     .source = "JSON lines of any logger",
     .level = IMPORT_ROWS,
     .detect = detect,

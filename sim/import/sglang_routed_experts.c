@@ -26,7 +26,7 @@ static enum status read_all(const struct import_input *input, struct import_sink
 
 const struct import_format import_sglang_routed_experts = {
     .name = "sglang_routed_experts",
-    .summary = "JSON or JSON lines of SGLang's responses, return_routed_experts",
+    .summary = "responses of SGLang with return_routed_experts, JSON or JSON lines",
     .source = "sgl-project/sglang, python/sglang/srt/managers/tokenizer_manager.py",
     .level = IMPORT_ROWS,
     .detect = detect,

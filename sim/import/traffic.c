@@ -86,7 +86,7 @@ const struct import_format import_mooncake_arrivals = {
 
 const struct import_format import_arrivals = {
     .name = "arrivals",
-    .summary = "moesim's own list: arrival_s, prompt_tokens, decode_tokens; tag if there is one",
+    .summary = "a list of moesim: arrival_s, prompt_tokens, decode_tokens, tag",
     .source = "moesim trace import",
     .level = IMPORT_ARRIVALS,
     .arrivals = ARRIVALS_OWN,

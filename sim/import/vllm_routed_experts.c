@@ -21,7 +21,7 @@ static enum status read_all(const struct import_input *input, struct import_sink
 
 const struct import_format import_vllm_routed_experts = {
     .name = "vllm_routed_experts",
-    .summary = "JSON or JSON lines of responses of vLLM, Dynamo or LightLLM",
+    .summary = "responses of vLLM, Dynamo or LightLLM, JSON or JSON lines",
     .source = "vllm-project/vllm, ai-dynamo/dynamo, ModelTC/lightllm",
     .level = IMPORT_ROWS,
     .detect = detect,
