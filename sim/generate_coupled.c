@@ -2,7 +2,6 @@
 #include "generate_coupled.h"
 
 #include <assert.h>
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,16 +138,11 @@ static void common_begin(struct coupled_walk *walk, const float *bias, gsl_rng *
 /* The expert with the largest score, of equals the lowest. */
 static int32_t best_expert(const float *score, int32_t num_experts)
 {
-    float best = -FLT_MAX;
-#pragma omp simd reduction(max : best)
-    for (int32_t expert = 0; expert < num_experts; expert++) {
-        best = score[expert] > best ? score[expert] : best;
+    int32_t best = 0;
+    for (int32_t expert = 1; expert < num_experts; expert++) {
+        best = score[expert] > score[best] ? expert : best;
     }
-    int32_t expert = 0;
-    while (score[expert] != best) {
-        expert++;
-    }
-    return expert;
+    return best;
 }
 
 /* Chooses top_k experts. below: those of the layer below, before: of the token before; or NULL. */

@@ -143,7 +143,7 @@ static void group_by_stretch(struct grouping *grouping)
     }
     while (grouping->num_groups > FIT_DOMAINS) {
         int32_t cheapest = 0;
-        double cost = INFINITY;
+        double cost = HUGE_VAL;
         for (int32_t i = 0; i + 1 < grouping->num_groups; i++) {
             double own = join_cost(&group[i], &group[i + 1], grouping->rows->num_factors);
             cheapest = own < cost ? i : cheapest;
