@@ -69,12 +69,22 @@ struct gpu_spec {
     struct fitted_kernels fitted[FITTED_MAX];
 };
 
+/* What lies between NICs of different nodes. */
+enum fabric {
+    FABRIC_FLAT,   /* nothing that could block */
+    FABRIC_LEAVES, /* nodes_per_leaf nodes share a leaf switch, leaves are joined by a spine */
+    FABRIC_RAILS,  /* NICs of one index of nodes_per_leaf nodes do: a leaf a rail */
+};
+
 struct cluster {
     struct gpu_spec gpu;
     int32_t num_nodes;
     int32_t gpus_per_node;
     double node_uplink_bytes_per_s; /* one direction, shared by the node's NICs; 0: one rail a NIC,
                                        no shared link (network model flow only) */
+    enum fabric fabric;             /* network model flow only, as are the next two */
+    int32_t nodes_per_leaf;
+    double spine_oversubscription; /* rates of a leaf's NICs over those of its uplinks; >= 1 */
 };
 
 struct price {

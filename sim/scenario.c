@@ -125,6 +125,9 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     memcpy(scenario->question, file->question, sizeof scenario->question);
     scenario->cluster.num_nodes = file->nodes;
     scenario->cluster.node_uplink_bytes_per_s = file->node_uplink_bytes_per_s;
+    scenario->cluster.fabric = (enum fabric)file->fabric;
+    scenario->cluster.nodes_per_leaf = file->nodes_per_leaf;
+    scenario->cluster.spine_oversubscription = file->spine_oversubscription;
     scenario->cluster.gpus_per_node = file->gpus_per_node;
     scenario->ep = ep_is_given ? file->ep : all_gpus; /* given and wrong: 0, and told */
     scenario->tp = file->attention == 0 ? 1 : (file->tp > 0 ? file->tp : scenario->ep);

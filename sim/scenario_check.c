@@ -50,6 +50,20 @@ static void check_parallel(struct scenario_loader *loader)
     }
 }
 
+static void check_fabric(struct scenario_loader *loader)
+{
+    const struct scenario_file *file = &loader->file;
+    if ((file->fabric == FABRIC_FLAT) != (file->nodes_per_leaf == 0)) {
+        scenario_complain(loader, "cluster.nodes_per_leaf",
+                          "goes with cluster.fabric: leaves or rails, and they with it");
+    } else if (file->fabric == FABRIC_FLAT && file->spine_oversubscription > 1.0) {
+        scenario_complain(loader, "cluster.spine_oversubscription",
+                          "goes with cluster.fabric: leaves or rails");
+    } else if (file->fabric != FABRIC_FLAT && strcmp(file->network, "alpha_beta") == 0) {
+        scenario_complain(loader, "cluster.fabric", "alpha_beta has no fabric; use network: flow");
+    }
+}
+
 static void check_slots(struct scenario_loader *loader)
 {
     const struct scenario *scenario = loader->scenario;
@@ -282,6 +296,7 @@ static void check_price(struct scenario_loader *loader)
 void scenario_cross_check(struct scenario_loader *loader)
 {
     check_parallel(loader);
+    check_fabric(loader);
     check_phase(loader);
     check_precision(loader);
     check_trace(loader);

@@ -27,9 +27,12 @@ const struct scenario_file scenario_defaults = {
     .network = "alpha_beta",
     .gpu_model = "roofline",
     .kernels = "any",
+    .spine_oversubscription = 1.0,
     .memory_fraction = 0.9,
     .seed = 1,
 };
+
+static const char *const fabrics[] = {"flat", "leaves", "rails", NULL}; /* enum fabric */
 
 static const struct yaml_field cluster_fields[] = {
     {"gpu", YAML_TEXT, offsetof(struct scenario_file, gpu), .size = PATH_BYTES, .required = true},
@@ -39,6 +42,11 @@ static const struct yaml_field cluster_fields[] = {
      .min = 1, .max = 4096},
     {"node_uplink_bytes_per_s", YAML_DOUBLE,
      offsetof(struct scenario_file, node_uplink_bytes_per_s), .max = 1e18},
+    {"fabric", YAML_CHOICE, offsetof(struct scenario_file, fabric), .choices = fabrics},
+    {"nodes_per_leaf", YAML_INT32, offsetof(struct scenario_file, nodes_per_leaf), .min = 1,
+     .max = COUNT_MAX},
+    {"spine_oversubscription", YAML_DOUBLE, offsetof(struct scenario_file, spine_oversubscription),
+     .min = 1.0, .max = 1000.0},
     {.key = NULL},
 };
 

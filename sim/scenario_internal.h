@@ -18,6 +18,9 @@ struct scenario_file {
     int32_t nodes;
     int32_t gpus_per_node;
     double node_uplink_bytes_per_s;
+    int32_t fabric; /* enum fabric */
+    int32_t nodes_per_leaf;
+    double spine_oversubscription;
     int32_t ep;
     int32_t attention; /* 0: dp, 1: tp */
     int32_t tp;

@@ -191,6 +191,9 @@ void random_run_make(struct random_run *run, uint64_t round)
                  tokens_per_step * draw(rng, 1, 4) + draw(rng, 0, (int32_t)tokens_per_step - 1),
                  round);
     scenario->cluster.node_uplink_bytes_per_s = 8e9 * draw(rng, 0, 2); /* NICs have 9e9 */
+    scenario->cluster.fabric = (enum fabric)draw(rng, FABRIC_FLAT, FABRIC_RAILS);
+    scenario->cluster.nodes_per_leaf = draw(rng, 1, 3);
+    scenario->cluster.spine_oversubscription = draw(rng, 1, 4);
     bool overlaps = draw(rng, 0, 1) == 1;
     scenario->micro_batches = overlaps ? draw(rng, 1, 3) : 1;
     scenario->chunks = overlaps ? draw(rng, 1, 3) : 1;

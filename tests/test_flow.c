@@ -99,3 +99,40 @@ Test(flow, nics_of_a_node_share_its_uplink)
     cr_expect_float_eq(link.busy_ns, 10000.0, 1e-6);
     net_flow.close(state);
 }
+
+/* A leaf of one node has two NICs of 10 bytes a ns and, 4 : 1 oversubscribed, 5 bytes a ns up. */
+Test(flow, leaves_share_what_joins_them_to_the_spine)
+{
+    struct cluster cluster = two_tiers(0.0);
+    cluster.fabric = FABRIC_LEAVES;
+    cluster.nodes_per_leaf = 1;
+    cluster.spine_oversubscription = 4.0;
+    struct net_message messages[] = {{0, 0, 2, 50000}, {1, 1, 4, 50000}};
+
+    void *state = open_and_send(&cluster, messages, 2);
+
+    expect_arrival(state, 0, 25000); /* 2.5 bytes a ns each */
+    expect_arrival(state, 1, 25000);
+    struct net_link link;
+    net_flow.link(state, 4 * 8, &link);
+    cr_expect_str_eq(link.name, "leaf 0 uplink out");
+    cr_expect_eq(link.bytes, 100000);
+    net_flow.close(state);
+}
+
+/* Two nodes a pod: NICs of one index share a leaf with 20 bytes a ns below and, 8 : 1, 2.5 up. */
+Test(flow, a_rail_is_left_only_for_another_rail_or_pod)
+{
+    struct cluster cluster = two_tiers(0.0);
+    cluster.fabric = FABRIC_RAILS;
+    cluster.nodes_per_leaf = 2;
+    cluster.spine_oversubscription = 8.0;
+    struct net_message messages[] = {{0, 0, 2, 50000}, {1, 5, 6, 50000}, {2, 1, 5, 25000}};
+
+    void *state = open_and_send(&cluster, messages, 3);
+
+    expect_arrival(state, 0, 10000); /* along the rail: the NIC's 10 bytes a ns */
+    expect_arrival(state, 2, 15000); /* the same rail, another pod: 2.5 */
+    expect_arrival(state, 1, 25000); /* another rail: 2.5 */
+    net_flow.close(state);
+}

@@ -3,10 +3,11 @@
  *
  * A message inside a node passes the scale-up ports of its two GPUs, whose switch is non-blocking.
  * A message between nodes passes both NICs and, where the cluster has node uplinks, the uplink of
- * the sending and the downlink of the receiving node:
+ * the sending and the downlink of the receiving node; where NICs hang on leaf switches and theirs
+ * are not the same, also what joins the leaves to the spine, which itself never blocks:
  *
- *     GPU out -> GPU in                                inside a node
- *     NIC out -> [node out -> node in] -> NIC in       between nodes
+ *     GPU out -> GPU in                                                       inside a node
+ *     NIC out -> [node out] -> [leaf out -> leaf in] -> [node in] -> NIC in   between nodes
  *
  * All links of the path carry the message at one rate from the moment of sending; the last byte
  * arrives latency_ns of the tier after it has left, so an undisturbed message takes bytes /
@@ -14,7 +15,7 @@
  * a network of its own, and in each messages arrive in the order in which they finish.
  *
  * Left out: anything below the level of messages (packets, congestion control and its ramp, head
- * of line blocking), and paths between the uplinks that are not wide enough (a spine that blocks).
+ * of line blocking), and collisions of paths on single links between leaf and spine.
  */
 #include "net/net.h"
 
@@ -55,11 +56,13 @@ static double busy_ns(const struct flow_link *link)
     return link->earlier_busy_ns + (double)(link->bytes - link->earlier_bytes) / link->bytes_per_ns;
 }
 
-/* Links: [rank][TIER][DIRECTION], then [node][DIRECTION] where nodes have uplinks. */
+/* Links: [rank][TIER][DIRECTION], then [node][DIRECTION] where nodes have uplinks, then
+ * [leaf][DIRECTION] where there are leaves. */
 struct flow_net {
     const struct cluster *cluster;
     int32_t num_ranks;
     int32_t num_links;
+    int32_t first_leaf_link; /* num_links: there are no leaves */
     bool has_uplinks;
     struct flow_link *link;
     struct maxmin_flow *outbox;
@@ -76,6 +79,24 @@ static int32_t uplink(const struct flow_net *net, int32_t node, enum direction d
 {
     return net->num_ranks * TIER_COUNT * DIRECTION_COUNT + node * DIRECTION_COUNT +
            (int32_t)direction;
+}
+
+/* Leaves count pod by pod, of rails one a GPU index. */
+static int32_t leaf_of(const struct cluster *cluster, int32_t rank)
+{
+    int32_t pod = cluster_node(cluster, rank) / cluster->nodes_per_leaf;
+    return cluster->fabric == FABRIC_RAILS
+               ? pod * cluster->gpus_per_node + rank % cluster->gpus_per_node
+               : pod;
+}
+
+static int32_t num_leaves(const struct cluster *cluster, int32_t num_nodes)
+{
+    if (cluster->fabric == FABRIC_FLAT) {
+        return 0;
+    }
+    int32_t pods = (num_nodes + cluster->nodes_per_leaf - 1) / cluster->nodes_per_leaf;
+    return cluster->fabric == FABRIC_RAILS ? pods * cluster->gpus_per_node : pods;
 }
 
 static void flow_close(void *state)
@@ -104,10 +125,16 @@ static void describe_links(struct flow_net *net)
             net->link[port_link(rank, (enum tier)tier, INGRESS)] = link;
         }
     }
-    double fraction = net->cluster->gpu.port[TIER_SCALE_OUT].fraction;
+    const struct port_spec *nic = &net->cluster->gpu.port[TIER_SCALE_OUT];
+    double nics_per_leaf = (double)net->cluster->nodes_per_leaf;
+    nics_per_leaf *= net->cluster->fabric == FABRIC_LEAVES ? net->cluster->gpus_per_node : 1;
     for (int32_t i = uplink(net, 0, EGRESS); i < net->num_links; i++) {
         double bytes_per_s = net->cluster->node_uplink_bytes_per_s;
-        net->link[i] = (struct flow_link){bytes_per_s, bytes_per_s * fraction * 1e-9, 0, 0, 0.0};
+        if (i >= net->first_leaf_link) {
+            bytes_per_s = nics_per_leaf * nic->bytes_per_s / net->cluster->spine_oversubscription;
+        }
+        net->link[i] = (struct flow_link){.bytes_per_s = bytes_per_s,
+                                          .bytes_per_ns = bytes_per_s * nic->fraction * 1e-9};
     }
 }
 
@@ -139,7 +166,8 @@ static enum status flow_open(void **state, const struct cluster *cluster, int32_
     net->num_ranks = num_ranks;
     net->has_uplinks = cluster->node_uplink_bytes_per_s > 0.0;
     int32_t num_nodes = cluster_node(cluster, num_ranks - 1) + 1;
-    net->num_links = uplink(net, net->has_uplinks ? num_nodes : 0, EGRESS);
+    net->first_leaf_link = uplink(net, net->has_uplinks ? num_nodes : 0, EGRESS);
+    net->num_links = net->first_leaf_link + num_leaves(cluster, num_nodes) * DIRECTION_COUNT;
     net->link = calloc((size_t)net->num_links, sizeof *net->link);
     enum status status = STATUS_NO_MEMORY;
     if (net->link != NULL) {
@@ -203,6 +231,15 @@ static struct maxmin_flow path_of(const struct flow_net *net, const struct net_m
         int32_t dst_node = cluster_node(net->cluster, message->dst_rank);
         flow.link[flow.num_links++] = uplink(net, src_node, EGRESS);
         flow.link[flow.num_links++] = uplink(net, dst_node, INGRESS);
+    }
+    if (tier == TIER_SCALE_OUT && net->cluster->fabric != FABRIC_FLAT) {
+        int32_t src_leaf = leaf_of(net->cluster, message->src_rank);
+        int32_t dst_leaf = leaf_of(net->cluster, message->dst_rank);
+        if (src_leaf != dst_leaf) {
+            int32_t first = net->first_leaf_link;
+            flow.link[flow.num_links++] = first + src_leaf * DIRECTION_COUNT + EGRESS;
+            flow.link[flow.num_links++] = first + dst_leaf * DIRECTION_COUNT + INGRESS;
+        }
     }
     flow.link[flow.num_links++] = port_link(message->dst_rank, tier, INGRESS);
     return flow;
@@ -326,15 +363,18 @@ static void flow_link(const void *state, int32_t link_id, struct net_link *count
         snprintf(counters->name, sizeof counters->name, "rank %d %s %s",
                  (int)(link_id / (TIER_COUNT * DIRECTION_COUNT)), tier_names[counters->tier],
                  direction);
-    } else {
+    } else if (link_id < net->first_leaf_link) {
         snprintf(counters->name, sizeof counters->name, "node %d uplink %s",
                  (int)((link_id - num_ports) / DIRECTION_COUNT), direction);
+    } else {
+        snprintf(counters->name, sizeof counters->name, "leaf %d uplink %s",
+                 (int)((link_id - net->first_leaf_link) / DIRECTION_COUNT), direction);
     }
 }
 
 const struct net_model net_flow = {
     .name = "flow",
-    .summary = "exact max-min fair sharing of ports and node uplinks, message by message",
+    .summary = "exact max-min fair sharing of ports, node and leaf uplinks, message by message",
     .source = "Bertsekas and Gallager 1992, section 6.5.2",
     .open = flow_open,
     .close = flow_close,
