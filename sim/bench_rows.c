@@ -102,15 +102,16 @@ static enum status read_counts(struct bench_row *row, const struct table *table,
         int32_t *value;
         enum column column;
         double min;
-    } counts[] = {{&row->num_sms, COLUMN_num_sms, 1.0},
-                  {&row->num_experts, COLUMN_num_experts, 1.0},
-                  {&row->top_k, COLUMN_top_k, 1.0},
-                  {&row->hidden_dim, COLUMN_hidden_dim, 1.0},
-                  {&row->ffn_dim, COLUMN_ffn_dim, 1.0},
-                  {&row->shared_ffn_dim, COLUMN_shared_ffn_dim, 0.0},
-                  {&row->num_tokens, COLUMN_num_tokens, 0.0},
-                  {&row->rank, COLUMN_rank, 0.0},
-                  {&row->num_ranks, COLUMN_num_ranks, 1.0}};
+        double max;
+    } counts[] = {{&row->num_sms, COLUMN_num_sms, 1.0, 1e6},
+                  {&row->num_experts, COLUMN_num_experts, 1.0, 1e5},
+                  {&row->top_k, COLUMN_top_k, 1.0, 1e5},
+                  {&row->hidden_dim, COLUMN_hidden_dim, 1.0, 1e7},
+                  {&row->ffn_dim, COLUMN_ffn_dim, 1.0, 1e7},
+                  {&row->shared_ffn_dim, COLUMN_shared_ffn_dim, 0.0, 1e7},
+                  {&row->num_tokens, COLUMN_num_tokens, 0.0, 1e8},
+                  {&row->rank, COLUMN_rank, 0.0, 1e5},
+                  {&row->num_ranks, COLUMN_num_ranks, 1.0, 1e5}};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         double value = 0.0;
@@ -118,12 +119,19 @@ static enum status read_counts(struct bench_row *row, const struct table *table,
         if (is_absent) {
             value = counts[i].min; /* a step of one rank */
         } else if (read_number(&value, table, cell, counts[i].column, counts[i].min, error) !=
-                       STATUS_OK ||
-                   value > 1e9) {
+                   STATUS_OK) {
             status = STATUS_INVALID;
-            continue;
+        } else if (value > counts[i].max || value != floor(value)) {
+            status =
+                error_add(error, STATUS_INVALID, "%s:%lld: %s is '%s', not a count up to %g",
+                          table->path, (long long)table->line_number,
+                          column_names[counts[i].column], cell[counts[i].column], counts[i].max);
         }
-        *counts[i].value = (int32_t)value;
+        *counts[i].value = status == STATUS_OK ? (int32_t)value : 0;
+    }
+    if (status == STATUS_OK && row->rank >= row->num_ranks) {
+        status = error_add(error, STATUS_INVALID, "%s:%lld: rank %d of %d", table->path,
+                           (long long)table->line_number, (int)row->rank, (int)row->num_ranks);
     }
     return status;
 }

@@ -72,6 +72,11 @@ Test(bench_rows, tells_file_and_line_of_what_is_wrong)
                  STATUS_INVALID);
     cr_expect_not_null(strstr(error.text, "expert_tokens is no list of at most 4"));
     error = (struct error){0};
+    cr_expect_eq(read_text(HEADER LINE("cpu", "down", "2", "2", "5", "ok", "1")), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: rank 2 of 2"));
+    cr_expect_eq(read_text(HEADER LINE("cpu", "down", "0.5", "2", "5", "ok", "1")), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: rank is '0.5', not a count"));
+    error = (struct error){0};
     cr_expect_eq(read_text(HEADER "Box,1\n"), STATUS_INVALID);
     cr_expect_not_null(strstr(error.text, ":2: 2 cells"));
     cr_expect_eq(read_text(HEADER), STATUS_INVALID);
