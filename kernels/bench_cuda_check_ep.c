@@ -15,7 +15,7 @@
 #include "bench_host.h"
 #include "dev_ep.h"
 
-#define TOKENS 67
+#define TOKENS 23
 
 /* Ranks and their shares; slots are dealt to ranks in even parts, the rest to the first. */
 static const struct group {
@@ -24,9 +24,9 @@ static const struct group {
     int32_t token_begin[5];
 } groups[] = {
     {1, 0, {0, TOKENS}},
-    {2, 0, {0, 40, TOKENS}},
-    {3, 5, {0, 0, 66, TOKENS}},
-    {4, 8, {0, 17, 34, 50, TOKENS}},
+    {2, 0, {0, 14, TOKENS}},
+    {3, 5, {0, 0, 22, TOKENS}},
+    {4, 8, {0, 6, 12, 17, TOKENS}},
 };
 
 #define NUM_GROUPS (sizeof groups / sizeof groups[0])

@@ -132,7 +132,7 @@ done:
 
 enum status check_gate(struct check *check)
 {
-    static const int32_t small_tokens[] = {1, 37};
+    static const int32_t small_tokens[] = {1, 6};
     static const int32_t full_tokens[] = {1, 37, 8192};
     bool small = check->options->small;
     int32_t num_sizes = small ? 2 : 3;

@@ -48,7 +48,9 @@ static enum status run_peer_experts(void *context, enum dev_phase phase, cudaStr
     enum status status = peer_run(forward->gate_up[forward->peer], stream);
     return status == STATUS_OK
                ? dev_activate(forward->weights->layer.expert, forward->tokens->load.rows,
-                              dev_layer_route(forward->layer)->h.data, forward->gate_up_out, stream)
+                              dev_layer_route(forward->layer)->h.data,
+                              (struct matrix){.dtype = DTYPE_BF16, .data = forward->gate_up_out},
+                              stream)
                : status;
 }
 

@@ -137,7 +137,9 @@ static enum status launch_peer_gate_up(void *context, int32_t version, int32_t i
     enum status status = peer_run(time->peer[version], stream);
     return status == STATUS_OK
                ? dev_activate(time->weights->layer.expert, time->tokens->load.rows,
-                              dev_layer_route(time->layer)->h.data, time->gate_up_out, stream)
+                              dev_layer_route(time->layer)->h.data,
+                              (struct matrix){.dtype = DTYPE_BF16, .data = time->gate_up_out},
+                              stream)
                : status;
 }
 

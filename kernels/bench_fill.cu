@@ -7,6 +7,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 
+#include "launch.cuh"
+
 extern "C" {
 #include "bench_gpu.h"
 }
@@ -55,7 +57,7 @@ template <class T> static __global__ void fill_uniform(struct fill_arguments fil
     }
 }
 
-static enum status launch(struct fill_arguments fill, enum dtype dtype, cudaStream_t stream)
+static enum status fill_dtype(struct fill_arguments fill, enum dtype dtype, cudaStream_t stream)
 {
     if (fill.count == 0) {
         return STATUS_OK;
@@ -64,29 +66,27 @@ static enum status launch(struct fill_arguments fill, enum dtype dtype, cudaStre
     unsigned grid = (unsigned)(blocks < BLOCKS_MAX ? blocks : BLOCKS_MAX);
     switch (dtype) {
     case DTYPE_FP32:
-        fill_uniform<float><<<grid, THREADS, 0, stream>>>(fill);
-        break;
+        return launch(fill_uniform<float>, grid, THREADS, 0, stream, fill);
     case DTYPE_BF16:
-        fill_uniform<__nv_bfloat16><<<grid, THREADS, 0, stream>>>(fill);
-        break;
+        return launch(fill_uniform<__nv_bfloat16>, grid, THREADS, 0, stream, fill);
     case DTYPE_FP8_E4M3:
-        fill_uniform<__nv_fp8_e4m3><<<grid, THREADS, 0, stream>>>(fill);
-        break;
+        return launch(fill_uniform<__nv_fp8_e4m3>, grid, THREADS, 0, stream, fill);
     }
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return STATUS_INVALID;
 }
 
 extern "C" enum status gpu_fill(void *data, enum dtype dtype, int64_t count, float amplitude,
                                 uint64_t seed, cudaStream_t stream)
 {
-    return launch({data, count, -amplitude, 2.0f * amplitude, bench_random_seed(seed, 0)}, dtype,
-                  stream);
+    return fill_dtype({data, count, -amplitude, 2.0f * amplitude, bench_random_seed(seed, 0)},
+                      dtype, stream);
 }
 
 extern "C" enum status gpu_fill_range(float *data, int64_t count, float low, float high,
                                       uint64_t seed, cudaStream_t stream)
 {
-    return launch({data, count, low, high - low, bench_random_seed(seed, 0)}, DTYPE_FP32, stream);
+    return fill_dtype({data, count, low, high - low, bench_random_seed(seed, 0)}, DTYPE_FP32,
+                      stream);
 }
 
 /* fp8 elements use the whole range, as quantised blocks do; the scale brings them down. */

@@ -14,6 +14,8 @@
 
 #include <cuda_bf16.h>
 
+#include "launch.cuh"
+
 static const unsigned ALL_LANES = 0xffffffffu;
 static const int LANES = 32;
 static const int WARPS = 8;
@@ -181,16 +183,13 @@ extern "C" enum status dev_combine_version(int32_t version, struct combine_shape
         return STATUS_OK; /* a rank may receive nothing; a grid of no blocks is a CUDA error */
     }
     struct combine_arguments combine = {shape, out, expert_out, row_of, gate_weight, shared};
-    cudaStream_t on = (cudaStream_t)stream;
     if (version == 1 || !vectors(combine)) {
         const unsigned threads = 256; /* 8 warps: enough loads in flight, few registers */
-        combine_v1<<<(unsigned)shape.num_tokens, threads, 0, on>>>(combine);
-    } else {
-        int64_t parts = (shape.hidden_dim + WARP_COLUMNS - 1) / WARP_COLUMNS;
-        unsigned blocks = (unsigned)((shape.num_tokens * parts + WARPS - 1) / WARPS);
-        combine_v2<<<blocks, WARPS * LANES, 0, on>>>(combine);
+        return launch(combine_v1, (unsigned)shape.num_tokens, threads, 0, stream, combine);
     }
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    int64_t parts = (shape.hidden_dim + WARP_COLUMNS - 1) / WARP_COLUMNS;
+    unsigned blocks = (unsigned)((shape.num_tokens * parts + WARPS - 1) / WARPS);
+    return launch(combine_v2, blocks, WARPS * LANES, 0, stream, combine);
 }
 
 extern "C" enum status dev_combine(struct combine_shape shape, struct matrix out,

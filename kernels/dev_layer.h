@@ -10,8 +10,7 @@
  * grouped kernels do it as a group of one, because cuBLASLt knows no scales of gate and up in
  * turns.
  *
- * Numbers: router weights are bf16 (as checkpoints have them), logits float32. Between the shared
- * expert's first GEMM and its activation cuBLASLt rounds to bf16, which the reference does not.
+ * Numbers: router weights are bf16 (as checkpoints have them), logits float32.
  */
 #ifndef MOESIM_DEV_LAYER_H
 #define MOESIM_DEV_LAYER_H

@@ -15,7 +15,7 @@ static void take(struct dev_shared *shared)
     shared->h = dev_alloc_activations(memory, dtype, tokens, shape.ffn_dim);
     shared->y = dev_alloc_activations(memory, DTYPE_BF16, tokens, shape.hidden_dim);
     if (dtype == DTYPE_BF16) {
-        shared->gate_up_out = dev_alloc(memory, tokens * gate_up_rows(shape) * 2);
+        shared->gate_up = dev_alloc_activations(memory, DTYPE_FP32, tokens, gate_up_rows(shape));
     } else {
         shared->x = dev_alloc_activations(memory, dtype, tokens, shape.hidden_dim);
         shared->row_of = dev_alloc(memory, tokens * 4);
@@ -49,14 +49,15 @@ static enum status fill_group(struct dev_shared *shared)
 static enum status plan(struct dev_shared *shared)
 {
     struct expert_shape shape = layer_shared_shape(shared->layer);
+    /* fp32: the activation is of unrounded sums, as in the grouped GEMMs' epilogue */
     struct lt_shape gate_up = {shared->num_tokens, gate_up_rows(shape), shape.hidden_dim,
-                               DTYPE_BF16};
+                               DTYPE_FP32};
     struct lt_shape down = {shared->num_tokens, shape.hidden_dim, shape.ffn_dim, DTYPE_BF16};
     enum status status = lt_open(&shared->lt);
     if (status == STATUS_OK) {
-        status = lt_gemm_plan(&shared->gate_up, &shared->lt, gate_up, NULL);
+        status = lt_gemm_plan(&shared->gate_up_gemm, &shared->lt, gate_up, NULL);
     }
-    return status == STATUS_OK ? lt_gemm_plan(&shared->down, &shared->lt, down, NULL) : status;
+    return status == STATUS_OK ? lt_gemm_plan(&shared->down_gemm, &shared->lt, down, NULL) : status;
 }
 
 enum status dev_shared_create(struct dev_shared *shared, const struct moe_layer *layer,
@@ -81,8 +82,8 @@ enum status dev_shared_create(struct dev_shared *shared, const struct moe_layer 
 
 void dev_shared_free(struct dev_shared *shared)
 {
-    lt_gemm_free(&shared->gate_up);
-    lt_gemm_free(&shared->down);
+    lt_gemm_free(&shared->gate_up_gemm);
+    lt_gemm_free(&shared->down_gemm);
     lt_close(&shared->lt);
     if (shared->stream != NULL) {
         cudaStreamDestroy(shared->stream);
@@ -120,14 +121,14 @@ static enum status run_fp8(struct dev_shared *shared, struct matrix x, int32_t n
 
 static enum status run_bf16(struct dev_shared *shared, struct matrix x)
 {
-    enum status status = lt_gemm_run(&shared->gate_up, &shared->lt, shared->gate_up_out, x.data,
-                                     shared->layer->shared_gate_up.data, shared->stream);
+    enum status status = lt_gemm_run(&shared->gate_up_gemm, &shared->lt, shared->gate_up.data,
+                                     x.data, shared->layer->shared_gate_up.data, shared->stream);
     if (status == STATUS_OK) {
         status = dev_activate(layer_shared_shape(shared->layer), shared->num_tokens, shared->h.data,
-                              shared->gate_up_out, shared->stream);
+                              shared->gate_up, shared->stream);
     }
     return status == STATUS_OK
-               ? lt_gemm_run(&shared->down, &shared->lt, shared->y.data, shared->h.data,
+               ? lt_gemm_run(&shared->down_gemm, &shared->lt, shared->y.data, shared->h.data,
                              shared->layer->shared_down.data, shared->stream)
                : status;
 }

@@ -21,10 +21,10 @@ struct dev_shared {
     cudaEvent_t fork;
     cudaEvent_t join;
     struct lt lt;
-    struct lt_gemm gate_up;
-    struct lt_gemm down;
+    struct lt_gemm gate_up_gemm;
+    struct lt_gemm down_gemm;
     struct dev_memory memory;
-    uint16_t *gate_up_out; /* bf16: [num_tokens][gate_up_rows] */
+    struct matrix gate_up; /* bf16: [num_tokens][gate_up_rows] fp32 */
     struct matrix x;       /* fp8: [num_tokens][hidden_dim] quantised */
     struct matrix h;       /* [num_tokens][ffn_dim] */
     struct matrix y;       /* [num_tokens][hidden_dim] bf16: the result */

@@ -11,6 +11,7 @@
 #include "dev_ep_kernels.h"
 
 #include "ep_plan.h"
+#include "launch.cuh"
 
 static const unsigned ALL_LANES = 0xffffffffu;
 static const int LANES = 32;
@@ -131,11 +132,6 @@ static __global__ void __launch_bounds__(WARPS *LANES) return_v1(struct ep_move 
              (const char *)from->y.data + at * bytes, bytes, lane);
 }
 
-static enum status launched(void)
-{
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
-}
-
 extern "C" enum status dev_ep_choose_slots(struct ep_slots slots, int32_t num_tokens, int32_t top_k,
                                            int64_t first_token, int32_t *slot,
                                            const int32_t *expert, cudaStream_t stream)
@@ -145,16 +141,14 @@ extern "C" enum status dev_ep_choose_slots(struct ep_slots slots, int32_t num_to
     if (choices == 0) {
         return STATUS_OK;
     }
-    choose_slots<<<(unsigned)((choices + threads - 1) / threads), threads, 0, stream>>>(
-        slots, choices, top_k, first_token, slot, expert);
-    return launched();
+    return launch(choose_slots, (unsigned)((choices + threads - 1) / threads), threads, 0, stream,
+                  slots, choices, top_k, first_token, slot, expert);
 }
 
 extern "C" enum status dev_ep_receive(struct ep_rank rank, const struct ep_source *source,
                                       int32_t num_ranks, int32_t row_align, cudaStream_t stream)
 {
-    receive<<<1, LANES, 0, stream>>>(rank, source, num_ranks, row_align);
-    return launched();
+    return launch(receive, 1, LANES, 0, stream, rank, source, num_ranks, row_align);
 }
 
 extern "C" enum status dev_ep_dispatch(struct ep_move move, int64_t rows_max, cudaStream_t stream)
@@ -162,8 +156,8 @@ extern "C" enum status dev_ep_dispatch(struct ep_move move, int64_t rows_max, cu
     if (rows_max == 0) {
         return STATUS_OK;
     }
-    dispatch_v1<<<(unsigned)((rows_max + WARPS - 1) / WARPS), WARPS * LANES, 0, stream>>>(move);
-    return launched();
+    return launch(dispatch_v1, (unsigned)((rows_max + WARPS - 1) / WARPS), WARPS * LANES, 0, stream,
+                  move);
 }
 
 extern "C" enum status dev_ep_return(struct ep_move move, int64_t rows_max, cudaStream_t stream)
@@ -171,6 +165,6 @@ extern "C" enum status dev_ep_return(struct ep_move move, int64_t rows_max, cuda
     if (rows_max == 0) {
         return STATUS_OK;
     }
-    return_v1<<<(unsigned)((rows_max + WARPS - 1) / WARPS), WARPS * LANES, 0, stream>>>(move);
-    return launched();
+    return launch(return_v1, (unsigned)((rows_max + WARPS - 1) / WARPS), WARPS * LANES, 0, stream,
+                  move);
 }

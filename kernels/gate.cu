@@ -19,10 +19,11 @@
  */
 #include "moe_kernels.h"
 
-#include <math_constants.h>
+#include <math.h>
 
 #include "gate_lane.h"
 #include "gate_math.h"
+#include "launch.cuh"
 
 static const int WARPS = 4; /* of a block: small blocks leave no SM waiting for a slow token */
 static const unsigned ALL_LANES = 0xffffffffu;
@@ -43,7 +44,7 @@ static __device__ __forceinline__ float fast_sigmoid(float x)
 
 static __device__ __forceinline__ float ordered(float logit)
 {
-    return isnan(logit) ? -CUDART_INF_F : logit;
+    return isnan(logit) ? -INFINITY : logit;
 }
 
 static __device__ __forceinline__ float exact_score(const struct gate_arguments &gate, int32_t e,
@@ -72,8 +73,8 @@ static __device__ float v1_group_score(const struct gate_arguments &gate, int64_
                                        int32_t group)
 {
     int32_t experts = gate.rule.num_experts / gate.rule.num_groups;
-    float first = -CUDART_INF_F;
-    float second = -CUDART_INF_F;
+    float first = -INFINITY;
+    float second = -INFINITY;
     for (int32_t e = group * experts; e < (group + 1) * experts; e++) {
         float score = v1_score(gate, token, e);
         second = fmaxf(second, fminf(first, score));
@@ -105,12 +106,12 @@ static __device__ void v1_weigh(const struct gate_arguments &gate, int64_t token
     bool over_all = rule.score == GATE_SOFTMAX && !rule.renormalize;
     bool over_chosen = rule.score == GATE_CHOSEN_SOFTMAX ||
                        (rule.renormalize && rule.score != GATE_CHOSEN_SIGMOID);
-    float largest = -CUDART_INF_F;
+    float largest = -INFINITY;
     for (int32_t e = 0; e < rule.num_experts; e++) {
         largest = fmaxf(largest, ordered(logit[e])); /* of all: none is chosen without the best */
     }
     if (rule.score == GATE_CHOSEN_SOFTMAX || rule.renormalize) {
-        largest = -CUDART_INF_F;
+        largest = -INFINITY;
         for (int32_t k = 0; k < rule.top_k; k++) {
             largest = fmaxf(largest, ordered(logit[expert[k]]));
         }
@@ -282,7 +283,7 @@ static __device__ __forceinline__ bool choose(uint32_t (&key)[N], int32_t top_k,
                                               float margin, int32_t *chosen)
 {
     bool clear = true;
-    float before = CUDART_INF_F;
+    float before = INFINITY;
     for (int32_t k = 0; k < top_k; k++) {
         uint32_t mine = lane_max(key, N);
         uint32_t best = __reduce_max_sync(ALL_LANES, mine);
@@ -366,7 +367,7 @@ static __global__ void __launch_bounds__(WARPS *GATE_LANES) gate_warp(struct gat
             clear;
     }
     bool mine = lane < rule.top_k;
-    float logit = mine ? ordered(gate.logits[token * rule.num_experts + chosen]) : -CUDART_INF_F;
+    float logit = mine ? ordered(gate.logits[token * rule.num_experts + chosen]) : -INFINITY;
     float weight = weigh(rule, logit, mine, largest, sum);
     if (mine) {
         gate.expert[token * rule.top_k + lane] = chosen;
@@ -375,23 +376,19 @@ static __global__ void __launch_bounds__(WARPS *GATE_LANES) gate_warp(struct gat
 }
 
 template <int N>
-static void launch_warps(const struct gate_arguments &gate, bool fast, cudaStream_t stream)
+static enum status launch_warps(const struct gate_arguments &gate, bool fast, void *stream)
 {
     unsigned blocks = ((unsigned)gate.num_tokens + WARPS - 1) / WARPS;
-    if (fast) {
-        gate_warp<N, true><<<blocks, WARPS * GATE_LANES, 0, stream>>>(gate);
-    } else {
-        gate_warp<N, false><<<blocks, WARPS * GATE_LANES, 0, stream>>>(gate);
-    }
+    return launch(fast ? gate_warp<N, true> : gate_warp<N, false>, blocks, WARPS * GATE_LANES, 0,
+                  stream, gate);
 }
 
-static void launch(const struct gate_arguments &gate, int32_t version, cudaStream_t stream)
+static enum status launch_version(const struct gate_arguments &gate, int32_t version, void *stream)
 {
     if (version == 1 || gate.rule.num_groups > GATE_LANES) { /* a lane a group in v2 */
         const unsigned threads = 64;                         /* few, so that many SMs take part */
         unsigned blocks = ((unsigned)gate.num_tokens + threads - 1) / threads;
-        gate_v1<<<blocks, threads, 0, stream>>>(gate);
-        return;
+        return launch(gate_v1, blocks, threads, 0, stream, gate);
     }
     bool fast = version == 3 && gate.rule.score == GATE_SIGMOID;
     switch (gate_keys_per_lane(gate.rule.num_experts)) {
@@ -421,9 +418,8 @@ extern "C" enum status dev_gate_version(int32_t version, struct gate_rule rule, 
     if (num_tokens == 0) {
         return STATUS_OK;
     }
-    launch({rule, num_tokens, expert, gate_weight, logits, choice_bias}, version,
-           (cudaStream_t)stream);
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return launch_version({rule, num_tokens, expert, gate_weight, logits, choice_bias}, version,
+                          stream);
 }
 
 extern "C" enum status dev_gate(struct gate_rule rule, int32_t num_tokens, int32_t *expert,

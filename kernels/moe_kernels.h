@@ -65,10 +65,10 @@ MUST_CHECK enum status dev_combine_version(int32_t version, struct combine_shape
                                            const int32_t *row_of, const float *gate_weight,
                                            struct matrix shared, void *stream);
 
-/* h[num_rows][ffn_dim] = activation of gate_up[num_rows][gate_up_rows], laid out as
- * reference/grouped_gemm.h has its rows; both bf16. */
+/* h[num_rows][ffn_dim] bf16 = activation of gate_up[num_rows][gate_up_rows], fp32 or bf16, laid out
+ * as reference/grouped_gemm.h has its rows. */
 MUST_CHECK enum status dev_activate(struct expert_shape shape, int64_t num_rows, uint16_t *h,
-                                    const uint16_t *gate_up, void *stream);
+                                    struct matrix gate_up, void *stream);
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,7 @@
  */
 #include "moe_kernels.h"
 
+#include "launch.cuh"
 #include "permute_plan.h"
 
 static const unsigned ALL_LANES = 0xffffffffu;
@@ -193,7 +194,7 @@ static __device__ struct permute_run count_chunk(const struct permute_arguments 
 
 static __global__ void __launch_bounds__(THREADS) count_v2(struct permute_arguments permute)
 {
-    extern __shared__ uint16_t rows[]; /* [PERMUTE_WARPS][num_experts] */
+    uint16_t *rows = (uint16_t *)block_memory(); /* [PERMUTE_WARPS][num_experts] */
     const int32_t experts = permute.shape.num_experts;
     fill_token_of(permute);
     count_chunk(permute, (int64_t)blockIdx.x * PERMUTE_CHUNK, PERMUTE_CHUNK, rows);
@@ -238,7 +239,7 @@ static __global__ void __launch_bounds__(SCAN_THREADS) scan_v2(struct permute_ar
 
 static __global__ void __launch_bounds__(THREADS) place_v2(struct permute_arguments permute)
 {
-    extern __shared__ uint16_t rows[]; /* [PERMUTE_WARPS][num_experts], then begin */
+    uint16_t *rows = (uint16_t *)block_memory(); /* [PERMUTE_WARPS][num_experts], then begin */
     const int32_t experts = permute.shape.num_experts;
     int32_t *begin = (int32_t *)&rows[PERMUTE_WARPS * experts]; /* an even number: aligned */
     const int64_t chunk_begin = (int64_t)blockIdx.x * PERMUTE_CHUNK;
@@ -255,7 +256,8 @@ static __global__ void __launch_bounds__(THREADS) place_v2(struct permute_argume
 
 static __global__ void __launch_bounds__(THREADS) permute_v3(struct permute_arguments permute)
 {
-    extern __shared__ uint16_t rows[]; /* [PERMUTE_WARPS][num_experts], then num_rows, begin */
+    uint16_t *rows =
+        (uint16_t *)block_memory(); /* [PERMUTE_WARPS][num_experts], then num_rows, begin */
     const int32_t experts = permute.shape.num_experts;
     int32_t *num_rows = (int32_t *)&rows[PERMUTE_WARPS * experts];
     int32_t *begin = &num_rows[experts];
@@ -276,30 +278,32 @@ static __global__ void __launch_bounds__(THREADS) permute_v3(struct permute_argu
               (int32_t)threadIdx.x % LANES);
 }
 
-static void launch_v1(const struct permute_arguments &permute, cudaStream_t stream)
+static enum status launch_v1(const struct permute_arguments &permute, void *stream)
 {
     const unsigned threads = 32; /* a walk each: spread over many SMs */
     unsigned blocks = ((unsigned)permute.shape.num_experts + 1 + threads - 1) / threads;
-    count_v1<<<blocks, threads, 0, stream>>>(permute);
-    begin_v1<<<1, 1, 0, stream>>>(permute);
-    place_v1<<<blocks, threads, 0, stream>>>(permute);
+    enum status status = launch(count_v1, blocks, threads, 0, stream, permute);
+    status = status == STATUS_OK ? launch(begin_v1, 1, 1, 0, stream, permute) : status;
+    return status == STATUS_OK ? launch(place_v1, blocks, threads, 0, stream, permute) : status;
 }
 
-static void launch_v2(const struct permute_arguments &permute, cudaStream_t stream)
+static enum status launch_v2(const struct permute_arguments &permute, void *stream)
 {
     size_t experts = (size_t)permute.shape.num_experts;
     size_t bytes = PERMUTE_WARPS * experts * sizeof(uint16_t);
     unsigned blocks = permute.num_chunks > 0 ? (unsigned)permute.num_chunks : 1;
-    count_v2<<<blocks, THREADS, bytes, stream>>>(permute);
-    scan_v2<<<1, SCAN_THREADS, 0, stream>>>(permute);
-    place_v2<<<blocks, THREADS, bytes + experts * sizeof(int32_t), stream>>>(permute);
+    enum status status = launch(count_v2, blocks, THREADS, bytes, stream, permute);
+    status = status == STATUS_OK ? launch(scan_v2, 1, SCAN_THREADS, 0, stream, permute) : status;
+    return status == STATUS_OK ? launch(place_v2, blocks, THREADS,
+                                        bytes + experts * sizeof(int32_t), stream, permute)
+                               : status;
 }
 
-static void launch_v3(const struct permute_arguments &permute, cudaStream_t stream)
+static enum status launch_v3(const struct permute_arguments &permute, void *stream)
 {
     size_t experts = (size_t)permute.shape.num_experts;
     size_t bytes = experts * (PERMUTE_WARPS * sizeof(uint16_t) + 2 * sizeof(int32_t));
-    permute_v3<<<1, THREADS, bytes, stream>>>(permute);
+    return launch(permute_v3, 1, THREADS, bytes, stream, permute);
 }
 
 extern "C" int64_t dev_permute_work(struct permute_shape shape)
@@ -330,13 +334,10 @@ extern "C" enum status dev_permute_version(int32_t version, struct permute_shape
                                         expert,
                                         (int32_t *)work};
     if (version == 1) {
-        launch_v1(permute, (cudaStream_t)stream);
-    } else if (version == 2 || num_choices > PERMUTE_SINGLE_CHOICES) {
-        launch_v2(permute, (cudaStream_t)stream);
-    } else {
-        launch_v3(permute, (cudaStream_t)stream);
+        return launch_v1(permute, stream);
     }
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return version == 2 || num_choices > PERMUTE_SINGLE_CHOICES ? launch_v2(permute, stream)
+                                                                : launch_v3(permute, stream);
 }
 
 extern "C" enum status dev_permute(struct permute_shape shape, int32_t *num_rows,

@@ -14,6 +14,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 
+#include "launch.cuh"
 #include "quantize.h"
 
 static const unsigned ALL_LANES = 0xffffffffu;
@@ -210,15 +211,12 @@ static __global__ void __launch_bounds__(WARPS *LANES) rows_v2(struct rows_argum
 }
 
 template <enum dtype OUT>
-static void launch_v2(const struct rows_arguments &rows, cudaStream_t stream)
+static enum status launch_v2(const struct rows_arguments &rows, void *stream)
 {
     int64_t parts = (rows.shape.hidden_dim + WARP_COLUMNS - 1) / WARP_COLUMNS;
     unsigned blocks = (unsigned)((rows.shape.num_tokens * parts + WARPS - 1) / WARPS);
-    if (rows.gate_weight != NULL) {
-        rows_v2<OUT, true><<<blocks, WARPS * LANES, 0, stream>>>(rows);
-    } else {
-        rows_v2<OUT, false><<<blocks, WARPS * LANES, 0, stream>>>(rows);
-    }
+    return launch(rows.gate_weight != NULL ? rows_v2<OUT, true> : rows_v2<OUT, false>, blocks,
+                  WARPS * LANES, 0, stream, rows);
 }
 
 extern "C" enum status dev_permute_rows_version(int32_t version, struct combine_shape shape,
@@ -235,15 +233,11 @@ extern "C" enum status dev_permute_rows_version(int32_t version, struct combine_
         return STATUS_OK;
     }
     struct rows_arguments rows = {shape, out, (const uint16_t *)x.data, row_of, gate_weight};
-    cudaStream_t on = (cudaStream_t)stream;
     if (version == 1 || shape.hidden_dim % VECTOR != 0 || shape.top_k > LANES) {
-        rows_v1<<<(unsigned)shape.num_tokens, 64, 0, on>>>(rows);
-    } else if (out.dtype == DTYPE_BF16) {
-        launch_v2<DTYPE_BF16>(rows, on);
-    } else {
-        launch_v2<DTYPE_FP8_E4M3>(rows, on);
+        return launch(rows_v1, (unsigned)shape.num_tokens, 64, 0, stream, rows);
     }
-    return cudaGetLastError() == cudaSuccess ? STATUS_OK : STATUS_CUDA;
+    return out.dtype == DTYPE_BF16 ? launch_v2<DTYPE_BF16>(rows, stream)
+                                   : launch_v2<DTYPE_FP8_E4M3>(rows, stream);
 }
 
 extern "C" enum status dev_permute_rows(struct combine_shape shape, struct matrix out,

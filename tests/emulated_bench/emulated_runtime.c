@@ -1,0 +1,329 @@
+/*
+ * emulated_runtime.c -- the CUDA runtime's calls that moe-bench check makes, on host memory; and
+ * the libraries that a layer calls, by the references.
+ *
+ * Streams do their work at once. Nothing can be captured: `check` does not.
+ */
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev_grouped_gemm.h"
+#include "forward.h"
+#include "lt_gemm.h"
+#include "quantize.h"
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    (void)device;
+    *properties = (struct cudaDeviceProp){
+        .name = "emulated GPU", .major = 9, .multiProcessorCount = 4, .l2CacheSize = 4096};
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int bytes, int device)
+{
+    (void)device;
+    bus[0] = '\0';
+    return bytes > 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (*memory != NULL) {
+        memset(*memory, 0x5a, bytes); /* nothing may depend on what was there */
+    }
+    return *memory != NULL ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+    (void)kind;
+    memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    (void)stream;
+    return cudaMemcpy(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                         size_t width, size_t height, enum cudaMemcpyKind kind)
+{
+    (void)kind;
+    for (size_t row = 0; row < height; row++) {
+        memcpy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+    (void)stream;
+    memset(to, value, bytes);
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t code)
+{
+    (void)code;
+    return "emulated";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    (void)flags;
+    *stream = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    (void)stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    (void)stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
+{
+    (void)stream;
+    *status = cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    (void)stream;
+    (void)mode;
+    return cudaErrorNotSupported;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    (void)stream;
+    *graph = NULL;
+    return cudaErrorNotSupported;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    (void)stream;
+    (void)event;
+    (void)flags;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long flags)
+{
+    (void)graph;
+    (void)flags;
+    *made = NULL;
+    return cudaErrorNotSupported;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    (void)graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    (void)graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    (void)graph;
+    (void)stream;
+    return cudaErrorNotSupported;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    (void)flags;
+    return cudaEventCreate(event);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    (void)event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    (void)event;
+    (void)stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags)
+{
+    (void)flags;
+    return cudaEventRecord(event, stream);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    (void)event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    (void)begin;
+    (void)end;
+    *ms = 1.0f;
+    return cudaSuccess;
+}
+
+/* ---- cuBLASLt, as lt_gemm.h uses it: the shape is kept where the handle would be ---- */
+
+struct plan {
+    struct lt_shape shape;
+    const float *bias;
+};
+
+enum status lt_open(struct lt *lt)
+{
+    *lt = (struct lt){0};
+    return STATUS_OK;
+}
+
+void lt_close(struct lt *lt)
+{
+    *lt = (struct lt){0};
+}
+
+enum status lt_gemm_plan(struct lt_gemm *gemm, const struct lt *lt, struct lt_shape shape,
+                         const void *bias)
+{
+    (void)lt;
+    struct plan *plan = malloc(sizeof *plan);
+    *gemm = (struct lt_gemm){.operation = (cublasLtMatmulDesc_t)(void *)plan};
+    if (plan == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    *plan = (struct plan){shape, bias};
+    return STATUS_OK;
+}
+
+enum status lt_gemm_run(const struct lt_gemm *gemm, const struct lt *lt, void *out, const void *x,
+                        const void *weights, void *stream)
+{
+    const struct plan *plan = (const void *)gemm->operation;
+    const uint16_t *row = x;
+    const uint16_t *column = weights;
+    struct matrix to = {.dtype = plan->shape.out_dtype, .data = out};
+    (void)lt;
+    (void)stream;
+    for (int64_t t = 0; t < plan->shape.num_tokens; t++) {
+        for (int64_t n = 0; n < plan->shape.columns; n++) {
+            float sum = 0.0f;
+            for (int64_t k = 0; k < plan->shape.depth; k++) {
+                sum += bf16_to_float(row[t * plan->shape.depth + k]) *
+                       bf16_to_float(column[n * plan->shape.depth + k]);
+            }
+            matrix_set(to, t * plan->shape.columns + n,
+                       plan->bias == NULL ? sum : sum + plan->bias[n]);
+        }
+    }
+    return STATUS_OK;
+}
+
+void lt_gemm_free(struct lt_gemm *gemm)
+{
+    free((void *)gemm->operation);
+    *gemm = (struct lt_gemm){0};
+}
+
+/* ---- the grouped GEMMs: tests/emulator runs the real ones ---- */
+
+const char *grouped_gemm_version_name(enum grouped_gemm_version version)
+{
+    return version == GROUPED_GEMM_PLAIN ? "plain" : "automatic";
+}
+
+bool grouped_gemm_takes(enum grouped_gemm_version version, struct expert_shape shape,
+                        enum dtype dtype)
+{
+    (void)shape;
+    (void)dtype;
+    return version == GROUPED_GEMM_PLAIN || version == GROUPED_GEMM_AUTOMATIC;
+}
+
+int64_t dev_grouped_gemm_workspace_bytes(void)
+{
+    return 256;
+}
+
+enum status dev_grouped_gemm_workspace_init(void *workspace, int64_t bytes, void *stream)
+{
+    (void)stream;
+    memset(workspace, 0, (size_t)bytes);
+    return STATUS_OK;
+}
+
+enum status dev_grouped_gate_up(struct expert_shape shape, struct matrix h, struct matrix x,
+                                const int32_t *row_begin, const int32_t *num_rows,
+                                struct matrix gate_up, const float *bias,
+                                const struct grouped_gemm_run *run, void *stream)
+{
+    (void)run;
+    (void)stream;
+    return ref_grouped_gate_up(shape, h, x, row_begin, num_rows, gate_up, bias);
+}
+
+enum status dev_grouped_down(struct expert_shape shape, struct matrix y, struct matrix h,
+                             const int32_t *row_begin, const int32_t *num_rows, struct matrix down,
+                             const float *bias, const struct grouped_gemm_run *run, void *stream)
+{
+    (void)run;
+    (void)stream;
+    return ref_grouped_down(shape, y, h, row_begin, num_rows, down, bias);
+}
