@@ -171,26 +171,25 @@ void npy_close(struct npy *npy)
     *npy = (struct npy){.mapping = NULL};
 }
 
-int64_t npy_int(const struct npy *npy, int64_t index)
+int64_t npy_int_of(enum npy_type type, const void *data, int64_t index)
 {
-    assert(index >= 0 && index < npy->num_elements);
-    switch (npy->type) {
+    switch (type) {
     case NPY_INT8:
-        return ((const int8_t *)npy->data)[index];
+        return ((const int8_t *)data)[index];
     case NPY_INT16:
-        return ((const int16_t *)npy->data)[index];
+        return ((const int16_t *)data)[index];
     case NPY_INT32:
-        return ((const int32_t *)npy->data)[index];
+        return ((const int32_t *)data)[index];
     case NPY_INT64:
-        return ((const int64_t *)npy->data)[index];
+        return ((const int64_t *)data)[index];
     case NPY_UINT8:
-        return ((const uint8_t *)npy->data)[index];
+        return ((const uint8_t *)data)[index];
     case NPY_UINT16:
-        return ((const uint16_t *)npy->data)[index];
+        return ((const uint16_t *)data)[index];
     case NPY_UINT32:
-        return ((const uint32_t *)npy->data)[index];
+        return ((const uint32_t *)data)[index];
     case NPY_UINT64: {
-        uint64_t value = ((const uint64_t *)npy->data)[index];
+        uint64_t value = ((const uint64_t *)data)[index];
         return value > INT64_MAX ? INT64_MAX : (int64_t)value;
     }
     case NPY_FLOAT16:
@@ -201,4 +200,10 @@ int64_t npy_int(const struct npy *npy, int64_t index)
     }
     assert(false && "npy_int reads integer arrays");
     return 0;
+}
+
+int64_t npy_int(const struct npy *npy, int64_t index)
+{
+    assert(index >= 0 && index < npy->num_elements);
+    return npy_int_of(npy->type, npy->data, index);
 }

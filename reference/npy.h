@@ -60,6 +60,9 @@ MUST_CHECK enum status npy_header_read(struct npy *npy, size_t *header_bytes, co
 /* Reads element index of an integer array as int64 (uint64 above INT64_MAX: INT64_MAX). */
 int64_t npy_int(const struct npy *npy, int64_t index);
 
+/* The same of an array that is not in a file of its own. */
+int64_t npy_int_of(enum npy_type type, const void *data, int64_t index);
+
 /* IEEE half to float, exact; and float to half, round to nearest even, overflow to infinity. */
 float npy_half_to_float(uint16_t half);
 uint16_t npy_float_to_half(float value);

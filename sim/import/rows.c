@@ -13,42 +13,16 @@
 
 int64_t import_array_int(const struct import_array *array, int64_t index, bool ones_are_pads)
 {
-    switch (array->type) {
-    case NPY_INT8:
-        return ((const int8_t *)array->data)[index];
-    case NPY_INT16:
-        return ((const int16_t *)array->data)[index];
-    case NPY_INT32:
-        return ((const int32_t *)array->data)[index];
-    case NPY_INT64:
-        return ((const int64_t *)array->data)[index];
-    case NPY_UINT8: {
-        uint8_t value = ((const uint8_t *)array->data)[index];
-        return ones_are_pads && value == UINT8_MAX ? -1 : value;
+    static const int64_t ones[NPY_TYPE_COUNT] = {
+        [NPY_UINT8] = UINT8_MAX, [NPY_UINT16] = UINT16_MAX, [NPY_UINT32] = UINT32_MAX};
+    int64_t value = npy_int_of(array->type, array->data, index);
+    if (!ones_are_pads) {
+        return value;
     }
-    case NPY_UINT16: {
-        uint16_t value = ((const uint16_t *)array->data)[index];
-        return ones_are_pads && value == UINT16_MAX ? -1 : value;
+    if (array->type == NPY_UINT64) { /* beyond int64, so that value is not all ones */
+        return ((const uint64_t *)array->data)[index] == UINT64_MAX ? -1 : value;
     }
-    case NPY_UINT32: {
-        uint32_t value = ((const uint32_t *)array->data)[index];
-        return ones_are_pads && value == UINT32_MAX ? -1 : (int64_t)value;
-    }
-    case NPY_UINT64: {
-        uint64_t value = ((const uint64_t *)array->data)[index];
-        if (ones_are_pads && value == UINT64_MAX) {
-            return -1;
-        }
-        return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-    }
-    case NPY_FLOAT16:
-    case NPY_FLOAT32:
-    case NPY_FLOAT64:
-    case NPY_TYPE_COUNT:
-        break;
-    }
-    assert(false && "ids are integers");
-    return 0;
+    return ones[array->type] > 0 && value == ones[array->type] ? -1 : value;
 }
 
 static double array_float(const struct import_array *array, int64_t index)
