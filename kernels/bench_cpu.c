@@ -48,6 +48,12 @@ int cpu_check_device(const struct bench_options *options)
               stderr);
         return BENCH_SKIPPED;
     }
+    if (options->layer.dtype == DTYPE_FP8_E4M3) {
+        fputs("moe-bench: --dtype fp8: the CPU device computes in fp32 (reference/ emulates fp8, "
+              "slowly)\n",
+              stderr);
+        return BENCH_FAILED;
+    }
     if (cpu_ranks_are_apart()) {
         fputs("moe-bench: built without MPI, so these processes cannot be ranks (Debian: "
               "libopenmpi-dev, then configure again): skipped\n",

@@ -45,8 +45,8 @@ int32_t cpu_threads(const struct bench_options *options);
 /* Name of the CPU, BLAS and threads. */
 void cpu_describe_machine(struct bench_machine *machine, int32_t num_threads);
 
-/* BENCH_OK, or the code to leave with after telling why: no OpenBLAS, ranks that were not started.
- */
+/* BENCH_OK, or the code to leave with after telling why: no OpenBLAS, fp8, ranks that were not
+ * started. */
 int cpu_check_device(const struct bench_options *options);
 
 /* Tells what went wrong; returns the exit code. */
