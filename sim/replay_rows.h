@@ -86,8 +86,23 @@ ROWS_INLINE int32_t entry_of(const struct rows *state, const void *id, int64_t i
 ROWS_INLINE void set_of_row(bits *set, const struct rows *state, const bits *table, const void *id,
                             int64_t row, int32_t top_k, int32_t id_bytes)
 {
+    if (top_k == 8 && id_bytes == 1) { /* one load of ids; an id times 32 is a shift and a mask */
+        uint64_t word;
+        memcpy(&word, (const uint8_t *)id + 8 * row, sizeof word);
+        const char *sets = (const char *)table;
+        const uint64_t mask = 0xff * sizeof(bits);
+        bits low = *(const bits *)(const void *)(sets + (word << 5 & mask)) |
+                   *(const bits *)(const void *)(sets + (word >> 3 & mask));
+        bits high = *(const bits *)(const void *)(sets + (word >> 11 & mask)) |
+                    *(const bits *)(const void *)(sets + (word >> 19 & mask));
+        low |= *(const bits *)(const void *)(sets + (word >> 27 & mask));
+        high |= *(const bits *)(const void *)(sets + (word >> 35 & mask));
+        low |= *(const bits *)(const void *)(sets + (word >> 43 & mask));
+        high |= *(const bits *)(const void *)(sets + (word >> 51 & mask));
+        *set = low | high;
+        return;
+    }
     bits all = table[entry_of(state, id, row * top_k, id_bytes)];
-#pragma GCC unroll 8
     for (int32_t k = 1; k < top_k; k++) {
         all |= table[entry_of(state, id, row * top_k + k, id_bytes)];
     }
