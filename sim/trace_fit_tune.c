@@ -125,21 +125,24 @@ static void layer_correct(struct tuner *tuner, int32_t layer, const struct trace
     }
 }
 
+/* A drift is too wide where overlaps at small distances are in excess of those at larger ones.
+ * Where requests are too short for the farthest lag, nothing tells the slow drift from what stays,
+ * and it is left as it is. */
 static void drifts_correct(struct tuner *tuner, const struct trace_stats *stats, double step)
 {
     struct coupled_law *law = tuner->preset->coupled;
-    double quick = 0;
-    double middle = 0;
-    double slow = 0;
+    double lack[COUPLED_DRIFTS] = {0};
     for (int32_t layer = 0; layer < law->num_layers; layer++) {
         const struct trace_stats_layer *generated = &stats->layer[layer];
         const struct trace_stats_layer *measured = &tuner->target->layer[layer];
-        quick += overlap_excess(generated, measured, QUICK_LAGS, FAR_LAGS - 1) / law->num_layers;
-        middle += overlap_excess(generated, measured, FAR_LAGS, FAR_LAGS + 1) / law->num_layers;
-        slow +=
-            overlap_excess(generated, measured, TRACE_LAGS - 1, TRACE_LAGS - 1) / law->num_layers;
+        double quick = overlap_excess(generated, measured, QUICK_LAGS, FAR_LAGS - 1);
+        double middle = overlap_excess(generated, measured, FAR_LAGS, TRACE_LAGS - 2);
+        double slow = overlap_excess(generated, measured, TRACE_LAGS - 1, TRACE_LAGS - 1);
+        bool is_long = isfinite(measured->overlap[TRACE_LAGS - 1]) &&
+                       isfinite(generated->overlap[TRACE_LAGS - 1]);
+        lack[0] += 4 * (middle - quick) / law->num_layers;
+        lack[1] += is_long ? 6 * (slow - middle) / law->num_layers : 0;
     }
-    const double lack[COUPLED_DRIFTS] = {4 * (middle - quick), 6 * (slow - middle)};
     for (int32_t i = 0; i < COUPLED_DRIFTS; i++) {
         double variance = law->drift_sigma[i] * law->drift_sigma[i] + step * lack[i];
         law->drift_sigma[i] = sqrt(fmax(0, variance));
