@@ -2,6 +2,10 @@
  * bench_engine.c -- simulated time over CPU time of one core, DeepSeek-V3 decoding.
  *
  * Prints CSV. Run by hand on a quiet machine: it is no test.
+ *
+ * Measured 2026-11-22 on a core of an AMD EPYC (Zen 5) with other work on it, gcc 12.2 -O2, 128
+ * tokens a rank, alpha_beta: EP32 4.20 times as fast as the cluster it simulates (877 thousand
+ * events a second), EP144 1.10 times (546 thousand), 124 ms of CPU a step.
  */
 #include <stdio.h>
 #include <stdlib.h>
