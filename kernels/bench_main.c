@@ -30,7 +30,8 @@ static const struct command commands[] = {
     {"check", "compares every version of every kernel with its twin in reference/", CUDA(check),
      bench_cpu_check},
     {"time", "times every version of every kernel", CUDA(time), NULL},
-    {"forward", "runs a whole MoE layer, phase by phase and as one", CUDA(forward), bench_cpu_forward},
+    {"forward", "runs a whole MoE layer, phase by phase and as one", CUDA(forward),
+     bench_cpu_forward},
     {"ceilings", "measures what the device can do: copies and dense GEMMs", CUDA(ceilings),
      bench_cpu_ceilings},
 };
