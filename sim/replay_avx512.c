@@ -165,7 +165,7 @@ INLINE void carry_up(struct ladder *ladder, struct quad carry, int32_t groups)
 /* Marks the nodes of eight rows, of up to eight nodes and one look-up. */
 INLINE void mark_rows(uint8_t *met, const struct labels *nodes, __m512i id)
 {
-    __m512i index = _mm512_srl_epi16(id, _mm_cvtsi32_si128(nodes->shift));
+    __m512i index = _mm512_srli_epi16(id, SHARED_BITS);
     _mm512_store_si512(met, labels_met(_mm512_permutexvar_epi8(index, nodes->table[0])));
 }
 

@@ -19,6 +19,7 @@
 #define WORDS_MAX    (REPLAY_TOP_K_MAX / 8)
 #define NO_PAGE      0xff
 #define UNIT_ROWS    64 /* eight vectors: what the first three levels of the ladder take at once */
+#define SHARED_BITS  2  /* 256 experts, four and four, fill one look-up of 64 */
 #define STAGE_BYTES  (8 * REPLAY_BLOCK_ROWS)
 
 /* A bit for each of the page's experts and each of eight rows: group by group, a row a lane. */
@@ -36,8 +37,8 @@ struct ladder {
 /* For every label of eight neighbours a bit: which experts have it. */
 struct labels {
     int32_t num_labels;
-    int32_t shift;  /* experts that differ below it only share a label; -1: a table of all */
-    __m512i *table; /* [num_labels / 8, up][num_pages][4], with a shift [num_labels / 8, up] */
+    bool is_shared; /* by experts that differ in the lowest bits alone: one look-up finds any */
+    __m512i *table; /* [num_labels / 8, up][num_pages][4]; if is_shared [num_labels / 8, up] */
 };
 
 /* Ids as the passes read them: [words][rows][8]. */

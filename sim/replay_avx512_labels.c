@@ -33,13 +33,12 @@ INLINE __m512i look_up_staged(const struct avx512 *state, const struct labels *l
 AVX512 static void mark(struct avx512 *state, const struct labels *labels, int32_t group,
                         const struct view *view, int64_t first, int64_t end)
 {
-    const __m128i shift = _mm_cvtsi32_si128(labels->shift);
     for (int64_t row = first; row < end; row += 8) {
         const __mmask64 counted = first_bytes(8 * (end - row));
         __m512i id = _mm512_maskz_loadu_epi8(counted, view->id + 8 * row);
         __m512i met;
-        if (view->page == NULL && labels->shift >= 0) {
-            met = _mm512_permutexvar_epi8(_mm512_srl_epi16(id, shift), labels->table[group]);
+        if (view->page == NULL && labels->is_shared) {
+            met = _mm512_permutexvar_epi8(_mm512_srli_epi16(id, SHARED_BITS), labels->table[group]);
         } else if (view->page == NULL) {
             met = look_up_page(&labels->table[group * 4], id);
         } else {

@@ -7,26 +7,21 @@
 #include <string.h>
 
 #define TABLE_BYTES 64 /* one vector */
-#define SHIFT_MAX   2  /* 256 experts, four and four, fill one table */
 
 static size_t round_up(size_t bytes)
 {
     return (bytes + TABLE_BYTES - 1) / TABLE_BYTES * TABLE_BYTES;
 }
 
-/* The largest shift is no better than the smallest: any means one look-up. */
-static int32_t find_shift(const int32_t *label_of_expert, int32_t num_experts)
+/* Do experts that differ in the lowest bits alone share a label? */
+static bool shares_labels(const int32_t *label_of_expert, int32_t num_experts)
 {
-    for (int32_t shift = 0; shift <= SHIFT_MAX; shift++) {
-        bool shares = num_experts <= TABLE_BYTES << shift;
-        for (int32_t expert = 0; expert < num_experts && shares; expert++) {
-            shares = label_of_expert[expert] == label_of_expert[expert >> shift << shift];
-        }
-        if (shares) {
-            return shift;
+    for (int32_t expert = 0; expert < num_experts; expert++) {
+        if (label_of_expert[expert] != label_of_expert[expert >> SHARED_BITS << SHARED_BITS]) {
+            return false;
         }
     }
-    return -1;
+    return true;
 }
 
 static enum status labels_init(struct labels *labels, int32_t num_labels,
@@ -34,8 +29,8 @@ static enum status labels_init(struct labels *labels, int32_t num_labels,
 {
     const int32_t experts = state->shape->num_experts;
     labels->num_labels = num_labels;
-    labels->shift = state->is_direct ? find_shift(label_of_expert, experts) : -1;
-    size_t group_bytes = labels->shift >= 0 ? TABLE_BYTES : (size_t)state->num_pages * PAGE_EXPERTS;
+    labels->is_shared = state->is_direct && shares_labels(label_of_expert, experts);
+    size_t group_bytes = labels->is_shared ? TABLE_BYTES : (size_t)state->num_pages * PAGE_EXPERTS;
     size_t bytes = ((size_t)num_labels + 7) / 8 * group_bytes;
     labels->table = aligned_alloc(TABLE_BYTES, bytes);
     if (labels->table == NULL) {
@@ -45,7 +40,7 @@ static enum status labels_init(struct labels *labels, int32_t num_labels,
     memset(table, 0, bytes);
     for (int32_t expert = 0; expert < experts; expert++) {
         int32_t label = label_of_expert[expert];
-        int32_t entry = labels->shift >= 0 ? expert >> labels->shift : expert;
+        int32_t entry = labels->is_shared ? expert >> SHARED_BITS : expert;
         table[(size_t)(label / 8) * group_bytes + (size_t)entry] = (uint8_t)(1 << label % 8);
     }
     return STATUS_OK;
@@ -120,7 +115,7 @@ enum status replay_avx512_open(void **opaque, const struct replay *replay)
     }
     if (status == STATUS_OK && shape->num_nodes > 0) {
         status = labels_init(&state->nodes, shape->num_nodes, replay->node_of_expert, state);
-        state->marks_nodes = state->is_direct && state->nodes.shift >= 0 && shape->num_nodes <= 8;
+        state->marks_nodes = state->is_direct && state->nodes.is_shared && shape->num_nodes <= 8;
     }
     return status;
 }
