@@ -26,12 +26,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model import SHAPES, LanguageModel
+from model import SHAPES, LanguageModel, Shape
 from train import BALANCING, DOMAINS, keep_memory
 
 WINDOW_TOKENS = 128
 REQUESTS_PER_DOMAIN = 48
-EVALUATED_PER_DOMAIN = 96   # the recorded windows among them
+EVALUATED_PER_DOMAIN = 64   # the recorded windows among them
 SCORED_PER_DOMAIN = 6
 SCORED_ROWS = 16
 TOKENS_PER_SHARD = 4096
@@ -81,10 +81,11 @@ def evaluate(model, chosen):
     return losses, sum(reached) / len(reached)
 
 
-def ngram_losses(data, chosen, vocabulary):
+def ngram_losses(data, chosen):
     """Unigram, and bigram interpolated with it after Witten and Bell (1991), counted on all of the
     training text with equal shares of the domains."""
-    unigram, bigram, distinct = np.zeros(vocabulary), np.zeros((vocabulary, vocabulary)), 0.0
+    vocabulary = Shape.vocab_size
+    unigram, bigram = np.zeros(vocabulary), np.zeros((vocabulary, vocabulary))
     for domain in DOMAINS:
         ids = np.load(data / f"train-{domain}.npy").astype(np.int64)
         share = 4e6 / len(ids)
@@ -135,7 +136,7 @@ def write_trace(path, balancing, model, rows_of_request, arrays):
         f"# Routing of a small language model trained with balancing: {balancing}.\n"
         "# ../README.md is its datasheet.\n"
         "version: 1\n"
-        "model: router-lab-14m\n"
+        f"model: router-lab-{round(model.count_parameters()[0] / 1e6)}m\n"
         f"num_experts: {model.shape.num_experts}\n"
         f"top_k: {model.shape.top_k}\n"
         f"layers: {list(range(model.shape.num_layers))}\n"
@@ -186,38 +187,55 @@ def evaluation_row(name, ranks, losses, reached):
             f"{math.exp(mean):.2f}"]
 
 
+def capture(options, balancing, chosen):
+    """Writes what is recorded of one model; returns its rows of evaluation.csv."""
+    model, settings = load_model(options.data, balancing)
+    print(balancing, settings, "parameters (total, active):", model.count_parameters(), flush=True)
+    write_traces(options.out, balancing, model, chosen)
+    shutil.copy(options.data / f"{balancing}.csv", options.out)
+    if balancing == "loss_free":
+        write_csv(options.out / "bias.csv", ["layer", "expert", "bias"],
+                  [(layer, expert, f"{value:.4f}") for layer, moe in enumerate(model.moes)
+                   for expert, value in enumerate(moe.bias.tolist())])
+    rows = []
+    for most in (RANKS, 4, 3, 2, 1):
+        for moe in model.moes:
+            moe.ranks_max = (RANKS, most) if most < RANKS else None
+        losses, reached = evaluate(model, chosen)
+        rows.append(evaluation_row(balancing, str(most), losses, f"{reached:.3f}"))
+    return rows
+
+
+def evaluated_earlier(path):
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--balancing", choices=BALANCING, action="append",
+                        help="only this model; default all three")
     options = parser.parse_args()
     keep_memory()
     torch.set_num_threads(1)
     chosen = windows(options.data)
-    rows = []
-    for balancing in BALANCING:
-        model, settings = load_model(options.data, balancing)
-        print(balancing, settings, "parameters (total, active):", model.count_parameters())
-        for most in (RANKS, 4, 3, 2, 1):
-            for moe in model.moes:
-                moe.ranks_max = (RANKS, most) if most < RANKS else None
-            losses, reached = evaluate(model, chosen)
-            rows.append(evaluation_row(balancing, most, losses, f"{reached:.3f}"))
-            print(*rows[-1], flush=True)
-        for moe in model.moes:
-            moe.ranks_max = None
-        write_traces(options.out, balancing, model, chosen)
-        shutil.copy(options.data / f"{balancing}.csv", options.out)
-        if balancing == "loss_free":
-            write_csv(options.out / "bias.csv", ["layer", "expert", "bias"],
-                      [(layer, expert, f"{value:.4f}") for layer, moe in enumerate(model.moes)
-                       for expert, value in enumerate(moe.bias.tolist())])
-    for name, losses in ngram_losses(options.data, chosen, model.shape.vocab_size).items():
-        rows.append(evaluation_row(name, "", losses, ""))
-        print(*rows[-1])
-    write_csv(options.out / "evaluation.csv",
-              ["model", "ranks_max", "ranks_reached", *DOMAINS, "all"], rows)
+    table = options.out / "evaluation.csv"
+    rows = {}
+    for row in evaluated_earlier(table):
+        rows.setdefault(row[0], []).append(row)
+    for balancing in options.balancing or BALANCING:
+        rows[balancing] = capture(options, balancing, chosen)
+    for name, losses in ngram_losses(options.data, chosen).items():
+        rows[name] = [evaluation_row(name, "", losses, "")]
+    names = [name for name in (*BALANCING, "unigram", "bigram") if name in rows]
+    write_csv(table, ["model", "ranks_max", "ranks_reached", *DOMAINS, "all"],
+              [row for name in names for row in rows[name]])
+    print(table.read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -9,17 +9,17 @@ set xlabel "tokens seen (millions)"
 runs = "unbalanced aux_loss loss_free"
 array colour[3] = ["#d55e00", "#0072b2", "#009e73"]
 name(i) = word(runs, i)
-label(i) = word("unbalanced auxiliary_loss loss-free_bias", i)
+array label[3] = ["unbalanced", "auxiliary loss", "loss-free bias"]
 
 set output "loss.svg"
 set title "Loss of the language model (nats a token); points: held out"
 set yrange [*:8.5]
-plot for [i=1:3] name(i).".csv" using ($2/1e6):5 with lines lc rgb colour[i] lw 1 \
-         title label(i) noenhanced, \
+plot for [i=1:3] name(i).".csv" using ($2/1e6):5 with lines lc rgb colour[i] lw 1.5 \
+         title label[i], \
      for [i=1:3] name(i).".csv" using ($2/1e6):6 with points pt 7 ps 0.5 lc rgb colour[i] notitle
 
 set output "balance.svg"
 set title "Load of the hottest expert over the mean, mean of the layers"
 set yrange [1:8]
-plot for [i=1:3] name(i).".csv" using ($2/1e6):8 with lines lc rgb colour[i] lw 1 \
-         title label(i) noenhanced
+plot for [i=1:3] name(i).".csv" using ($2/1e6):8 with lines lc rgb colour[i] lw 1.5 \
+         title label[i]

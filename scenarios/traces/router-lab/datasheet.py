@@ -25,6 +25,23 @@ BALANCING = ("unbalanced", "aux_loss", "loss_free")
 DOMAINS = ("prose", "code", "manual", "german")
 RANKS = 8
 SHUFFLES = 100
+# Measured elsewhere, for comparison: GPT-OSS-20B from recorded decoding of 563 requests
+# (AmanPriyanshu/GPT-OSS-MoE-ExpertFingerprinting @ 72b368f: 24 layers, 32 experts, top-4), OLMoE
+# from expert counts of layers 0, 7 and 15 (allenai/OLMoE @ 357454f: 64 experts, top-8).
+SKEW_ELSEWHERE = [
+    ["GPT-OSS-20B, all requests", "1.95 / 2.52 / 3.78", "0.44 / 0.70 / 1.03",
+     "0.25 / 0.40 / 0.51", "1.15 / 1.37 / 1.78"],
+    ["GPT-OSS-20B, one domain", "2.29 / 4.59 / 7.18", "0.64 / 1.13 / 1.78", "0.35 / 0.56 / 0.72",
+     "1.37 / 1.69 / 2.57"],
+    ["OLMoE, web text", "2.5 to 3.0", "0.32 to 0.51", "0.14 to 0.29", "1.09 to 1.20"],
+    ["OLMoE, source code", "4.5 to 6.2", "0.66 to 1.35", "0.29 to 0.59", "1.27 to 2.14"],
+]
+DYNAMICS_ELSEWHERE = [
+    "GPT-OSS-20B (top-4)", "0.441 / 0.385 / 0.367 / 0.350", "0.125 if uniform", "0.08 to 0.38",
+    "0.28 to 0.46", "3.98 / 3.03 / 2.68 / 2.58", "56 / 83 / 95 / - %"]
+DROPS_ELSEWHERE = [
+    ["GPT-OSS-20B, mixed", "30.1 %", "20.1 %", "12.8 %", "4.3 %", "0.4 %"],
+    ["GPT-OSS-20B, consecutive", "40.5 %", "31.5 %", "24.1 %", "13.8 %", "4.8 %"]]
 
 
 def load(directory, name):
@@ -103,7 +120,8 @@ def table_skew(moesim):
         single = [layer for domain in DOMAINS
                   for layer in moesim.domain_stats(balancing, domain)["layers"]]
         rows.append(skew_row(f"{balancing}, one domain", single))
-    return markdown(["trace", "max/mean", "CV", "Gini", "EP8 contiguous max/mean"], rows)
+    return markdown(["trace", "max/mean", "CV", "Gini", "EP8 contiguous max/mean"],
+                    rows + SKEW_ELSEWHERE)
 
 
 def table_dynamics(moesim):
@@ -123,7 +141,8 @@ def table_dynamics(moesim):
                      " / ".join(f"{100 * active:.0f}" for _, active in batches) + " %"])
     return markdown(["trace", "top-8 overlap at lag 1 / 2 / 4 / 16", "any two rows",
                      "top-1 repeat", "information on the next layer",
-                     "max/mean of B = 8 / 32 / 128 / 512", "experts active"], rows)
+                     "max/mean of B = 8 / 32 / 128 / 512", "experts active"],
+                    rows + [DYNAMICS_ELSEWHERE])
 
 
 def table_drops(moesim):
@@ -134,7 +153,7 @@ def table_drops(moesim):
             mean = np.mean([layer[key] for layer in stats["layers"]], 0)
             rows.append([f"{balancing}, {name}", *(f"{100 * share:.1f} %" for share in mean)])
     factors = [f"{factor:g}" for factor in stats["drop_capacity_factors"]]
-    return markdown(["trace, rows of a step of 1,024 tokens", *factors], rows)
+    return markdown(["trace, rows of a step of 1,024 tokens", *factors], rows + DROPS_ELSEWHERE)
 
 
 def domain_load(experts, tags, rows):

@@ -8,7 +8,8 @@ the layers) or loss_free (after each step bias += 0.003 sign(mean - load); Wang 
 arXiv 2408.15664, who step by 0.001 over a hundred times as many steps). All else is equal: seed,
 weights at the start, order of the text.
 
-Writes DATA/BALANCING.pt, the checkpoint, from which the same command goes on after a stop, and
+Writes DATA/BALANCING.pt, the checkpoint, from which the same command goes on after a stop (--steps
+may then be another: the learning rate is that of the new number from there on), and
 DATA/BALANCING.csv, a row every ten steps. Every step has as many sequences of each domain. On a
 GPU:
 
@@ -122,7 +123,7 @@ class Training:
 
     def load(self):
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
-        if state["settings"] != self.settings():
+        if {**state["settings"], "steps": self.options.steps} != self.settings():
             raise SystemExit(f"{self.checkpoint} was made with {state['settings']}: remove it, or "
                              "use the same settings")
         self.model.load_state_dict(state["model"])
