@@ -238,7 +238,8 @@ static int run_gemm(struct buffers *of, enum grouped_gemm_version version, int d
     return !right;
 }
 
-/* Versions whose blocks are many run on few rows; activations besides SwiGLU on one size. */
+/* Versions whose blocks are many run on few rows, each size with one activation; the others on many
+ * rows, the first size with all. */
 static int wanted(int count, char **names, enum grouped_gemm_version version, int load, int size,
                   enum activation activation)
 {
@@ -246,8 +247,10 @@ static int wanted(int count, char **names, enum grouped_gemm_version version, in
     for (int i = 1; i < count; i++) {
         any |= strcmp(names[i], grouped_gemm_version_name(version)) == 0;
     }
-    int few = version <= GROUPED_GEMM_WGMMA;
-    return any && few == (load == 1) && (size == 0 || activation == ACTIVATION_SWIGLU);
+    if (version <= GROUPED_GEMM_WGMMA) {
+        return any && load == 1 && size % 3 == (int)activation;
+    }
+    return any && load != 1 && (size == 0 || activation == ACTIVATION_SWIGLU);
 }
 
 int main(int count, char **names)

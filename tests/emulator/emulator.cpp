@@ -558,14 +558,15 @@ uint32_t emulator::transpose_matrix(uint32_t pair)
 void emulator::warp_multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
     float left[16][16], right[8][16];
-    for (unsigned i = 0; i < 6; i++) { /* every register of every lane */
-        const uint64_t *all = meet(32, i < 4 ? a[i] : b[i - 4]);
-        for (unsigned lane = 0; lane < 32; lane++) {
-            for (unsigned half = 0; half < 2; half++) {
-                unsigned k = lane % 4 * 2 + half + (i < 4 ? i / 2 : i - 4) * 8;
-                float *to = i < 4 ? &left[lane / 4 + i % 2 * 8][k] : &right[lane / 4][k];
-                *to = bf16_at(all[lane], half);
-            }
+    const uint32_t value[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    for (unsigned i = 0; i < 6; i += 2) { /* every register of every lane, two at a time */
+        const uint64_t *all = meet(32, value[i] | (uint64_t)value[i + 1] << 32);
+        for (unsigned at = 0; at < 32 * 4; at++) {
+            unsigned lane = at / 4;
+            unsigned reg = i + at / 2 % 2;
+            unsigned k = lane % 4 * 2 + at % 2 + (reg < 4 ? reg / 2 : reg - 4) * 8;
+            float *to = reg < 4 ? &left[lane / 4 + reg % 2 * 8][k] : &right[lane / 4][k];
+            *to = bf16_at(all[lane], at % 4);
         }
     }
     unsigned lane = current->place.thread.x % 32;
