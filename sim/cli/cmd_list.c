@@ -83,8 +83,10 @@ static enum status describe_model(struct row *row, const char *path, struct erro
         (void)snprintf(experts, sizeof experts, "%d MoE layers of %d experts, top %d",
                        (int)model_num_moe_layers(&model), (int)model.num_experts, (int)model.top_k);
     }
-    (void)snprintf(row->summary, sizeof row->summary, "%.1f B parameters, %.1f B active; %s",
-                   params.total / 1e9, params.active / 1e9, experts);
+    const double unit = params.total < 1e9 ? 1e6 : 1e9;
+    const char *letter = params.total < 1e9 ? "M" : "B";
+    (void)snprintf(row->summary, sizeof row->summary, "%.1f %s parameters, %.1f %s active; %s",
+                   params.total / unit, letter, params.active / unit, letter, experts);
     (void)snprintf(row->source, sizeof row->source, "%s", model.source);
     add_params(row, &model);
     return STATUS_OK;
