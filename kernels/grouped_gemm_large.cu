@@ -4,7 +4,7 @@
  * v1 and v2 are in grouped_gemm.cu. A stage is 128 bytes of K of every row: 64 bf16 or 128 fp8.
  *
  * v3  64 x 256 tiles. The copy engine loads a stage, one warpgroup multiplies, one after the
- *     other: bound by the latency of every load, about a fifth of the tensor core.
+ *     other. Bound by the latency of every load.
  * v4  128 x 256 tiles, one persistent block an SM. A producer thread keeps four stages filled; two
  *     consumer warpgroups multiply 64 x 256 each, always with a batch under way, and one's epilogue
  *     runs beside the other's last batches. Token tiles run fastest within bands, so weights come
