@@ -195,6 +195,8 @@ def main():
     options = parser.parse_args()
     if options.batch % len(DOMAINS):
         parser.error(f"--batch: a multiple of {len(DOMAINS)}, the number of domains")
+    if not (options.data / f"train-{DOMAINS[0]}.npy").exists():
+        parser.error(f"--data {options.data}: no corpus there; corpus.py --out makes it")
     keep_memory()
     if options.device == "cpu":
         torch.set_num_threads(1)  # sums in one order: the same weights on every run
