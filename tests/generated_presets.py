@@ -110,10 +110,11 @@ def counts_of(model):
 
 
 def domains(preset, model, tokens, num_experts):
-    """Skew of each domain and layer beside the counts'. Checked: EP8 within 10 %, max/mean within 20 %,
-    and which experts are hot. Counted: figures within 10 % or twice the spread that drawing the
+    """Skew of each domain and layer beside the counts'. Checked: EP8 within 10 %, max/mean within
+    20 %, and which experts are hot. Counted: figures within 10 % or twice the spread that drawing the
     generated requests anew leaves."""
-    moesim("trace", "generate", "--preset", preset, "--tokens", tokens, "--seed", 3, "--out", preset)
+    moesim("trace", "generate", "--preset", preset, "--tokens", tokens, "--seed", 3,
+           "--out", preset)
     ids, rows = read_trace(preset)
     rng = np.random.default_rng(1)
     inside = total = 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a trace from counts of experts by token id: where olmoe.yaml and mixtral-8x7b.yaml come from.
+r"""Draws a trace from counts of experts by token id: what olmoe and mixtral-8x7b were fitted to.
 
 Usage: counts_to_trace.py olmoe|mixtral-8x7b COUNTS_DIRECTORY OUT
 
@@ -7,7 +7,8 @@ OLMoE and Mixtral were measured on documents of several domains, at layers 0, 7 
 how often each expert was chosen, and how often for each token id (allenai/OLMoE @ 357454f). This
 script draws token ids, and experts by the counts of the id, into OUT.npy and OUT.csv, which
 
-    moesim trace import --from npy --axes token,layer,k --model MODEL --requests OUT.csv OUT.npy --out OUT
+    moesim trace import --from npy --axes token,layer,k --model MODEL --requests OUT.csv OUT.npy \
+        --out OUT
     moesim trace fit OUT -o PRESET.yaml
 
 make a preset of. What is measured: each domain's load by expert at the three layers, and how far a
@@ -49,7 +50,8 @@ def read_counts(folder, model):
     with open(f"{folder}/olmoe_mixtral_expert_counts.csv", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             if row["model"] == model["counts"]:
-                loads[row["domain"], int(row["layer"])][int(row["expert"])] = float(row["count_topk"])
+                load = loads[row["domain"], int(row["layer"])]
+                load[int(row["expert"])] = float(row["count_topk"])
     with gzip.open(f"{folder}/olmoe_mixtral_token_expert_counts.csv.gz", "rt") as stream:
         for row in csv.DictReader(stream):
             if row["model"] == model["counts"]:
@@ -142,9 +144,11 @@ def main():
             if model["repeats"]:
                 copy_before(rng, sets, np.interp(layer, *model["repeats"]))
             result[at, :, :, layer] = sets if layer in MEASURED else order[layer][sets]
-        print(domain, "max/mean at layers 0, 7, 15:", *(
-            f"{np.bincount(result[at, :, :, layer].ravel(), minlength=experts).max() * experts / result[at, :, :, layer].size:.2f}"
-            f" ({loads[domain, layer].max() / loads[domain, layer].mean():.2f})" for layer in MEASURED))
+        for layer in MEASURED:
+            drawn = np.bincount(result[at, :, :, layer].ravel(), minlength=experts)
+            load = loads[domain, layer]
+            print(f"{domain}, layer {layer}: max/mean {drawn.max() / drawn.mean():.2f}, "
+                  f"measured {load.max() / load.mean():.2f}")
     mixed = result.transpose(1, 0, 2, 3, 4).reshape(-1, layers, k)  # domains take turns
     np.save(out + ".npy", mixed)
     with open(out + ".csv", "w", encoding="utf-8") as stream:
