@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "place.h"
+#include "placement_file.h"
 
 #define NUM_RUNS 21
 

@@ -271,7 +271,7 @@ Test(replay, counts_by_hand)
         replay_rank_load(load, &shape, counts.expert_tokens);
 
         cr_expect_eq(bad, -1);
-        cr_expect_eq(replay_path_of(replay), path);
+        cr_expect_eq((int)replay_path_of(replay), path);
         cr_expect_arr_eq(counts.expert_tokens, expert_tokens, sizeof expert_tokens);
         cr_expect_arr_eq(counts.rank_tokens, rank_tokens, sizeof rank_tokens);
         cr_expect_arr_eq(counts.node_tokens, node_tokens, sizeof node_tokens);
