@@ -87,20 +87,12 @@ static bool is_file(const char *path)
     return stat(path, &entry) == 0 && !S_ISDIR(entry.st_mode);
 }
 
-/* The name of a preset's file without its suffix; NULL: no preset, or no memory. */
-static char *preset_name(const char *file_name, struct arena *arena)
+static bool is_preset(const char *file_name)
 {
     size_t length = strlen(file_name);
     size_t suffix = strlen(SUFFIX);
-    if (file_name[0] == '.' || length <= suffix ||
-        strcmp(file_name + length - suffix, SUFFIX) != 0) {
-        return NULL;
-    }
-    char *name = arena_strdup(arena, file_name);
-    if (name != NULL) {
-        name[length - suffix] = '\0';
-    }
-    return name;
+    return file_name[0] != '.' && length > suffix &&
+           strcmp(file_name + length - suffix, SUFFIX) == 0;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -112,34 +104,49 @@ int32_t data_list(const char *const **names, const char *kind, struct arena *are
 {
     char path[DIRECTORY_TEXT];
     const char **list = arena_alloc(arena, PRESETS_MAX, sizeof *list);
-    int length = snprintf(path, sizeof path, "%s/scenarios/%s", data_directory(), kind);
-    DIR *directory = list == NULL || length >= (int)sizeof path ? NULL : opendir(path);
     *names = NULL;
+    if (list == NULL) {
+        return DATA_NO_MEMORY;
+    }
+    int length = snprintf(path, sizeof path, "%s/scenarios/%s", data_directory(), kind);
+    DIR *directory = length >= (int)sizeof path ? NULL : opendir(path);
     if (directory == NULL) {
-        return -1;
+        return errno == ENOMEM ? DATA_NO_MEMORY : DATA_NO_DIRECTORY;
     }
     int32_t count = 0;
-    const struct dirent *entry = readdir(directory);
-    while (entry != NULL && count < PRESETS_MAX) {
-        list[count] = preset_name(entry->d_name, arena);
-        count += list[count] != NULL ? 1 : 0;
-        entry = readdir(directory);
+    bool complete = true;
+    for (const struct dirent *entry = readdir(directory);
+         entry != NULL && count < PRESETS_MAX && complete; entry = readdir(directory)) {
+        if (is_preset(entry->d_name)) {
+            char *name = arena_strdup(arena, entry->d_name);
+            complete = name != NULL;
+            if (complete) {
+                name[strlen(name) - strlen(SUFFIX)] = '\0';
+                list[count++] = name;
+            }
+        }
     }
     (void)closedir(directory);
+    if (!complete) {
+        return DATA_NO_MEMORY;
+    }
     qsort(list, (size_t)count, sizeof *list, compare_names);
     *names = list;
     return count;
 }
 
 /* A preset whose file cannot be read has no aliases: naming it directly tells what is wrong. */
-static const struct yaml_node *read_aliases(const char *path, struct arena *arena)
+static enum status read_aliases(const struct yaml_node **alias, const char *path,
+                                struct arena *arena)
 {
     struct yaml_node *root = NULL;
-    if (yaml_load(&root, path, arena, NULL) != STATUS_OK) {
-        return NULL;
+    *alias = NULL;
+    enum status status = yaml_load(&root, path, arena, NULL);
+    if (status == STATUS_OK) {
+        const struct yaml_node *list = yaml_get(root, "aliases");
+        *alias = list != NULL ? list->child : NULL;
     }
-    const struct yaml_node *list = yaml_get(root, "aliases");
-    return list != NULL ? list->child : NULL;
+    return status == STATUS_NO_MEMORY ? status : STATUS_OK;
 }
 
 /* What a search over all presets of a kind has seen. */
@@ -150,21 +157,21 @@ struct search {
 };
 
 /* Does the preset bear the name, in any letter case? Every name seen is offered as a suggestion. */
-static bool preset_matches(struct search *search, const char *path, const char *preset,
-                           struct arena *arena)
+static enum status match_preset(bool *matches, struct search *search, const char *path,
+                                const char *preset, struct arena *arena)
 {
     suggest_offer(&search->suggestion, preset);
-    if (strcasecmp(preset, search->name) == 0) {
-        return true;
+    *matches = strcasecmp(preset, search->name) == 0;
+    if (*matches) {
+        return STATUS_OK;
     }
-    const struct yaml_node *alias = read_aliases(path, arena);
-    for (; alias != NULL; alias = alias->next) {
-        if (strcasecmp(alias->text, search->name) == 0) {
-            return true;
-        }
+    const struct yaml_node *alias = NULL;
+    enum status status = read_aliases(&alias, path, arena);
+    for (; alias != NULL && !*matches; alias = alias->next) {
+        *matches = strcasecmp(alias->text, search->name) == 0;
         suggest_offer(&search->suggestion, alias->text);
     }
-    return false;
+    return status;
 }
 
 static enum status complain(const struct search *search, const char *const *names, int32_t count,
@@ -200,7 +207,12 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
     struct search search = {.kind = kind, .name = name, .suggestion.word = name};
     enum status status = STATUS_OK;
     int32_t count = data_list(&names, kind, &arena);
-    if (count < 0) {
+    bool matches = false;
+    if (count == DATA_NO_MEMORY) {
+        status = error_add(error, STATUS_NO_MEMORY, "out of memory");
+        goto done;
+    }
+    if (count == DATA_NO_DIRECTORY) {
         status = error_add(error, STATUS_IO,
                            "%s/scenarios/%s: no such directory; set MOESIM_DATA to the directory "
                            "that holds scenarios/",
@@ -214,7 +226,12 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
             status = error_add(error, STATUS_INVALID, "%s: the path is too long", names[i]);
             goto done;
         }
-        if (preset_matches(&search, path, names[i], &arena)) {
+        status = match_preset(&matches, &search, path, names[i], &arena);
+        if (status != STATUS_OK) {
+            status = error_add(error, status, "out of memory");
+            goto done;
+        }
+        if (matches) {
             goto done;
         }
     }

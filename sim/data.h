@@ -27,7 +27,11 @@ MUST_CHECK enum status data_find(char *path, size_t path_bytes, const char *kind
 /* The last part of a path, without its suffix, cut to fit: how presets and scenarios are named. */
 void data_stem(char *stem, size_t stem_bytes, const char *path);
 
-/* Names of all presets of a kind, sorted; memory is the arena's. -1: the directory is missing. */
+#define DATA_NO_DIRECTORY (-1)
+#define DATA_NO_MEMORY    (-2)
+
+/* Names of all presets of a kind, sorted; memory is the arena's. Returns their number, or one of the
+ * two above. */
 int32_t data_list(const char *const **names, const char *kind, struct arena *arena);
 
 #endif

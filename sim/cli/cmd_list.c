@@ -201,6 +201,9 @@ static int32_t list_rows(struct row **rows, int32_t kind, struct arena *arena)
     int32_t count = kind < NUM_PRESET_KINDS
                         ? data_list(&names, preset_kinds[kind].name, arena)
                         : registry_count((enum registry_kind)(kind - NUM_PRESET_KINDS));
+    if (count == DATA_NO_MEMORY) {
+        return -1;
+    }
     count = count < 0 ? 0 : count; /* no directory, no presets */
     *rows = arena_alloc(arena, (size_t)count, sizeof **rows);
     for (int32_t i = 0; *rows != NULL && i < count; i++) {
