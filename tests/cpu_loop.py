@@ -61,8 +61,8 @@ def main():
               f"median {100 * group['median']:6.1f} %  p90 {100 * group['p90']:6.1f} %")
     for name in ("layers", "total"):
         summary = result[name]
-        print(f"cpu_loop: error of {name}: n {summary['n']}, median {100 * summary['median']:.1f} %, "
-              f"p90 {100 * summary['p90']:.1f} %, max {100 * summary['max']:.1f} %")
+        print(f"cpu_loop: error of {name}: n {summary['n']}, "
+              f"median {100 * summary['median']:.1f} %, p90 {100 * summary['p90']:.1f} %, max {100 * summary['max']:.1f} %")
     for phase in ("gate", "permute", "gate_up", "down", "combine", "layer"):
         assert (phase, False) in phases, f"{phase} was not predicted"
     if shutil.which("mpirun"):
