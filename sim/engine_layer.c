@@ -108,8 +108,9 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
         return status;
     }
     const struct placement *placement = &engine->placement[run->moe_layer];
-    struct dispatch_input dispatch = {placement, run->moe_batch, &scenario->cluster, run->moe_layer,
-                                      &run->arena};
+    struct dispatch_input dispatch = {placement,      run->moe_batch, &scenario->cluster,
+                                      run->moe_layer, &run->arena,    scenario->seed,
+                                      run->lane};
     status = scenario->replica->assign(engine->replica_state, &dispatch, route);
     if (status != STATUS_OK) {
         return status;

@@ -17,6 +17,8 @@ struct dispatch_input {
     const struct cluster *cluster;
     int32_t layer; /* MoE layer, 0-based among MoE layers */
     struct arena *scratch;
+    uint64_t seed; /* of the scenario, for named streams */
+    int32_t lane;  /* which part of the step the batch is, if it is split */
 };
 
 struct replica_dispatch {

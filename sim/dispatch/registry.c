@@ -5,7 +5,9 @@
 
 #define DISPATCHES(ENTRY)                                                                          \
     ENTRY(dispatch_round_robin)                                                                    \
-    ENTRY(dispatch_locality)
+    ENTRY(dispatch_locality)                                                                       \
+    ENTRY(dispatch_random)                                                                         \
+    ENTRY(dispatch_metro)
 
 #define DECLARE(symbol) extern const struct replica_dispatch symbol;
 #define ADDRESS(symbol) &symbol,
