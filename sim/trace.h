@@ -18,9 +18,10 @@
  *   source_rank-NNNNN.npy    optional uint16 [T]                              } trace_side reads
  *
  * trace.yaml has the keys version (1), model, num_experts, top_k, layers (model layer number of
- * each recorded layer, ascending) and origin (measured, generated or mock), all required;
- * tokens_per_shard (default: those of shard 0; only the last shard may have fewer), num_tokens (of
- * all shards, so that a lost shard is noticed), source and licence are optional.
+ * each recorded layer, ascending) and origin (measured, generated or mock), all required; scores
+ * (what the files of that name hold: logits, the default, or sigmoids of them), tokens_per_shard
+ * (default: those of shard 0; only the last shard may have fewer), num_tokens (of all shards, so
+ * that a lost shard is noticed), source and licence are optional.
  *
  * requests.csv has the columns request, tag, arrival_s, prompt_tokens, decode_tokens and
  * row_offset, in any order; further columns are ignored. A request's rows go on to the next
@@ -40,6 +41,12 @@
 #include "status.h"
 
 #define EXPERT_NOT_ROUTED (-1)
+
+/* What a trace holds as scores: how far the gate had got when they were recorded. */
+enum trace_score {
+    TRACE_SCORE_LOGITS,
+    TRACE_SCORE_SIGMOIDS, /* 1 / (1 + exp(-logit)), before any bias */
+};
 
 struct trace_request {
     char tag[NAME_BYTES]; /* domain, tenant or dataset; "" when unknown */
@@ -66,6 +73,7 @@ struct trace {
     int32_t num_shards;
     struct trace_shard *shards;
     bool has_gate_weights;
+    enum trace_score score; /* of scores-NNNNN.npy, where there are such */
     int64_t num_requests;
     struct trace_request *requests; /* [num_requests], by row_offset, not overlapping */
     int64_t num_steps;              /* recorded batches; 0: none */

@@ -68,6 +68,13 @@ static enum status open_sides(struct copy *copy, struct arena *arena)
                             num_with[kind], edit->num_traces);
         }
     }
+    for (int32_t i = 1; i < edit->num_traces && copy->keeps[TRACE_SIDE_SCORES]; i++) {
+        if (edit->trace[i].score != edit->trace[0].score) {
+            copy->keeps[TRACE_SIDE_SCORES] = false;
+            trace_edit_note(edit, "scores are left out: of some traces they are logits, of others "
+                                  "sigmoids");
+        }
+    }
     return status;
 }
 
@@ -128,6 +135,7 @@ static enum status open_writer(struct copy *copy)
         .tokens_per_shard = copy->tokens_per_shard,
         .has_gate_weights = copy->has_weights,
         .has_scores = copy->keeps[TRACE_SIDE_SCORES],
+        .score = first->score,
         .has_gaps = has_gaps,
         .origin = origins[origin],
         .source = edit->source,

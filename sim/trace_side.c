@@ -2,10 +2,12 @@
 #include "trace_side.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "digest.h"
 #include "trace_internal.h"
 
 const char *const trace_side_stem[TRACE_SIDE_COUNT] = {"scores", "phase", "source_rank"};
@@ -69,6 +71,21 @@ enum status trace_side_open(struct trace_side *side, const struct trace *trace, 
     return status;
 }
 
+enum status trace_side_open_scores(struct trace_side *side, const struct trace *trace,
+                                   const char *whoever, struct error *error)
+{
+    enum status status = trace_side_open(side, trace, error);
+    if (status == STATUS_OK && side->file[TRACE_SIDE_SCORES] == NULL) {
+        status =
+            error_add(error, STATUS_INVALID,
+                      "trace %s has no scores (files scores-NNNNN.npy), from which %s chooses: "
+                      "record them, generate with --scores, or replay with routing.policy: "
+                      "trace",
+                      trace->name, whoever);
+    }
+    return status;
+}
+
 void trace_side_close(struct trace_side *side)
 {
     for (int32_t kind = 0; kind < TRACE_SIDE_COUNT; kind++) {
@@ -103,6 +120,37 @@ void trace_side_scores(const struct trace_side *side, float *score, int32_t laye
             *score++ = npy_half_to_float(half[expert]);
         }
     }
+}
+
+void trace_side_logits(const struct trace_side *side, float *logit, int32_t layer,
+                       const int64_t *row, int32_t num_rows)
+{
+    trace_side_scores(side, logit, layer, row, num_rows);
+    if (side->trace->score == TRACE_SCORE_LOGITS) {
+        return;
+    }
+    int64_t count = (int64_t)num_rows * side->trace->num_experts;
+    for (int64_t i = 0; i < count; i++) {
+        double sigmoid = (double)logit[i];
+        logit[i] = (float)(round(log(sigmoid / (1.0 - sigmoid)) * 0x1p18) * 0x1p-18);
+    }
+}
+
+uint64_t trace_side_digest_scores(const struct trace_side *side, uint64_t digest)
+{
+    const struct trace *trace = side->trace;
+    digest = digest_u64(digest, (uint64_t)trace->score);
+    for (int32_t layer = 0; layer < trace->num_layers; layer++) {
+        for (int32_t shard = 0; shard < trace->num_shards; shard++) {
+            int64_t count = trace->shards[shard].num_tokens * trace->num_experts;
+            const uint16_t *half =
+                (const uint16_t *)side->file[TRACE_SIDE_SCORES][shard].data + layer * count;
+            for (int64_t i = 0; i < count; i++) {
+                digest = digest_u64(digest, half[i]);
+            }
+        }
+    }
+    return digest;
 }
 
 void trace_side_phase(const struct trace_side *side, uint8_t *phase, const int64_t *row,

@@ -70,6 +70,9 @@ enum status trace_yaml_write(const char *directory, const struct trace_descripti
     (void)fprintf(file, "]\ntokens_per_shard: %lld\nnum_tokens: %lld\norigin: %s\n",
                   (long long)description->tokens_per_shard, (long long)num_tokens,
                   description->origin);
+    if (description->has_scores && description->score == TRACE_SCORE_SIGMOIDS) {
+        (void)fputs("scores: sigmoids\n", file);
+    }
     write_yaml_text(file, "source", description->source == NULL ? "" : description->source);
     write_yaml_text(file, "licence", description->licence == NULL ? "" : description->licence);
     return close_text(file, path, error);

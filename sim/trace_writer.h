@@ -21,7 +21,8 @@ struct trace_description {
     const int32_t *model_layer; /* [num_layers] */
     int64_t tokens_per_shard;
     bool has_gate_weights;
-    bool has_scores;    /* of all experts, for tools that try other routers on a trace */
+    bool has_scores;        /* of all experts, for tools that try other routers on a trace */
+    enum trace_score score; /* what those are */
     bool has_gaps;      /* rows may hold EXPERT_NOT_ROUTED; matters for exactly 256 experts only */
     const char *origin; /* measured, generated or mock */
     const char *source;

@@ -8,6 +8,7 @@
 #include "trace_internal.h"
 #include "yaml_file.h"
 
+static const char *const score_names[] = {"logits", "sigmoids", NULL}; /* of enum trace_score */
 static const char *const origin_names[] = {"measured", "generated", "mock", NULL};
 
 /* What yaml_fill takes from trace.yaml. */
@@ -17,6 +18,7 @@ struct header {
     char source[SOURCE_BYTES];
     char licence[NAME_BYTES];
     int32_t origin; /* index into origin_names */
+    int32_t score;  /* index into score_names */
     int32_t num_experts;
     int32_t top_k;
     int64_t tokens_per_shard; /* 0: not said */
@@ -34,6 +36,7 @@ static const struct yaml_field header_fields[] = {
      NULL},
     {"layers", YAML_NODE, offsetof(struct header, layers), 0, true, 0, 0, NULL, NULL},
     {"origin", YAML_CHOICE, offsetof(struct header, origin), 0, true, 0, 0, origin_names, NULL},
+    {"scores", YAML_CHOICE, offsetof(struct header, score), 0, false, 0, 0, score_names, NULL},
     {"tokens_per_shard", YAML_INT64, offsetof(struct header, tokens_per_shard), 0, false, 1,
      TRACE_TOKENS_MAX, NULL, NULL},
     {"num_tokens", YAML_INT64, offsetof(struct header, num_tokens), 0, false, 1, TRACE_TOKENS_MAX,
@@ -126,6 +129,7 @@ enum status trace_yaml_read(struct trace *trace, int64_t *num_tokens, const char
         memcpy(trace->origin, origin_names[header.origin], strlen(origin_names[header.origin]) + 1);
         trace->num_experts = header.num_experts;
         trace->top_k = header.top_k;
+        trace->score = (enum trace_score)header.score;
         trace->tokens_per_shard = header.tokens_per_shard;
         *num_tokens = header.num_tokens;
     }

@@ -141,6 +141,7 @@ def write_trace(path, balancing, model, rows_of_request, arrays):
         f"top_k: {model.shape.top_k}\n"
         f"layers: {list(range(model.shape.num_layers))}\n"
         "origin: measured\n"
+        + ("scores: sigmoids\n" if "scores" in arrays else "") +
         f"tokens_per_shard: {TOKENS_PER_SHARD}\n"
         f"num_tokens: {num_tokens}\n"
         f'source: "scenarios/traces/router-lab: train.py --balancing {balancing}, capture.py"\n'
