@@ -186,6 +186,10 @@ static enum status set_up(struct engine *engine)
     enum status status = allocate(engine);
     if (status == STATUS_OK && engine->num_moe_layers > 0) {
         status = check_trace(engine);
+        if (status == STATUS_OK && scenario->router->needs_scores) {
+            status = trace_side_open_scores(&engine->side, engine->trace, scenario->router->name,
+                                            engine->error);
+        }
     } else if (status == STATUS_OK) {
         for (int32_t layer = 0; layer < scenario->model.num_layers; layer++) {
             engine->moe_layer[layer] = -1;
@@ -334,6 +338,7 @@ void engine_close(struct engine *engine)
     if (engine->net != NULL) {
         engine->scenario->net->close(engine->net);
     }
+    trace_side_close(&engine->side);
     batcher_close(engine->batcher);
     event_queue_free(&engine->queue);
     free(engine->in_flight);

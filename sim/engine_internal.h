@@ -16,6 +16,7 @@
 
 #include "engine.h"
 #include "event.h"
+#include "trace_side.h"
 #include "transfer.h"
 
 /* In the order in which a rank passes them. Those that end in a transfer wait for data. */
@@ -115,6 +116,7 @@ struct in_flight {
 struct engine {
     const struct scenario *scenario;
     const struct trace *trace;
+    struct trace_side side; /* of the trace, if the router needs scores */
     int32_t num_moe_layers;
     int32_t num_slots;
     int32_t *trace_layer;  /* [num_moe_layers] recorded layer of each MoE layer */

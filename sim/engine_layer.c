@@ -96,8 +96,12 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     if (status != STATUS_OK) {
         return status;
     }
-    struct route_input input = {engine->trace, run->moe_batch, engine->trace_layer[run->moe_layer],
-                                &run->arena};
+    struct route_input input = {.model = &scenario->model,
+                                .trace = engine->trace,
+                                .side = &engine->side,
+                                .batch = run->moe_batch,
+                                .trace_layer = engine->trace_layer[run->moe_layer],
+                                .scratch = &run->arena};
     status = scenario->router->route(engine->router_state, &input, route, engine->error);
     if (status == STATUS_OK && scenario->capacity_factor > 0.0) {
         struct drop_input drop = {scenario->capacity_factor, scenario->capacity_scope,

@@ -4,6 +4,20 @@
 #include <string.h>
 
 #include "generate.h"
+#include "trace_side.h"
+
+/* Runs that choose from scores depend on them, so they belong into their trace's fingerprint. */
+static enum status digest_scores(struct trace *trace, const struct router *router,
+                                 struct error *error)
+{
+    struct trace_side side;
+    enum status status = trace_side_open_scores(&side, trace, router->name, error);
+    if (status == STATUS_OK) {
+        trace->digest = trace_side_digest_scores(&side, trace->digest);
+    }
+    trace_side_close(&side);
+    return status;
+}
 
 enum status simulate_open_trace(struct trace *trace, const struct scenario *scenario,
                                 int32_t num_threads, struct error *error)
@@ -22,7 +36,13 @@ enum status simulate_open_trace(struct trace *trace, const struct scenario *scen
     } else {
         status = trace_open(trace, scenario->trace_path, error);
     }
-    return status == STATUS_OK ? trace_digest(trace, error) : status;
+    if (status == STATUS_OK) {
+        status = trace_digest(trace, error);
+    }
+    if (status == STATUS_OK && scenario->router->needs_scores) {
+        status = digest_scores(trace, scenario->router, error);
+    }
+    return status;
 }
 
 bool simulate_same_trace(const struct scenario *a, const struct scenario *b)
@@ -30,7 +50,8 @@ bool simulate_same_trace(const struct scenario *a, const struct scenario *b)
     if (model_num_moe_layers(&a->model) == 0 || model_num_moe_layers(&b->model) == 0) {
         return false;
     }
-    return strcmp(a->trace_path, b->trace_path) == 0 &&
+    return a->router->needs_scores == b->router->needs_scores &&
+           strcmp(a->trace_path, b->trace_path) == 0 &&
            strcmp(a->trace_preset, b->trace_preset) == 0 &&
            (a->trace_preset[0] == '\0' ||
             (a->trace_tokens == b->trace_tokens && a->seed == b->seed));

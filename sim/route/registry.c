@@ -3,7 +3,11 @@
 
 #include <string.h>
 
-#define ROUTERS(ENTRY) ENTRY(route_trace)
+#define ROUTERS(ENTRY)                                                                             \
+    ENTRY(route_trace)                                                                             \
+    ENTRY(route_softmax_topk)                                                                      \
+    ENTRY(route_topk_softmax)                                                                      \
+    ENTRY(route_deepseek_v3)
 
 #define DROP_POLICIES(ENTRY)                                                                       \
     ENTRY(drop_position)                                                                           \

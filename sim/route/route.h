@@ -16,6 +16,7 @@
 #include "model.h"
 #include "status.h"
 #include "trace.h"
+#include "trace_side.h"
 
 #define SLOT_DROPPED (-1)
 
@@ -33,7 +34,9 @@ struct route {
 };
 
 struct route_input {
-    const struct trace *trace; /* NULL for a dense model */
+    const struct moe_model *model;
+    const struct trace *trace;     /* NULL for a dense model */
+    const struct trace_side *side; /* has the trace's scores if the router needs them */
     const struct trace_batch *batch;
     int32_t trace_layer; /* recorded layer to replay */
     struct arena *scratch;
@@ -43,6 +46,7 @@ struct router {
     const char *name;
     const char *summary;
     const char *source;
+    bool needs_scores;  /* of all experts, recorded in the trace */
     size_t state_bytes; /* zeroed private state, one for the run */
     /* Fills expert, gate_weight and assignments of route. */
     enum status (*route)(void *state, const struct route_input *input, struct route *route,
