@@ -30,8 +30,8 @@ void data_stem(char *stem, size_t stem_bytes, const char *path);
 #define DATA_NO_DIRECTORY (-1)
 #define DATA_NO_MEMORY    (-2)
 
-/* Names of all presets of a kind, sorted; memory is the arena's. Returns their number, or one of the
- * two above. */
+/* Names of all presets of a kind, sorted; memory is the arena's. Returns their number, or one of
+ * the two above. */
 int32_t data_list(const char *const **names, const char *kind, struct arena *arena);
 
 #endif
