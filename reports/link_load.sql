@@ -2,8 +2,8 @@
 -- order: 100
 -- error: model
 -- caption: The twenty links that were busy for the largest share of the run, in one direction each.
---   Only the shared expert overlaps the all-to-all, so even a link that sets the pace is idle while
---   GPUs compute: one that is busy for most of the share that dispatch, combine and moved weights
+--   By default only the shared expert overlaps the all-to-all (overlap in the scenario lets more), so
+--   even a link that sets the pace is idle while GPUs compute: one that is busy for most of the share that dispatch, combine and moved weights
 --   take is the bottleneck. Spread its rank's hot experts, or send fewer bytes (a smaller precision,
 --   locality, fewer rebalances).
 -- empty: One rank alone uses no link.

@@ -38,6 +38,7 @@ worth AS ( -- of all changes of placement that have steps behind them
   FROM rebalance JOIN run USING (run_id)
   WHERE complete = 1 AND settled_steps > 0 AND first_steps > 0
     AND run.scenario = (SELECT scenario FROM run WHERE run_id = ?1)
+    AND (run.label = '') = (SELECT label = '' FROM run WHERE run_id = ?1)
   GROUP BY run_id
   ORDER BY run.rowid
   LIMIT 3)

@@ -100,9 +100,12 @@ static void write_key_numbers(const struct report *report, FILE *page)
                 "<p>The results file holds %" PRId64 " runs. But for the comparison, this page is "
                 "about run <code>%s</code>",
                 report->runs.num_rows, report->run_id);
-        write_named(page, " (", text(report, "label"),
-                    "); <code>moesim report RESULTS -o OUT --run ID</code> makes the page of "
-                    "another.</p>\n");
+        if (*text(report, "label") != '\0') {
+            write_named(page, " (", text(report, "label"), ")");
+        }
+        fputs(
+            "; <code>moesim report RESULTS -o OUT --run ID</code> makes the page of another.</p>\n",
+            page);
     }
     fputs("</section>\n", page);
 }

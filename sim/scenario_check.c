@@ -53,9 +53,18 @@ static void check_parallel(struct scenario_loader *loader)
 static void check_fabric(struct scenario_loader *loader)
 {
     const struct scenario_file *file = &loader->file;
-    if ((file->fabric == FABRIC_FLAT) != (file->nodes_per_leaf == 0)) {
+    if (file->fabric != FABRIC_FLAT && file->nodes_per_leaf == 0) {
         scenario_complain(loader, "cluster.nodes_per_leaf",
-                          "goes with cluster.fabric: leaves or rails, and they with it");
+                          "is missing: how many nodes does a leaf switch join?");
+    } else if (file->fabric == FABRIC_FLAT && file->nodes_per_leaf > 0) {
+        scenario_complain(loader, "cluster.nodes_per_leaf",
+                          "goes with cluster.fabric: leaves or rails");
+    } else if (file->fabric == FABRIC_LEAVES && file->nodes > 0 &&
+               file->nodes <= file->nodes_per_leaf) {
+        scenario_complain(loader, "cluster.nodes_per_leaf",
+                          "all %d nodes are on one leaf, so nothing goes over a spine; use fewer a "
+                          "leaf or fabric: flat",
+                          (int)file->nodes);
     } else if (file->fabric == FABRIC_FLAT && file->spine_oversubscription > 1.0) {
         scenario_complain(loader, "cluster.spine_oversubscription",
                           "goes with cluster.fabric: leaves or rails");

@@ -5,6 +5,7 @@
  *       - {rank: 3, compute: 0.8}                                # a GPU whose clock sank
  *       - {rank: 9, from_step: 100, until_step: 200, scale_out: 0.5} # a NIC at half its rate
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "scenario_internal.h"
@@ -26,8 +27,11 @@ static void check_fault(struct scenario_loader *loader, const struct yaml_node *
                         const struct fault *fault)
 {
     const char *problem = NULL;
+    char ranks[64];
     if (loader->scenario->ep > 0 && fault->rank >= loader->scenario->ep) {
-        problem = "there is no such rank: they begin with 0 and there are parallel.ep of them";
+        (void)snprintf(ranks, sizeof ranks, "there is no rank %d: ranks are 0 to %d",
+                       (int)fault->rank, (int)loader->scenario->ep - 1);
+        problem = ranks;
     } else if (fault->until_step <= fault->from_step) {
         problem = "until_step, the first step without the fault, must lie behind from_step";
     } else if (fault->compute * fault->scale_up * fault->scale_out == 1.0) {

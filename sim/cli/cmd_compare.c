@@ -24,7 +24,7 @@ static const char help[] =
     "      --threads N       simulations at a time, default all cores\n"
     "  -j, --json            print the results as JSON\n\n"
     "example:\n"
-    "  moesim compare scenarios/studies/gpt_oss_20b_decode_8xh100.yaml \\\n"
+    "  moesim compare scenarios/studies/router_lab_training_8xh100.yaml \\\n"
     "      --vary placement.strategy=static,eplb --report out/compare\n";
 
 /* Splits "key=a,b,c" number vary into value index; writes "key=b". False: no such value. */

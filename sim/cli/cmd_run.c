@@ -23,8 +23,8 @@ static const char help[] =
     "      --timeline-steps A-B  steps of the timeline, counted from 0; default 0-1\n"
     "  -j, --json            print the results as JSON\n\n"
     "example:\n"
-    "  moesim run scenarios/studies/gpt_oss_20b_decode_8xh100.yaml \\\n"
-    "      --set placement.strategy=static --set routing.capacity_factor=1.25\n";
+    "  moesim run scenarios/studies/router_lab_training_8xh100.yaml \\\n"
+    "      --set placement.strategy=eplb --set routing.capacity_factor=1.25\n";
 
 struct watch {
     struct progress progress;
