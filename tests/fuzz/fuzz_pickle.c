@@ -33,7 +33,6 @@ static const char *write_archive(const uint8_t *data, size_t bytes)
 static void read_tensor(struct pickle *pickle, const struct pickle_value *value,
                         struct error *error)
 {
-    static volatile double sink;
     struct tensor tensor;
     void *memory;
     if (pickle_tensor_load(&tensor, &memory, pickle, value, error) == STATUS_OK &&
@@ -42,7 +41,8 @@ static void read_tensor(struct pickle *pickle, const struct pickle_value *value,
         for (int32_t i = 0; i < tensor.num_dims; i++) {
             last += (tensor.dim[i] - 1) * tensor.stride[i];
         }
-        sink = tensor_double(&tensor, 0) + tensor_double(&tensor, last);
+        (void)tensor_double(&tensor, 0); /* in another file: the call is not left out */
+        (void)tensor_double(&tensor, last);
     }
     free(memory);
 }
