@@ -9,7 +9,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static struct error error;
-    static volatile double sink;
     error.num_problems = 0;
     error.text_bytes = 0;
     struct safetensors file = {0};
@@ -20,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     for (int64_t i = 0; status == STATUS_OK && i < file.num_entries; i++) {
         const struct tensor *tensor = &file.entry[i].tensor;
         for (int64_t element = 0; element < tensor->num_elements; element++) {
-            sink = tensor_double(tensor, element);
+            (void)tensor_double(tensor, element);
         }
     }
     safetensors_close(&file);
