@@ -12,10 +12,10 @@
  * by as many threads. Counts of every path are compared with the scalar path's. Run by hand: it is
  * no test.
  *
- * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) with other work on them, gcc 12.2 -O2,
- * bench_replay 500000, experts by number, millions of token-layers a second (share of reading):
- * scalar 62 (2 %), AVX2 479 (10 to 13 %), AVX-512 1640 (38 to 44 %) on one thread; AVX-512 2950 on
- * two, 1.80 times one. Experts scattered: AVX2 the same, AVX-512 530 (13 to 19 %).
+ * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5), nothing else on them, gcc 12.2 -O2,
+ * bench_replay 1000000 2, experts by number, millions of token-layers a second (share of reading):
+ * scalar 63 (1 %), AVX2 490 (11 %), AVX-512 1928 (42 % of 37 GB/s) on one thread; on two 1.75, 1.96
+ * and 1.90 times that. Experts scattered: AVX2 the same, AVX-512 592 (12 %).
  */
 #include <omp.h>
 #include <stdio.h>
