@@ -158,6 +158,8 @@ static enum status allocate(struct engine *engine)
     engine->rank = arena_alloc(arena, ranks, sizeof *engine->rank);
     engine->compute_share = arena_alloc(arena, ranks, sizeof(double));
     engine->layer_run = arena_alloc(arena, lanes * (layers + 1), sizeof(struct layer_run *));
+    engine->interval_tokens =
+        arena_alloc(arena, (size_t)engine->num_moe_layers * ranks, sizeof(int64_t));
     engine->layer_tokens = arena_alloc(arena, experts, sizeof(int64_t));
     engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
     engine->router_state = arena_alloc(arena, scenario->router->state_bytes, 1);
@@ -166,9 +168,9 @@ static enum status allocate(struct engine *engine)
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
                     engine->rank != NULL && engine->compute_share != NULL && lane != NULL &&
                     engine->node_of_rank != NULL && engine->layer_run != NULL &&
-                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
-                    engine->router_state != NULL && engine->replica_state != NULL &&
-                    engine->strategy_state != NULL;
+                    engine->interval_tokens != NULL && engine->layer_tokens != NULL &&
+                    engine->source_tokens != NULL && engine->router_state != NULL &&
+                    engine->replica_state != NULL && engine->strategy_state != NULL;
     if (!complete) {
         return STATUS_NO_MEMORY;
     }

@@ -105,6 +105,14 @@ struct layer_run {
     double layer_ns_sum;
 };
 
+/* What the step's layers have added to its balance so far. */
+struct step_balance {
+    struct balance_sums sum; /* over layers and lanes; balancedness_vllm unused */
+    double mean_sum;         /* of rank loads */
+    double max_sum;
+    int32_t count; /* layers x lanes */
+};
+
 /* A message in the network; id is its index in engine->in_flight. */
 struct in_flight {
     struct transfer *transfer;
@@ -165,6 +173,9 @@ struct engine {
     int64_t *window_tokens; /* [num_moe_layers][num_experts] */
     int32_t *window_steps;  /* [window][num_moe_layers][num_experts], if the strategy needs it */
     int32_t window_count;   /* steps in the window so far */
+
+    struct step_balance step_balance;
+    int64_t *interval_tokens; /* [num_moe_layers][ep] kept assignments since the last rebalance */
 
     int64_t *layer_tokens;  /* [num_experts] scratch: wishes of one layer */
     int32_t *source_tokens; /* [num_experts] scratch: the same of one source rank */
@@ -239,6 +250,8 @@ void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
 /* engine_record.c */
 /* Fills layer_tokens and source_tokens on the way. */
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
+/* Ends an interval that placements stayed in force. */
+void record_interval(struct engine *engine);
 void record_layer_end(struct engine *engine, const struct layer_run *run);
 /* Tells the observer of a rank's stretch of time, if it wants to know and the stretch is not empty.
  * layer is the model's, or -1. */

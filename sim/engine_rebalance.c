@@ -199,6 +199,7 @@ enum status rebalance_after_step(struct engine *engine)
         status = plan_weights(engine, move, num_moves);
     }
     note_rebalance(engine, num_moves, layers_changed);
+    record_interval(engine);
     clear_window(engine);
     return status;
 }

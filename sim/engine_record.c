@@ -1,6 +1,7 @@
 /* engine_record.c -- metrics of layers, steps and the run. */
 #include "engine_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "net/net.h"
@@ -99,6 +100,25 @@ static void count_dropped(struct engine *engine, const struct layer_run *run)
     }
 }
 
+static void note_balance(struct engine *engine, struct layer_metrics *layer, double mean,
+                         double max, double square_sum)
+{
+    struct step_balance *step = &engine->step_balance;
+    double num_ranks = (double)engine->scenario->ep;
+    double lanes = (double)engine->num_lanes; /* each is a batch of its own to the experts */
+    double variance = square_sum / num_ranks - mean * mean;
+    double over_mean = mean > 0.0 ? max / mean : 1.0;
+    double balancedness = (mean + 1e-5) / (max + 1e-5);
+    layer->rank_tokens_max_over_mean_sum += over_mean / lanes;
+    layer->balancedness_sum += balancedness / lanes;
+    step->sum.balancedness += balancedness;
+    step->sum.imbalance += over_mean - 1.0;
+    step->sum.variation += mean > 0.0 && variance > 0.0 ? sqrt(variance) / mean : 0.0;
+    step->mean_sum += mean;
+    step->max_sum += max;
+    step->count++;
+}
+
 static void count_ranks(struct engine *engine, const struct layer_run *run)
 {
     const struct placement *placement = &engine->placement[run->moe_layer];
@@ -106,8 +126,10 @@ static void count_ranks(struct engine *engine, const struct layer_run *run)
     int64_t window = engine->step / engine->metrics.window_steps;
     int64_t *by_layer = &engine->metrics.rank_tokens[(int64_t)run->moe_layer * num_ranks];
     int64_t *by_window = &engine->metrics.window_rank_tokens[window * num_ranks];
+    int64_t *by_interval = &engine->interval_tokens[(int64_t)run->moe_layer * num_ranks];
     int64_t sum = 0;
     int64_t max = 0;
+    double square_sum = 0.0;
     for (int32_t rank = 0; rank < num_ranks; rank++) {
         int64_t tokens = 0;
         for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
@@ -116,15 +138,33 @@ static void count_ranks(struct engine *engine, const struct layer_run *run)
         }
         by_layer[rank] += tokens;
         by_window[rank] += tokens;
+        by_interval[rank] += tokens;
         sum += tokens;
         max = tokens > max ? tokens : max;
+        square_sum += (double)tokens * (double)tokens;
     }
-    struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
-    double mean = (double)sum / (double)num_ranks;
-    double lanes = (double)engine->num_lanes; /* each is a batch of its own to the experts */
-    layer->rank_tokens_max_over_mean_sum += (sum > 0 ? (double)max / mean : 1.0) / lanes;
-    /* Balancedness as SGLang computes it. */
-    layer->balancedness_sum += (mean + 1e-5) / ((double)max + 1e-5) / lanes;
+    note_balance(engine, &engine->metrics.layer[run->moe_layer], (double)sum / (double)num_ranks,
+                 (double)max, square_sum);
+}
+
+void record_interval(struct engine *engine)
+{
+    struct run_metrics *metrics = &engine->metrics;
+    double balancedness = 0.0;
+    for (int32_t layer = 0; layer < metrics->num_layers; layer++) {
+        int64_t *tokens = &engine->interval_tokens[(int64_t)layer * metrics->num_ranks];
+        int64_t sum = 0;
+        int64_t max = 0;
+        for (int32_t rank = 0; rank < metrics->num_ranks; rank++) {
+            sum += tokens[rank];
+            max = tokens[rank] > max ? tokens[rank] : max;
+            tokens[rank] = 0;
+        }
+        double mean = (double)sum / (double)metrics->num_ranks;
+        balancedness += (mean + 1e-5) / ((double)max + 1e-5) / (double)metrics->num_layers;
+    }
+    metrics->interval_balancedness_sum += balancedness;
+    metrics->num_intervals++;
 }
 
 static void count_traffic(struct engine *engine, const struct layer_run *run)
@@ -136,6 +176,10 @@ static void count_traffic(struct engine *engine, const struct layer_run *run)
         int32_t from = message->src_rank / metrics->ranks_per_cell;
         int32_t to = message->dst_rank / metrics->ranks_per_cell;
         metrics->traffic_bytes[(int64_t)from * metrics->num_cells + to] += message->bytes;
+        metrics->dispatch_bytes += message->bytes;
+        bool crosses =
+            engine->node_of_rank[message->src_rank] != engine->node_of_rank[message->dst_rank];
+        metrics->dispatch_cross_node_bytes += crosses ? message->bytes : 0;
     }
 }
 
@@ -212,6 +256,22 @@ void record_time(const struct engine *engine, int32_t rank, int32_t layer, enum 
     observer->time_booked(observer->context, &booked);
 }
 
+static void record_balance(struct engine *engine, struct step_window *window)
+{
+    struct step_balance *step = &engine->step_balance;
+    double count = (double)step->count;
+    if (step->count > 0) {
+        window->balance.balancedness += step->sum.balancedness / count;
+        window->balance.balancedness_vllm += (step->mean_sum + 1e-5) / (step->max_sum + 1e-5);
+        window->balance.imbalance += step->sum.imbalance / count;
+        window->balance.variation += step->sum.variation / count;
+    } else { /* a dense model's ranks are alike */
+        window->balance.balancedness += 1.0;
+        window->balance.balancedness_vllm += 1.0;
+    }
+    *step = (struct step_balance){0};
+}
+
 void record_step(struct engine *engine, int64_t end_ns)
 {
     struct step_window *window = window_now(engine);
@@ -239,12 +299,16 @@ void record_step(struct engine *engine, int64_t end_ns)
         window->phase_ns[phase] += (double)phase_ns[phase] / (double)engine->scenario->ep;
     }
     record_rebalance(engine, phase_ns);
+    record_balance(engine, window);
 }
 
 enum status record_run(struct engine *engine)
 {
     struct run_metrics *metrics = &engine->metrics;
     const struct net_model *net = engine->scenario->net;
+    if (engine->num_moe_layers > 0) {
+        record_interval(engine);
+    }
     metrics->rows_left_out = batcher_rows_left_out(engine->batcher);
     metrics->num_links = net->num_links(engine->net);
     metrics->link =

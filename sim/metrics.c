@@ -97,6 +97,26 @@ struct rebalance_worth rebalance_worth(const struct run_metrics *metrics)
     return worth;
 }
 
+static void average_balance(struct run_totals *totals, const struct run_metrics *metrics)
+{
+    struct balance_sums *mean = &totals->balance;
+    for (int32_t index = 0; index < metrics->num_windows; index++) {
+        const struct balance_sums *sums = &metrics->window[index].balance;
+        mean->balancedness += sums->balancedness / (double)metrics->num_steps;
+        mean->balancedness_vllm += sums->balancedness_vllm / (double)metrics->num_steps;
+        mean->imbalance += sums->imbalance / (double)metrics->num_steps;
+        mean->variation += sums->variation / (double)metrics->num_steps;
+    }
+    totals->interval_balancedness =
+        metrics->num_intervals > 0
+            ? metrics->interval_balancedness_sum / (double)metrics->num_intervals
+            : 1.0;
+    totals->cross_node_share =
+        metrics->dispatch_bytes > 0
+            ? (double)metrics->dispatch_cross_node_bytes / (double)metrics->dispatch_bytes
+            : 0.0;
+}
+
 static void average_layers(struct run_totals *totals, const struct run_metrics *metrics)
 {
     if (metrics->num_layers == 0) {
@@ -133,5 +153,6 @@ struct run_totals run_totals(const struct run_metrics *metrics, const struct sce
     totals.usd_per_million_tokens =
         scenario->price.usd_per_gpu_hour / 3600.0 / totals.tokens_per_s_per_gpu * 1e6;
     average_layers(&totals, metrics);
+    average_balance(&totals, metrics);
     return totals;
 }

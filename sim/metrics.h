@@ -34,6 +34,14 @@ const char *step_phase_name(enum step_phase phase); /* "attention", ... */
 /* Capacity factors of the what-if drop curve. */
 extern const double drop_factors[DROP_FACTORS];
 
+/* How evenly the ranks were loaded, as engines define it; load: kept assignments of a rank. */
+struct balance_sums {
+    double balancedness;      /* SGLang: mean over layers of mean / max */
+    double balancedness_vllm; /* sum over layers of mean / sum over layers of max */
+    double imbalance;         /* TensorRT-LLM: mean over layers of (max - mean) / mean */
+    double variation;         /* mean over layers of the standard deviation / mean */
+};
+
 struct step_window {
     int64_t first_step;
     int64_t num_steps;
@@ -44,6 +52,7 @@ struct step_window {
     int64_t step_ns_min;
     int64_t step_ns_max;
     double phase_ns[STEP_PHASE_COUNT]; /* sum over steps of the mean over ranks */
+    struct balance_sums balance;       /* sums over steps */
 };
 
 struct layer_metrics {
@@ -109,6 +118,13 @@ struct run_metrics {
     int32_t num_rebalances_max;
     int64_t first_steps; /* before the first rebalance lands */
     int64_t first_ns;    /* their sum, as rebalance_record's */
+    /* Balancedness of what an interval between two rebalances sums up to (without any: of the run).
+     * That is what a strategy works on, and it flatters: steps are less even than their sum. */
+    double interval_balancedness_sum; /* over intervals; mean over layers */
+    int32_t num_intervals;
+
+    int64_t dispatch_bytes; /* handed to the network, forwarding included */
+    int64_t dispatch_cross_node_bytes;
 
     int64_t bytes_sent; /* all messages */
     int64_t bytes_received;
@@ -127,7 +143,10 @@ struct run_totals {
     double usd_per_million_tokens;
     double rank_tokens_max_over_mean; /* mean over layers and steps */
     double balancedness;
-    int64_t rebalance_ns; /* sum over rebalances, start to last weight */
+    struct balance_sums balance; /* means over steps */
+    double interval_balancedness;
+    double cross_node_share; /* of dispatch_bytes; 0 where there are none */
+    int64_t rebalance_ns;    /* sum over rebalances, start to last weight */
 };
 
 struct scenario;

@@ -74,6 +74,11 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     cJSON_AddNumberToObject(object, "usd_per_million_tokens", totals.usd_per_million_tokens);
     cJSON_AddNumberToObject(object, "rank_tokens_max_over_mean", totals.rank_tokens_max_over_mean);
     cJSON_AddNumberToObject(object, "balancedness", totals.balancedness);
+    cJSON_AddNumberToObject(object, "balancedness_vllm", totals.balance.balancedness_vllm);
+    cJSON_AddNumberToObject(object, "rank_imbalance", totals.balance.imbalance);
+    cJSON_AddNumberToObject(object, "rank_variation", totals.balance.variation);
+    cJSON_AddNumberToObject(object, "interval_balancedness", totals.interval_balancedness);
+    cJSON_AddNumberToObject(object, "cross_node_share", totals.cross_node_share);
     cJSON_AddNumberToObject(object, "num_rebalances", metrics->num_rebalances);
     cJSON_AddNumberToObject(object, "rebalance_ns", (double)totals.rebalance_ns);
     cJSON_AddNumberToObject(object, "messages", (double)metrics->messages);

@@ -71,6 +71,9 @@ enum status store_remove(struct store *store, const char *run_id, struct error *
 {
     int code = SQLITE_OK;
     for (int32_t table = 0; store_schema[table].name != NULL && code == SQLITE_OK; table++) {
+        if (strcmp(store_schema[table].name, "study") == 0) {
+            continue; /* a run that is simulated again stays in its studies */
+        }
         char *sql =
             sqlite3_mprintf("DELETE FROM %s WHERE run_id = %Q", store_schema[table].name, run_id);
         code = sql == NULL ? SQLITE_NOMEM : sqlite3_exec(store->database, sql, NULL, NULL, NULL);
@@ -191,8 +194,8 @@ static enum status prepare_write(struct store *store, struct error *error)
         status = remove_incomplete(store, error);
     }
     if (status == STATUS_OK) {
-        static_assert(STORE_SCHEMA_VERSION == 1, "the pragma below takes no parameter");
-        status = store_execute(store, "PRAGMA user_version = 1", error);
+        static_assert(STORE_SCHEMA_VERSION == 2, "the pragma below takes no parameter");
+        status = store_execute(store, "PRAGMA user_version = 2", error);
     }
     if (status == STATUS_OK) {
         return store_execute(store, "COMMIT", error);

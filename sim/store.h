@@ -16,7 +16,7 @@
 #include "status.h"
 #include "trace.h"
 
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 2
 #define RUN_ID_BYTES         17
 
 struct store;
@@ -48,6 +48,12 @@ MUST_CHECK enum status store_detail(struct store *store, int64_t step, int32_t l
 /* Writes all aggregates, sets complete and commits. */
 MUST_CHECK enum status store_finish(struct store *store, const struct run_metrics *metrics,
                                     const struct run_totals *totals, struct error *error);
+
+/* Stores what a comparison made of its runs, which have to be stored already; an equal study is
+ * replaced. A run that is simulated again stays in the studies it is in. */
+struct study;
+MUST_CHECK enum status store_study(struct store *store, const struct study *study,
+                                   struct error *error);
 
 /* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
  * it. Return false from row to stop. */

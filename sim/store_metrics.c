@@ -102,6 +102,23 @@ static enum status write_phases(struct store *store, const struct run_metrics *m
     return cursor_end(&cursor, store, error);
 }
 
+static enum status write_balance(struct store *store, const struct run_metrics *metrics,
+                                 struct error *error)
+{
+    struct cursor cursor = cursor_begin(store, "INSERT INTO balance VALUES(?, ?, ?, ?, ?, ?)");
+    int32_t num_windows = metrics->num_layers == 0 ? 0 : metrics->num_windows;
+    for (int32_t i = 0; i < num_windows; i++) {
+        const struct balance_sums *balance = &metrics->window[i].balance;
+        put_integer(&cursor, i);
+        put_real(&cursor, balance->balancedness);
+        put_real(&cursor, balance->balancedness_vllm);
+        put_real(&cursor, balance->imbalance);
+        put_real(&cursor, balance->variation);
+        put_row(&cursor);
+    }
+    return cursor_end(&cursor, store, error);
+}
+
 static enum status write_layers(struct store *store, const struct run_metrics *metrics,
                                 struct error *error)
 {
@@ -266,9 +283,9 @@ enum status store_write_metrics(struct store *store, const struct run_metrics *m
 {
     static enum status (*const writer[])(struct store *, const struct run_metrics *,
                                          struct error *) = {
-        write_steps,     write_phases,       write_layers,     write_experts,
-        write_rank_load, write_rank_windows, write_rank_busy,  write_traffic,
-        write_links,     write_drop_curve,   write_rebalances,
+        write_steps,   write_phases,    write_balance,      write_layers,
+        write_experts, write_rank_load, write_rank_windows, write_rank_busy,
+        write_traffic, write_links,     write_drop_curve,   write_rebalances,
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof writer / sizeof writer[0] && status == STATUS_OK; i++) {

@@ -95,6 +95,12 @@ static int32_t result_values(struct store_value *value, const struct run_metrics
         real_value("usd_per_million_tokens", totals->usd_per_million_tokens),
         real_value("rank_tokens_max_over_mean", totals->rank_tokens_max_over_mean),
         real_value("balancedness", totals->balancedness),
+        real_value("balancedness_vllm", totals->balance.balancedness_vllm),
+        real_value("rank_imbalance", totals->balance.imbalance),
+        real_value("rank_variation", totals->balance.variation),
+        real_value("interval_balancedness", totals->interval_balancedness),
+        integer_value("dispatch_bytes", metrics->dispatch_bytes),
+        integer_value("dispatch_cross_node_bytes", metrics->dispatch_cross_node_bytes),
         integer_value("rebalance_ns", totals->rebalance_ns),
         integer_value("first_steps", metrics->first_steps),
         integer_value("first_ns", metrics->first_ns),
@@ -115,7 +121,7 @@ static enum status write_row(struct store *store, const struct run_metrics *metr
     snprintf(seed, sizeof seed, "%" PRIu64, run->scenario.seed);
     snprintf(digest, sizeof digest, "%016" PRIx64, metrics->digest);
     snprintf(trace_digest, sizeof trace_digest, "%016" PRIx64, run->trace_digest);
-    struct store_value value[80];
+    struct store_value value[96];
     const struct store_value own[] = {
         integer_value("complete", 0), /* store_finish sets it when all else is written */
         text_value("label", run->label),

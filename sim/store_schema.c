@@ -31,6 +31,9 @@ static const char run_sql[] =
     "usd_per_gpu_hour REAL NOT NULL, price TEXT NOT NULL, price_source TEXT NOT NULL, "
     "price_date TEXT NOT NULL, usd_per_million_tokens REAL NOT NULL, "
     "rank_tokens_max_over_mean REAL NOT NULL, balancedness REAL NOT NULL, "
+    "balancedness_vllm REAL NOT NULL, rank_imbalance REAL NOT NULL, "
+    "rank_variation REAL NOT NULL, interval_balancedness REAL NOT NULL, "
+    "dispatch_bytes INTEGER NOT NULL, dispatch_cross_node_bytes INTEGER NOT NULL, "
     "rebalance_ns INTEGER NOT NULL, first_steps INTEGER NOT NULL, first_ns INTEGER NOT NULL, "
     "messages INTEGER NOT NULL, bytes_sent INTEGER NOT NULL, "
     "bytes_received INTEGER NOT NULL, events INTEGER NOT NULL)";
@@ -56,6 +59,11 @@ const struct store_table store_schema[] = {
     {"step_phase", "CREATE TABLE step_phase("
                    "run_id TEXT, window INTEGER, phase TEXT, phase_ns_sum REAL NOT NULL, "
                    "PRIMARY KEY (run_id, window, phase)) WITHOUT ROWID"},
+    {"balance", "CREATE TABLE balance("
+                "run_id TEXT, window INTEGER, balancedness_sum REAL NOT NULL, "
+                "balancedness_vllm_sum REAL NOT NULL, rank_imbalance_sum REAL NOT NULL, "
+                "rank_variation_sum REAL NOT NULL, "
+                "PRIMARY KEY (run_id, window)) WITHOUT ROWID"},
     {"layer", "CREATE TABLE layer("
               "run_id TEXT, layer INTEGER, assignments INTEGER NOT NULL, "
               "dropped_assignments INTEGER NOT NULL, rank_tokens_max_over_mean_sum REAL NOT NULL, "
@@ -96,5 +104,13 @@ const struct store_table store_schema[] = {
                   "layers_changed INTEGER NOT NULL, landing_ns INTEGER NOT NULL, settled_steps "
                   "INTEGER NOT NULL, settled_ns INTEGER NOT NULL, "
                   "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
+    {"study",
+     "CREATE TABLE study("
+     "study_id TEXT, position INTEGER, run_id TEXT NOT NULL, group_label TEXT NOT NULL, "
+     "name TEXT NOT NULL, place INTEGER NOT NULL, net_ns REAL NOT NULL, gain REAL NOT NULL, "
+     "settled_gain REAL NOT NULL, changes INTEGER NOT NULL, moves INTEGER NOT NULL, "
+     "moved_bytes INTEGER NOT NULL, change_ns REAL NOT NULL, payback_steps REAL, "
+     "bound_placement REAL, bound_split REAL, verdict TEXT NOT NULL, "
+     "PRIMARY KEY (study_id, position)) WITHOUT ROWID"},
     {NULL, NULL},
 };

@@ -346,9 +346,9 @@ Test(store, refuses_somebody_elses_database)
 Test(store, refuses_a_newer_schema)
 {
     store_run("");
-    write_with_sqlite("PRAGMA user_version = 2");
+    write_with_sqlite("PRAGMA user_version = 3");
 
-    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 2, this one knows 1)");
+    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 3, this one knows 2)");
 }
 
 Test(store, refuses_tables_that_are_not_its_own)
