@@ -21,28 +21,6 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double nearest_rank(const double *sorted, int64_t count, double share)
-{
-    int64_t rank = (int64_t)ceil(share * (double)count) - 1;
-    return sorted[rank < 0 ? 0 : rank];
-}
-
-struct error_summary error_summarise(double *error, int64_t count)
-{
-    struct error_summary summary = {.num_rows = (int32_t)count};
-    if (count == 0) {
-        return summary;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        error[i] = fabs(error[i]);
-    }
-    qsort(error, (size_t)count, sizeof *error, compare_doubles);
-    summary.median = nearest_rank(error, count, 0.5);
-    summary.p90 = nearest_rank(error, count, 0.9);
-    summary.max = error[count - 1];
-    return summary;
-}
-
 /* The rows of one source, and what belongs to each. */
 struct source {
     const struct gpu_spec *gpu;

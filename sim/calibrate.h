@@ -12,18 +12,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "error_report.h"
 #include "moe_rows.h"
 #include "status.h"
 
 #define CALIBRATE_PARAMS  10
 #define CALIBRATE_SOURCES (MOE_GPUS_MAX * FITTED_MAX)
-
-struct error_summary {
-    int32_t num_rows;
-    double median; /* absolute, relative: fractions */
-    double p90;
-    double max;
-};
 
 struct calibration {
     int32_t gpu; /* index into moe_rows.gpu */
@@ -43,9 +37,6 @@ struct calibrate_options {
     const char *gpu;       /* only this preset; NULL: all */
     const char *table;     /* file name, for the provenance */
 };
-
-/* Median, 90th percentile (nearest rank) and maximum of |error|; sorts error. */
-struct error_summary error_summarise(double *error, int64_t count);
 
 /* Fits every GPU, set of kernels and format that the rows hold. calibration [CALIBRATE_SOURCES] and
  * *count out. STATUS_INVALID when nothing can be fitted. */

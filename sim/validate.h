@@ -1,40 +1,31 @@
 /*
- * validate.h -- how far predictions are off measurements, by GPU, format, kernels and routing.
+ * validate.h -- which tables of measurements moesim can hold its models against.
+ *
+ * A source reads one file in one layout, predicts every row that it can by the constants in the
+ * presets, and reports the others with the reason.
  */
 #ifndef MOESIM_VALIDATE_H
 #define MOESIM_VALIDATE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
-#include "calibrate.h"
-#include "moe_rows.h"
+#include "error_report.h"
 #include "status.h"
 
-#define VALIDATE_GROUPS_MAX 1024
-
-struct validate_group {
-    const char *gpu; /* the preset's name, or the table's where there is none */
-    const char *dtype;
-    const char *kernels;      /* "" : not known */
-    const char *distribution; /* as the table has it */
-    bool is_ep;               /* rank 0 of several */
-    bool is_fitted;           /* the constants were fitted to balanced rows of a table so named */
-    int64_t num_skipped;
-    struct error_summary error; /* of the rows that were predicted */
+struct validate_source {
+    const char *option;  /* moesim validate --OPTION FILE */
+    const char *summary; /* of the help text */
+    /* Names report's keys and adds the rows of the file at path; the caller sums up. */
+    enum status (*validate)(struct error_report *report, const char *path, struct error *error);
 };
 
-struct validation {
-    int32_t num_groups;
-    struct validate_group group[VALIDATE_GROUPS_MAX];
-    struct error_summary total;
-    int64_t num_skipped;
-    int64_t skipped[MOE_SKIP_COUNT]; /* by reason */
-};
+const struct validate_source *validate_sources(int32_t *count);
 
-/* Predicts every row it can with the constants of its GPU's preset; table is the file's name.
- * Texts in validation point into rows, which get skip MOE_SKIP_CONSTANTS where there are none. */
-MUST_CHECK enum status validate_rows(struct validation *validation, struct moe_rows *rows,
-                                     const char *table, struct error *error);
+/* Whole MoE operations, in the columns of aiconfigurator's MoE tables. */
+MUST_CHECK enum status validate_moe(struct error_report *report, const char *path,
+                                    struct error *error);
+
+/* The name of the file at path, as provenance tells it. */
+const char *validate_table_name(const char *path);
 
 #endif

@@ -1,5 +1,6 @@
 /* cmd_validate.c -- moesim validate. */
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,14 +12,13 @@
 #include "validate.h"
 
 static const char help[] =
-    "usage: moesim validate --kernels-moe FILE.csv [--json]\n"
+    "usage: moesim validate --TABLE FILE.csv [-o FILE.csv] [--json]\n"
     "       moesim validate --fit FILE.csv --bench FILE.csv [--json]\n"
     "       moesim validate --device cpu [--routing FILE.npy] [--json]\n\n"
     "Predicts measurements and prints the absolute relative error by group, and what was skipped\n"
-    "and why.\n\n"
-    "      --kernels-moe FILE   whole MoE operations, in the columns of aiconfigurator's MoE "
-    "tables,\n"
-    "                           by the constants in the GPU presets\n"
+    "and why. The constants are those of the presets. TABLE names the layout:\n\n";
+
+static const char help_options[] =
     "      --bench FILE         phases and layers as moe-bench forward measured them\n"
     "      --fit FILE           measured likewise: what the constants for --bench are fitted to\n"
     "      --device cpu         measure both on this machine, with moe-bench: other shapes, "
@@ -26,26 +26,47 @@ static const char help[] =
     "                           routing, and two MPI ranks where mpirun is there\n"
     "      --routing FILE       with --device: recorded choices, [layers][tokens][4] of 32 "
     "experts\n"
+    "  -o, --out FILE           write every row of the table: its line, group, measured and "
+    "predicted\n"
+    "                           value, relative error, or why there is none\n"
     "  -j, --json               print total and groups as JSON; errors are fractions\n\n"
     "example:\n"
     "  moesim validate --kernels-moe kernels_moe.csv --json\n";
 
+#define SOURCE_OPTION 1000 /* of the first table; above all characters */
+#define OPTIONS_MAX   32
+
 struct options {
+    const struct validate_source *source; /* the table's, or NULL */
     const char *table;
     const char *bench;
     const char *fit;
     const char *device;
     const char *routing;
+    const char *out;
     bool as_json;
 };
+
+static void print_help(void)
+{
+    int32_t count = 0;
+    const struct validate_source *source = validate_sources(&count);
+    fputs(help, stdout);
+    for (int32_t i = 0; i < count; i++) {
+        char option[64];
+        (void)snprintf(option, sizeof option, "--%s FILE", source[i].option);
+        printf("      %-20s %s\n", option, source[i].summary);
+    }
+    fputs(help_options, stdout);
+}
 
 static int check(const struct options *options, const char *command)
 {
     int num_sources =
         (options->table != NULL) + (options->bench != NULL) + (options->device != NULL);
     if (num_sources != 1) {
-        return cli_usage(command, "one of --kernels-moe FILE.csv, --bench FILE.csv and --device "
-                                  "cpu is needed");
+        return cli_usage(command, "one table (such as --kernels-moe FILE.csv), --bench FILE.csv or "
+                                  "--device cpu is needed");
     }
     if ((options->bench == NULL) != (options->fit == NULL)) {
         return cli_usage(command, "--bench FILE.csv and --fit FILE.csv go together");
@@ -59,30 +80,51 @@ static int check(const struct options *options, const char *command)
     if (options->routing != NULL && options->device == NULL) {
         return cli_usage(command, "--routing goes with --device cpu");
     }
+    if (options->out != NULL && options->table == NULL) {
+        return cli_usage(command, "--out goes with a table such as --kernels-moe");
+    }
     return -1;
+}
+
+/* The options that are always there, and one a table. */
+static void list_options(struct option *option)
+{
+    static const struct option fixed[] = {
+        {"bench", required_argument, NULL, 'b'},  {"fit", required_argument, NULL, 'f'},
+        {"device", required_argument, NULL, 'd'}, {"routing", required_argument, NULL, 'r'},
+        {"out", required_argument, NULL, 'o'},    {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'}};
+    int32_t num_fixed = (int32_t)(sizeof fixed / sizeof fixed[0]);
+    int32_t num_sources = 0;
+    const struct validate_source *source = validate_sources(&num_sources);
+    memset(option, 0, OPTIONS_MAX * sizeof *option);
+    memcpy(option, fixed, sizeof fixed);
+    for (int32_t i = 0; i < num_sources && num_fixed + i + 1 < OPTIONS_MAX; i++) {
+        option[num_fixed + i] =
+            (struct option){source[i].option, required_argument, NULL, SOURCE_OPTION + i};
+    }
 }
 
 /* Returns -1 to go on, else the exit code. */
 static int parse(struct options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"kernels-moe", required_argument, NULL, 'k'},
-                                          {"bench", required_argument, NULL, 'B'},
-                                          {"fit", required_argument, NULL, 'f'},
-                                          {"device", required_argument, NULL, 'd'},
-                                          {"routing", required_argument, NULL, 'r'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    struct option known[OPTIONS_MAX];
+    int32_t num_sources = 0;
     int option = 0;
+    list_options(known);
     optind = 1;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "jh", known, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return 0;
-        } else if (option == 'k') {
+    while ((option = getopt_long(argc, argv, "o:jh", known, NULL)) != -1) {
+        if (option >= SOURCE_OPTION) {
+            if (options->table != NULL) {
+                return cli_usage(argv[0], "one table at a time");
+            }
+            options->source = validate_sources(&num_sources) + (option - SOURCE_OPTION);
             options->table = optarg;
-        } else if (option == 'B') {
+        } else if (option == 'h') {
+            print_help();
+            return 0;
+        } else if (option == 'b') {
             options->bench = optarg;
         } else if (option == 'f') {
             options->fit = optarg;
@@ -90,6 +132,8 @@ static int parse(struct options *options, int argc, char **argv)
             options->device = optarg;
         } else if (option == 'r') {
             options->routing = optarg;
+        } else if (option == 'o') {
+            options->out = optarg;
         } else if (option == 'j') {
             options->as_json = true;
         } else {
@@ -102,30 +146,25 @@ static int parse(struct options *options, int argc, char **argv)
     return check(options, argv[0]);
 }
 
-static cJSON *validation_json(const struct validation *validation)
+static cJSON *report_json(const struct error_report *report)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON *total = cJSON_AddObjectToObject(object, "total");
-    bench_errors_json(total, &validation->total, validation->num_skipped);
+    bench_errors_json(total, &report->total, report->num_skipped);
     cJSON *groups = cJSON_AddArrayToObject(object, "groups");
-    for (int32_t i = 0; i < validation->num_groups; i++) {
-        const struct validate_group *group = &validation->group[i];
+    for (int32_t i = 0; i < report->num_groups; i++) {
+        const struct error_group *group = &report->group[i];
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "gpu", group->gpu);
-        cJSON_AddStringToObject(item, "dtype", group->dtype);
-        cJSON_AddStringToObject(item, "kernels", group->kernels);
-        cJSON_AddStringToObject(item, "distribution", group->distribution);
-        cJSON_AddBoolToObject(item, "ep", group->is_ep);
+        for (int32_t key = 0; key < report->num_keys; key++) {
+            cJSON_AddStringToObject(item, report->key[key], group->value[key]);
+        }
         cJSON_AddBoolToObject(item, "part_of_fit", group->is_fitted);
         bench_errors_json(item, &group->error, group->num_skipped);
         cJSON_AddItemToArray(groups, item);
     }
     cJSON *reasons = cJSON_AddObjectToObject(object, "skipped_reasons");
-    for (int32_t reason = MOE_USED + 1; reason < MOE_SKIP_COUNT; reason++) {
-        if (validation->skipped[reason] > 0) {
-            cJSON_AddNumberToObject(reasons, moe_skip_reason((enum moe_skip)reason),
-                                    (double)validation->skipped[reason]);
-        }
+    for (int32_t i = 0; i < report->num_reasons; i++) {
+        cJSON_AddNumberToObject(reasons, report->reason[i].text, (double)report->reason[i].count);
     }
     return object;
 }
@@ -139,30 +178,76 @@ static void print_errors(const struct error_summary *summary, int64_t num_skippe
     }
 }
 
-static void print_validation(const struct validation *validation)
+/* Columns as wide as their widest value. */
+static void print_report(const struct error_report *report)
 {
-    printf("%-14s %-9s %-19s %-21s %7s %7s %9s %9s %10s\n", "GPU", "format", "kernels", "routing",
-           "rows", "skipped", "median", "p90", "max");
-    for (int32_t i = 0; i < validation->num_groups; i++) {
-        const struct validate_group *group = &validation->group[i];
-        char routing[64];
-        (void)snprintf(routing, sizeof routing, "%.40s%s", group->distribution,
-                       group->is_ep ? " EP > 1" : "");
-        printf("%-14.14s %-9s %-19s %-21s ", group->gpu, group->dtype, group->kernels, routing);
+    int width[REPORT_KEYS_MAX] = {0};
+    int all = 0;
+    for (int32_t key = 0; key < report->num_keys; key++) {
+        width[key] = (int)strlen(report->key[key]);
+        for (int32_t i = 0; i < report->num_groups; i++) {
+            int length = (int)strlen(report->group[i].value[key]);
+            width[key] = length > width[key] ? length : width[key];
+        }
+        printf("%-*s  ", width[key], report->key[key]);
+        all += width[key] + 2;
+    }
+    printf("%7s %7s %9s %9s %10s\n", "rows", "skipped", "median", "p90", "max");
+    for (int32_t i = 0; i < report->num_groups; i++) {
+        const struct error_group *group = &report->group[i];
+        for (int32_t key = 0; key < report->num_keys; key++) {
+            printf("%-*s  ", width[key], group->value[key]);
+        }
         print_errors(&group->error, group->num_skipped);
         puts(group->is_fitted ? "  part of the fit" : "");
     }
-    printf("%-66s ", "total");
-    print_errors(&validation->total, validation->num_skipped);
+    printf("%-*s", all, "total");
+    print_errors(&report->total, report->num_skipped);
     puts("\n\nRows that are part of the fit show its calibrated error, all others a predicted one. "
-         "What\nthe fits are worth on model shapes they have not seen stands in the GPU presets "
-         "(holdout).");
-    for (int32_t reason = MOE_USED + 1; reason < MOE_SKIP_COUNT; reason++) {
-        if (validation->skipped[reason] > 0) {
-            printf("skipped %lld: %s\n", (long long)validation->skipped[reason],
-                   moe_skip_reason((enum moe_skip)reason));
-        }
+         "What\nthe fits are worth on shapes they have not seen stands in the presets (holdout).");
+    for (int32_t i = 0; i < report->num_reasons; i++) {
+        printf("skipped %lld: %s\n", (long long)report->reason[i].count, report->reason[i].text);
     }
+}
+
+static enum status write_rows(const struct error_report *report, const char *path,
+                              struct error *error)
+{
+    FILE *file = fopen(path, "w");
+    if (file == NULL) {
+        return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+    error_report_write_rows(report, file);
+    bool is_whole = ferror(file) == 0;
+    is_whole = fclose(file) == 0 && is_whole;
+    return is_whole ? STATUS_OK : error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+}
+
+static int validate_table(const struct options *options)
+{
+    struct error_report report = {0};
+    struct error *error = calloc(1, sizeof *error);
+    enum status status = error == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = options->source->validate(&report, options->table, error);
+    }
+    if (status == STATUS_OK) {
+        status = error_report_finish(&report, error);
+    }
+    if (status == STATUS_OK && options->out != NULL) {
+        status = write_rows(&report, options->out, error);
+    }
+    int code = 0;
+    if (status != STATUS_OK) {
+        code = cli_fail(status, error != NULL ? error : &(struct error){0});
+    } else if (options->as_json) {
+        code = print_json(report_json(&report));
+    } else {
+        print_report(&report);
+    }
+    error_report_free(&report);
+    free(error);
+    return code;
 }
 
 int command_validate(int argc, char **argv)
@@ -178,29 +263,5 @@ int command_validate(int argc, char **argv)
     if (options.device != NULL) {
         return bench_validate_cpu(options.routing, options.as_json);
     }
-    const char *path = options.table;
-    const char *slash = strrchr(path, '/');
-    const char *table = slash != NULL ? slash + 1 : path;
-    struct moe_rows rows = {0};
-    struct error *error = calloc(1, sizeof *error);
-    struct validation *validation = calloc(1, sizeof *validation);
-    enum status status = error == NULL || validation == NULL ? STATUS_NO_MEMORY : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = moe_rows_read(&rows, path, error);
-    }
-    if (status == STATUS_OK) {
-        status = validate_rows(validation, &rows, table, error);
-    }
-    if (status != STATUS_OK) {
-        code = cli_fail(status, error != NULL ? error : &(struct error){0});
-    } else if (options.as_json) {
-        code = print_json(validation_json(validation));
-    } else {
-        print_validation(validation);
-        code = 0;
-    }
-    moe_rows_free(&rows);
-    free(validation);
-    free(error);
-    return code;
+    return validate_table(&options);
 }
