@@ -16,6 +16,7 @@
 #include "collective/collective.h"
 #include "dispatch/dispatch.h"
 #include "gpu/gpu.h"
+#include "memory.h"
 #include "model.h"
 #include "net/net.h"
 #include "precision.h"
@@ -91,25 +92,6 @@ struct scenario {
     char *text; /* canonical YAML of all keys after inherits and overrides; owned */
 };
 
-/* Bytes on one GPU of the group: the fullest rank.
- *
- *   dense   attention, dense FFN and embeddings divided by tp; router and shared expert whole.
- *           Embeddings and router are bf16 at least, whatever precision.dense says.
- *   expert  (num_experts + redundant_experts) / ep slots x MoE layers x bytes of an expert
- *   kv      entries of the tp ranks that share sequences, divided by the KV heads they split (MLA's
- *           latent is on every rank). Layers with a sliding window keep that many tokens a
- * sequence. buffer  of one step: bf16 activations (8 hidden_dim and 3 times the widest dense FFN a
- * token), fp32 logits, and top_k copies of each token for dispatch and combine, sent and received,
- * twice for double buffering */
-struct memory_use {
-    int64_t dense_bytes;
-    int64_t expert_bytes;
-    int64_t kv_bytes;
-    int64_t buffer_bytes;
-    int64_t total_bytes;
-    int64_t limit_bytes; /* memory_fraction of HBM */
-};
-
 /* Loads path, follows inherits, applies overrides ("placement.strategy=static") and checks every
  * key, range and cross-reference but the trace's content. All problems are reported, each with file
  * and line (overrides: "--set ..."). Release with scenario_free, also after a failure. */
@@ -118,8 +100,8 @@ MUST_CHECK enum status scenario_load(struct scenario *scenario, const char *path
                                      struct error *error);
 void scenario_free(struct scenario *scenario); /* safe on a zeroed struct, and twice */
 
-/* What the deployment needs on its fullest GPU. kv_tokens_per_rank is the sum over the rank's
- * sequences. */
+/* What the deployment needs on its fullest GPU (memory.h). kv_tokens_per_rank is the sum over the
+ * rank's sequences. */
 struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_tokens_per_rank);
 
 /* STATUS_INVALID, saying by how much, when it does not fit. */

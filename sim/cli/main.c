@@ -21,6 +21,7 @@ static const struct command {
      command_calibrate},
     {"validate", "how far predictions are off measured kernels", command_validate},
     {"place", "place experts by measured loads, for a serving engine to load", command_place},
+    {"memory", "on how many GPUs a model fits, and with how many sequences", command_memory},
     {"demo", "run the built-in example and make its page", command_demo},
 };
 
