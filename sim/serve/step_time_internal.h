@@ -1,0 +1,64 @@
+/*
+ * step_time_internal.h -- what the step_time*.c files share and nobody else includes.
+ */
+#ifndef MOESIM_STEP_TIME_INTERNAL_H
+#define MOESIM_STEP_TIME_INTERNAL_H
+
+#include "arena.h"
+#include "serve/step_time.h"
+
+#define STEP_CONTEXTS 4 /* of a point, where attention overlaps other work; else one */
+
+/* Attention layers that look back equally far. */
+struct attention_span {
+    int32_t layer;      /* one of them */
+    int32_t num_layers; /* of the kind */
+    int64_t window;     /* most positions a token looks back on */
+};
+
+struct step_point {
+    int32_t tokens_per_rank;
+    double extra_ns[STEP_CONTEXTS]; /* attention over the cache, ascending; the first is 0 */
+    double rest_ns[STEP_CONTEXTS];
+    double own_ns;
+};
+
+struct step_time {
+    struct scenario scenario; /* a copy: placement set, no rebalancing; owns nothing */
+    struct trace trace;       /* a view without recorded steps; owns nothing */
+    bool has_trace;
+    int32_t num_contexts;
+    double slowdown; /* of the slowest rank's compute */
+    struct attention_span kind[2];
+    int32_t num_kinds;
+    struct step_point *point; /* [num_points] by tokens, owned */
+    int32_t num_points;
+    int32_t capacity;
+    struct step_time_error error;
+    double *tested; /* [error.num_tests] relative errors, owned */
+    struct arena arena;
+};
+
+enum step_column { STEP_COLUMN_REST, STEP_COLUMN_OWN };
+
+/* A column between its points, with this much attention over the cache. */
+double step_look_up(const struct step_time *step_time, enum step_column column, double tokens,
+                    double extra_ns);
+
+/* The point at or before this many tokens that has another behind it; the only one. */
+int32_t step_interval(const struct step_time *step_time, double tokens);
+
+/* Attention of a replica in a step, all layers. */
+double step_attention_ns(const struct step_time *step_time, const struct step_load *load);
+
+/* The output head of one of its ranks. */
+double step_head_ns(const struct step_time *step_time, const struct step_load *load);
+
+/* Simulates steps of this many tokens a rank. */
+MUST_CHECK enum status step_point_run(struct step_point *point, const struct step_time *step_time,
+                                      int32_t tokens_per_rank, struct error *error);
+
+/* Places experts as the scenario's strategy answers to the loads of warm-up steps. */
+MUST_CHECK enum status step_place(struct step_time *step_time, struct error *error);
+
+#endif

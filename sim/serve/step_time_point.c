@@ -1,0 +1,261 @@
+/*
+ * step_time_point.c -- one point of the table: the engine's steps, less attention and head.
+ */
+#include <math.h>
+
+#include "engine.h"
+#include "place.h"
+#include "serve/step_time_internal.h"
+
+#define TOKENS_SAMPLED 16384 /* of a point, all ranks and steps together */
+#define STEPS_MIN      2
+#define STEPS_MAX      16
+#define WARM_UP_STEPS  16
+
+static const int32_t contexts[STEP_CONTEXTS] = {1, 2048, 8192, 32768};
+
+static double attention_span_ns(const struct step_time *step_time,
+                                const struct attention_span *kind, const struct step_load *load,
+                                bool prefill)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    struct gpu_work work = {.phase = GPU_ATTENTION,
+                            .model = &scenario->model,
+                            .layer = kind->layer,
+                            .prefill = prefill,
+                            .shards = scenario->tp};
+    if (prefill) {
+        int64_t attended = load->prefill_tokens * kind->window;
+        int64_t context = load->prefill_tokens + kind->window;
+        work.tokens = load->prefill_tokens;
+        work.attended_tokens =
+            attended < load->prefill_attended ? attended : load->prefill_attended;
+        work.context_tokens = context < load->prefill_context ? context : load->prefill_context;
+    } else {
+        int64_t context = load->sequences * kind->window;
+        context = context < load->context_tokens ? context : load->context_tokens;
+        work.tokens = load->decode_tokens;
+        work.attended_tokens = context * (load->decode_tokens / load->sequences);
+        work.context_tokens = context;
+    }
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
+}
+
+static double projections_ns(const struct step_time *step_time, const struct attention_span *kind,
+                             int32_t tokens)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    struct gpu_work work = {.phase = GPU_ATTENTION,
+                            .model = &scenario->model,
+                            .layer = kind->layer,
+                            .shards = scenario->tp,
+                            .tokens = tokens};
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
+}
+
+double step_attention_ns(const struct step_time *step_time, const struct step_load *load)
+{
+    double sum_ns = 0.0;
+    for (int32_t i = 0; i < step_time->num_kinds; i++) {
+        const struct attention_span *kind = &step_time->kind[i];
+        double layer_ns = 0.0;
+        if (load->decode_tokens > 0) {
+            layer_ns += attention_span_ns(step_time, kind, load, false);
+        }
+        if (load->prefill_tokens > 0) {
+            layer_ns += attention_span_ns(step_time, kind, load, true);
+        }
+        if (load->decode_tokens > 0 && load->prefill_tokens > 0) { /* projections run once */
+            double apart_ns = projections_ns(step_time, kind, load->decode_tokens) +
+                              projections_ns(step_time, kind, load->prefill_tokens);
+            double once_ns =
+                projections_ns(step_time, kind, load->decode_tokens + load->prefill_tokens);
+            layer_ns -= fmax(0.0, apart_ns - once_ns);
+        }
+        sum_ns += layer_ns * kind->num_layers;
+    }
+    return sum_ns * step_time->slowdown;
+}
+
+double step_head_ns(const struct step_time *step_time, const struct step_load *load)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    struct gpu_work work = {.phase = GPU_HEAD,
+                            .model = &scenario->model,
+                            .layer = scenario->model.num_layers,
+                            .prefill = scenario->phase == PHASE_PREFILL,
+                            .shards = 1,
+                            .tokens = (load->head_tokens + scenario->tp - 1) / scenario->tp};
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work) * step_time->slowdown;
+}
+
+/* What the engine's ranks do in a step with this context, replica by replica. */
+static struct step_load engine_load(const struct scenario *scenario, int32_t context)
+{
+    int64_t tokens = (int64_t)scenario->tokens_per_rank * scenario->tp;
+    struct step_load load = {0};
+    if (scenario->phase == PHASE_PREFILL) {
+        load.prefill_tokens = (int32_t)tokens;
+        load.prefill_attended = tokens * ((context + 1) / 2);
+        load.prefill_context = tokens;
+        load.head_tokens = (scenario->tokens_per_rank + context - 1) / context *
+                           scenario->tp; /* a prompt's last */
+        return load;
+    }
+    load.sequences = (int32_t)tokens;
+    load.decode_tokens = (int32_t)tokens;
+    load.context_tokens = tokens * context;
+    load.head_tokens = (int32_t)tokens;
+    return load;
+}
+
+/* The scenario of a run: steps of equal length, whatever fits into memory. */
+static struct scenario run_scenario(const struct step_time *step_time, int32_t tokens_per_rank,
+                                    int32_t context)
+{
+    struct scenario scenario = step_time->scenario;
+    int64_t step_tokens = (int64_t)tokens_per_rank * scenario.ep;
+    int64_t steps = TOKENS_SAMPLED / step_tokens;
+    scenario.num_steps = steps < STEPS_MIN ? STEPS_MIN : steps > STEPS_MAX ? STEPS_MAX : steps;
+    scenario.tokens_per_rank = tokens_per_rank;
+    scenario.context_tokens = context;
+    scenario.memory_fraction = 1e6; /* a table knows no sequences; whoever asks it does */
+    if (tokens_per_rank < scenario.micro_batches * scenario.chunks) {
+        scenario.micro_batches = 1;
+        scenario.chunks = 1;
+    }
+    if (step_time->has_trace && step_tokens * scenario.num_steps > step_time->trace.num_tokens) {
+        scenario.batching = BATCHING_INTERLEAVED; /* which may go through the trace again */
+    }
+    return scenario;
+}
+
+/* Mean step and the part of it that follows a rank's own tokens. */
+static enum status run_engine(const struct step_time *step_time, const struct scenario *scenario,
+                              double *step_ns, double *own_ns, struct error *error)
+{
+    static const enum step_phase own[] = {STEP_DENSE, STEP_GATE, STEP_DISPATCH, STEP_COMBINE,
+                                          STEP_EXCHANGE};
+    struct engine *engine = NULL;
+    enum status status =
+        engine_open(&engine, scenario, step_time->has_trace ? &step_time->trace : NULL, error);
+    if (status == STATUS_OK) {
+        status = engine_run(engine, NULL, error);
+    }
+    *step_ns = 0.0;
+    *own_ns = 0.0;
+    if (status == STATUS_OK) {
+        const struct run_metrics *metrics = engine_metrics(engine);
+        for (int32_t window = 0; window < metrics->num_windows; window++) {
+            *step_ns += (double)metrics->window[window].step_ns_sum;
+            for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+                *own_ns += metrics->window[window].phase_ns[own[i]];
+            }
+        }
+        *step_ns /= (double)metrics->num_steps;
+        *own_ns /= (double)metrics->num_steps;
+    }
+    engine_close(engine);
+    return status;
+}
+
+enum status step_point_run(struct step_point *point, const struct step_time *step_time,
+                           int32_t tokens_per_rank, struct error *error)
+{
+    double first_attention_ns = 0.0;
+    point->tokens_per_rank = tokens_per_rank;
+    for (int32_t i = 0; i < step_time->num_contexts; i++) {
+        struct scenario scenario = run_scenario(step_time, tokens_per_rank, contexts[i]);
+        struct step_load load = engine_load(&scenario, contexts[i]);
+        double attention_ns = step_attention_ns(step_time, &load);
+        double head_ns = step_head_ns(step_time, &load);
+        double step_ns = 0.0;
+        double own_ns = 0.0;
+        enum status status = run_engine(step_time, &scenario, &step_ns, &own_ns, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (i == 0) {
+            first_attention_ns = attention_ns;
+            point->own_ns = fmax(1.0, own_ns - head_ns);
+        }
+        point->extra_ns[i] = attention_ns - first_attention_ns;
+        point->rest_ns[i] = fmax(1.0, step_ns - attention_ns - head_ns);
+    }
+    return STATUS_OK;
+}
+
+struct loads {
+    const struct moe_model *model;
+    struct load_file file;
+};
+
+static enum status note_load(void *context, int64_t step, int32_t layer,
+                             const int64_t *expert_tokens, int32_t num_experts, struct error *error)
+{
+    const struct loads *loads = context;
+    const struct load_file *file = &loads->file;
+    int32_t moe_layer = 0;
+    (void)error; /* nothing can fail */
+    for (int32_t before = 0; before < layer; before++) {
+        moe_layer += model_layer_is_moe(loads->model, before);
+    }
+    for (int32_t expert = 0; expert < num_experts; expert++) {
+        int64_t at = (int64_t)moe_layer * num_experts + expert;
+        file->load_tokens[at] += expert_tokens[expert];
+        file->step_tokens[step * file->num_layers * num_experts + at] +=
+            (int32_t)expert_tokens[expert];
+    }
+    return STATUS_OK;
+}
+
+static enum status count_loads(struct step_time *step_time, struct loads *loads,
+                               struct error *error)
+{
+    struct load_file *file = &loads->file;
+    size_t row = (size_t)file->num_layers * (size_t)file->num_experts;
+    file->load_tokens = arena_alloc(&step_time->arena, row, sizeof *file->load_tokens);
+    file->step_tokens =
+        arena_alloc(&step_time->arena, row * WARM_UP_STEPS, sizeof *file->step_tokens);
+    if (file->load_tokens == NULL || file->step_tokens == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    struct scenario scenario = run_scenario(step_time, step_time->scenario.tokens_per_rank, 1);
+    scenario.num_steps = WARM_UP_STEPS;
+    scenario.batching = BATCHING_INTERLEAVED;
+    const struct engine_observer observer = {.context = loads, .layer_load = note_load};
+    struct engine *engine = NULL;
+    enum status status = engine_open(&engine, &scenario, &step_time->trace, error);
+    if (status == STATUS_OK) {
+        status = engine_run(engine, &observer, error);
+    }
+    engine_close(engine);
+    return status;
+}
+
+enum status step_place(struct step_time *step_time, struct error *error)
+{
+    struct scenario *scenario = &step_time->scenario;
+    const struct moe_model *model = &scenario->model;
+    struct loads loads = {.model = model,
+                          .file = {.num_steps = WARM_UP_STEPS,
+                                   .num_layers = model_num_moe_layers(model),
+                                   .num_experts = model->num_experts}};
+    const struct place_options options = {
+        .strategy = scenario->strategy,
+        .num_slots = model->num_experts + scenario->redundant_experts,
+        .num_ranks = scenario->ep,
+        .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
+        .num_groups = model->num_expert_groups,
+        .expert_bytes = model_expert_bytes(model)};
+    struct place_result result;
+    enum status status = count_loads(step_time, &loads, error);
+    if (status == STATUS_OK) {
+        status = place(&result, &options, &loads.file, scenario->initial_expert_of_slot,
+                       &step_time->arena, error);
+    }
+    if (status == STATUS_OK) {
+        scenario->initial_expert_of_slot = result.expert_of_slot;
+    }
+    return status;
+}

@@ -1,0 +1,261 @@
+/*
+ * step_time_table.c -- makes the table: points where they are needed.
+ *
+ * Points begin at powers of two. A run in the middle (geometric mean) of every interval tests the
+ * line; where it is off by more than the tolerance, the two halves are tested in turn. Every run
+ * joins the table.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/step_time_internal.h"
+
+#define ROUNDS_MAX        4 /* of halving intervals */
+#define TOLERANCE_DEFAULT 0.02
+
+static void find_kinds(struct step_time *step_time)
+{
+    const struct moe_model *model = &step_time->scenario.model;
+    for (int32_t layer = 0; layer < model->num_layers; layer++) {
+        int64_t window = model_attended_tokens(model, layer, INT32_MAX);
+        int32_t kind = 0;
+        while (kind < step_time->num_kinds && step_time->kind[kind].window != window) {
+            kind++;
+        }
+        assert(kind < 2); /* a model has one window */
+        if (kind == step_time->num_kinds) {
+            step_time->kind[step_time->num_kinds++] =
+                (struct attention_span){.layer = layer, .window = window};
+        }
+        step_time->kind[kind].num_layers++;
+    }
+}
+
+static int compare_points(const void *left, const void *right)
+{
+    const struct step_point *a = left;
+    const struct step_point *b = right;
+    return (a->tokens_per_rank > b->tokens_per_rank) - (a->tokens_per_rank < b->tokens_per_rank);
+}
+
+/* More tokens never take less time: what is lower by the luck of sampled steps is lifted. */
+static void make_monotone(struct step_time *step_time)
+{
+    for (int32_t i = 1; i < step_time->num_points; i++) {
+        struct step_point *point = &step_time->point[i];
+        point->own_ns = fmax(point->own_ns, point[-1].own_ns);
+        for (int32_t j = 0; j < step_time->num_contexts; j++) {
+            point->rest_ns[j] = fmax(point->rest_ns[j], point[-1].rest_ns[j]);
+        }
+    }
+}
+
+static void add_points(struct step_time *step_time, const struct step_point *point, int32_t count)
+{
+    assert(step_time->num_points + count <= step_time->capacity);
+    memcpy(&step_time->point[step_time->num_points], point, (size_t)count * sizeof *point);
+    step_time->num_points += count;
+    qsort(step_time->point, (size_t)step_time->num_points, sizeof *point, compare_points);
+}
+
+/* Points are independent, so they run side by side; problems are told in their order. */
+static enum status run_points(struct step_time *step_time, struct step_point *point, int32_t count,
+                              const struct step_time_options *options, struct error *error)
+{
+    enum status *status = calloc((size_t)count, sizeof *status);
+    struct error *problem = calloc((size_t)count, sizeof *problem);
+    enum status worst = status != NULL && problem != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    int32_t num_threads = options->num_threads > 0 ? options->num_threads : 1;
+    bool stopped = false;
+    int32_t done = 0;
+    if (worst == STATUS_OK) {
+#pragma omp parallel for schedule(dynamic) num_threads(num_threads)
+        for (int32_t i = count - 1; i >= 0; i--) { /* the longest first */
+            bool skip = false;
+#pragma omp critical(step_time_progress)
+            skip = stopped;
+            if (skip) {
+                continue;
+            }
+            status[i] = step_point_run(&point[i], step_time, point[i].tokens_per_rank, &problem[i]);
+#pragma omp critical(step_time_progress)
+            {
+                int32_t before = step_time->error.num_runs;
+                done++;
+                stopped = status[i] != STATUS_OK ||
+                          (options->point_done != NULL &&
+                           !options->point_done(options->context, before + done, before + count)) ||
+                          stopped;
+            }
+        }
+    }
+    for (int32_t i = count - 1; i >= 0 && worst == STATUS_OK; i--) {
+        worst = status[i];
+        if (worst != STATUS_OK) {
+            *error = problem[i];
+        }
+    }
+    if (worst == STATUS_OK && stopped) {
+        worst = error_add(error, STATUS_INVALID, "interrupted");
+    }
+    step_time->error.num_runs += done;
+    free(status);
+    free(problem);
+    return worst;
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+    double a = *(const double *)left;
+    double b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* Relative error of the line at a point that has just been run. */
+static double test_point(const struct step_time *step_time, const struct step_point *point)
+{
+    double line_ns = step_look_up(step_time, STEP_COLUMN_REST, (double)point->tokens_per_rank, 0.0);
+    return fabs(line_ns / point->rest_ns[0] - 1.0);
+}
+
+/* Runs the middles of the intervals that are marked, and marks their halves where the line was off.
+ * fresh and is_open hold num_points more than there are. Returns how many were run. */
+static enum status refine(struct step_time *step_time, bool *is_open, int32_t *num_run,
+                          const struct step_time_options *options, struct error *error)
+{
+    double tolerance = options->tolerance > 0.0 ? options->tolerance : TOLERANCE_DEFAULT;
+    int32_t count = 0;
+    struct step_point *fresh = calloc((size_t)step_time->num_points, sizeof *fresh);
+    if (fresh == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t i = 0; i + 1 < step_time->num_points; i++) {
+        double product = (double)step_time->point[i].tokens_per_rank *
+                         (double)step_time->point[i + 1].tokens_per_rank;
+        int32_t middle = (int32_t)lround(sqrt(product));
+        if (is_open[step_time->point[i].tokens_per_rank] &&
+            middle > step_time->point[i].tokens_per_rank &&
+            middle < step_time->point[i + 1].tokens_per_rank) {
+            fresh[count++].tokens_per_rank = middle;
+        }
+    }
+    enum status status = STATUS_OK;
+    if (count > 0) {
+        status = run_points(step_time, fresh, count, options, error);
+    }
+    for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
+        double off = test_point(step_time, &fresh[i]);
+        int32_t left = step_interval(step_time, (double)fresh[i].tokens_per_rank);
+        step_time->tested[step_time->error.num_tests++] = off;
+        is_open[step_time->point[left].tokens_per_rank] = off > tolerance;
+        is_open[fresh[i].tokens_per_rank] = off > tolerance;
+    }
+    if (status == STATUS_OK) {
+        add_points(step_time, fresh, count);
+        make_monotone(step_time);
+    }
+    *num_run = count;
+    free(fresh);
+    return status;
+}
+
+/* Powers of two up to the most tokens, and those themselves. */
+static enum status begin_table(struct step_time *step_time, int32_t tokens_max,
+                               const struct step_time_options *options, struct error *error)
+{
+    struct step_point first[32] = {{0}};
+    int32_t count = 0;
+    for (int32_t tokens = 1; tokens < tokens_max && count < 31; tokens *= 2) {
+        first[count++].tokens_per_rank = tokens;
+    }
+    first[count++].tokens_per_rank = tokens_max;
+    step_time->capacity = count << ROUNDS_MAX;
+    step_time->point = calloc((size_t)step_time->capacity, sizeof *step_time->point);
+    step_time->tested = calloc((size_t)step_time->capacity, sizeof *step_time->tested);
+    if (step_time->point == NULL || step_time->tested == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    enum status status = run_points(step_time, first, count, options, error);
+    if (status == STATUS_OK) {
+        add_points(step_time, first, count);
+        make_monotone(step_time);
+    }
+    return status;
+}
+
+static enum status make_table(struct step_time *step_time, const struct step_time_options *options,
+                              struct error *error)
+{
+    int32_t tokens_max = options->tokens_per_rank_max;
+    bool *is_open = malloc((size_t)tokens_max + 1);
+    enum status status = is_open == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK) {
+        memset(is_open, true, (size_t)tokens_max + 1);
+        status = begin_table(step_time, tokens_max, options, error);
+    }
+    int32_t num_run = 1;
+    for (int32_t round = 0; round < ROUNDS_MAX && num_run > 0 && status == STATUS_OK; round++) {
+        status = refine(step_time, is_open, &num_run, options, error);
+    }
+    free(is_open);
+    int32_t tests = step_time->error.num_tests;
+    if (status == STATUS_OK && tests > 0) {
+        qsort(step_time->tested, (size_t)tests, sizeof(double), compare_doubles);
+        step_time->error.median = step_time->tested[tests / 2];
+        step_time->error.max = step_time->tested[tests - 1];
+    }
+    return status;
+}
+
+static enum status check_faults(struct step_time *step_time, struct error *error)
+{
+    enum status status = STATUS_OK;
+    step_time->slowdown = 1.0;
+    for (int32_t i = 0; i < step_time->scenario.num_faults; i++) {
+        const struct fault *fault = &step_time->scenario.fault[i];
+        step_time->slowdown = fmax(step_time->slowdown, 1.0 / fault->compute);
+        if (fault->from_step != 0 || fault->until_step != INT64_MAX) {
+            status = error_add(error, STATUS_INVALID,
+                               "faults: rank %d is slow in some steps only; the steps of a serving "
+                               "simulation are not those of a run, so take from_step and "
+                               "until_step out",
+                               (int)fault->rank);
+        }
+    }
+    return status;
+}
+
+enum status step_time_open(struct step_time **step_time, const struct scenario *scenario,
+                           const struct trace *trace, const struct step_time_options *options,
+                           struct error *error)
+{
+    assert(options->tokens_per_rank_max >= 1);
+    struct step_time *fresh = calloc(1, sizeof *fresh);
+    *step_time = fresh;
+    if (fresh == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory for step times");
+    }
+    fresh->scenario = *scenario;
+    fresh->scenario.rebalance_interval_steps = 0;
+    fresh->has_trace = trace != NULL;
+    if (trace != NULL) {
+        fresh->trace = *trace;
+        fresh->trace.num_steps = 0; /* batches are of our own size, not as recorded */
+        fresh->trace.step_begin = NULL;
+    }
+    fresh->num_contexts = scenario->micro_batches > 1 ? STEP_CONTEXTS : 1;
+    find_kinds(fresh);
+    enum status status = check_faults(fresh, error);
+    if (status == STATUS_OK && trace != NULL && scenario->strategy->needs != 0) {
+        status = step_place(fresh, error);
+    }
+    if (status == STATUS_OK) {
+        status = make_table(fresh, options, error);
+    }
+    if (status == STATUS_NO_MEMORY) {
+        status = error_add(error, status, "out of memory for step times");
+    }
+    return status;
+}
