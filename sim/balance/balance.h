@@ -34,6 +34,10 @@ struct balance_input {
     int32_t num_steps;          /* steps in the window */
     const struct placement *placement; /* [num_layers] in force */
     int64_t expert_bytes;              /* weights of one expert: what one move sends */
+    int32_t interval_steps;            /* until the next call; 0: as many as are in the window */
+    double near_move_ns; /* one expert's weights to a rank of the node; 0: not known */
+    double far_move_ns;  /* and from another node */
+    double token_ns;     /* what one token less on the busiest rank saves a step; 0: not known */
     struct arena *scratch;
 };
 
