@@ -64,7 +64,7 @@ bool gate_rule_valid(const struct gate_rule *rule);
  *   logits       [num_tokens][num_experts]
  *   choice_bias  [num_experts] added to the score before choosing, not to the weight (DeepSeek-V3's
  *                e_score_correction_bias); NULL: none. Only with GATE_SIGMOID.
- * Takes no memory but 8 KiB of stack. STATUS_INVALID: a rule that is not valid, a negative
+ * Takes no memory but 48 KiB of stack. STATUS_INVALID: a rule that is not valid, a negative
  * num_tokens, a bias with another score. */
 MUST_CHECK enum status ref_gate(struct gate_rule rule, int32_t num_tokens, int32_t *expert,
                                 float *gate_weight, const float *logits, const float *choice_bias);

@@ -65,6 +65,7 @@ int64_t npy_int_of(enum npy_type type, const void *data, int64_t index);
 
 /* IEEE half to float, exact; and float to half, round to nearest even, overflow to infinity. */
 float npy_half_to_float(uint16_t half);
+void npy_halves_to_floats(float *value, const uint16_t *half, int64_t count); /* the same */
 uint16_t npy_float_to_half(float value);
 
 /* A file under construction. The shape is fixed at the start; rows come in C order. */

@@ -10,6 +10,8 @@
 #include "digest.h"
 #include "trace_internal.h"
 
+#define NUM_HALVES 65536 /* numbers that 16 bits can be */
+
 const char *const trace_side_stem[TRACE_SIDE_COUNT] = {"scores", "phase", "source_rank"};
 
 static const enum npy_type types[TRACE_SIDE_COUNT] = {NPY_FLOAT16, NPY_UINT8, NPY_UINT16};
@@ -60,6 +62,21 @@ static enum status open_kind(struct trace_side *side, enum trace_side_kind kind,
     return status;
 }
 
+/* Rounded to a grid, so that every machine's libm gives the same. */
+static enum status fill_logits(struct trace_side *side, struct error *error)
+{
+    side->logit_of_sigmoid = malloc(NUM_HALVES * sizeof *side->logit_of_sigmoid);
+    if (side->logit_of_sigmoid == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "%s: no memory", side->trace->name);
+    }
+    for (int32_t half = 0; half < NUM_HALVES; half++) {
+        double sigmoid = (double)npy_half_to_float((uint16_t)half);
+        side->logit_of_sigmoid[half] =
+            (float)(round(log(sigmoid / (1.0 - sigmoid)) * 0x1p18) * 0x1p-18);
+    }
+    return STATUS_OK;
+}
+
 enum status trace_side_open(struct trace_side *side, const struct trace *trace, struct error *error)
 {
     enum status status = STATUS_OK;
@@ -68,7 +85,9 @@ enum status trace_side_open(struct trace_side *side, const struct trace *trace, 
         enum status outcome = open_kind(side, (enum trace_side_kind)kind, error);
         status = outcome != STATUS_OK ? outcome : status;
     }
-    return status;
+    bool has_sigmoids =
+        side->file[TRACE_SIDE_SCORES] != NULL && trace->score == TRACE_SCORE_SIGMOIDS;
+    return status == STATUS_OK && has_sigmoids ? fill_logits(side, error) : status;
 }
 
 enum status trace_side_open_scores(struct trace_side *side, const struct trace *trace,
@@ -95,6 +114,7 @@ void trace_side_close(struct trace_side *side)
         }
         free(side->file[kind]);
     }
+    free(side->logit_of_sigmoid);
     *side = (struct trace_side){.trace = NULL};
 }
 
@@ -106,33 +126,38 @@ static int64_t shard_of(const struct trace *trace, int64_t *row)
     return shard;
 }
 
+/* The half-precision scores of a row at a layer, [num_experts]. */
+static const uint16_t *halves_of(const struct trace_side *side, int32_t layer, int64_t row)
+{
+    int64_t shard = shard_of(side->trace, &row);
+    int64_t tokens = side->trace->shards[shard].num_tokens;
+    return (const uint16_t *)side->file[TRACE_SIDE_SCORES][shard].data +
+           (layer * tokens + row) * side->trace->num_experts;
+}
+
 void trace_side_scores(const struct trace_side *side, float *score, int32_t layer,
                        const int64_t *row, int32_t num_rows)
 {
     int32_t num_experts = side->trace->num_experts;
     for (int32_t i = 0; i < num_rows; i++) {
-        int64_t at = row[i];
-        int64_t shard = shard_of(side->trace, &at);
-        int64_t tokens = side->trace->shards[shard].num_tokens;
-        const uint16_t *half = (const uint16_t *)side->file[TRACE_SIDE_SCORES][shard].data +
-                               (layer * tokens + at) * num_experts;
-        for (int32_t expert = 0; expert < num_experts; expert++) {
-            *score++ = npy_half_to_float(half[expert]);
-        }
+        npy_halves_to_floats(score + (int64_t)i * num_experts, halves_of(side, layer, row[i]),
+                             num_experts);
     }
 }
 
 void trace_side_logits(const struct trace_side *side, float *logit, int32_t layer,
                        const int64_t *row, int32_t num_rows)
 {
-    trace_side_scores(side, logit, layer, row, num_rows);
     if (side->trace->score == TRACE_SCORE_LOGITS) {
+        trace_side_scores(side, logit, layer, row, num_rows);
         return;
     }
-    int64_t count = (int64_t)num_rows * side->trace->num_experts;
-    for (int64_t i = 0; i < count; i++) {
-        double sigmoid = (double)logit[i];
-        logit[i] = (float)(round(log(sigmoid / (1.0 - sigmoid)) * 0x1p18) * 0x1p-18);
+    int32_t num_experts = side->trace->num_experts;
+    for (int32_t i = 0; i < num_rows; i++) {
+        const uint16_t *half = halves_of(side, layer, row[i]);
+        for (int32_t expert = 0; expert < num_experts; expert++) {
+            *logit++ = side->logit_of_sigmoid[half[expert]];
+        }
     }
 }
 

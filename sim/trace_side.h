@@ -22,6 +22,7 @@ extern const char *const trace_side_stem[TRACE_SIDE_COUNT]; /* of file names: "s
 struct trace_side {
     const struct trace *trace;          /* borrowed */
     struct npy *file[TRACE_SIDE_COUNT]; /* [num_shards]; NULL: the trace has none */
+    float *logit_of_sigmoid; /* [65536] by the bits of the float16; NULL: scores are logits */
 };
 
 /* Maps what is there, of all shards. STATUS_INVALID: of some shards only, or of another type or

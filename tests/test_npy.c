@@ -369,3 +369,19 @@ Test(npy_half, rounds_to_nearest_and_ties_to_even)
     cr_expect_eq(npy_float_to_half(0x1p-25f), 0);
     cr_expect_eq(npy_float_to_half(-0x1p-30f), 0x8000);
 }
+
+Test(npy_half, many_at_once_are_those_one_by_one)
+{
+    static uint16_t half[65536 + 3];
+    static float value[65536 + 3];
+    for (int32_t i = 0; i < 65536 + 3; i++) {
+        half[i] = (uint16_t)i;
+    }
+
+    npy_halves_to_floats(value, half, 65536 + 3);
+
+    for (int32_t i = 0; i < 65536 + 3; i++) {
+        float expected = npy_half_to_float(half[i]);
+        cr_assert(memcmp(&value[i], &expected, sizeof expected) == 0, "half %d", i);
+    }
+}

@@ -2,8 +2,10 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gate.h"
+#include "gate_lanes.h"
 #include "gate_math.h"
 #include "golden.h"
 
@@ -199,4 +201,119 @@ Test(gate, refuses_rules_that_cannot_be_carried_out)
     cr_expect_eq(ref_gate(rule, 0, NULL, NULL, NULL, NULL), STATUS_INVALID);
     cr_expect_eq(ref_gate(good, -1, NULL, NULL, NULL, NULL), STATUS_INVALID);
     cr_expect_eq(ref_gate(good, 0, NULL, NULL, NULL, NULL), STATUS_OK);
+}
+
+/* A gate as its header says it, without anything clever: sorts by score, then by id. */
+static void plain_gate(const struct gate_rule *rule, int32_t *expert, const float *logit,
+                       const float *bias)
+{
+    float score[64];
+    float of_group[64];
+    bool open[64] = {false};
+    int32_t group_experts = rule->num_experts / rule->num_groups;
+    for (int32_t e = 0; e < rule->num_experts; e++) {
+        float clean = isnan(logit[e]) ? -INFINITY : logit[e];
+        score[e] = rule->score == GATE_SIGMOID
+                       ? gate_sigmoid(clean) + (bias == NULL ? 0.0f : bias[e])
+                       : clean;
+    }
+    for (int32_t g = 0; g < rule->num_groups; g++) {
+        float first = -INFINITY;
+        float second = -INFINITY;
+        for (int32_t e = g * group_experts; e < (g + 1) * group_experts; e++) {
+            second = fmaxf(second, fminf(first, score[e]));
+            first = fmaxf(first, score[e]);
+        }
+        of_group[g] = rule->group_score == GATE_GROUP_MAX ? first : first + second;
+    }
+    for (int32_t n = 0; n < rule->topk_groups; n++) {
+        int32_t best = -1;
+        for (int32_t g = 0; g < rule->num_groups; g++) {
+            best = !open[g] && (best < 0 || of_group[g] > of_group[best]) ? g : best;
+        }
+        open[best] = true;
+    }
+    bool taken[64] = {false};
+    for (int32_t k = 0; k < rule->top_k; k++) {
+        int32_t best = -1;
+        for (int32_t e = 0; e < rule->num_experts; e++) {
+            bool may = open[e / group_experts] && !taken[e];
+            best = may && (best < 0 || score[e] > score[best]) ? e : best;
+        }
+        taken[best] = true;
+        expert[k] = best;
+    }
+}
+
+/* Logits that a fast choice could get wrong: drawn from few values, so that many are equal; one
+ * float apart; where sigmoids saturate; with infinities and NaN. */
+static float awkward_logit(int32_t kind)
+{
+    int32_t draw = rand();
+    switch (kind) {
+    case 0:
+        return (float)(draw % 5);
+    case 1:
+        return nextafterf(3.0f, draw % 2 == 0 ? 4.0f : 2.0f);
+    case 2:
+        return 7.999f + (float)(draw % 64) * 0x1p-14f;
+    case 3:
+        return 10.0f + (float)(draw % 1000) * 0.02f;
+    case 4:
+        return draw % 3 == 0 ? -INFINITY : draw % 3 == 1 ? NAN : INFINITY;
+    case 5:
+        return draw % 2 == 0 ? -0.0f : 0.0f;
+    default:
+        return (float)draw / (float)RAND_MAX * 12.0f - 6.0f;
+    }
+}
+
+Test(gate, chooses_as_a_plain_one_among_equal_near_and_saturated_scores)
+{
+    static const int32_t experts[] = {1, 7, 16, 24, 64};
+    srand(5);
+    for (int32_t round = 0; round < 20000; round++) {
+        float logit[64];
+        float bias[64];
+        int32_t expected[GATE_TOP_K_MAX];
+        int32_t expert[GATE_TOP_K_MAX];
+        float weight[GATE_TOP_K_MAX];
+        int32_t num_experts = experts[rand() % 5];
+        struct gate_rule rule =
+            plain(rand() % 2 == 0 ? GATE_SIGMOID : GATE_CHOSEN_SOFTMAX, num_experts, 1);
+        if (num_experts % 8 == 0 && rand() % 2 == 0) {
+            rule.num_groups = 4;
+            rule.topk_groups = 1 + rand() % 4;
+            rule.group_score = rule.score == GATE_SIGMOID ? GATE_GROUP_TOP2 : GATE_GROUP_MAX;
+        }
+        int32_t most = num_experts / rule.num_groups * rule.topk_groups;
+        rule.top_k = 1 + rand() % (most < GATE_TOP_K_MAX ? most : GATE_TOP_K_MAX);
+        for (int32_t e = 0; e < num_experts; e++) {
+            logit[e] = awkward_logit(round % 8);
+            bias[e] = (float)(rand() % 3) * 0.25f;
+        }
+        bool biased = rule.score == GATE_SIGMOID && rand() % 2 == 0;
+
+        plain_gate(&rule, expected, logit, biased ? bias : NULL);
+        cr_assert_eq(ref_gate(rule, 1, expert, weight, logit, biased ? bias : NULL), STATUS_OK);
+
+        cr_assert_arr_eq(expert, expected, (size_t)rule.top_k * sizeof *expert,
+                         "round %d: %d experts, top %d, %d groups", round, num_experts, rule.top_k,
+                         rule.num_groups);
+    }
+}
+
+Test(gate, exponentials_by_two_are_those_by_one)
+{
+    for (int32_t i = -80000; i <= 80000; i++) {
+        exp_pair x = {i * 0.01 + 0.003, i * 0.34657359027997264}; /* the second: halves of ln 2 */
+        exp_pair both = gate_exp_pair(x);
+        cr_assert(memcmp(&(double){both[0]}, &(double){gate_exp(x[0])}, sizeof(double)) == 0);
+        cr_assert(memcmp(&(double){both[1]}, &(double){gate_exp(x[1])}, sizeof(double)) == 0);
+    }
+    const double odd[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0, 709.0, -708.0, -708.5};
+    for (int32_t i = 0; i < 8; i++) {
+        exp_pair both = gate_exp_pair((exp_pair){odd[i], 1.0});
+        cr_assert(memcmp(&(double){both[0]}, &(double){gate_exp(odd[i])}, sizeof(double)) == 0);
+    }
 }
