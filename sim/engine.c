@@ -210,6 +210,10 @@ static enum status set_up(struct engine *engine)
     if (status == STATUS_OK) {
         status = make_placements(engine);
     }
+    if (status == STATUS_OK && engine->num_moe_layers > 0 && scenario->strategy->needs == 0 &&
+        scenario->initial_expert_of_slot == NULL) {
+        status = rebalance_place(engine);
+    }
     if (status == STATUS_OK) {
         status = metrics_init(&engine->metrics, scenario, batcher_num_steps(engine->batcher),
                               &engine->run_arena);

@@ -37,6 +37,9 @@ struct engine_observer {
     enum status (*layer_load)(void *context, int64_t step, int32_t layer,
                               const int64_t *expert_tokens, int32_t num_experts,
                               struct error *error);
+    /* The same with the placement in force; one call for each micro-batch and chunk. */
+    enum status (*layer_placed)(void *context, int64_t step, const int64_t *expert_tokens,
+                                const struct placement *placement, struct error *error);
     /* Whenever time is booked; ranks interleave, each in the order of its time. */
     void (*time_booked)(void *context, const struct booked_time *booked);
     /* A strategy has answered: at now_ns, the end of the step before record->step. What the moved

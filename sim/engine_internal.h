@@ -261,6 +261,9 @@ void record_step(struct engine *engine, int64_t end_ns);
 MUST_CHECK enum status record_run(struct engine *engine);
 
 /* engine_rebalance.c */
+/* Puts in force, before the first step, what a strategy answers that looks at no load: an order in
+ * which an engine loads a checkpoint. Nothing is charged. */
+MUST_CHECK enum status rebalance_place(struct engine *engine);
 MUST_CHECK enum status rebalance_init(struct engine *engine);
 void rebalance_note_load(struct engine *engine, int32_t moe_layer);
 MUST_CHECK enum status rebalance_after_step(struct engine *engine);

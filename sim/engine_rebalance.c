@@ -140,6 +140,20 @@ static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
     return scenario->strategy->plan(engine->strategy_state, &input, expert_of_slot, engine->error);
 }
 
+enum status rebalance_place(struct engine *engine)
+{
+    size_t slots = (size_t)engine->num_moe_layers * (size_t)engine->num_slots;
+    arena_reset(&engine->rebalance_arena);
+    int32_t *expert_of_slot = arena_alloc(&engine->rebalance_arena, slots, sizeof(int32_t));
+    enum status status =
+        expert_of_slot == NULL ? STATUS_NO_MEMORY : ask_strategy(engine, expert_of_slot);
+    for (int32_t layer = 0; layer < engine->num_moe_layers && status == STATUS_OK; layer++) {
+        status = placement_set(&engine->placement[layer],
+                               &expert_of_slot[(int64_t)layer * engine->num_slots], engine->error);
+    }
+    return status;
+}
+
 static void clear_window(struct engine *engine)
 {
     size_t loads = (size_t)engine->num_moe_layers * (size_t)engine->scenario->model.num_experts;

@@ -198,6 +198,14 @@ enum status record_layer_begin(struct engine *engine, const struct layer_run *ru
     window_now(engine)->assignments += run->route.assignments;
     window_now(engine)->dropped_assignments += run->route.dropped_assignments;
     const struct engine_observer *observer = engine->observer;
+    if (observer->layer_placed != NULL) {
+        enum status status =
+            observer->layer_placed(observer->context, engine->step, engine->layer_tokens,
+                                   &engine->placement[run->moe_layer], engine->error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
     if (observer->layer_load == NULL) {
         return STATUS_OK;
     }

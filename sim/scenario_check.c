@@ -179,7 +179,7 @@ static void check_rebalance(struct scenario_loader *loader)
                           "%d is longer than the interval of %d steps", (int)scenario->window_steps,
                           (int)scenario->rebalance_interval_steps);
     }
-    if (scenario->strategy->needs == 0) { /* it looks at no load: asking would change nothing */
+    if (scenario->strategy->needs == 0) { /* it looks at no load: one answer, at first, is all */
         scenario->rebalance_interval_steps = 0;
         scenario->window_steps = 0;
     }

@@ -104,13 +104,12 @@ const struct store_table store_schema[] = {
                   "layers_changed INTEGER NOT NULL, landing_ns INTEGER NOT NULL, settled_steps "
                   "INTEGER NOT NULL, settled_ns INTEGER NOT NULL, "
                   "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
-    {"study",
-     "CREATE TABLE study("
-     "study_id TEXT, position INTEGER, run_id TEXT NOT NULL, group_label TEXT NOT NULL, "
-     "name TEXT NOT NULL, place INTEGER NOT NULL, net_ns REAL NOT NULL, gain REAL NOT NULL, "
-     "settled_gain REAL NOT NULL, changes INTEGER NOT NULL, moves INTEGER NOT NULL, "
-     "moved_bytes INTEGER NOT NULL, change_ns REAL NOT NULL, payback_steps REAL, "
-     "bound_placement REAL, bound_split REAL, verdict TEXT NOT NULL, "
-     "PRIMARY KEY (study_id, position)) WITHOUT ROWID"},
+    {"study", "CREATE TABLE study("
+              "study_id TEXT, position INTEGER, run_id TEXT NOT NULL, group_label TEXT NOT NULL, "
+              "name TEXT NOT NULL, place INTEGER NOT NULL, gain REAL NOT NULL, "
+              "settled_gain REAL NOT NULL, changes INTEGER NOT NULL, moves INTEGER NOT NULL, "
+              "moved_bytes INTEGER NOT NULL, change_ns REAL NOT NULL, payback_steps REAL, "
+              "bound_placement REAL, bound_split REAL, verdict TEXT NOT NULL, "
+              "PRIMARY KEY (study_id, position))"},
     {NULL, NULL},
 };

@@ -11,25 +11,11 @@
 #include "digest.h"
 #include "format.h"
 
-/* Sums behind the first change of placement. */
-struct settled {
-    int64_t steps; /* landing steps included */
-    double ns;
-    int64_t settled_steps;
-    double settled_ns;
-};
-
-static struct settled behind_first_change(const struct run_metrics *metrics)
+/* What all changes cost beyond the settled steps behind them. */
+static double changes_ns(const struct run_metrics *metrics)
 {
-    struct settled sum = {0};
-    for (int32_t index = 0; index < metrics->num_rebalances; index++) {
-        const struct rebalance_record *record = &metrics->rebalance[index];
-        sum.steps += 1 + record->settled_steps;
-        sum.ns += (double)(record->landing_ns + record->settled_ns);
-        sum.settled_steps += record->settled_steps;
-        sum.settled_ns += (double)record->settled_ns;
-    }
-    return sum;
+    struct rebalance_worth worth = rebalance_worth(metrics);
+    return worth.cost_ns * (double)worth.changes;
 }
 
 static void add_moves(struct study_run *run)
@@ -68,52 +54,39 @@ static void find_groups(struct study *study)
     }
 }
 
-/* True if all runs of the group have steps behind a change, as many as the others. */
-static bool has_settled_steps(const struct study *study, int32_t group)
+/* Steps before anything can differ within a group: the fewest before a run's first change. */
+static int64_t common_steps(const struct study *study, int32_t group)
 {
-    int64_t steps = behind_first_change(study->run[study->group[group].reference].metrics).steps;
+    int64_t steps = INT64_MAX;
     for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        struct settled sum = behind_first_change(run->metrics);
-        if (run->group_index == group && (sum.steps != steps || sum.settled_steps == 0)) {
-            return false;
+        const struct run_metrics *metrics = study->run[index].metrics;
+        if (study->run[index].group_index == group && metrics->num_rebalances > 0 &&
+            metrics->first_steps < steps) {
+            steps = metrics->first_steps;
         }
     }
-    return steps > 0;
+    return steps == INT64_MAX ? 0 : steps;
 }
 
-static double headroom(const struct study_run *run)
-{
-    double ns = 0.0;
-    for (int32_t layer = 0; layer < run->metrics->num_layers; layer++) {
-        const struct layer_metrics *metrics = &run->metrics->layer[layer];
-        ns += metrics->expert_ns_max_sum - metrics->expert_ns_mean_sum;
-    }
-    return ns / (double)run->metrics->num_steps / run->totals->step_ns_mean;
-}
-
+/* Before the first change the runs of a group are one and the same, so all that their whole times
+ * differ by lies behind it. */
 static void compare_with_reference(struct study *study, int32_t group)
 {
     const struct study_run *reference = &study->run[study->group[group].reference];
-    struct settled base = behind_first_change(reference->metrics);
-    bool settled = has_settled_steps(study, group);
     double step_ns = reference->totals->step_ns_mean;
+    int64_t common = study->group[group].varies_strategy ? common_steps(study, group) : 0;
     for (int32_t index = 0; index < study->num_runs; index++) {
         struct study_run *run = &study->run[index];
         if (run->group_index != group) {
             continue;
         }
-        struct settled sum = behind_first_change(run->metrics);
-        run->net_ns = settled ? sum.ns / (double)sum.steps : run->totals->step_ns_mean;
-        double base_ns = settled ? base.ns / (double)base.steps : step_ns;
-        run->gain = (base_ns - run->net_ns) / step_ns;
-        run->settled_gain = run->gain;
-        if (settled) {
-            double gain_ns = base.settled_ns / (double)base.settled_steps -
-                             sum.settled_ns / (double)sum.settled_steps;
-            run->settled_gain = gain_ns / step_ns;
-            run->payback_steps = gain_ns > 0.0 ? run->change_ns / gain_ns : -1.0;
-        }
+        double steps = (double)run->metrics->num_steps;
+        double share = (steps - (double)common) / steps; /* of the steps that may differ */
+        double more_ns = changes_ns(run->metrics) - changes_ns(reference->metrics);
+        double settled_ns = step_ns - run->totals->step_ns_mean + more_ns / steps;
+        run->gain = (step_ns - run->totals->step_ns_mean) / step_ns / share;
+        run->settled_gain = settled_ns / step_ns / share;
+        run->payback_steps = settled_ns > 0.0 ? run->change_ns * share / settled_ns : -1.0;
     }
 }
 
@@ -154,7 +127,22 @@ __attribute__((format(printf, 2, 3))) static void say(char verdict[VERDICT_BYTES
     va_end(arguments);
 }
 
-static void say_setting(struct study_group *group, const struct study_run *run)
+/* The longest of the group: static has none. */
+static int32_t interval_steps(const struct study *study, const struct study_group *group)
+{
+    int32_t steps = 0;
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (&study->group[run->group_index] == group &&
+            run->scenario->rebalance_interval_steps > steps) {
+            steps = run->scenario->rebalance_interval_steps;
+        }
+    }
+    return steps;
+}
+
+static void say_setting(const struct study *study, struct study_group *group,
+                        const struct study_run *run)
 {
     const struct scenario *scenario = run->scenario;
     say(group->verdict,
@@ -162,7 +150,7 @@ static void say_setting(struct study_group *group, const struct study_run *run)
         "steps: ",
         scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
         (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts,
-        (int)scenario->rebalance_interval_steps);
+        (int)interval_steps(study, group));
 }
 
 static void say_runner_up(const struct study *study, struct study_group *group)
@@ -191,8 +179,7 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
             format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes),
             format_ns(cost, winner->change_ns), ceil(winner->payback_steps));
     }
-    say(group->verdict, ". Equal expert times on all ranks would save %.1f %%.",
-        100.0 * group->headroom);
+    say(group->verdict, ".");
     say_runner_up(study, group);
 }
 
@@ -217,12 +204,6 @@ static void say_why_not(const struct study *study, struct study_group *group)
     int32_t sooner = soonest_paid_back(study, group);
     char cost[FORMAT_BYTES];
     say(group->verdict, "balancing does not pay: ");
-    if (group->headroom < STUDY_GAIN_MIN) {
-        say(group->verdict,
-            "even equal expert times on all ranks would save only %.2f %% of a "
-            "step; ",
-            100.0 * group->headroom);
-    }
     if (winner->changes == 0) {
         say(group->verdict, "nothing beats leaving the experts where they are");
     } else {
@@ -255,12 +236,11 @@ static void say_fastest(const struct study *study, struct study_group *group)
 static void judge_group(struct study *study, struct study_group *group)
 {
     const struct study_run *reference = &study->run[group->reference];
-    group->headroom = headroom(reference);
     if (!group->varies_strategy) {
         say_fastest(study, group);
         return;
     }
-    say_setting(group, reference);
+    say_setting(study, group, reference);
     if (study->run[group->winner].gain >= STUDY_GAIN_MIN) {
         say_why_it_pays(study, group);
     } else {

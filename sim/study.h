@@ -3,11 +3,9 @@
  * balancing pays at all.
  *
  * Runs that differ in their strategy alone are a group and are ranked against each other; other
- * keys that a comparison varies make groups. A run's net time is the mean step from the first
- * change of placement on, landing steps and their stalls included: before it all runs of a group
- * are alike, and how long that lasts says nothing about a strategy. Of a step it takes what a
- * placement can change (struct rebalance_record). Where a group has a run without changes to look
- * at, whole steps are compared.
+ * keys that a comparison varies make groups. Before the first change of placement the runs of a
+ * group are one and the same, and how long that lasts says nothing about a strategy: a gain is what
+ * whole steps behind it became shorter on average, landing steps and their stalls included.
  */
 #ifndef MOESIM_STUDY_H
 #define MOESIM_STUDY_H
@@ -35,7 +33,6 @@ struct study_run {
     /* Out: */
     int32_t group_index;
     int32_t place;       /* 1: the best of its group */
-    double net_ns;       /* see above */
     double gain;         /* of a whole step, against the group's reference; > 0: shorter */
     double settled_gain; /* the same without the steps that changes land in */
     int32_t changes;     /* of placements that moved something */
@@ -51,7 +48,6 @@ struct study_group {
     int32_t reference;    /* run that others are compared with: static, else the first */
     int32_t winner;       /* run with place 1 */
     bool varies_strategy; /* else runs differ in something else: no word on balancing */
-    double headroom;      /* part of the reference's step that equal expert times would save */
     char verdict[VERDICT_BYTES];
 };
 

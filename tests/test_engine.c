@@ -171,6 +171,25 @@ Test(engine, slows_a_faulty_rank_for_the_steps_it_is_faulty)
 
 /* With one token a rank and C = ceil(2 * 1 * 1 / 2) = 1, the second wish for expert 1 is dropped:
  * rank 1's own token. Rank 0's still travels. */
+/* A strategy that looks at no load says how a checkpoint is loaded: round_robin has experts 1 and 3
+ * on rank 1, where linear order has 2 and 3. */
+Test(engine, begins_with_the_order_of_a_strategy_that_looks_at_no_load)
+{
+    struct scenario scenario = two_ranks();
+    scenario.model.num_experts = 4;
+    scenario.strategy = balance_find("round_robin");
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "11");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    cr_expect_eq(engine_metrics(engine)->rank_tokens[0], 0);
+    cr_expect_eq(engine_metrics(engine)->rank_tokens[1], 2);
+    cr_expect_eq(engine_metrics(engine)->num_rebalances, 0);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 Test(engine, drops_what_exceeds_the_capacity)
 {
     struct scenario scenario = two_ranks();

@@ -161,8 +161,9 @@ int command_run(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    if (options.num_vary > 0) {
-        return cli_usage(argv[0], "--vary belongs to moesim compare");
+    if (options.num_vary > 0 || options.strategies != NULL || options.sensitivity) {
+        return cli_usage(argv[0],
+                         "--vary, --strategies and --sensitivity belong to moesim compare");
     }
     struct variant *variant = calloc(1, sizeof *variant);
     struct error *error = calloc(1, sizeof *error);

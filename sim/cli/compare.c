@@ -3,7 +3,10 @@
 
 #include <omp.h>
 
+#include "bound.h"
 #include "progress.h"
+
+#define BOUND_STEPS 64 /* steps a run whose bounds are computed, evenly spread */
 
 struct watch {
     struct progress progress;
@@ -11,9 +14,17 @@ struct watch {
     int64_t steps_total;
 };
 
+/* What the observer of one variant knows. */
+struct observed {
+    struct watch *watch;
+    struct variant *variant;
+    struct arena scratch;
+    int64_t bound_stride;
+};
+
 static bool step_done(void *context, int64_t step, int64_t num_steps)
 {
-    struct watch *watch = context;
+    struct watch *watch = ((struct observed *)context)->watch;
     (void)step;
     (void)num_steps;
 #pragma omp critical(moesim_progress)
@@ -24,23 +35,76 @@ static bool step_done(void *context, int64_t step, int64_t num_steps)
     return true;
 }
 
+/* Balancedness that a bound on the busiest rank leaves. */
+static double bound_balancedness(const struct placement *placement, const int64_t *expert_tokens,
+                                 double busiest_tokens)
+{
+    int64_t tokens = 0;
+    for (int32_t expert = 0; expert < placement->num_experts; expert++) {
+        tokens += expert_tokens[expert];
+    }
+    double mean = (double)tokens / (double)placement->num_ranks;
+    return (mean + 1e-5) / (busiest_tokens + 1e-5);
+}
+
+static enum status layer_placed(void *context, int64_t step, const int64_t *expert_tokens,
+                                const struct placement *placement, struct error *error)
+{
+    struct observed *observed = context;
+    struct variant *variant = observed->variant;
+    if (step % observed->bound_stride != 0) {
+        return STATUS_OK;
+    }
+    double any_placement = 0.0;
+    double any_split = 0.0;
+    arena_reset(&observed->scratch);
+    enum status status =
+        bound_any_placement(&any_placement, expert_tokens, placement->num_experts,
+                            placement->num_slots, placement->num_ranks, &observed->scratch, error);
+    if (status == STATUS_OK) {
+        status = bound_any_split(&any_split, expert_tokens, placement, &observed->scratch, error);
+    }
+    if (status == STATUS_OK) {
+        variant->bound_placement_sum += bound_balancedness(placement, expert_tokens, any_placement);
+        variant->bound_split_sum += bound_balancedness(placement, expert_tokens, any_split);
+        variant->num_bounds++;
+    }
+    return status;
+}
+
+static void simulate(struct variant *variant, struct watch *watch)
+{
+    int64_t num_steps = engine_metrics(variant->engine)->num_steps;
+    struct observed observed = {.watch = watch,
+                                .variant = variant,
+                                .bound_stride = (num_steps + BOUND_STEPS - 1) / BOUND_STEPS};
+    struct engine_observer observer = {.context = &observed,
+                                       .step_done = step_done,
+                                       .layer_placed = variant->wants_bounds ? layer_placed : NULL};
+    enum status status = variant_run(variant, &observer);
+    variant->left_out = status != STATUS_OK && variant->optional;
+    arena_free(&observed.scratch);
+}
+
 enum status compare_simulate(struct variant *variants, int32_t count, int32_t num_threads,
                              struct error *error)
 {
     struct watch watch = {0};
     for (int32_t index = 0; index < count; index++) {
-        watch.steps_total += engine_metrics(variants[index].engine)->num_steps;
+        if (!variants[index].left_out) {
+            watch.steps_total += engine_metrics(variants[index].engine)->num_steps;
+        }
     }
-    struct engine_observer observer = {.context = &watch, .step_done = step_done};
     progress_begin(&watch.progress, "simulating", "steps");
 #pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads)
     for (int32_t index = 0; index < count; index++) {
-        enum status status = variant_run(&variants[index], &observer);
-        (void)status; /* kept in the variant */
+        if (!variants[index].left_out) {
+            simulate(&variants[index], &watch);
+        }
     }
     progress_end(&watch.progress);
     for (int32_t index = 0; index < count; index++) {
-        if (variants[index].status != STATUS_OK) {
+        if (variants[index].status != STATUS_OK && !variants[index].left_out) {
             *error = variants[index].error;
             return variants[index].status;
         }

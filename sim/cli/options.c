@@ -17,6 +17,8 @@
 static const struct option long_options[] = {
     {"set", required_argument, NULL, 's'},
     {"vary", required_argument, NULL, 'v'},
+    {"strategies", required_argument, NULL, 'B'},
+    {"sensitivity", no_argument, NULL, 'Y'},
     {"seed", required_argument, NULL, 'S'},
     {"threads", required_argument, NULL, 't'},
     {"output", required_argument, NULL, 'o'},
@@ -83,6 +85,12 @@ static int take(struct cli_options *options, const char *command, int option)
             return cli_usage(command, "more than %d --vary", VARY_MAX);
         }
         options->vary[options->num_vary++] = optarg;
+        return -1;
+    case 'B':
+        options->strategies = optarg;
+        return -1;
+    case 'Y':
+        options->sensitivity = true;
         return -1;
     case 'S':
         if (!parse_whole(optarg, UINT64_MAX, &value)) {

@@ -18,6 +18,8 @@ struct cli_options {
     int32_t num_overrides;
     const char *vary[VARY_MAX]; /* "key=a,b,c" */
     int32_t num_vary;
+    const char *strategies; /* "all" or "a,b,c"; NULL: not varied so */
+    bool sensitivity;
     int32_t num_threads;  /* 0: all cores */
     const char *timeline; /* file, or NULL */
     int64_t timeline_first;

@@ -16,6 +16,8 @@
 
 struct variant {
     char label[LABEL_BYTES]; /* "placement.strategy=eplb"; "" for a single run */
+    char name[LABEL_BYTES];  /* among the variants of its group; "": the label */
+    char group[LABEL_BYTES]; /* settings it shares with those it is ranked against */
     char run_id[RUN_ID_BYTES];
     struct scenario scenario;
     struct trace own_trace;
@@ -23,6 +25,12 @@ struct variant {
     struct engine *engine;
     const struct run_metrics *metrics;
     struct run_totals totals;
+    bool wants_bounds;
+    double bound_placement_sum; /* of balancedness: what no placement could exceed, over ... */
+    double bound_split_sum;     /* what no split over its replicas could exceed, over ... */
+    int64_t num_bounds;         /* ... layers of some steps */
+    bool optional;              /* left out where it cannot be */
+    bool left_out;              /* status and error say why */
     enum status status;
     struct error error;
 };

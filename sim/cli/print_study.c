@@ -1,0 +1,209 @@
+/* print_study.c -- tables of a comparison. */
+#include "cli/print_study.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format.h"
+#include "run_json.h"
+
+#define SHOWN_PERCENT 10 /* wide enough for "+123.4 %" */
+
+static int name_width(const struct study *study)
+{
+    int width = (int)strlen("variant");
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        int length = (int)strlen(study->run[index].name);
+        width = length > width ? length : width;
+    }
+    return width;
+}
+
+static double dropped_share(const struct run_totals *totals)
+{
+    return totals->assignments > 0
+               ? (double)totals->dropped_assignments / (double)totals->assignments
+               : 0.0;
+}
+
+static char *signed_percent(char *text, double fraction)
+{
+    double percent = 100.0 * fraction;
+    snprintf(text, FORMAT_BYTES, "%+.1f %%", fabs(percent) < 0.05 ? 0.0 : percent);
+    return text;
+}
+
+/* What a change moves, costs, and when it is paid back; dashes for who never moved anything. */
+static void print_changes(const struct study_run *run)
+{
+    char text[2][FORMAT_BYTES];
+    if (run->changes == 0) {
+        printf(" %9s %9s %9s %8s\n", "-", "-", "-", "-");
+        return;
+    }
+    printf(" %9.0f %9s %9s", (double)run->moves / (double)run->changes,
+           format_bytes(text[0], (double)run->moved_bytes / (double)run->changes),
+           format_ns(text[1], run->change_ns));
+    if (run->payback_steps < 0.0) {
+        printf(" %8s\n", "never");
+    } else {
+        printf(" %8.0f\n", ceil(run->payback_steps));
+    }
+}
+
+static void print_bound(double balancedness)
+{
+    if (balancedness < 0.0) {
+        printf(" %7s", "-");
+    } else {
+        printf(" %7.3f", balancedness);
+    }
+}
+
+static void print_ranked(const struct study_run *run, int width)
+{
+    const struct run_totals *totals = run->totals;
+    char text[5][FORMAT_BYTES];
+    printf("%4d  %-*s %8s %8s %9s %9s %7.3f", (int)run->place, width, run->name,
+           signed_percent(text[0], run->gain), signed_percent(text[1], run->settled_gain),
+           format_ns(text[2], totals->step_ns_mean),
+           format_usd(text[3], totals->usd_per_million_tokens), totals->balancedness);
+    print_bound(run->metrics->num_rebalances > 0 ? totals->interval_balancedness : -1.0);
+    print_bound(run->bound_split);
+    print_bound(run->bound_placement);
+    print_changes(run);
+}
+
+/* Strategies of one group, best first. */
+static void print_ranking(const struct study *study, const struct study_group *group, int width)
+{
+    printf("%4s  %-*s %8s %8s %9s %9s %7s %7s %7s %7s %9s %9s %9s %8s\n", "", width, "", "shorter",
+           "once", "", "", "balance", "of its", "best", "best", "a change", "", "", "pays back");
+    printf("%4s  %-*s %8s %8s %9s %9s %7s %7s %7s %7s %9s %9s %9s %8s\n", "rank", width, "strategy",
+           "net", "settled", "step", "$/M tok", "a step", "sum", "split", "slots", "copies",
+           "bytes", "costs", "steps");
+    for (int32_t place = 1; place <= group->count; place++) {
+        for (int32_t index = 0; index < study->num_runs; index++) {
+            const struct study_run *run = &study->run[index];
+            if (&study->group[run->group_index] == group && run->place == place) {
+                print_ranked(run, width);
+            }
+        }
+    }
+}
+
+static void print_row(const struct study_run *run, int width)
+{
+    const struct run_totals *totals = run->totals;
+    char text[7][FORMAT_BYTES];
+    double communication = phase_share(run->metrics, STEP_DISPATCH) +
+                           phase_share(run->metrics, STEP_COMBINE) +
+                           phase_share(run->metrics, STEP_EXCHANGE);
+    printf("%-*s %10s %*s %10s %9s %9.3f %9s %8s %9s %9s\n", width, run->name,
+           format_ns(text[0], totals->step_ns_mean), SHOWN_PERCENT,
+           signed_percent(text[1], -run->gain), format_count(text[2], totals->tokens_per_s_per_gpu),
+           format_usd(text[3], totals->usd_per_million_tokens), totals->rank_tokens_max_over_mean,
+           format_percent(text[4], dropped_share(totals)),
+           run->moved_bytes > 0 ? format_bytes(text[5], (double)run->moved_bytes) : "-",
+           format_percent(text[6], communication),
+           format_percent((char[FORMAT_BYTES]){0}, totals->cross_node_share));
+}
+
+/* Variants of whatever else, in the order asked for. */
+static void print_rows(const struct study *study, const struct study_group *group, int width)
+{
+    printf("%-*s %10s %*s %10s %9s %9s %9s %8s %9s %9s\n", width, "variant", "step", SHOWN_PERCENT,
+           "vs first", "tok/s/GPU", "$/M tok", "max/mean", "dropped", "moved", "comm.",
+           "cross-node");
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        if (&study->group[study->run[index].group_index] == group) {
+            print_row(&study->run[index], width);
+        }
+    }
+}
+
+static void print_legend(void)
+{
+    puts(
+        "\nshorter: of a static step, after the first change, stalls of moved weights included "
+        "(net) or not (settled);\nbalance: mean over busiest rank, in the mean step, and of what "
+        "an interval sums up to; best: what no split of\ntokens over the replicas in force, and no "
+        "placement on these slots, could exceed; a change: copies of experts\nmoved, what that "
+        "costs beyond a settled step, and the steps that pay it back");
+}
+
+void print_study(const struct study *study)
+{
+    int width = name_width(study);
+    bool ranked = false;
+    for (int32_t index = 0; index < study->num_groups; index++) {
+        const struct study_group *group = &study->group[index];
+        if (study->num_groups > 1) {
+            printf("%s%s\n", index > 0 ? "\n" : "",
+                   group->label[0] != '\0' ? group->label : "as the scenario has it");
+        }
+        if (group->varies_strategy) {
+            print_ranking(study, group, width);
+            ranked = true;
+        } else {
+            print_rows(study, group, width);
+        }
+    }
+    if (ranked) {
+        print_legend();
+    }
+    for (int32_t index = 0; index < study->num_groups; index++) {
+        printf("\n%s\n", study->group[index].verdict);
+    }
+}
+
+static void add_bound(cJSON *object, const char *name, double balancedness)
+{
+    if (balancedness < 0.0) {
+        cJSON_AddNullToObject(object, name);
+    } else {
+        cJSON_AddNumberToObject(object, name, balancedness);
+    }
+}
+
+static cJSON *ranked_json(const struct study_run *run)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddNumberToObject(object, "place", run->place);
+    cJSON_AddStringToObject(object, "name", run->name);
+    cJSON_AddStringToObject(object, "run_id", run->run_id);
+    cJSON_AddNumberToObject(object, "gain", run->gain);
+    cJSON_AddNumberToObject(object, "settled_gain", run->settled_gain);
+    cJSON_AddNumberToObject(object, "changes", run->changes);
+    cJSON_AddNumberToObject(object, "moves", (double)run->moves);
+    cJSON_AddNumberToObject(object, "moved_bytes", (double)run->moved_bytes);
+    cJSON_AddNumberToObject(object, "change_ns", run->change_ns);
+    add_bound(object, "payback_steps", run->changes > 0 ? run->payback_steps : -1.0);
+    add_bound(object, "bound_split", run->bound_split);
+    add_bound(object, "bound_placement", run->bound_placement);
+    return object;
+}
+
+cJSON *study_json(const struct study *study)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "study_id", study->id);
+    cJSON *groups = cJSON_AddArrayToObject(object, "groups");
+    for (int32_t index = 0; index < study->num_groups; index++) {
+        const struct study_group *group = &study->group[index];
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddStringToObject(entry, "group", group->label);
+        cJSON_AddStringToObject(entry, "verdict", group->verdict);
+        cJSON *ranking = cJSON_AddArrayToObject(entry, "ranking");
+        for (int32_t place = 1; place <= group->count; place++) {
+            for (int32_t run = 0; run < study->num_runs; run++) {
+                if (study->run[run].group_index == index && study->run[run].place == place) {
+                    cJSON_AddItemToArray(ranking, ranked_json(&study->run[run]));
+                }
+            }
+        }
+        cJSON_AddItemToArray(groups, entry);
+    }
+    return object;
+}

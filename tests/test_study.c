@@ -1,0 +1,156 @@
+/* test_study.c -- comparisons whose gains were computed by hand. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "study.h"
+
+#define RUNS_MAX 4
+
+/* 100 steps; the first change, if any, lands in step 20 and takes 900 ns longer than the 79 settled
+ * steps behind it. */
+static struct rebalance_record record[RUNS_MAX];
+static struct run_metrics metrics[RUNS_MAX];
+static struct run_totals totals[RUNS_MAX];
+static struct scenario scenario[RUNS_MAX];
+static struct study_run run[RUNS_MAX];
+
+/* A run whose steps take 1000 ns until step 20 and settled_ns behind it; landing_ns 0: it never
+ * changes anything. */
+static void fake(int32_t index, const char *strategy, const char *group, int64_t settled_ns,
+                 int64_t landing_ns)
+{
+    scenario[index] = (struct scenario){.strategy = balance_find(strategy), .ep = 8};
+    metrics[index] = (struct run_metrics){.num_steps = 100, .first_steps = 100};
+    int64_t whole_ns = 20 * 1000 + 80 * settled_ns;
+    if (landing_ns > 0) {
+        record[index] = (struct rebalance_record){.step = 20,
+                                                  .moves = 4,
+                                                  .bytes = 4000,
+                                                  .landing_ns = landing_ns,
+                                                  .settled_steps = 79,
+                                                  .settled_ns = 79 * settled_ns};
+        metrics[index].rebalance = &record[index];
+        metrics[index].num_rebalances = 1;
+        metrics[index].first_steps = 20;
+        metrics[index].first_ns = 20 * 1000;
+        whole_ns = 20 * 1000 + landing_ns + 79 * settled_ns;
+    }
+    totals[index] = (struct run_totals){.step_ns_mean = (double)whole_ns / 100.0};
+    run[index] = (struct study_run){.run_id = strategy,
+                                    .name = strategy,
+                                    .group = group,
+                                    .scenario = &scenario[index],
+                                    .metrics = &metrics[index],
+                                    .totals = &totals[index]};
+}
+
+static struct study judge(int32_t count)
+{
+    struct study study;
+    cr_assert_eq(study_judge(&study, run, count), STATUS_OK);
+    return study;
+}
+
+/*
+ * eplb: 79 steps of 900 and one of 1800 where static has 80 of 1000: 79 * 100 - 800 = 7100 ns of
+ * 80000 saved. Settled it saves 10 %, and its change costs 900, which 9 steps of 100 pay back.
+ */
+Test(study, counts_gains_behind_the_first_change)
+{
+    fake(0, "static", "", 1000, 0);
+    fake(1, "eplb", "", 900, 1800);
+
+    struct study study = judge(2);
+
+    cr_expect_eq(study.num_groups, 1);
+    cr_expect_eq(study.group[0].reference, 0);
+    cr_expect_eq(study.group[0].winner, 1);
+    cr_expect_float_eq(run[0].gain, 0.0, 1e-12);
+    cr_expect_float_eq(run[1].gain, 7100.0 / 80000.0, 1e-12);
+    cr_expect_float_eq(run[1].settled_gain, 0.1, 1e-12);
+    cr_expect_float_eq(run[1].change_ns, 900.0, 1e-9);
+    cr_expect_float_eq(run[1].payback_steps, 9.0, 1e-9);
+    cr_expect(strstr(study.group[0].verdict, "balancing pays. eplb makes a step 8.9 % shorter"));
+    study_free(&study);
+}
+
+/* A change of 80 steps' worth of gain, 8100 ns, is one step too dear. */
+Test(study, says_that_fewer_changes_would_pay)
+{
+    fake(0, "eplb", "", 900, 9900);
+    fake(1, "static", "", 1000, 0);
+
+    struct study study = judge(2);
+
+    cr_expect_eq(study.group[0].reference, 1); /* static, wherever it stands */
+    cr_expect_float_eq(run[0].gain, (79.0 * 100.0 - 8900.0) / 80000.0, 1e-12);
+    cr_expect_eq(run[1].place, 1);
+    cr_expect_eq(run[0].place, 2);
+    cr_expect(strstr(study.group[0].verdict, "balancing does not pay: nothing beats leaving"));
+    cr_expect(strstr(study.group[0].verdict, "eplb's steps are 10.0 % shorter"));
+    cr_expect(strstr(study.group[0].verdict, "takes 90 steps to pay back"));
+    study_free(&study);
+}
+
+Test(study, breaks_ties_by_what_is_moved)
+{
+    fake(0, "eplb", "", 1000, 1000);
+    fake(1, "static", "", 1000, 0);
+    fake(2, "swift", "", 1000, 1000);
+    record[2].bytes = 3999;
+
+    struct study study = judge(3);
+
+    cr_expect_eq(run[1].place, 1);
+    cr_expect_eq(run[2].place, 2);
+    cr_expect_eq(run[0].place, 3);
+    study_free(&study);
+}
+
+Test(study, ranks_groups_apart)
+{
+    fake(0, "static", "a", 1000, 0);
+    fake(1, "eplb", "a", 900, 1800);
+    fake(2, "static", "b", 1000, 0);
+    fake(3, "eplb", "b", 1100, 1800);
+
+    struct study study = judge(4);
+
+    cr_expect_eq(study.num_groups, 2);
+    cr_expect_eq(study.group[0].winner, 1);
+    cr_expect_eq(study.group[1].winner, 2);
+    cr_expect_eq(run[3].payback_steps, -1.0);
+    study_free(&study);
+}
+
+Test(study, has_no_word_on_balancing_where_something_else_varies)
+{
+    fake(0, "eplb", "", 900, 1800);
+    fake(1, "eplb", "", 800, 1700);
+    run[1].name = "other";
+
+    struct study study = judge(2);
+
+    cr_expect_eq(study.group[0].winner, 1);
+    cr_expect(strstr(study.group[0].verdict, "other has the shortest steps"));
+    cr_expect(strstr(study.group[0].verdict, "balancing") == NULL);
+    study_free(&study);
+}
+
+/* The same runs, the same id; another order is another study, whose reference may differ. */
+Test(study, is_known_by_its_runs_in_order)
+{
+    fake(0, "static", "", 1000, 0);
+    fake(1, "eplb", "", 900, 1800);
+    struct study first = judge(2);
+    struct study again = judge(2);
+    fake(0, "eplb", "", 900, 1800);
+    fake(1, "static", "", 1000, 0);
+    struct study other = judge(2);
+
+    cr_expect_str_eq(first.id, again.id);
+    cr_expect_str_neq(first.id, other.id);
+    study_free(&first);
+    study_free(&again);
+    study_free(&other);
+}
