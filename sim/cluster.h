@@ -7,6 +7,7 @@
 #ifndef MOESIM_CLUSTER_H
 #define MOESIM_CLUSTER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "model.h"
@@ -76,8 +77,54 @@ enum fabric {
     FABRIC_RAILS,  /* NICs of one index of nodes_per_leaf nodes do: a leaf a rail */
 };
 
+/* What one direction of an all-to-all costs beside what its plan puts on the ports: constants of a
+ * library's kernels on a kind of cluster (collective/exchange.h has the form). */
+struct exchange_constants {
+    double startup_ns;       /* kernel, handshake and barrier inside one scale-up domain */
+    double far_startup_ns;   /* the same where the ranks span nodes */
+    double node_ns;          /* more for each other node */
+    double expert_ns;        /* more for each slot of the layer */
+    double far_expert_ns;    /* more for each slot on another node */
+    double fill_ns;          /* most that filling its pipeline costs */
+    double fill_half_ns;     /* length of transfer at which half of that is paid */
+    double token_ns;         /* more for each token of a rank */
+    double scale_up_share;   /* of the port's nominal rate that is reached */
+    double scale_out_share;  /* likewise */
+    double copy_bytes_per_s; /* that its SMs copy, all of num_sms */
+    double blend;            /* p of the norm that joins both ports and the copying */
+};
+
+enum exchange {
+    EXCHANGE_DISPATCH,
+    EXCHANGE_COMBINE,
+    EXCHANGE_PREPARE, /* before a dispatch, where the library has it as a kernel of its own */
+    EXCHANGE_COUNT,
+};
+
+/* Constants of one collective in one library, and how far they were off on rows that the fit had
+ * not seen. */
+struct fitted_collective {
+    char collective[NAME_BYTES];
+    char dtype[NAME_BYTES]; /* of the dispatched payload, "any": of every one */
+    char library[NAME_BYTES];
+    int32_t
+        num_sms; /* that copy_bytes_per_s is of; 0: not known, so it does not change with them */
+    bool has[EXCHANGE_COUNT];
+    struct exchange_constants exchange[EXCHANGE_COUNT];
+    char fitted_on[SOURCE_BYTES];
+    char holdout[HOLDOUT_BYTES];
+    int32_t num_rows;
+    double error_median; /* absolute, relative, of all held-out rows; a fraction */
+    double error_p90;
+};
+
+#define COLLECTIVES_MAX 8
+
 struct cluster {
     struct gpu_spec gpu;
+    char preset[NAME_BYTES]; /* of scenarios/clusters/; "": none */
+    int32_t num_fitted;
+    struct fitted_collective fitted[COLLECTIVES_MAX];
     int32_t num_nodes;
     int32_t gpus_per_node;
     double node_uplink_bytes_per_s; /* one direction, shared by the node's NICs; 0: one rail a NIC,
@@ -85,6 +132,7 @@ struct cluster {
     enum fabric fabric;             /* network model flow only, as are the next two */
     int32_t nodes_per_leaf;
     double spine_oversubscription; /* rates of a leaf's NICs over those of its uplinks; >= 1 */
+    int32_t fitted_used; /* 1 + index of the constants in use; 0: the collective's own start-ups */
 };
 
 struct price {
@@ -114,6 +162,17 @@ static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank
 /* Loads a preset of scenarios/gpus/ by name or alias, or a YAML path. Errors as model_load. */
 MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
                                 struct error *error);
+
+/* Loads a preset of scenarios/clusters/ by name or alias, or a YAML path, with its GPU: gpu,
+ * gpus_per_node and the fitted collectives of cluster are filled, the rest is left as it is.
+ * Errors as model_load. */
+MUST_CHECK enum status cluster_load(struct cluster *cluster, const char *name_or_path,
+                                    struct error *error);
+
+/* The constants for a collective whose payload has that format: those of the format, else those of
+ * any, else the first; NULL where the cluster has none for the collective. */
+const struct fitted_collective *cluster_constants(const struct cluster *cluster,
+                                                  const char *collective, const char *dtype);
 
 /* Loads a preset of scenarios/prices/ by name, or a YAML path. Errors as model_load. */
 MUST_CHECK enum status price_load(struct price *price, const char *name_or_path,

@@ -86,7 +86,7 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
                             .shards = 1,
                             .tokens = rank_tokens(share->batch, rank),
                             .hbm_bytes_per_s_taken = (double)state->collective_bytes_per_s};
-    work.sms_taken = state->collectives > 0 ? scenario->collective->num_sms : 0;
+    work.sms_taken = state->collectives > 0 ? scenario_num_sms(scenario) : 0;
     switch (lane->stage) {
     case STAGE_ATTENTION:
     case STAGE_DENSE:

@@ -125,6 +125,23 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     return status;
 }
 
+static void set_cost(struct engine *engine, const struct layer_run *run,
+                     const struct collective_input *input, struct transfer *transfer)
+{
+    const struct scenario *scenario = engine->scenario;
+    bool is_dispatch = transfer->kind == TRANSFER_DISPATCH;
+    struct exchange_load load = {0};
+    if (scenario->cluster.fitted_used > 0) {
+        exchange_measure(&load, scenario->collective, input, &transfer->plan,
+                         is_dispatch ? input->dispatch_bytes_per_token
+                                     : input->combine_bytes_per_token,
+                         engine->placement[run->moe_layer].num_slots);
+    }
+    transfer->cost = exchange_cost_on(&scenario->cluster, scenario->collective,
+                                      is_dispatch ? EXCHANGE_DISPATCH : EXCHANGE_COMBINE, &load,
+                                      scenario_num_sms(scenario));
+}
+
 static enum status plan_tokens(struct engine *engine, struct layer_run *run)
 {
     const struct scenario *scenario = engine->scenario;
@@ -139,10 +156,14 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];
         *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};
+        transfer->by_nic = scenario->collective->by_nic;
         plan_init(&transfer->plan, scenario->ep, &run->arena);
         enum status status = kind == TRANSFER_DISPATCH
                                  ? scenario->collective->plan_dispatch(&input, &transfer->plan)
                                  : scenario->collective->plan_combine(&input, &transfer->plan);
+        if (status == STATUS_OK) {
+            set_cost(engine, run, &input, transfer);
+        }
         if (status == STATUS_OK) {
             status = transfer_init(transfer, &run->arena);
         }

@@ -155,8 +155,14 @@ enum status network_send_group(struct engine *engine, struct transfer *transfer,
         int32_t id = net->decide != NULL
                          ? index
                          : in_flight_add(engine, transfer, group->first + index, root_ns);
-        engine->outbox[index] =
-            (struct net_message){id, message->src_rank, message->dst_rank, message->bytes};
+        struct net_message *sent = &engine->outbox[index];
+        *sent = (struct net_message){.id = id,
+                                     .src_rank = message->src_rank,
+                                     .dst_rank = message->dst_rank,
+                                     .bytes = message->bytes,
+                                     .by_nic = transfer->by_nic};
+        sent->overhead =
+            transfer->cost.overhead[net_message_tier(&engine->scenario->cluster, sent)];
         engine->metrics.bytes_sent += message->bytes;
     }
     engine->metrics.messages += group->count;

@@ -146,8 +146,7 @@ static enum status start_transfer(struct engine *engine, struct transfer *transf
     const struct scenario *scenario = engine->scenario;
     double startup_ns = scenario->cluster.gpu.kernel_ns;
     if (transfer_is_collective(transfer)) {
-        startup_ns = transfer->kind == TRANSFER_DISPATCH ? scenario->collective->dispatch_startup_ns
-                                                         : scenario->collective->combine_startup_ns;
+        startup_ns = transfer->cost.startup_ns;
         engine->rank[rank].collectives++;
         engine->rank[rank].collective_bytes_per_s += transfer->hbm_bytes_per_s[rank];
     }

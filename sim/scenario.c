@@ -146,6 +146,7 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     scenario->window_steps = file->window_steps;
     scenario->dispatch_precision = (enum precision)file->dispatch_dtype;
     scenario->combine_precision = (enum precision)file->combine_dtype;
+    scenario->num_sms = file->num_sms;
     scenario->micro_batches = file->micro_batches;
     scenario->chunks = file->chunks;
     memcpy(scenario->kernels, file->kernels, sizeof scenario->kernels);
@@ -199,6 +200,7 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
     status = yaml_fill(&loader->file, loader->root, scenario_fields, error);
     loader->status = status != STATUS_OK ? status : loader->status;
     bool ep_is_given = yaml_get(yaml_get(loader->root, "parallel"), "ep") != NULL;
+    scenario_read_cluster(loader);
     copy_values(scenario, &loader->file, ep_is_given);
     scenario_look_up(loader);
     if (loader->has_model) {

@@ -73,6 +73,7 @@ struct scenario {
 
     const struct replica_dispatch *replica;
     const struct collective *collective;
+    int32_t num_sms; /* that the collective takes while it runs; 0: its own number */
     enum precision dispatch_precision;
     enum precision combine_precision;
     int32_t micro_batches; /* parts of a step that take turns on the GPU; 1: no overlap */
@@ -91,6 +92,11 @@ struct scenario {
 
     char *text; /* canonical YAML of all keys after inherits and overrides; owned */
 };
+
+static inline int32_t scenario_num_sms(const struct scenario *scenario)
+{
+    return scenario->num_sms > 0 ? scenario->num_sms : scenario->collective->num_sms;
+}
 
 /* Loads path, follows inherits, applies overrides ("placement.strategy=static") and checks every
  * key, range and cross-reference but the trace's content. All problems are reported, each with file

@@ -35,11 +35,12 @@ const struct scenario_file scenario_defaults = {
 static const char *const fabrics[] = {"flat", "leaves", "rails", NULL}; /* enum fabric */
 
 static const struct yaml_field cluster_fields[] = {
-    {"gpu", YAML_TEXT, offsetof(struct scenario_file, gpu), .size = PATH_BYTES, .required = true},
+    {"preset", YAML_TEXT, offsetof(struct scenario_file, cluster), .size = PATH_BYTES},
+    {"gpu", YAML_TEXT, offsetof(struct scenario_file, gpu), .size = PATH_BYTES},
     {"nodes", YAML_INT32, offsetof(struct scenario_file, nodes), .required = true, .min = 1,
      .max = COUNT_MAX},
-    {"gpus_per_node", YAML_INT32, offsetof(struct scenario_file, gpus_per_node), .required = true,
-     .min = 1, .max = 4096},
+    {"gpus_per_node", YAML_INT32, offsetof(struct scenario_file, gpus_per_node), .min = 1,
+     .max = 4096},
     {"node_uplink_bytes_per_s", YAML_DOUBLE,
      offsetof(struct scenario_file, node_uplink_bytes_per_s), .max = 1e18},
     {"fabric", YAML_CHOICE, offsetof(struct scenario_file, fabric), .choices = fabrics},
@@ -102,6 +103,7 @@ static const struct yaml_field placement_fields[] = {
 static const struct yaml_field dispatch_fields[] = {
     {"replica", YAML_TEXT, offsetof(struct scenario_file, replica), .size = NAME_BYTES},
     {"collective", YAML_TEXT, offsetof(struct scenario_file, collective), .size = NAME_BYTES},
+    {"num_sms", YAML_INT32, offsetof(struct scenario_file, num_sms), .max = 4096},
     {"dtype", YAML_CHOICE, offsetof(struct scenario_file, dispatch_dtype),
      .choices = precision_choices},
     {"combine_dtype", YAML_CHOICE, offsetof(struct scenario_file, combine_dtype),

@@ -14,6 +14,7 @@ struct scenario_file {
     int32_t version;
     char question[TEXT_BYTES];
     char model[PATH_BYTES];
+    char cluster[PATH_BYTES]; /* preset */
     char gpu[PATH_BYTES];
     int32_t nodes;
     int32_t gpus_per_node;
@@ -47,6 +48,7 @@ struct scenario_file {
     int32_t window_steps;
     char replica[NAME_BYTES];
     char collective[NAME_BYTES];
+    int32_t num_sms;
     int32_t dispatch_dtype; /* enum precision */
     int32_t combine_dtype;
     int32_t micro_batches;
@@ -97,6 +99,16 @@ void scenario_pass_on(struct scenario_loader *loader, const char *key,
 
 /* Reads placement.initial, once all that it must fit is known. */
 void scenario_read_placement(struct scenario_loader *loader);
+
+/* Reads cluster.preset, where it is given, and fills in what follows from it. */
+void scenario_read_cluster(struct scenario_loader *loader);
+
+/* Chooses the constants of the collective, where the cluster has some. */
+void scenario_choose_exchange(struct scenario_loader *loader);
+
+/* A name with a slash or a suffix is a path, and relative ones are looked up like the trace's. */
+void scenario_resolve_preset(const struct scenario_loader *loader, char path[PATH_BYTES],
+                             const char *key, const char *name);
 
 /* Looks up every name the file gives: presets, plug-ins, the trace. */
 void scenario_look_up(struct scenario_loader *loader);

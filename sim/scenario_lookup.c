@@ -94,9 +94,8 @@ void scenario_pass_on(struct scenario_loader *loader, const char *key, const str
     }
 }
 
-/* A name with a slash or a suffix is a path, and relative ones are looked up like the trace's. */
-static void resolve_preset(const struct scenario_loader *loader, char path[PATH_BYTES],
-                           const char *key, const char *name)
+void scenario_resolve_preset(const struct scenario_loader *loader, char path[PATH_BYTES],
+                             const char *key, const char *name)
 {
     size_t length = strlen(name);
     bool is_yaml = length > 5 && strcmp(name + length - 5, ".yaml") == 0;
@@ -133,7 +132,7 @@ static void look_up_price(struct scenario_loader *loader, struct error *problems
     if (loader->has_gpu && data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
         name = path;
     } else {
-        resolve_preset(loader, path, "price", name);
+        scenario_resolve_preset(loader, path, "price", name);
         name = path;
     }
     loader->has_price = price_load(&scenario->price, name, problems) == STATUS_OK;
@@ -150,13 +149,13 @@ static void look_up_presets(struct scenario_loader *loader)
         return;
     }
     if (file->model[0] != '\0') {
-        resolve_preset(loader, path, "model", file->model);
+        scenario_resolve_preset(loader, path, "model", file->model);
         loader->has_model = model_load(&scenario->model, path, problems) == STATUS_OK;
         scenario_pass_on(loader, "model", problems);
     }
     *problems = (struct error){0};
     if (file->gpu[0] != '\0') {
-        resolve_preset(loader, path, "cluster.gpu", file->gpu);
+        scenario_resolve_preset(loader, path, "cluster.gpu", file->gpu);
         loader->has_gpu = gpu_load(&scenario->cluster.gpu, path, problems) == STATUS_OK;
         scenario_pass_on(loader, "cluster.gpu", problems);
     }
@@ -256,5 +255,6 @@ void scenario_look_up(struct scenario_loader *loader)
 {
     look_up_presets(loader);
     look_up_plugins(loader);
+    scenario_choose_exchange(loader);
     look_up_trace(loader);
 }

@@ -5,6 +5,7 @@
 #define MOESIM_TRANSFER_H
 
 #include "collective/collective.h"
+#include "collective/exchange.h"
 
 /* Counts down what must still be said about something, and keeps when the last of it happens: the
  * network may tell of an arrival before its time. */
@@ -16,15 +17,17 @@ struct countdown {
 
 struct transfer {
     struct transfer_plan plan;
-    int32_t lane;             /* of every rank's, that it serves */
-    int32_t layer;            /* of the model; -1: weights on the move */
-    int32_t kind;             /* enum transfer_kind of the engine: for the digest */
-    struct countdown *group;  /* [num_groups] its owner's release and the messages that feed it */
-    struct countdown *rank;   /* [num_ranks] its own release and the payload messages to come */
-    bool *rank_ready;         /* [num_ranks] all has happened */
-    int64_t *ready_ns;        /* [num_ranks] when the rank was ready, its start-up not yet paid */
-    int64_t *hbm_bytes_per_s; /* [num_ranks] that it takes of the rank's HBM while it runs, had it
-                                 the ports for itself; collectives only */
+    struct exchange_cost cost; /* collectives only */
+    bool by_nic;               /* net_message.by_nic of all its messages */
+    int32_t lane;              /* of every rank's, that it serves */
+    int32_t layer;             /* of the model; -1: weights on the move */
+    int32_t kind;              /* enum transfer_kind of the engine: for the digest */
+    struct countdown *group;   /* [num_groups] its owner's release and the messages that feed it */
+    struct countdown *rank;    /* [num_ranks] its own release and the payload messages to come */
+    bool *rank_ready;          /* [num_ranks] all has happened */
+    int64_t *ready_ns;         /* [num_ranks] when the rank was ready, its start-up not yet paid */
+    int64_t *hbm_bytes_per_s;  /* [num_ranks] that it takes of the rank's HBM while it runs, had it
+                                  the ports for itself; collectives only */
 };
 
 /* plan must be finished. Memory is the arena's. */

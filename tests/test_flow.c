@@ -34,7 +34,7 @@ static void expect_arrival(void *state, int32_t id, int64_t time_ns)
 Test(flow, an_undisturbed_message_takes_latency_plus_bytes_over_bandwidth)
 {
     struct cluster cluster = two_tiers(0.0);
-    struct net_message messages[] = {{7, 0, 1, 100000}, {8, 1, 2, 100000}};
+    struct net_message messages[] = {{7, 0, 1, 100000, 0.0, false}, {8, 1, 2, 100000, 0.0, false}};
 
     void *state = open_and_send(&cluster, messages, 2);
 
@@ -47,7 +47,7 @@ Test(flow, an_undisturbed_message_takes_latency_plus_bytes_over_bandwidth)
 Test(flow, messages_of_a_port_share_it)
 {
     struct cluster cluster = two_tiers(0.0);
-    struct net_message messages[] = {{0, 0, 2, 100000}, {1, 0, 4, 50000}};
+    struct net_message messages[] = {{0, 0, 2, 100000, 0.0, false}, {1, 0, 4, 50000, 0.0, false}};
 
     void *state = open_and_send(&cluster, messages, 2);
 
@@ -59,7 +59,7 @@ Test(flow, messages_of_a_port_share_it)
 Test(flow, a_later_message_delays_an_earlier_one)
 {
     struct cluster cluster = two_tiers(0.0);
-    struct net_message messages[] = {{0, 0, 6, 100000}, {1, 2, 6, 100000}};
+    struct net_message messages[] = {{0, 0, 6, 100000, 0.0, false}, {1, 2, 6, 100000, 0.0, false}};
     void *state = open_and_send(&cluster, messages, 1);
     cr_expect_eq(net_flow.next_done_ns(state), 15000);
 
@@ -73,7 +73,7 @@ Test(flow, a_later_message_delays_an_earlier_one)
 Test(flow, a_message_on_its_way_no_longer_shares_a_port)
 {
     struct cluster cluster = two_tiers(0.0);
-    struct net_message messages[] = {{0, 0, 6, 100000}, {1, 2, 6, 100000}};
+    struct net_message messages[] = {{0, 0, 6, 100000, 0.0, false}, {1, 2, 6, 100000, 0.0, false}};
     void *state = open_and_send(&cluster, messages, 1);
 
     cr_assert_eq(net_flow.send(state, 12000, &messages[1], 1), STATUS_OK); /* out at 10000 */
@@ -86,7 +86,7 @@ Test(flow, a_message_on_its_way_no_longer_shares_a_port)
 Test(flow, nics_of_a_node_share_its_uplink)
 {
     struct cluster cluster = two_tiers(12e9); /* for two NICs of 10e9 */
-    struct net_message messages[] = {{0, 0, 2, 60000}, {1, 1, 4, 60000}};
+    struct net_message messages[] = {{0, 0, 2, 60000, 0.0, false}, {1, 1, 4, 60000, 0.0, false}};
 
     void *state = open_and_send(&cluster, messages, 2);
 
@@ -107,7 +107,7 @@ Test(flow, leaves_share_what_joins_them_to_the_spine)
     cluster.fabric = FABRIC_LEAVES;
     cluster.nodes_per_leaf = 1;
     cluster.spine_oversubscription = 4.0;
-    struct net_message messages[] = {{0, 0, 2, 50000}, {1, 1, 4, 50000}};
+    struct net_message messages[] = {{0, 0, 2, 50000, 0.0, false}, {1, 1, 4, 50000, 0.0, false}};
 
     void *state = open_and_send(&cluster, messages, 2);
 
@@ -127,7 +127,8 @@ Test(flow, a_rail_is_left_only_for_another_rail_or_pod)
     cluster.fabric = FABRIC_RAILS;
     cluster.nodes_per_leaf = 2;
     cluster.spine_oversubscription = 8.0;
-    struct net_message messages[] = {{0, 0, 2, 50000}, {1, 5, 6, 50000}, {2, 1, 5, 25000}};
+    struct net_message messages[] = {
+        {0, 0, 2, 50000, 0.0, false}, {1, 5, 6, 50000, 0.0, false}, {2, 1, 5, 25000, 0.0, false}};
 
     void *state = open_and_send(&cluster, messages, 3);
 

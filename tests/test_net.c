@@ -54,7 +54,7 @@ Test(alpha_beta, serves_an_egress_port_in_order)
 {
     struct cluster cluster = two_tiers();
     void *state = open_net(&net_alpha_beta, &cluster);
-    struct net_message messages[] = {{0, 0, 2, 100000}, {1, 0, 4, 100000}};
+    struct net_message messages[] = {{0, 0, 2, 100000, 0.0, false}, {1, 0, 4, 100000, 0.0, false}};
 
     cr_assert_eq(net_alpha_beta.send(state, 0, messages, 2), STATUS_OK);
 
@@ -68,7 +68,7 @@ Test(alpha_beta, queues_at_an_ingress_port)
 {
     struct cluster cluster = two_tiers();
     void *state = open_net(&net_alpha_beta, &cluster);
-    struct net_message messages[] = {{0, 0, 6, 100000}, {1, 2, 6, 100000}};
+    struct net_message messages[] = {{0, 0, 6, 100000, 0.0, false}, {1, 2, 6, 100000, 0.0, false}};
 
     cr_assert_eq(net_alpha_beta.send(state, 0, messages, 2), STATUS_OK);
 
@@ -83,7 +83,7 @@ Test(alpha_beta, does_not_add_up_rounding_errors)
     void *state = open_net(&net_alpha_beta, &cluster);
 
     for (int32_t id = 0; id < 1000; id++) { /* 0.3 ns each */
-        struct net_message message = {id, 0, 1, 30};
+        struct net_message message = {id, 0, 1, 30, 0.0, false};
         cr_assert_eq(net_alpha_beta.send(state, 0, &message, 1), STATUS_OK);
     }
     int64_t last_ns = 0;
@@ -119,8 +119,9 @@ static void check_conservation(const struct net_model *net, uint64_t round)
             now_ns = send_ns;
             int32_t src = (int32_t)gsl_rng_uniform_int(rng, (unsigned long)ranks);
             int32_t turn = 1 + (int32_t)gsl_rng_uniform_int(rng, (unsigned long)ranks - 1);
-            messages[id] = (struct net_message){id, src, (src + turn) % ranks,
-                                                1 + (int64_t)gsl_rng_uniform_int(rng, 1000000)};
+            messages[id] = (struct net_message){
+                id,  src,  (src + turn) % ranks, 1 + (int64_t)gsl_rng_uniform_int(rng, 1000000),
+                0.0, false};
             sent_ns[id] = now_ns;
             bytes += messages[id].bytes;
             cr_assert_eq(net->send(state, now_ns, &messages[id], 1), STATUS_OK);
@@ -172,6 +173,38 @@ Test(net, a_port_passes_the_share_it_was_given_until_it_gets_another)
             cr_expect_eq(models[index]->pop_done(state), 3);
             now_ns = done_ns;
         }
+        models[index]->close(state);
+    }
+}
+
+/* 1000 ns + 100000 bytes at 100 bytes/ns inside the node, 1.5 times as long on the wires with an
+ * overhead of a half; by NIC 5000 ns + 100000 bytes at 10 bytes/ns. Links count bytes all the same.
+ */
+Test(net, overhead_stretches_a_message_and_a_nic_takes_one_to_its_own_node)
+{
+    const struct net_message messages[] = {
+        {.id = 0, .src_rank = 0, .dst_rank = 1, .bytes = 100000, .overhead = 0.5},
+        {.id = 0, .src_rank = 0, .dst_rank = 1, .bytes = 100000, .by_nic = true},
+        {.id = 0, .src_rank = 0, .dst_rank = 1, .bytes = 100000, .overhead = -0.5, .by_nic = true}};
+    const int64_t took_ns[] = {2500, 15000, 10000};
+    int32_t count = 0;
+    const struct net_model *const *models = net_all(&count);
+    for (int32_t index = 0; index < count; index++) {
+        struct cluster cluster = two_tiers();
+        void *state = open_net(models[index], &cluster);
+        int64_t now_ns = 0;
+        for (int i = 0; i < 3; i++) {
+            cr_assert_eq(models[index]->send(state, now_ns, &messages[i], 1), STATUS_OK);
+            int64_t done_ns = models[index]->next_done_ns(state);
+            cr_expect_eq(done_ns - now_ns, took_ns[i], "%s took %lld", models[index]->name,
+                         (long long)(done_ns - now_ns));
+            cr_expect_eq(models[index]->pop_done(state), 0);
+            now_ns = done_ns;
+        }
+        struct net_link out;
+        models[index]->link(state, 2, &out); /* rank 0, scale-out, out */
+        cr_expect_eq(out.bytes, 200000, "%s", models[index]->name);
+        cr_expect_float_eq(out.busy_ns, 15000.0, 1e-6, "%s", models[index]->name);
         models[index]->close(state);
     }
 }

@@ -74,6 +74,13 @@ struct collective_input {
     const int32_t *token_begin; /* [num_ranks + 1] first token of each rank, routed or not */
 };
 
+/* What a collective's SMs copy, for its cost (collective/exchange.h). */
+enum copied {
+    COPIED_TOKENS,             /* a token once a rank it goes to, its own included */
+    COPIED_CHOICES,            /* once a chosen expert */
+    COPIED_TOKENS_AND_RELAYED, /* as COPIED_TOKENS, and once more a node that it crosses to */
+};
+
 struct collective {
     const char *name;
     const char *summary;
@@ -82,6 +89,8 @@ struct collective {
     double dispatch_startup_ns;
     double combine_startup_ns;
     int32_t num_sms; /* SMs it takes while it runs */
+    enum copied copied;
+    bool by_nic; /* also ranks of one node reach each other through their NICs */
     enum status (*plan_dispatch)(const struct collective_input *input, struct transfer_plan *plan);
     /* The way back: what dispatch brought to a rank leaves it again, reduced where the collective
      * reduces on the way. */

@@ -217,6 +217,7 @@ const struct collective collective_deepep_normal = {
     .dispatch_startup_ns = 32900.0,
     .combine_startup_ns = 54700.0,
     .num_sms = 24,
+    .copied = COPIED_TOKENS_AND_RELAYED,
     .plan_dispatch = normal_dispatch,
     .plan_combine = normal_combine,
 };

@@ -25,6 +25,7 @@ const struct collective collective_flat = {
     .dispatch_startup_ns = 30000.0,
     .combine_startup_ns = 30000.0,
     .num_sms = 16,
+    .copied = COPIED_CHOICES,
     .plan_dispatch = flat_dispatch,
     .plan_combine = flat_combine,
 };

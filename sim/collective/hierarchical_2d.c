@@ -165,6 +165,7 @@ const struct collective collective_hierarchical_2d = {
     .dispatch_startup_ns = 14800.0,
     .combine_startup_ns = 14800.0,
     .num_sms = 16,
+    .copied = COPIED_TOKENS_AND_RELAYED,
     .plan_dispatch = dispatch,
     .plan_combine = combine,
 };

@@ -28,6 +28,7 @@ const struct collective collective_one_sided = {
     .dispatch_startup_ns = 18900.0,
     .combine_startup_ns = 31400.0,
     .num_sms = 0,
+    .copied = COPIED_CHOICES,
     .plan_dispatch = one_sided_dispatch,
     .plan_combine = one_sided_combine,
 };

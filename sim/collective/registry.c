@@ -7,6 +7,7 @@
     X(flat)                                                                                        \
     X(deepep_normal)                                                                               \
     X(deepep_low_latency)                                                                          \
+    X(deepep_low_latency_rdma)                                                                     \
     X(hierarchical_2d)                                                                             \
     X(allgather_reducescatter)                                                                     \
     X(one_sided)                                                                                   \

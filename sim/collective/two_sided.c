@@ -28,6 +28,7 @@ const struct collective collective_two_sided = {
     .dispatch_startup_ns = 25300.0,
     .combine_startup_ns = 14500.0,
     .num_sms = 0,
+    .copied = COPIED_CHOICES,
     .plan_dispatch = two_sided_dispatch,
     .plan_combine = two_sided_combine,
 };

@@ -136,12 +136,13 @@ static double later_ns(double a, double b) /* fmax is a call */
 
 static int64_t pass_ports(struct alpha_beta *net, int64_t now_ns, const struct net_message *message)
 {
-    enum tier tier = cluster_tier(net->cluster, message->src_rank, message->dst_rank);
+    enum tier tier = net_message_tier(net->cluster, message);
     const struct port_spec *spec = &net->cluster->gpu.port[tier];
     struct port *egress = port_of(net, message->src_rank, tier, EGRESS);
     struct port *ingress = port_of(net, message->dst_rank, tier, INGRESS);
-    double out_wire_ns = (double)message->bytes * egress->ns_per_byte;
-    double in_wire_ns = (double)message->bytes * ingress->ns_per_byte;
+    double wire_bytes = (double)message->bytes * (1.0 + message->overhead);
+    double out_wire_ns = wire_bytes * egress->ns_per_byte;
+    double in_wire_ns = wire_bytes * ingress->ns_per_byte;
     double out_ns = later_ns((double)now_ns, egress->free_ns);
     double work_ns = later_ns((double)now_ns + spec->latency_ns, ingress->free_ns) + in_wire_ns;
     egress->free_ns = out_ns + out_wire_ns;

@@ -47,13 +47,14 @@ struct flow_link {
     double bytes_per_s;  /* nominal */
     double bytes_per_ns; /* what payload gets of it, now */
     int64_t bytes;
-    int64_t earlier_bytes; /* before the rate last changed, and the time they took */
+    double wire_bytes;    /* bytes, and what their overhead takes of the wires */
+    double earlier_bytes; /* of the wires before the rate last changed, and the time they took */
     double earlier_busy_ns;
 };
 
 static double busy_ns(const struct flow_link *link)
 {
-    return link->earlier_busy_ns + (double)(link->bytes - link->earlier_bytes) / link->bytes_per_ns;
+    return link->earlier_busy_ns + (link->wire_bytes - link->earlier_bytes) / link->bytes_per_ns;
 }
 
 /* Links: [rank][TIER][DIRECTION], then [node][DIRECTION] where nodes have uplinks, then
@@ -119,8 +120,8 @@ static void describe_links(struct flow_net *net)
     for (int32_t rank = 0; rank < net->num_ranks; rank++) {
         for (int32_t tier = 0; tier < TIER_COUNT; tier++) {
             const struct port_spec *port = &net->cluster->gpu.port[tier];
-            struct flow_link link = {port->bytes_per_s, port->bytes_per_s * port->fraction * 1e-9,
-                                     0, 0, 0.0};
+            struct flow_link link = {.bytes_per_s = port->bytes_per_s,
+                                     .bytes_per_ns = port->bytes_per_s * port->fraction * 1e-9};
             net->link[port_link(rank, (enum tier)tier, EGRESS)] = link;
             net->link[port_link(rank, (enum tier)tier, INGRESS)] = link;
         }
@@ -224,7 +225,8 @@ static enum status reserve_arrivals(struct tier_net *tier, int32_t count)
 static struct maxmin_flow path_of(const struct flow_net *net, const struct net_message *message,
                                   enum tier tier)
 {
-    struct maxmin_flow flow = {.id = message->id, .bytes = (double)message->bytes};
+    struct maxmin_flow flow = {.id = message->id,
+                               .bytes = (double)message->bytes * (1.0 + message->overhead)};
     flow.link[flow.num_links++] = port_link(message->src_rank, tier, EGRESS);
     if (tier == TIER_SCALE_OUT && net->has_uplinks) {
         int32_t src_node = cluster_node(net->cluster, message->src_rank);
@@ -252,11 +254,12 @@ static enum status send_on_tier(struct flow_net *net, enum tier tier_id, int64_t
     struct tier_net *tier = &net->tier[tier_id];
     int32_t num_flows = 0;
     for (int32_t i = 0; i < count; i++) {
-        if (cluster_tier(net->cluster, message[i].src_rank, message[i].dst_rank) == tier_id) {
+        if (net_message_tier(net->cluster, &message[i]) == tier_id) {
             struct maxmin_flow flow = path_of(net, &message[i], tier_id);
             net->outbox[num_flows++] = flow;
             for (int32_t k = 0; k < flow.num_links; k++) {
                 net->link[flow.link[k]].bytes += message[i].bytes;
+                net->link[flow.link[k]].wire_bytes += flow.bytes;
             }
         }
     }
@@ -335,7 +338,7 @@ static void flow_set_port(void *state, int32_t rank, enum tier tier, double shar
         int32_t link_id = port_link(rank, tier, (enum direction)direction);
         struct flow_link *link = &net->link[link_id];
         link->earlier_busy_ns = busy_ns(link);
-        link->earlier_bytes = link->bytes;
+        link->earlier_bytes = link->wire_bytes;
         link->bytes_per_ns = port->bytes_per_s * port->fraction * share * 1e-9;
         maxmin_set_capacity(net->tier[tier].maxmin, link_id, link->bytes_per_ns);
     }

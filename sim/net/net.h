@@ -8,6 +8,7 @@
 #ifndef MOESIM_NET_H
 #define MOESIM_NET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cluster.h"
@@ -20,7 +21,16 @@ struct net_message {
     int32_t src_rank;
     int32_t dst_rank; /* != src_rank */
     int64_t bytes;
+    double overhead; /* time on the wires beyond bytes over rate, as a share of it; > -1 */
+    bool by_nic;     /* leaves by the NIC, also to a rank of its own node */
 };
+
+static inline enum tier net_message_tier(const struct cluster *cluster,
+                                         const struct net_message *message)
+{
+    return message->by_nic ? TIER_SCALE_OUT
+                           : cluster_tier(cluster, message->src_rank, message->dst_rank);
+}
 
 /* What passed through one directed link since init. */
 struct net_link {

@@ -1,0 +1,116 @@
+/* exchange.c -- measures plans and applies fitted constants. */
+#include "collective/exchange.h"
+
+#include <assert.h>
+#include <math.h>
+
+/* Tokens or copies of them that a rank hands to others and to itself, and what crosses nodes to be
+ * handed on there. */
+static double copied_tokens(const struct collective *collective, const struct traffic *traffic)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; i < traffic->rank_begin[traffic->num_ranks]; i++) {
+        const struct rank_flow *flow = &traffic->rank_flow[i];
+        sum += collective->copied == COPIED_CHOICES ? flow->copies : flow->tokens;
+    }
+    if (collective->copied != COPIED_TOKENS_AND_RELAYED) {
+        return sum;
+    }
+    int32_t per_node = traffic->num_ranks / traffic->num_nodes;
+    for (int32_t source = 0; source < traffic->num_ranks; source++) {
+        for (int32_t i = traffic->node_begin[source]; i < traffic->node_begin[source + 1]; i++) {
+            const struct node_flow *flow = &traffic->node_flow[i];
+            sum += flow->dst_node == source / per_node ? 0 : flow->tokens;
+        }
+    }
+    return sum;
+}
+
+void exchange_measure(struct exchange_load *load, const struct collective *collective,
+                      const struct collective_input *input, const struct transfer_plan *plan,
+                      double bytes_per_token, int32_t num_slots)
+{
+    double ranks = (double)plan->num_ranks;
+    double bytes[TIER_COUNT] = {0.0};
+    for (int32_t i = 0; i < plan->num_messages; i++) {
+        const struct message *message = &plan->message[i];
+        enum tier tier = collective->by_nic
+                             ? TIER_SCALE_OUT
+                             : cluster_tier(input->cluster, message->src_rank, message->dst_rank);
+        bytes[tier] += (double)message->bytes;
+    }
+    *load = (struct exchange_load){
+        .port_bytes = {bytes[TIER_SCALE_UP] / ranks, bytes[TIER_SCALE_OUT] / ranks},
+        .copied_bytes = copied_tokens(collective, input->traffic) * bytes_per_token / ranks,
+        .tokens = (double)input->token_begin[plan->num_ranks] / ranks,
+        .num_nodes = input->traffic->num_nodes,
+        .num_slots = num_slots};
+}
+
+/* Of the constants alone, before any byte. */
+static double startup_ns(const struct exchange_constants *constants,
+                         const struct exchange_load *load)
+{
+    double nodes = (double)load->num_nodes;
+    double slots = (double)load->num_slots;
+    double first = load->num_nodes > 1 ? constants->far_startup_ns : constants->startup_ns;
+    return first + constants->node_ns * (nodes - 1.0) + constants->expert_ns * slots +
+           constants->far_expert_ns * slots * (nodes - 1.0) / nodes;
+}
+
+struct exchange_cost exchange_cost(const struct exchange_constants *constants,
+                                   const struct exchange_load *load, const struct gpu_spec *gpu,
+                                   int32_t num_sms, int32_t sms_of_rate)
+{
+    const double share[TIER_COUNT] = {constants->scale_up_share, constants->scale_out_share};
+    double copy_rate = constants->copy_bytes_per_s;
+    if (sms_of_rate > 0 && num_sms > 0) {
+        copy_rate *= (double)num_sms / (double)sms_of_rate;
+    }
+    double sum = pow(load->copied_bytes / copy_rate * 1e9, constants->blend);
+    double port_ns = 0.0;
+    for (int tier = 0; tier < TIER_COUNT; tier++) {
+        const struct port_spec *port = &gpu->port[tier];
+        double nominal_ns = load->port_bytes[tier] / port->bytes_per_s * 1e9;
+        sum += pow(nominal_ns / share[tier], constants->blend);
+        port_ns = fmax(port_ns, nominal_ns / port->fraction);
+    }
+    double transfer_ns = pow(sum, 1.0 / constants->blend);
+    struct exchange_cost cost = {.startup_ns = startup_ns(constants, load) +
+                                               constants->token_ns * load->tokens};
+    if (transfer_ns > 0.0) {
+        cost.startup_ns +=
+            constants->fill_ns * transfer_ns / (transfer_ns + constants->fill_half_ns);
+    }
+    if (port_ns > 0.0) {
+        /* On a grid, for pow is not the same to the last digit on every machine. */
+        double overhead = rint((transfer_ns / port_ns - 1.0) * 0x1p30) * 0x1p-30;
+        cost.overhead[TIER_SCALE_UP] = overhead;
+        cost.overhead[TIER_SCALE_OUT] = overhead;
+    }
+    cost.startup_ns = rint(cost.startup_ns * 0x1p10) * 0x1p-10;
+    return cost;
+}
+
+struct exchange_cost exchange_cost_on(const struct cluster *cluster,
+                                      const struct collective *collective, enum exchange exchange,
+                                      const struct exchange_load *load, int32_t num_sms)
+{
+    assert(exchange == EXCHANGE_DISPATCH || exchange == EXCHANGE_COMBINE);
+    if (cluster->fitted_used == 0) {
+        return (struct exchange_cost){.startup_ns = exchange == EXCHANGE_DISPATCH
+                                                        ? collective->dispatch_startup_ns
+                                                        : collective->combine_startup_ns};
+    }
+    const struct fitted_collective *fitted = &cluster->fitted[cluster->fitted_used - 1];
+    struct exchange_cost cost =
+        exchange_cost(&fitted->exchange[exchange], load, &cluster->gpu, num_sms, fitted->num_sms);
+    if (exchange == EXCHANGE_DISPATCH && fitted->has[EXCHANGE_PREPARE]) {
+        struct exchange_load counts = {
+            .tokens = load->tokens, .num_nodes = load->num_nodes, .num_slots = load->num_slots};
+        cost.startup_ns += exchange_cost(&fitted->exchange[EXCHANGE_PREPARE], &counts,
+                                         &cluster->gpu, num_sms, fitted->num_sms)
+                               .startup_ns;
+    }
+    return cost;
+}
