@@ -55,6 +55,18 @@ struct study;
 MUST_CHECK enum status store_study(struct store *store, const struct study *study,
                                    struct error *error);
 
+/* Copies the complete runs of another results file, in place of runs of the same id. All or none.
+ */
+MUST_CHECK enum status store_merge(struct store *store, const char *path, struct error *error);
+
+/* Puts runs last and in this order: results are listed in the order in which runs were stored.
+ * run_id [count] as numbers; ids that are not in the file are passed over. */
+MUST_CHECK enum status store_order(struct store *store, const uint64_t *run_id, int64_t count,
+                                   struct error *error);
+
+/* What this program was built from: part of every run's id. */
+const char *store_commit(void);
+
 /* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
  * it. Return false from row to stop. */
 struct store_row {

@@ -44,8 +44,6 @@ struct store_table {
 /* Ended by a NULL name. The run tables come first; every table has a column run_id. */
 extern const struct store_table store_schema[];
 
-const char *store_commit(void); /* of the sources this program was built from */
-
 /* Says in plain words what SQLite's code means for this file, and returns the status for it. */
 enum status store_error(struct store *store, int code, struct error *error);
 

@@ -12,6 +12,7 @@ static const struct command {
 } commands[] = {
     {"run", "simulate a scenario and store the results", command_run},
     {"compare", "simulate variants of a scenario side by side", command_compare},
+    {"sweep", "simulate every point of a study; resumable, on MPI ranks too", command_sweep},
     {"diff", "compare two stored runs; limits for scripts", command_diff},
     {"report", "make a page with figures from stored results", command_report},
     {"trace", "import, generate, check and measure routing traces", command_trace},
