@@ -103,7 +103,7 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
         break;
     case STAGE_EXPERT: {
         const struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
-        const struct placement *placement = &engine->placement[run->moe_layer];
+        const struct placement *placement = run->placement;
         work.phase = GPU_EXPERT;
         work.num_slots = placement->rank_begin[rank + 1] - placement->rank_begin[rank];
         work.slot_tokens = &run->slot_tokens[placement->rank_begin[rank]];

@@ -97,8 +97,10 @@ struct layer_run {
     const struct token_share *share;     /* of the leader: attention, dense FFN, gate, head */
     const struct trace_batch *moe_batch; /* of the lane: experts */
     struct route route;
+    const struct placement *placement; /* of the slots that route names: in force, or loans' */
+    struct dispatch_loans loans;
     struct traffic traffic;
-    int32_t *slot_tokens; /* [num_slots] */
+    int32_t *slot_tokens; /* [placement->num_slots] */
     struct transfer transfer[TRANSFER_KIND_COUNT];
     double expert_ns_max;
     double expert_ns_sum;

@@ -111,15 +111,17 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     if (status != STATUS_OK) {
         return status;
     }
-    const struct placement *placement = &engine->placement[run->moe_layer];
-    struct dispatch_input dispatch = {placement,      run->moe_batch, &scenario->cluster,
+    run->placement = &engine->placement[run->moe_layer];
+    run->loans.num_moves = 0;
+    struct dispatch_input dispatch = {run->placement, run->moe_batch, &scenario->cluster,
                                       run->moe_layer, &run->arena,    scenario->seed,
-                                      run->lane};
+                                      run->lane,      &run->loans};
     status = scenario->replica->assign(engine->replica_state, &dispatch, route);
     if (status != STATUS_OK) {
         return status;
     }
-    status = traffic_count(&run->traffic, route, placement, run->moe_batch, &scenario->cluster,
+    run->placement = run->loans.num_moves > 0 ? &run->loans.placement : run->placement;
+    status = traffic_count(&run->traffic, route, run->placement, run->moe_batch, &scenario->cluster,
                            &run->arena);
     run->slot_tokens = run->traffic.slot_tokens;
     return status;
@@ -140,6 +142,19 @@ static void set_cost(struct engine *engine, const struct layer_run *run,
     transfer->cost = exchange_cost_on(&scenario->cluster, scenario->collective,
                                       is_dispatch ? EXCHANGE_DISPATCH : EXCHANGE_COMBINE, &load,
                                       scenario_num_sms(scenario));
+}
+
+/* Lent weights go with the dispatch, behind the tokens: only who borrows waits for them. */
+static enum status plan_loans(const struct scenario *scenario, const struct layer_run *run,
+                              struct transfer_plan *plan)
+{
+    const struct dispatch_loans *loans = &run->loans;
+    int64_t bytes = model_expert_bytes(&scenario->model);
+    for (int32_t index = 0; index < loans->num_moves; index++) {
+        plan_add_group(plan, loans->move[index].from_rank);
+        plan_add_message(plan, loans->move[index].to_rank, bytes, true, NO_GROUP);
+    }
+    return loans->num_moves > 0 ? plan_finish(plan) : STATUS_OK;
 }
 
 static enum status plan_tokens(struct engine *engine, struct layer_run *run)
@@ -163,6 +178,8 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
                                  : scenario->collective->plan_combine(&input, &transfer->plan);
         if (status == STATUS_OK) {
             set_cost(engine, run, &input, transfer);
+            status =
+                kind == TRANSFER_DISPATCH ? plan_loans(scenario, run, &transfer->plan) : STATUS_OK;
         }
         if (status == STATUS_OK) {
             status = transfer_init(transfer, &run->arena);

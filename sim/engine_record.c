@@ -121,7 +121,7 @@ static void note_balance(struct engine *engine, struct layer_metrics *layer, dou
 
 static void count_ranks(struct engine *engine, const struct layer_run *run)
 {
-    const struct placement *placement = &engine->placement[run->moe_layer];
+    const struct placement *placement = run->placement;
     int32_t num_ranks = engine->scenario->ep;
     int64_t window = engine->step / engine->metrics.window_steps;
     int64_t *by_layer = &engine->metrics.rank_tokens[(int64_t)run->moe_layer * num_ranks];

@@ -90,6 +90,44 @@ enum status placement_set(struct placement *placement, const int32_t *expert_of_
     return STATUS_OK;
 }
 
+enum status placement_extend(struct placement *placement, const struct placement *from,
+                             const struct expert_move *move, int32_t num_moves, struct arena *arena)
+{
+    size_t slots = (size_t)from->num_slots + (size_t)num_moves;
+    *placement = (struct placement){
+        .num_experts = from->num_experts,
+        .num_slots = (int32_t)slots,
+        .num_ranks = from->num_ranks,
+        .rank_begin = arena_take(arena, (size_t)from->num_ranks + 1, sizeof(int32_t)),
+        .rank_of_slot = arena_take(arena, slots, sizeof(int32_t)),
+        .expert_of_slot = arena_take(arena, slots, sizeof(int32_t)),
+        .slot_of = arena_take(arena, slots, sizeof(int32_t)),
+        .slot_begin = arena_take(arena, (size_t)from->num_experts + 1, sizeof(int32_t)),
+    };
+    if (placement->rank_begin == NULL || placement->rank_of_slot == NULL ||
+        placement->expert_of_slot == NULL || placement->slot_of == NULL ||
+        placement->slot_begin == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int32_t slot = 0;
+    int32_t next = 0; /* into move */
+    for (int32_t rank = 0; rank < from->num_ranks; rank++) {
+        placement->rank_begin[rank] = slot;
+        for (int32_t old = from->rank_begin[rank]; old < from->rank_begin[rank + 1]; old++) {
+            placement->rank_of_slot[slot] = rank;
+            placement->expert_of_slot[slot++] = from->expert_of_slot[old];
+        }
+        for (; next < num_moves && move[next].to_rank == rank; next++) {
+            placement->rank_of_slot[slot] = rank;
+            placement->expert_of_slot[slot++] = move[next].expert;
+        }
+    }
+    assert(next == num_moves && slot == placement->num_slots);
+    placement->rank_begin[from->num_ranks] = slot;
+    index_slots(placement, placement->expert_of_slot);
+    return STATUS_OK;
+}
+
 /* Lists what one rank lacks; resident[expert] == rank + 1 marks what it has or is already listed.
  * Moves come out by expert: an insertion sort, since a rank has few slots. */
 static int32_t list_missing(const struct placement *placement, struct expert_move *move,

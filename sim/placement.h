@@ -55,6 +55,14 @@ struct expert_move {
 int32_t placement_moves(const struct placement *placement, struct expert_move *move, int32_t layer,
                         const int32_t *expert_of_slot, int32_t gpus_per_node);
 
+/* Makes a placement of its own: from's, and behind the slots of each rank one for every move to it.
+ * Slot s of from becomes s + rank_begin[rank] - from->rank_begin[rank]. It is only to be read.
+ *   move  [num_moves]  ascending by to_rank
+ * STATUS_NO_MEMORY is the only failure. */
+MUST_CHECK enum status placement_extend(struct placement *placement, const struct placement *from,
+                                        const struct expert_move *move, int32_t num_moves,
+                                        struct arena *arena);
+
 static inline int32_t placement_num_replicas(const struct placement *placement, int32_t expert)
 {
     return placement->slot_begin[expert + 1] - placement->slot_begin[expert];

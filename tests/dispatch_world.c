@@ -34,13 +34,15 @@ void world_assign(struct dispatch_world *world, const char *dispatch, int32_t *r
             world->source_rank[token] = rank;
         }
     }
+    world->loans = (struct dispatch_loans){0};
     struct dispatch_input input = {.placement = &world->placement,
                                    .batch = &batch,
                                    .cluster = &cluster,
                                    .layer = world->layer,
                                    .scratch = &world->arena,
                                    .seed = world->seed,
-                                   .lane = world->lane};
+                                   .lane = world->lane,
+                                   .loans = &world->loans};
     struct route route = {.num_tokens = batch.num_tokens,
                           .top_k = top_k,
                           .num_experts = world->placement.num_experts,
@@ -52,6 +54,8 @@ void world_assign(struct dispatch_world *world, const char *dispatch, int32_t *r
     _Alignas(max_align_t) unsigned char state[256] = {0};
     cr_assert_leq(plug_in->state_bytes, sizeof state);
     cr_assert_eq(plug_in->assign(state, &input, &route), STATUS_OK);
+    cr_assert(plug_in->lends || world->loans.num_moves == 0, "%s", dispatch);
+    world->served = world->loans.num_moves > 0 ? &world->loans.placement : &world->placement;
 }
 
 void world_expect_slots(const struct dispatch_world *world, const int32_t *expected, int32_t count)

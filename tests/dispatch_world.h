@@ -11,7 +11,9 @@
 struct dispatch_world {
     struct arena arena;
     struct placement placement;
-    int64_t step; /* this and the next three are told to the dispatch */
+    struct dispatch_loans loans;    /* of the last world_assign */
+    const struct placement *served; /* what slot names: placement, or loans.placement */
+    int64_t step;                   /* this and the next three are told to the dispatch */
     int32_t layer;
     int32_t lane;
     uint64_t seed;

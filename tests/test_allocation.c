@@ -5,6 +5,7 @@
  * shared libraries stay as they are.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine.h"
@@ -115,4 +116,17 @@ Test(allocation, steps_ask_for_no_memory_where_tokens_are_dropped)
 {
     static const char *const override[] = {"routing.capacity_factor=1", SMALL};
     expect_calm(override, 4);
+}
+
+/* Where every expert has a replica or none, and ranks lend or do not. */
+Test(allocation, steps_ask_for_no_memory_whichever_replicas_serve)
+{
+    int32_t count = 0;
+    const struct replica_dispatch *const *all = dispatch_all(&count);
+    for (int32_t i = 0; i < count; i++) {
+        char replica[64];
+        (void)snprintf(replica, sizeof replica, "dispatch.replica=%s", all[i]->name);
+        const char *const override[] = {replica, "placement.redundant_experts=32", SMALL};
+        expect_calm(override, 5);
+    }
 }

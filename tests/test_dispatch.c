@@ -195,10 +195,13 @@ static void set_law_up(void)
 
 static struct criterion_test_params dispatch_indices(void)
 {
-    static size_t cases[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    static size_t cases[16];
     int32_t count;
     dispatch_all(&count);
     cr_assert_leq((size_t)count, sizeof cases / sizeof cases[0]);
+    for (size_t i = 0; i < (size_t)count; i++) {
+        cases[i] = i;
+    }
     return cr_make_param_array(size_t, cases, (size_t)count);
 }
 
@@ -219,8 +222,9 @@ ParameterizedTest(size_t *index, dispatch_law, serves_every_kept_wish_with_its_e
         if (world.expert[i] == NOT_ROUTED || world.dropped[i]) {
             cr_assert_eq(world.slot[i], SLOT_DROPPED, "%s", dispatch->name);
         } else {
-            cr_assert(world.slot[i] >= 0 && world.slot[i] < NUM_SLOTS, "%s", dispatch->name);
-            cr_assert_eq(world.placement.expert_of_slot[world.slot[i]], world.expert[i], "%s",
+            cr_assert(world.slot[i] >= 0 && world.slot[i] < world.served->num_slots, "%s",
+                      dispatch->name);
+            cr_assert_eq(world.served->expert_of_slot[world.slot[i]], world.expert[i], "%s",
                          dispatch->name);
         }
     }
@@ -265,7 +269,8 @@ ParameterizedTest(size_t *index, dispatch_law, has_no_choice_with_one_replica_ea
 
     for (int32_t i = 0; i < NUM_TOKENS * TOP_K; i++) {
         bool sent = world.expert[i] != NOT_ROUTED && !world.dropped[i];
-        cr_assert_eq(world.slot[i], sent ? world.expert[i] : SLOT_DROPPED, "%s", dispatch->name);
+        cr_assert(dispatch->lends || world.slot[i] == (sent ? world.expert[i] : SLOT_DROPPED), "%s",
+                  dispatch->name);
     }
     arena_free(&world.arena);
 }

@@ -182,8 +182,8 @@ Test(metro, never_activates_more_than_any_other_dispatch)
     int32_t count;
     const struct replica_dispatch *const *all = dispatch_all(&count);
     gsl_rng *rng = rng_stream(1, "test.metro.large", 0);
-    int32_t num_fewer[8] = {0};
-    cr_assert_leq(count, 8);
+    int32_t num_fewer[16] = {0};
+    cr_assert_leq(count, 16);
     for (int32_t round = 0; round < 300; round++) {
         int32_t rank_begin[NUM_RANKS_MAX + 1];
         int32_t num_wishes = 1 + draw(rng, 400);
@@ -191,6 +191,9 @@ Test(metro, never_activates_more_than_any_other_dispatch)
         world_assign(&world, "metro", rank_begin, 1, 4);
         int32_t most = most_activated(num_wishes);
         for (int32_t i = 0; i < count; i++) {
+            if (all[i]->lends) {
+                continue; /* what is lent is not in the bound */
+            }
             world_assign(&world, all[i]->name, rank_begin, 1, 4);
             int32_t other = most_activated(num_wishes);
             cr_assert_leq(most, other, "round %d: %d, %s %d", round, most, all[i]->name, other);
@@ -199,8 +202,8 @@ Test(metro, never_activates_more_than_any_other_dispatch)
     }
     for (int32_t i = 0; i < count; i++) { /* or the law would say nothing */
         bool is_metro = all[i] == dispatch_find("metro");
-        cr_expect(is_metro ? num_fewer[i] == 0 : num_fewer[i] > 100, "%s: %d", all[i]->name,
-                  num_fewer[i]);
+        cr_expect(all[i]->lends || is_metro ? num_fewer[i] == 0 : num_fewer[i] > 100, "%s: %d",
+                  all[i]->name, num_fewer[i]);
     }
     gsl_rng_free(rng);
 }

@@ -243,6 +243,31 @@ Test(engine, charges_moved_weights_to_the_step_they_land_in)
     trace_close(&trace);
 }
 
+/*
+ * Both tokens want expert 1 of rank 1, which is twice the mean: llep leaves it the first, rank 0's,
+ * and lends rank 0 the expert for the second. Up at 31100, each sends its token, in at 31350; rank
+ * 1 sends 6000 bytes of weights behind it, in at 31300 + 6000 + 50 = 37350.
+ *   rank 1: experts to 31850, start-up to 61850, the result for rank 0 in at 62100
+ *   rank 0: experts to 37850, start-up to 67850, the result for rank 1 in at 68100, head to 68110
+ */
+Test(engine, waits_for_weights_that_are_lent)
+{
+    struct scenario scenario = two_ranks();
+    scenario.replica = dispatch_find("llep");
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "11");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    cr_expect_eq(metrics->window[0].step_ns_sum, 68110);
+    cr_expect_eq(metrics->bytes_sent, 4 * 200 + 6000);
+    cr_expect_eq(metrics->rank_tokens[0], 1);
+    cr_expect_eq(metrics->rank_tokens[1], 1);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 /* Steps of 100 ns become 80 and 80 behind one of 140, then 90 behind one of 170: a change costs
  * (60 + 80) / 2 = 70 ns, settled steps take (160 + 90) / 3 ns, so 16.7 ns are saved a step. */
 Test(metrics, tell_after_how_many_steps_a_rebalance_is_paid_back)

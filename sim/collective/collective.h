@@ -63,6 +63,7 @@ int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
 void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t bytes, bool payload,
                       int32_t feeds);
 
+/* May be called again when more has been added. */
 MUST_CHECK enum status plan_finish(struct transfer_plan *plan);
 
 struct collective_input {

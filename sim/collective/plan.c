@@ -53,7 +53,7 @@ int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank)
     }
     plan->group = group;
     group[plan->num_groups] =
-        (struct message_group){.first = plan->num_messages, .waits = 1, .owner_rank = owner_rank};
+        (struct message_group){.first = plan->num_messages, .owner_rank = owner_rank};
     return plan->num_groups++;
 }
 
@@ -92,6 +92,9 @@ enum status plan_finish(struct transfer_plan *plan)
     if (plan->out_of_memory || plan->arrivals == NULL || plan->owned_begin == NULL ||
         plan->owned_group == NULL) {
         return STATUS_NO_MEMORY;
+    }
+    for (int32_t group = 0; group < plan->num_groups; group++) {
+        plan->group[group].waits = 1;
     }
     for (int32_t index = 0; index < plan->num_messages; index++) {
         const struct message *message = &plan->message[index];

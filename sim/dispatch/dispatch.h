@@ -1,9 +1,14 @@
 /*
  * dispatch.h -- which replica of the wished expert serves each token.
+ *
+ * A dispatch may also lend: have a rank compute an expert that it does not hold, for this layer of
+ * this step (token rescheduling). The engine sends the weights behind the tokens, and the rank's
+ * experts wait for both.
  */
 #ifndef MOESIM_DISPATCH_H
 #define MOESIM_DISPATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,14 +16,23 @@
 #include "placement.h"
 #include "route/route.h"
 
+/* What a dispatch lends; zeroed before. With num_moves > 0 route->slot names slots of placement
+ * here, which is the one in force and, behind each rank's own slots, what the moves bring. */
+struct dispatch_loans {
+    struct placement placement;
+    struct expert_move *move; /* [num_moves] by (to_rank, expert), the scratch arena's */
+    int32_t num_moves;
+};
+
 struct dispatch_input {
     const struct placement *placement; /* of this layer */
     const struct trace_batch *batch;
     const struct cluster *cluster;
     int32_t layer; /* MoE layer, 0-based among MoE layers */
     struct arena *scratch;
-    uint64_t seed; /* of the scenario, for named streams */
-    int32_t lane;  /* which part of the step the batch is, if it is split */
+    uint64_t seed;                /* of the scenario, for named streams */
+    int32_t lane;                 /* which part of the step the batch is, if it is split */
+    struct dispatch_loans *loans; /* out; only what lends touches it */
 };
 
 struct replica_dispatch {
@@ -26,8 +40,9 @@ struct replica_dispatch {
     const char *summary;
     const char *source;
     size_t state_bytes; /* zeroed private state, one for the run; num_layers etc. come by input */
+    bool lends;         /* ranks may serve experts that they do not hold */
     /* Fills route->slot: a slot of the wished expert for every kept assignment, SLOT_DROPPED for
-     * the others. */
+     * the others. STATUS_NO_MEMORY is the only failure. */
     enum status (*assign)(void *state, const struct dispatch_input *input, struct route *route);
 };
 

@@ -7,7 +7,12 @@
     ENTRY(dispatch_round_robin)                                                                    \
     ENTRY(dispatch_locality)                                                                       \
     ENTRY(dispatch_random)                                                                         \
-    ENTRY(dispatch_metro)
+    ENTRY(dispatch_metro)                                                                          \
+    ENTRY(dispatch_lp)                                                                             \
+    ENTRY(dispatch_lp_fixed)                                                                       \
+    ENTRY(dispatch_micro_ep)                                                                       \
+    ENTRY(dispatch_llep)                                                                           \
+    ENTRY(dispatch_harmoeny)
 
 #define DECLARE(symbol) extern const struct replica_dispatch symbol;
 #define ADDRESS(symbol) &symbol,
