@@ -125,8 +125,7 @@ static bool parse_header(struct figure *figure, const char **text, int32_t *numb
         }
     }
     *text = line;
-    return figure->title != NULL && figure->caption != NULL && figure->empty != NULL &&
-           figure->order > 0;
+    return figure->title != NULL && figure->caption != NULL && figure->order > 0;
 }
 
 static enum status load_figure(struct figure *figure, const char *directory, struct arena *arena,
@@ -147,8 +146,8 @@ static enum status load_figure(struct figure *figure, const char *directory, str
     figure->rows_min = 1;
     if (!parse_header(figure, &text, &number, arena)) {
         return error_add(error, STATUS_INVALID,
-                         "%s:%d: expected \"-- key: value\" lines with title, caption, empty and "
-                         "order; other keys are rows_min, row_pixels, hover, table and error",
+                         "%s:%d: expected \"-- key: value\" lines with title, caption and order; "
+                         "other keys are empty, rows_min, row_pixels, hover, table and error",
                          path, (int)number);
     }
     const char *finding = strstr(text, "-- finding\n");

@@ -6,7 +6,8 @@
  *     title     heading of the figure                                          (required)
  *     caption   plain words: what one sees, and what to do about it            (required)
  *     order     figures are shown by ascending order                           (required)
- *     empty     what the page says where the query returns too few rows        (required)
+ *     empty     what the page says where the query returns too few rows; without it
+ *               the figure is then left out in silence
  *     rows_min  how many rows that is (1)
  *     hover     "row_column column_column": read values of the map's cells
  *     row_pixels  "wide narrow": the figure grows by so much with every row, where its own height
@@ -46,7 +47,7 @@ struct figure {
     char name[NAME_BYTES]; /* a-z, 0-9 and _ */
     const char *title;
     const char *caption;
-    const char *empty;
+    const char *empty; /* or NULL */
     const char *row_column; /* of a map, or NULL */
     const char *column_column;
     int64_t order;

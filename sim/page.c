@@ -197,7 +197,7 @@ static void write_left_out(const struct report *report, FILE *page)
     bool any = false;
     for (int32_t i = 0; i < report->figures.count; i++) {
         const struct figure *figure = &report->figures.figure[i];
-        if (figure->drawn) {
+        if (figure->drawn || figure->empty == NULL) {
             continue;
         }
         fputs(any ? "" : "<h3>Left out</h3>\n<ul>\n", page);

@@ -204,10 +204,10 @@ static void say_why_not(const struct study *study, struct study_group *group)
     int32_t sooner = soonest_paid_back(study, group);
     char cost[FORMAT_BYTES];
     say(group->verdict, "balancing does not pay: ");
-    if (winner->changes == 0) {
+    if (winner == &study->run[group->reference]) {
         say(group->verdict, "nothing beats leaving the experts where they are");
     } else {
-        say(group->verdict, "the best, %s, makes it %+.2f %% shorter net of its moves",
+        say(group->verdict, "the best, %s, makes a step %.2f %% shorter net of its moves",
             winner->name, 100.0 * winner->gain);
     }
     if (sooner >= 0) {

@@ -211,6 +211,20 @@ static int compare_planned(const struct compare_plan *plan, const struct cli_opt
     return code;
 }
 
+/* The scenario without what varies. With --strategies it has one that is asked, so that it knows
+ * its interval and a missing one is told. */
+static enum status load_base(struct scenario *base, const struct cli_options *options,
+                             struct error *error)
+{
+    const char *override[OVERRIDES_MAX + 1];
+    int32_t count = options->num_overrides;
+    memcpy(override, options->override, sizeof options->override);
+    if (options->strategies != NULL) {
+        override[count++] = "placement.strategy=eplb";
+    }
+    return scenario_load(base, options->scenario, override, count, error);
+}
+
 int command_compare(int argc, char **argv)
 {
     struct cli_options options;
@@ -222,8 +236,7 @@ int command_compare(int argc, char **argv)
     }
     struct compare_plan plan = {0};
     struct scenario base = {0};
-    enum status status =
-        scenario_load(&base, options.scenario, options.override, options.num_overrides, error);
+    enum status status = load_base(&base, &options, error);
     code = status == STATUS_OK ? compare_plan_make(&plan, &options, argv[0], &base)
                                : cli_fail(status, error);
     scenario_free(&base);

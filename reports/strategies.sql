@@ -1,0 +1,30 @@
+-- title: Strategies, ranked net of their moves
+-- order: 12
+-- rows_min: 2
+-- table: open
+-- row_pixels: 26 34
+-- error: model
+-- caption: How much shorter a strategy makes a step than leaving the experts in place, behind its
+--   first change. The bar is what is left when the stalls of moved weights are paid; the mark is what
+--   settled steps save, that is, what better balance is worth where moving costs nothing. A long way
+--   from bar to mark asks for fewer changes, or for a strategy that moves less.
+SELECT study.name AS strategy, place, gain AS gain_share, settled_gain AS settled_gain_share,
+       step_ns_mean, usd_per_million_tokens, balancedness, balancedness_vllm, rank_imbalance,
+       rank_variation, CASE WHEN changes > 0 THEN interval_balancedness END AS interval_balancedness,
+       bound_split, bound_placement, changes, moves, moved_bytes, change_ns, payback_steps,
+       dispatch_cross_node_bytes * 1.0 / nullif(dispatch_bytes, 0) AS cross_node_share,
+       CASE WHEN assignments > 0 THEN dropped_assignments * 1.0 / assignments END AS dropped_share,
+       run_id
+FROM study JOIN run USING (run_id)
+WHERE (study_id, group_label) = (
+  SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
+  AND (SELECT count(DISTINCT strategy) FROM study JOIN run USING (run_id)
+       WHERE (study_id, group_label) = (
+         SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)) > 1
+ORDER BY place;
+
+-- finding
+SELECT verdict FROM study
+WHERE (study_id, group_label) = (
+  SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
+  AND place = 1;
