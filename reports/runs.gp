@@ -10,9 +10,9 @@ do for [i=1:3] {
     stats csv using (column(name[i]) / divisor[i]) name 'V' nooutput
     top[i] = V_max
 }
-stats csv using (strlen(cut(stringcolumn('run'), 28))) name 'N' nooutput
+stats csv using (strlen(cut(stringcolumn('run'), narrow ? 24 : 40))) name 'N' nooutput
 left = 0.03 + N_max * (narrow ? 0.0175 : 0.0084)
-label(row) = panel == 1 || narrow ? cut(stringcolumn('run'), 28) : ''
+label(row) = panel == 1 || narrow ? cut(stringcolumn('run'), narrow ? 24 : 40) : ''
 unset grid
 set grid xtics
 set border 1

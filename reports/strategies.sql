@@ -1,5 +1,5 @@
 -- title: Strategies, ranked net of their moves
--- order: 12
+-- order: 4
 -- rows_min: 2
 -- table: open
 -- row_pixels: 26 34
@@ -24,7 +24,11 @@ WHERE (study_id, group_label) = (
 ORDER BY place;
 
 -- finding
-SELECT verdict FROM study
-WHERE (study_id, group_label) = (
-  SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
-  AND place = 1;
+WITH mine AS (
+  SELECT * FROM study
+  WHERE (study_id, group_label) = (
+    SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1))
+SELECT printf('Net of its moves %s is first with %+.1f %%; once settled %s is, with %+.1f %%.',
+              best.name, 100 * best.gain, settled.name, 100 * settled.settled_gain)
+FROM mine AS best, (SELECT * FROM mine ORDER BY settled_gain DESC, place LIMIT 1) AS settled
+WHERE best.place = 1;

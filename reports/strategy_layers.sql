@@ -1,5 +1,5 @@
 -- title: Which layers are worth balancing
--- order: 14
+-- order: 6
 -- rows_min: 2
 -- error: model
 -- caption: What the slowest rank's experts took less in each layer than with the experts left in

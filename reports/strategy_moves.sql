@@ -1,5 +1,5 @@
 -- title: Balance against what it moves
--- order: 13
+-- order: 5
 -- rows_min: 2
 -- caption: Each point is a strategy: the weights that one change of placement moves, and how even
 --   the ranks are in the mean step. Best is the top left corner. The line joins those that nobody

@@ -1,5 +1,5 @@
 -- title: Steps over time, by strategy
--- order: 15
+-- order: 7
 -- rows_min: 2
 -- error: model
 -- caption: The mean step of each window, with the experts left in place, with the three best

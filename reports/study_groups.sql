@@ -1,5 +1,5 @@
 -- title: What the best strategy depends on
--- order: 16
+-- order: 8
 -- rows_min: 2
 -- table: open
 -- row_pixels: 26 44

@@ -142,6 +142,11 @@ static void write_rebalancing(const struct report *report, FILE *page)
 
 void answer_write(const struct report *report, FILE *page)
 {
+    if (text(report, "verdict")[0] != '\0') {
+        fputs("<p class=\"answer\">", page);
+        html_text(page, text(report, "verdict"));
+        fputs("</p>\n", page);
+    }
     fputs("<p class=\"answer\">", page);
     write_balance(report, page);
     write_time(report, page);

@@ -91,7 +91,15 @@ static void print_worth(const struct run_metrics *metrics)
 void print_rebalances(const struct variant *variant)
 {
     const struct run_metrics *metrics = variant->metrics;
+    const struct scenario *scenario = &variant->scenario;
     if (metrics->num_rebalances == 0) {
+        if (metrics->num_layers > 0 && scenario->strategy->needs != 0) {
+            printf(
+                "  rebalances     none: %s was never asked, because the run has %lld steps and the "
+                "interval is %d\n",
+                scenario->strategy->name, (long long)metrics->num_steps,
+                (int)scenario->rebalance_interval_steps);
+        }
         return;
     }
     int64_t moves = 0;
