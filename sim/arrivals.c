@@ -17,6 +17,7 @@ void arrivals_free(struct arrivals *arrivals)
 {
     free(arrivals->arrival);
     free(arrivals->tag);
+    free(arrivals->hash);
     *arrivals = (struct arrivals){.count = 0};
 }
 

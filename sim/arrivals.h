@@ -5,8 +5,8 @@
  *                      2023 and 2024; date and time of day)
  *   burstgpt_arrivals  CSV Timestamp (seconds), Model, Request tokens, Response tokens, Log Type
  *                      (HPMLL/BurstGPT); a response without tokens failed and is left out
- *   mooncake_arrivals  JSON lines timestamp (milliseconds), input_length, output_length
- *                      (kvcache-ai/Mooncake); hash_ids of prefixes are not read
+ *   mooncake_arrivals  JSON lines timestamp (milliseconds), input_length, output_length, hash_ids
+ *                      of the prompt's blocks of 512 tokens (kvcache-ai/Mooncake)
  *   arrivals           CSV of moesim: request, tag, arrival_s, prompt_tokens, decode_tokens,
  *                      row_offset, as requests.csv of a trace; tag and row_offset may be empty
  */
@@ -24,6 +24,8 @@ struct arrival {
     int32_t prompt_tokens; /* at least 1 */
     int32_t decode_tokens; /* at least 1 */
     int32_t tag;           /* index of arrivals.tag */
+    int32_t num_hashes;    /* 0: none were recorded */
+    int64_t hash_begin;    /* of arrivals.hash */
 };
 
 /* Owns its arrays. */
@@ -32,7 +34,9 @@ struct arrivals {
     struct arrival *arrival; /* [count] by time; of equals, as in the file */
     int32_t num_tags;
     char (*tag)[NAME_BYTES]; /* [num_tags] all differ; tag[0] is "" */
-    int64_t num_failed;      /* requests left out, that have no token of prompt or answer */
+    int64_t *hash;           /* [num_hashes] of the blocks of prompts: equal ones, equal prefixes */
+    int64_t num_hashes;
+    int64_t num_failed; /* requests left out, that have no token of prompt or answer */
 };
 
 enum arrivals_format {
@@ -53,6 +57,27 @@ MUST_CHECK enum status arrivals_read(struct arrivals *arrivals, const char *path
                                      enum arrivals_format format, struct error *error);
 
 void arrivals_free(struct arrivals *arrivals); /* safe on a zeroed struct, and twice */
+
+#define ARRIVALS_HASH_TOKENS 512 /* a block of a prompt in Mooncake's traces */
+
+/* Requests that nobody recorded. Gaps are gamma-distributed in the time in which they would come
+ * evenly; a day's curve stretches and shrinks that time. */
+struct arrivals_law {
+    double rate_per_s; /* mean over a day */
+    double cv;         /* of the gaps: 1 Poisson, above 1 bursts, 0 a metronome */
+    double day_swing;  /* rate = mean (1 + swing cos(2 pi (t / day - 1/2))): most at midday */
+    double duration_s;
+    double prompt_tokens; /* mean, at least 1 */
+    double prompt_cv;     /* log-normal; 0: all alike */
+    double decode_tokens;
+    double decode_cv;
+    uint64_t seed; /* of the streams "arrival gaps", "arrival prompts" and "arrival answers" */
+};
+
+/* Draws requests until duration_s; times in whole microseconds. STATUS_INVALID when none comes,
+ * STATUS_NO_MEMORY. Release with arrivals_free, also after a failure. */
+MUST_CHECK enum status arrivals_generate(struct arrivals *arrivals, const struct arrivals_law *law,
+                                         struct error *error);
 
 /* Writes moesim's own format, synced; beside path first, so that nothing half-written stays.
  * STATUS_INVALID if path exists, unless replace. */

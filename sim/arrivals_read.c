@@ -7,24 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arrivals.h"
+#include "arrivals_internal.h"
 #include "import/csv_lines.h"
-#include "import/json_pull.h"
 
 #define PROBLEMS_MAX 10
 #define TAGS_MAX     65536
 #define NS_PER_S     INT64_C(1000000000)
-
-struct reader {
-    struct arrivals *arrivals;
-    const char *path;
-    struct error *error;
-    int64_t capacity;
-    int32_t tags_capacity;
-    int32_t num_problems;
-    int64_t begin_s; /* of absolute times: that of the first line */
-    bool has_begin;
-};
 
 /* Where a format has what. */
 struct layout {
@@ -57,8 +45,7 @@ static const struct layout layouts[] = {
                       true},
 };
 
-/* False: reading stops. */
-static bool complain(struct reader *reader, int64_t line, const char *what)
+bool arrivals_complain(struct arrivals_reader *reader, int64_t line, const char *what)
 {
     reader->num_problems++;
     (void)error_add(reader->error, STATUS_INVALID, "%s:%lld: %s", reader->path, (long long)line,
@@ -71,7 +58,7 @@ static bool complain(struct reader *reader, int64_t line, const char *what)
 }
 
 /* The index of a tag, which is added if it is new. -1: no memory, or too many. */
-static int32_t find_tag(struct reader *reader, const char *text)
+static int32_t find_tag(struct arrivals_reader *reader, const char *text)
 {
     struct arrivals *arrivals = reader->arrivals;
     for (int32_t i = arrivals->num_tags - 1; i >= 0; i--) {
@@ -93,8 +80,7 @@ static int32_t find_tag(struct reader *reader, const char *text)
     return arrivals->num_tags++;
 }
 
-/* False: no memory, and said so. */
-static bool add(struct reader *reader, const struct arrival *arrival)
+bool arrivals_add(struct arrivals_reader *reader, const struct arrival *arrival)
 {
     struct arrivals *arrivals = reader->arrivals;
     if (arrival->tag < 0) {
@@ -155,7 +141,7 @@ static bool parse_date(const char *text, int64_t *whole_s, int64_t *rest_ns)
 }
 
 /* False: it is no time of the layout. */
-static bool read_time(struct reader *reader, const struct csv_lines *lines, int32_t field,
+static bool read_time(struct arrivals_reader *reader, const struct csv_lines *lines, int32_t field,
                       bool is_date, double *arrival_s)
 {
     char text[64];
@@ -176,7 +162,7 @@ static bool read_time(struct reader *reader, const struct csv_lines *lines, int3
 }
 
 /* One line of a CSV. False: reading stops. */
-static bool read_line(struct reader *reader, const struct csv_lines *lines,
+static bool read_line(struct arrivals_reader *reader, const struct csv_lines *lines,
                       const struct layout *layout, const int32_t at[4])
 {
     struct arrival arrival = {.arrival_s = 0.0};
@@ -184,13 +170,14 @@ static bool read_line(struct reader *reader, const struct csv_lines *lines,
     int64_t prompt_tokens = 0;
     int64_t decode_tokens = 0;
     if (!read_time(reader, lines, at[0], layout->is_date, &arrival.arrival_s)) {
-        return complain(reader, lines->line,
-                        layout->is_date ? "expected a time such as 2023-11-16 18:15:46.68"
-                                        : "expected seconds, at least 0");
+        return arrivals_complain(reader, lines->line,
+                                 layout->is_date ? "expected a time such as 2023-11-16 18:15:46.68"
+                                                 : "expected seconds, at least 0");
     }
     if (!csv_whole(lines, at[1], INT32_MAX, &prompt_tokens) ||
         !csv_whole(lines, at[2], INT32_MAX, &decode_tokens)) {
-        return complain(reader, lines->line, "expected whole numbers of prompt and answer tokens");
+        return arrivals_complain(reader, lines->line,
+                                 "expected whole numbers of prompt and answer tokens");
     }
     if (prompt_tokens == 0 || decode_tokens == 0) {
         reader->arrivals->num_failed++;
@@ -199,10 +186,10 @@ static bool read_line(struct reader *reader, const struct csv_lines *lines,
     arrival.prompt_tokens = (int32_t)prompt_tokens;
     arrival.decode_tokens = (int32_t)decode_tokens;
     arrival.tag = find_tag(reader, csv_copy(tag, sizeof tag, lines, at[3]));
-    return add(reader, &arrival);
+    return arrivals_add(reader, &arrival);
 }
 
-static enum status read_csv(struct reader *reader, const struct import_file *file,
+static enum status read_csv(struct arrivals_reader *reader, const struct import_file *file,
                             const struct layout *layout)
 {
     struct csv_lines lines;
@@ -224,60 +211,6 @@ static enum status read_csv(struct reader *reader, const struct import_file *fil
     return STATUS_OK;
 }
 
-/* Reads the object that has just begun. False: reading stops. */
-static bool read_object(struct reader *reader, struct json_reader *json)
-{
-    struct json_token token;
-    int64_t line = json->line;
-    double timestamp_ms = -1.0;
-    int64_t prompt_tokens = -1;
-    int64_t decode_tokens = -1;
-    while (json_next(json, &token) != JSON_OBJECT_END) {
-        if (token.kind == JSON_BROKEN || token.kind == JSON_END) {
-            return true; /* told by the caller */
-        }
-        if (json_key_is(&token, "timestamp")) {
-            (void)json_double(&token, &timestamp_ms);
-        } else if (json_key_is(&token, "input_length")) {
-            (void)json_whole(&token, &prompt_tokens);
-        } else if (json_key_is(&token, "output_length")) {
-            (void)json_whole(&token, &decode_tokens);
-        }
-        (void)json_skip(json, &token);
-    }
-    if (timestamp_ms < 0.0 || timestamp_ms > 1e15 || prompt_tokens < 0 ||
-        prompt_tokens > INT32_MAX || decode_tokens < 0 || decode_tokens > INT32_MAX) {
-        return complain(reader, line,
-                        "expected timestamp, input_length and output_length, at least 0");
-    }
-    if (prompt_tokens == 0 || decode_tokens == 0) {
-        reader->arrivals->num_failed++;
-        return true;
-    }
-    const struct arrival arrival = {
-        .arrival_s = timestamp_ms / 1e3,
-        .prompt_tokens = (int32_t)prompt_tokens,
-        .decode_tokens = (int32_t)decode_tokens,
-    };
-    return add(reader, &arrival);
-}
-
-static enum status read_json(struct reader *reader, const struct import_file *file)
-{
-    struct json_reader json;
-    struct json_token token;
-    bool goes_on = true;
-    json_begin(&json, file);
-    while (goes_on && json_next(&json, &token) == JSON_OBJECT) {
-        goes_on = read_object(reader, &json);
-    }
-    if (goes_on && token.kind != JSON_END) {
-        (void)complain(reader, json.line,
-                       json.problem != NULL ? json.problem : "expected an object a line");
-    }
-    return goes_on ? STATUS_OK : STATUS_INVALID;
-}
-
 /* By time; the sort below keeps equals in order by their place. */
 static int compare(const void *a, const void *b)
 {
@@ -290,7 +223,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* Sorts where lines are out of order, and lets the first arrive at 0. */
-static enum status put_in_order(struct reader *reader, bool is_kept)
+static enum status put_in_order(struct arrivals_reader *reader, bool is_kept)
 {
     struct arrivals *arrivals = reader->arrivals;
     bool is_sorted = true;
@@ -362,7 +295,7 @@ static enum arrivals_format detect_file(const struct import_file *file)
 enum status arrivals_read(struct arrivals *arrivals, const char *path, enum arrivals_format format,
                           struct error *error)
 {
-    struct reader reader = {.arrivals = arrivals, .path = path, .error = error};
+    struct arrivals_reader reader = {.arrivals = arrivals, .path = path, .error = error};
     struct import_file file;
     *arrivals = (struct arrivals){.count = 0};
     enum status status = import_file_open(&file, path, error);
@@ -376,7 +309,7 @@ enum status arrivals_read(struct arrivals *arrivals, const char *path, enum arri
                                "with arrival_s, prompt_tokens and decode_tokens",
                                path);
         } else {
-            status = format == ARRIVALS_MOONCAKE ? read_json(&reader, &file)
+            status = format == ARRIVALS_MOONCAKE ? arrivals_read_mooncake(&reader, &file)
                                                  : read_csv(&reader, &file, &layouts[format]);
         }
     }
