@@ -207,6 +207,7 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
         apply_precision(&scenario->model, &loader->file);
     }
     scenario_cross_check(loader);
+    scenario_read_serving(loader);
     status = loader->status;
     if (status == STATUS_OK) {
         status = keep_text(scenario, loader->root, &arena, error);
@@ -221,6 +222,8 @@ void scenario_free(struct scenario *scenario)
     free(scenario->text);
     free(scenario->initial_expert_of_slot);
     free(scenario->fault);
+    free(scenario->serving);
+    scenario->serving = NULL;
     scenario->fault = NULL;
     scenario->num_faults = 0;
     scenario->text = NULL;

@@ -21,6 +21,7 @@
 #include "net/net.h"
 #include "precision.h"
 #include "route/route.h"
+#include "serve/serving_config.h"
 #include "status.h"
 
 #define PATH_BYTES 1024
@@ -86,6 +87,8 @@ struct scenario {
 
     struct fault *fault; /* [num_faults] owned */
     int32_t num_faults;
+
+    struct serving_config *serving; /* who comes; NULL: not said. Owned */
 
     struct price price;
     uint64_t seed;

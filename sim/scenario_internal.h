@@ -58,6 +58,7 @@ struct scenario_file {
     char kernels[NAME_BYTES];
     double memory_fraction;
     struct yaml_node *faults;
+    struct yaml_node *serving;
     char price[PATH_BYTES];
     uint64_t seed;
 };
@@ -96,6 +97,9 @@ bool scenario_find_path(const struct scenario_loader *loader, char path[PATH_BYT
 /* Problems of what a key names, told again as problems of the key. */
 void scenario_pass_on(struct scenario_loader *loader, const char *key,
                       const struct error *problems);
+
+/* Reads and checks the serving keys. */
+void scenario_read_serving(struct scenario_loader *loader);
 
 /* Reads placement.initial, once all that it must fit is known. */
 void scenario_read_placement(struct scenario_loader *loader);

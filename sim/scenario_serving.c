@@ -1,0 +1,191 @@
+/*
+ * scenario_serving.c -- the `serving:` keys of a scenario, checked with all others.
+ */
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenario_internal.h"
+
+static const char *const routers[] = {"round_robin", "least_loaded", NULL}; /* serving_router */
+static const char *const caches[] = {"none", "rate", "hashes", NULL};       /* prefix_cache */
+
+static const struct serving_config serving_defaults = {
+    .arrivals = {.speed = 1.0, .cv = 1.0},
+    .batch = {.tokens = 2048, .sequences = 256},
+    .router = SERVING_LEAST_LOADED,
+    .block_tokens = 64,
+    .prefill_batch = {.tokens = 8192, .sequences = 64},
+};
+
+#define AT(field) offsetof(struct serving_config, field)
+
+static const struct yaml_field arrivals_fields[] = {
+    {"path", YAML_TEXT, AT(arrivals.path), .size = SERVING_PATH_BYTES},
+    {"speed", YAML_DOUBLE, AT(arrivals.speed), .min = 1e-6, .max = 1e6},
+    {"requests", YAML_INT64, AT(arrivals.requests_max), .min = 1, .max = 1e9},
+    {"rate_per_s", YAML_DOUBLE, AT(arrivals.rate_per_s), .min = 1e-6, .max = 1e6},
+    {"cv", YAML_DOUBLE, AT(arrivals.cv), .min = 0.0, .max = 100.0},
+    {"day_swing", YAML_DOUBLE, AT(arrivals.day_swing), .min = 0.0, .max = 1.0},
+    {"duration_s", YAML_DOUBLE, AT(arrivals.duration_s), .min = 1e-3, .max = 1e8},
+    {"prompt_tokens", YAML_DOUBLE, AT(arrivals.prompt_tokens), .min = 1.0, .max = 1e7},
+    {"prompt_cv", YAML_DOUBLE, AT(arrivals.prompt_cv), .min = 0.0, .max = 100.0},
+    {"decode_tokens", YAML_DOUBLE, AT(arrivals.decode_tokens), .min = 1.0, .max = 1e7},
+    {"decode_cv", YAML_DOUBLE, AT(arrivals.decode_cv), .min = 0.0, .max = 100.0},
+    {.key = NULL},
+};
+
+static const struct yaml_field batch_fields[] = {
+    {"tokens", YAML_INT32, AT(batch.tokens), .min = 1, .max = 1 << 20},
+    {"sequences", YAML_INT32, AT(batch.sequences), .min = 1, .max = 1 << 16},
+    {.key = NULL},
+};
+
+static const struct yaml_field kv_fields[] = {
+    {"block_tokens", YAML_INT32, AT(block_tokens), .min = 1, .max = 1 << 16},
+    {"tokens", YAML_INT64, AT(kv_tokens), .min = 1, .max = 1e12},
+    {.key = NULL},
+};
+
+static const struct yaml_field cache_fields[] = {
+    {"kind", YAML_CHOICE, AT(prefix_cache), .choices = caches},
+    {"hit_rate", YAML_DOUBLE, AT(hit_rate), .min = 0.0, .max = 1.0},
+    {"tokens", YAML_INT64, AT(cache_tokens), .min = 1, .max = 1e15},
+    {.key = NULL},
+};
+
+static const struct yaml_field prefill_fields[] = {
+    {"scenario", YAML_TEXT, AT(prefill), .size = SERVING_PATH_BYTES, .required = true},
+    {"tokens", YAML_INT32, AT(prefill_batch.tokens), .min = 1, .max = 1 << 20},
+    {"sequences", YAML_INT32, AT(prefill_batch.sequences), .min = 1, .max = 1 << 16},
+    {.key = NULL},
+};
+
+static const struct yaml_field draft_fields[] = {
+    {"tokens", YAML_INT32, AT(draft_tokens), .min = 1, .max = 16},
+    {"acceptance", YAML_DOUBLE, AT(acceptance), .required = true, .min = 0.0, .max = 1.0},
+    {.key = NULL},
+};
+
+static const struct yaml_field target_fields[] = {
+    {"ttft_s", YAML_DOUBLE, AT(ttft_target_s), .min = 1e-6, .max = 1e6},
+    {"tpot_s", YAML_DOUBLE, AT(tpot_target_s), .min = 1e-6, .max = 1e6},
+    {.key = NULL},
+};
+
+static const struct yaml_field serving_fields[] = {
+    {"arrivals", YAML_TABLE, .required = true, .table = arrivals_fields},
+    {"batch", YAML_TABLE, .table = batch_fields},
+    {"router", YAML_CHOICE, AT(router), .choices = routers},
+    {"kv", YAML_TABLE, .table = kv_fields},
+    {"prefix_cache", YAML_TABLE, .table = cache_fields},
+    {"prefill", YAML_TABLE, .table = prefill_fields},
+    {"draft", YAML_TABLE, .table = draft_fields},
+    {"targets", YAML_TABLE, .table = target_fields},
+    {.key = NULL},
+};
+
+static const char *const generated_keys[] = {"rate_per_s", "duration_s", "prompt_tokens",
+                                             "decode_tokens"};
+
+static void check_arrivals(struct scenario_loader *loader, const struct yaml_node *node,
+                           struct serving_arrivals *arrivals)
+{
+    char key[64] = "serving.arrivals.";
+    size_t prefix = strlen(key);
+    if (arrivals->path[0] != '\0') {
+        char path[PATH_BYTES];
+        if (scenario_find_path(loader, path, "serving.arrivals.path", arrivals->path)) {
+            memcpy(arrivals->path, path, sizeof path);
+        } else {
+            scenario_complain(loader, "serving.arrivals.path", "there is no %s", arrivals->path);
+        }
+    }
+    for (size_t i = 0; i < sizeof generated_keys / sizeof generated_keys[0]; i++) {
+        bool is_given = yaml_get(node, generated_keys[i]) != NULL;
+        memcpy(key + prefix, generated_keys[i], strlen(generated_keys[i]) + 1);
+        if (arrivals->path[0] != '\0' && is_given) {
+            scenario_complain(loader, key,
+                              "the file says when requests come and how long they "
+                              "are; give one or the other");
+        } else if (arrivals->path[0] == '\0' && !is_given) {
+            scenario_complain(loader, key, "is missing: name a path, or say who comes");
+        }
+    }
+    if (arrivals->path[0] == '\0' && arrivals->rate_per_s * arrivals->duration_s > 1e8) {
+        scenario_complain(loader, "serving.arrivals.rate_per_s",
+                          "%.3g requests are more than memory holds (100 million)",
+                          arrivals->rate_per_s * arrivals->duration_s);
+    }
+}
+
+static void check_cache(struct scenario_loader *loader, const struct yaml_node *cache,
+                        const struct serving_config *serving)
+{
+    if (serving->prefix_cache != PREFIX_CACHE_RATE && yaml_get(cache, "hit_rate") != NULL) {
+        scenario_complain(loader, "serving.prefix_cache.hit_rate", "goes with kind: rate");
+    }
+    if (serving->prefix_cache == PREFIX_CACHE_RATE && yaml_get(cache, "hit_rate") == NULL) {
+        scenario_complain(loader, "serving.prefix_cache.hit_rate", "is missing");
+    }
+    if (serving->prefix_cache != PREFIX_CACHE_HASHES && yaml_get(cache, "tokens") != NULL) {
+        scenario_complain(loader, "serving.prefix_cache.tokens", "goes with kind: hashes");
+    }
+    if (serving->prefix_cache == PREFIX_CACHE_HASHES && serving->arrivals.path[0] == '\0') {
+        scenario_complain(loader, "serving.prefix_cache.kind",
+                          "generated requests have no hashes; use kind: rate");
+    }
+}
+
+static void check_prefill(struct scenario_loader *loader, struct serving_config *serving)
+{
+    char path[PATH_BYTES];
+    if (serving->prefill[0] == '\0') {
+        return;
+    }
+    if (!scenario_find_path(loader, path, "serving.prefill.scenario", serving->prefill)) {
+        scenario_complain(loader, "serving.prefill.scenario", "there is no %s", serving->prefill);
+    } else {
+        memcpy(serving->prefill, path, sizeof path);
+    }
+}
+
+static void check_batch(struct scenario_loader *loader, const struct serving_config *serving)
+{
+    if ((int64_t)serving->batch.sequences * (1 + serving->draft_tokens) > serving->batch.tokens) {
+        scenario_complain(loader, "serving.batch.tokens",
+                          "%d are less than %d sequences with %d tokens each need in a step",
+                          (int)serving->batch.tokens, (int)serving->batch.sequences,
+                          (int)serving->draft_tokens + 1);
+    }
+}
+
+void scenario_read_serving(struct scenario_loader *loader)
+{
+    const struct yaml_node *node = loader->file.serving;
+    if (node == NULL) {
+        return;
+    }
+    struct serving_config *serving = malloc(sizeof *serving);
+    loader->scenario->serving = serving;
+    if (serving == NULL) {
+        loader->status = error_add(loader->error, STATUS_NO_MEMORY, "out of memory");
+        return;
+    }
+    *serving = serving_defaults;
+    if (node->kind != YAML_MAPPING) {
+        scenario_complain(loader, "serving", "expected keys and values, as arrivals: {path: ...}");
+        return;
+    }
+    enum status status = yaml_fill(serving, node, serving_fields, loader->error);
+    if (status != STATUS_OK) {
+        loader->status = status;
+    } else {
+        check_batch(loader, serving); /* of numbers that were given without a problem */
+    }
+    if (yaml_get(node, "arrivals") != NULL) {
+        check_arrivals(loader, yaml_get(node, "arrivals"), &serving->arrivals);
+        check_cache(loader, yaml_get(node, "prefix_cache"), serving);
+    }
+    check_prefill(loader, serving);
+}
