@@ -1,0 +1,169 @@
+/*
+ * serve_group.c -- the steps of a group: its replicas begin and end them together.
+ *
+ * Steps of sequences that only decode differ in their contexts alone, which grow by the same every
+ * step. Where the first, the middle and the last of several lie on a line, all of them are taken to
+ * (a step is convex in its contexts, so then they do).
+ */
+#include <assert.h>
+#include <math.h>
+
+#include "serve/serve_internal.h"
+
+#define STEPS_MAX  (1 << 20) /* simulated together */
+#define LINE_NS    0.5       /* off the line is rounding */
+#define LINE_TRIES 8
+
+static double length_ns(const struct group *group, int64_t steps)
+{
+    double count = (double)steps;
+    return count * group->first_ns + group->slope_ns * count * (count - 1.0) / 2.0;
+}
+
+static int64_t end_ns(const struct group *group, int64_t steps)
+{
+    return group->begin_ns + llround(length_ns(group, steps));
+}
+
+static double decode_step_ns(const struct serving *serving, const struct group *group,
+                             int64_t steps_on)
+{
+    const struct serve_pool *pool = &serving->options->pool[group->pool];
+    for (int32_t i = 0; i < pool->replicas_per_group; i++) {
+        const struct replica *replica = &serving->replica[group->first_replica + i];
+        serving->scratch[i] = batch_decode_load(serving, replica, group->step + steps_on);
+    }
+    return pool->model.step_ns(pool->model.context, serving->scratch, pool->replicas_per_group);
+}
+
+/* How many steps from the one that begins now are simulated together; sets their slope. */
+static int32_t steps_together(const struct serving *serving, struct group *group)
+{
+    int32_t replicas = serving->options->pool[group->pool].replicas_per_group;
+    int64_t steps = STEPS_MAX;
+    for (int32_t i = 0; i < replicas && steps > 1; i++) {
+        struct replica *replica = &serving->replica[group->first_replica + i];
+        int64_t to_end = batch_steps_to_end(serving, replica);
+        int64_t with_room = batch_steps_with_room(serving, replica);
+        steps = to_end < steps ? to_end : steps;
+        steps = with_room < steps ? with_room : steps;
+    }
+    for (int32_t try = 0; try < LINE_TRIES && steps > 1; try++) {
+        double last_ns = decode_step_ns(serving, group, steps);
+        double slope_ns = (last_ns - group->first_ns) / (double)(steps - 1);
+        int64_t middle = 1 + steps / 2;
+        double middle_ns = decode_step_ns(serving, group, middle);
+        if (fabs(group->first_ns + slope_ns * (double)(middle - 1) - middle_ns) <= LINE_NS) {
+            group->slope_ns = slope_ns;
+            return (int32_t)steps;
+        }
+        steps /= 2;
+    }
+    return 1;
+}
+
+static enum status push_end(struct serving *serving, int32_t index)
+{
+    struct group *group = &serving->group[index];
+    group->stamp++;
+    return key_heap_push(&serving->events,
+                         (struct heap_entry){.key = end_ns(group, group->num_steps),
+                                             .id = index,
+                                             .stamp = group->stamp,
+                                             .kind = SERVE_STEP_END});
+}
+
+static void set_busy(struct serving *serving, struct group *group, bool is_busy)
+{
+    if (group->is_busy != is_busy) {
+        series_advance(serving);
+        serving->series[group->pool].busy_groups += is_busy ? 1 : -1;
+        group->is_busy = is_busy;
+    }
+}
+
+static enum status begin(struct serving *serving, int32_t index)
+{
+    struct group *group = &serving->group[index];
+    const struct serve_pool *pool = &serving->options->pool[group->pool];
+    int64_t tokens = 0;
+    bool reads = false;
+    for (int32_t i = 0; i < pool->replicas_per_group; i++) {
+        struct step_load *load = &group->load[i];
+        enum status status = batch_plan(serving, &serving->replica[group->first_replica + i], load);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        tokens += load->decode_tokens + load->prefill_tokens;
+        reads = reads || load->prefill_tokens > 0;
+    }
+    set_busy(serving, group, tokens > 0);
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    group->begin_ns = serving->now_ns;
+    group->first_ns =
+        pool->model.step_ns(pool->model.context, group->load, pool->replicas_per_group);
+    assert(group->first_ns >= 0.0);
+    group->slope_ns = 0.0;
+    group->num_steps = 1;
+    if (!reads && !serving->options->every_step) {
+        group->num_steps = steps_together(serving, group);
+    }
+    return push_end(serving, index);
+}
+
+enum status group_wake(struct serving *serving, int32_t index)
+{
+    struct group *group = &serving->group[index];
+    if (!group->is_busy) {
+        return begin(serving, index);
+    }
+    int64_t low = 1;
+    int64_t high = group->num_steps; /* the step under way is one of low .. high */
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (end_ns(group, middle) >= serving->now_ns) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    if (low == group->num_steps) {
+        return STATUS_OK;
+    }
+    group->num_steps = (int32_t)low;
+    return push_end(serving, index);
+}
+
+/* Every decoding sequence has got a token, or several, in each of the steps. */
+static void note_steps(struct serving *serving, struct group *group)
+{
+    const struct serve_pool *pool = &serving->options->pool[group->pool];
+    double step_ns = length_ns(group, group->num_steps) / (double)group->num_steps;
+    for (int32_t i = 0; i < pool->replicas_per_group; i++) {
+        const struct replica *replica = &serving->replica[group->first_replica + i];
+        const struct step_load *load = &group->load[i];
+        serving->step_tokens[group->pool] +=
+            (int64_t)(load->decode_tokens + load->prefill_tokens) * group->num_steps;
+        if (replica->decoding > 0) {
+            double rate =
+                (double)replica->context_rate / ((double)replica->decoding * (double)RATE_ONE);
+            series_gap(serving, step_ns / rate, (int64_t)replica->decoding * group->num_steps);
+        }
+    }
+    serving->result->totals.num_steps[group->pool] += group->num_steps;
+    group->step += group->num_steps;
+}
+
+enum status group_step_end(struct serving *serving, int32_t index)
+{
+    struct group *group = &serving->group[index];
+    int32_t replicas = serving->options->pool[group->pool].replicas_per_group;
+    enum status status = STATUS_OK;
+    note_steps(serving, group);
+    for (int32_t i = 0; i < replicas && status == STATUS_OK; i++) {
+        status = batch_finish(serving, &serving->replica[group->first_replica + i]);
+    }
+    return status == STATUS_OK ? begin(serving, index) : status;
+}

@@ -1,0 +1,96 @@
+/*
+ * test_serve_laws.c -- what holds for every deployment and all requests: nothing is lost or made,
+ * and steps that are taken together end as they do one by one.
+ */
+#include <criterion/criterion.h>
+#include <math.h>
+
+#include "rng.h"
+#include "small_serving.h"
+
+/* Everything that may vary, drawn. */
+static struct serve_options random_options(gsl_rng *rng, struct serving_config *config,
+                                           struct arrivals_law *law)
+{
+    *config = small_serving_config;
+    config->block_tokens = 1 << gsl_rng_uniform_int(rng, 6);
+    config->router = (enum serving_router)gsl_rng_uniform_int(rng, 2);
+    config->prefix_cache = (enum prefix_cache)gsl_rng_uniform_int(rng, 2);
+    config->hit_rate = gsl_rng_uniform(rng);
+    config->draft_tokens = (int32_t)gsl_rng_uniform_int(rng, 3);
+    config->acceptance = gsl_rng_uniform(rng);
+    config->ttft_target_s = 0.1;
+    *law = (struct arrivals_law){.rate_per_s = 5.0 + 300.0 * gsl_rng_uniform(rng),
+                                 .cv = 2.0 * gsl_rng_uniform(rng),
+                                 .duration_s = 2.0,
+                                 .prompt_tokens = 1.0 + 300.0 * gsl_rng_uniform(rng),
+                                 .prompt_cv = gsl_rng_uniform(rng),
+                                 .decode_tokens = 1.0 + 100.0 * gsl_rng_uniform(rng),
+                                 .decode_cv = gsl_rng_uniform(rng),
+                                 .seed = gsl_rng_get(rng)};
+    struct serve_options options = {.config = config,
+                                    .transfer_ns = 1e4,
+                                    .transfer_ns_per_token = 1e3 * gsl_rng_uniform(rng),
+                                    .seed = law->seed};
+    for (int32_t pool = 0; pool < SERVE_POOLS; pool++) {
+        int32_t sequences = 1 + (int32_t)gsl_rng_uniform_int(rng, 32);
+        int64_t kv_tokens = 300 + (int64_t)gsl_rng_uniform_int(rng, 3000);
+        options.pool[pool] = (struct serve_pool){
+            .model = {.step_ns = small_linear_ns},
+            .num_groups = pool == SERVE_MAIN ? 1 + (int32_t)gsl_rng_uniform_int(rng, 3)
+                                             : (int32_t)gsl_rng_uniform_int(rng, 3),
+            .replicas_per_group = 1 + (int32_t)gsl_rng_uniform_int(rng, 4),
+            .batch = {.tokens = 3 * sequences + (int32_t)gsl_rng_uniform_int(rng, 500),
+                      .sequences = sequences},
+            .kv_blocks = kv_tokens / config->block_tokens};
+    }
+    return options;
+}
+
+Test(serve_laws, no_request_and_no_token_is_lost_or_made)
+{
+    for (uint64_t round = 0; round < 400; round++) {
+        struct serving_config config;
+        struct arrivals_law law;
+        struct arrivals arrivals;
+        struct serve_result result;
+        gsl_rng *rng = rng_stream(1, "random serving", round);
+        const struct serve_options options = random_options(rng, &config, &law);
+        gsl_rng_free(rng);
+        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
+        small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+        small_check_conservation(&result, &arrivals);
+        serve_result_free(&result);
+        arrivals_free(&arrivals);
+    }
+}
+
+/* Rounding of each step's end to a nanosecond is all that may differ. */
+Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
+{
+    for (uint64_t round = 0; round < 200; round++) {
+        struct serving_config config;
+        struct arrivals_law law;
+        struct arrivals arrivals;
+        struct serve_result together;
+        struct serve_result apart;
+        gsl_rng *rng = rng_stream(2, "random serving", round);
+        struct serve_options options = random_options(rng, &config, &law);
+        gsl_rng_free(rng);
+        law.rate_per_s = fmin(law.rate_per_s, 20.0); /* pauses between requests */
+        config.draft_tokens = 0;                     /* contexts in whole tokens */
+        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
+        small_expect(serve_run(&together, &arrivals, &options, &small_serving_error));
+        options.every_step = true;
+        small_expect(serve_run(&apart, &arrivals, &options, &small_serving_error));
+        cr_assert_eq(together.totals.new_tokens, apart.totals.new_tokens);
+        for (int32_t measure = 0; measure < SERVE_MEASURES; measure++) {
+            cr_assert_float_eq(together.latency[measure].mean_s, apart.latency[measure].mean_s,
+                               1e-6 * apart.latency[measure].mean_s + 1e-9, "round %d measure %d",
+                               (int)round, measure);
+        }
+        serve_result_free(&together);
+        serve_result_free(&apart);
+        arrivals_free(&arrivals);
+    }
+}
