@@ -196,8 +196,12 @@ static enum status complain(const struct search *search, const char *const *name
 enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
                       struct error *error)
 {
-    if (is_file(name)) {
-        int length = snprintf(path, path_bytes, "%s", name);
+    char config[DIRECTORY_TEXT];
+    int config_length = snprintf(config, sizeof config, "%s/config.json", name);
+    bool is_downloaded = strcmp(kind, "models") == 0 && config_length > 0 &&
+                         (size_t)config_length < sizeof config && is_file(config);
+    if (is_downloaded || is_file(name)) {
+        int length = snprintf(path, path_bytes, "%s", is_downloaded ? config : name);
         return length >= 0 && (size_t)length < path_bytes
                    ? STATUS_OK
                    : error_add(error, STATUS_INVALID, "%.64s...: the path is too long", name);

@@ -17,7 +17,7 @@
 /* Never NULL, but the directory may be missing. Valid until $MOESIM_DATA changes. */
 const char *data_directory(void);
 
-/* Finds what a user named: an existing path as it is, else scenarios/KIND/NAME.yaml, else the
+/* Finds what a user named: an existing path as it is, the config.json of a model's directory, else scenarios/KIND/NAME.yaml, else the
  * preset of that kind whose aliases: list holds the name, letter case ignored. kind is "models",
  * "gpus", "prices", ... STATUS_INVALID lists the nearest names when there is none. path
  * [PATH_BYTES] out. */

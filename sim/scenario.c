@@ -76,9 +76,6 @@ static enum status load_chain(struct yaml_node **root, const char *path, struct 
     if (chain == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    if (strlen(path) >= PATH_BYTES) {
-        return error_add(error, STATUS_INVALID, "%.64s...: the path is too long", path);
-    }
     memcpy(chain->path[chain->count++], path, strlen(path) + 1);
     enum status status = STATUS_OK;
     const struct yaml_node *inherits = load_link(chain, arena, &status, error);
@@ -98,6 +95,12 @@ static enum status load_chain(struct yaml_node **root, const char *path, struct 
         }
         memcpy(chain->path[chain->count++], next, sizeof next);
         int32_t line = inherits->line;
+        struct stat entry;
+        if (stat(next, &entry) != 0) {
+            return error_add(error, STATUS_INVALID,
+                             "%s:%d: inherits: there is no %s; paths are relative to this file",
+                             from, (int)line, next);
+        }
         inherits = load_link(chain, arena, &status, error);
         if (status == STATUS_OK && is_cycle(chain)) {
             return error_add(error, STATUS_INVALID, "%s:%d: inherits: goes round in a circle", from,
@@ -174,6 +177,22 @@ static enum status keep_text(struct scenario *scenario, const struct yaml_node *
     return STATUS_OK;
 }
 
+/* A file, or the name of a study that moesim has. */
+static enum status find_scenario(char found[PATH_BYTES], const char *path, struct error *error)
+{
+    struct stat entry;
+    size_t length = strlen(path);
+    if (length >= PATH_BYTES) {
+        return error_add(error, STATUS_INVALID, "%.64s...: the path is too long", path);
+    }
+    memcpy(found, path, length + 1);
+    bool is_path = strchr(path, '/') != NULL || strchr(path, '.') != NULL;
+    if (is_path || length == 0 || stat(path, &entry) == 0) {
+        return STATUS_OK;
+    }
+    return data_find(found, PATH_BYTES, "studies", path, error);
+}
+
 enum status scenario_load(struct scenario *scenario, const char *path, const char *const *overrides,
                           int32_t num_overrides, struct error *error)
 {
@@ -185,6 +204,13 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
         status = error_add(error, STATUS_NO_MEMORY, "out of memory");
         goto done;
     }
+    char *found = arena_alloc(&arena, PATH_BYTES, 1);
+    status = found != NULL ? find_scenario(found, path, error)
+                           : error_add(error, STATUS_NO_MEMORY, "out of memory");
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    path = found;
     *loader = (struct scenario_loader){
         .scenario = scenario, .path = path, .arena = &arena, .error = error};
     loader->file = scenario_defaults;

@@ -101,9 +101,10 @@ static inline int32_t scenario_num_sms(const struct scenario *scenario)
     return scenario->num_sms > 0 ? scenario->num_sms : scenario->collective->num_sms;
 }
 
-/* Loads path, follows inherits, applies overrides ("placement.strategy=static") and checks every
- * key, range and cross-reference but the trace's content. All problems are reported, each with file
- * and line (overrides: "--set ..."). Release with scenario_free, also after a failure. */
+/* Loads path (a file, or the name of one in scenarios/studies), follows inherits, applies overrides
+ * ("placement.strategy=static") and checks every key, range and cross-reference but the trace's
+ * content. All problems are reported, each with file and line (overrides: "--set ..."). Release
+ * with scenario_free, also after a failure. */
 MUST_CHECK enum status scenario_load(struct scenario *scenario, const char *path,
                                      const char *const *overrides, int32_t num_overrides,
                                      struct error *error);

@@ -101,7 +101,7 @@ void scenario_resolve_preset(const struct scenario_loader *loader, char path[PAT
     bool is_yaml = length > 5 && strcmp(name + length - 5, ".yaml") == 0;
     bool is_json = length > 5 && strcmp(name + length - 5, ".json") == 0;
     (void)snprintf(path, PATH_BYTES, "%s", name);
-    if (is_yaml || is_json) {
+    if (is_yaml || is_json || strchr(name, '/') != NULL) {
         (void)scenario_find_path(loader, path, key, name);
     }
 }
