@@ -17,10 +17,10 @@
 /* Never NULL, but the directory may be missing. Valid until $MOESIM_DATA changes. */
 const char *data_directory(void);
 
-/* Finds what a user named: an existing path as it is, the config.json of a model's directory, else scenarios/KIND/NAME.yaml, else the
- * preset of that kind whose aliases: list holds the name, letter case ignored. kind is "models",
- * "gpus", "prices", ... STATUS_INVALID lists the nearest names when there is none. path
- * [PATH_BYTES] out. */
+/* Finds what a user named: an existing path as it is, the config.json of a model's directory, else
+ * scenarios/KIND/NAME.yaml, else the preset of that kind whose aliases: list holds the name, letter
+ * case ignored. kind is "models", "gpus", "prices", ... STATUS_INVALID lists the nearest names when
+ * there is none. path [PATH_BYTES] out. */
 MUST_CHECK enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
                                  struct error *error);
 

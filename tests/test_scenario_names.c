@@ -1,0 +1,50 @@
+/* test_scenario_names.c -- scenarios and models that are named, not pathed. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenario.h"
+
+static struct error error;
+static struct scenario scenario;
+
+Test(scenario_names, a_study_is_found_by_its_name)
+{
+    cr_assert_eq(scenario_load(&scenario, "deepseek_v3_decode_32xh800", NULL, 0, &error), STATUS_OK,
+                 "%s", error.text);
+    cr_expect_str_eq(scenario.name, "deepseek_v3_decode_32xh800");
+    scenario_free(&scenario);
+    cr_expect_eq(scenario_load(&scenario, "deepseek_v3_decode", NULL, 0, &error), STATUS_INVALID);
+    cr_expect(strstr(error.text, "deepseek_v3_decode_32xh800") != NULL, "%s", error.text);
+    scenario_free(&scenario);
+}
+
+Test(scenario_names, a_model_is_found_by_the_directory_it_was_downloaded_to)
+{
+    char directory[] = "/tmp/moesim-model-XXXXXX";
+    char path[64];
+    char model[64];
+    cr_assert_not_null(mkdtemp(directory));
+    (void)snprintf(path, sizeof path, "%s/config.json", directory);
+    (void)snprintf(model, sizeof model, "model=%s", directory);
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fputs("{\"model_type\": \"mixtral\", \"torch_dtype\": \"bfloat16\", \"hidden_size\": 4096, "
+          "\"intermediate_size\": 14336, \"num_attention_heads\": 32, \"num_experts_per_tok\": 2, "
+          "\"num_hidden_layers\": 32, \"num_key_value_heads\": 8, \"num_local_experts\": 8, "
+          "\"tie_word_embeddings\": false, \"vocab_size\": 31999}",
+          file);
+    cr_assert_eq(fclose(file), 0);
+    const char *const overrides[] = {model, "trace.preset=mixtral-8x7b", "trace.tokens=1000",
+                                     "placement.redundant_experts=24"};
+
+    enum status status =
+        scenario_load(&scenario, "deepseek_v3_decode_32xh800", overrides, 4, &error);
+
+    cr_assert_eq(remove(path), 0);
+    cr_assert_eq(remove(directory), 0);
+    cr_assert_eq(status, STATUS_OK, "%s", error.text);
+    cr_expect_eq(scenario.model.vocab_size, 31999);
+    scenario_free(&scenario);
+}
