@@ -6,14 +6,18 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "npy.h"
 #include "textfile.h"
+#include "trace.h"
 #include "yaml_file.h"
 
-#define VALUES_MAX (INT64_C(1) << 28)
+#define VALUES_MAX  (INT64_C(1) << 28)
+#define TRACE_STEPS 64 /* a trace is cut into: what strategies that look at steps were made for */
 
 static const char *line_end(const char *line)
 {
@@ -243,6 +247,61 @@ static enum status read_json(struct load_file *load, const char *path, struct ar
     return read_lists(load, steps, path, error);
 }
 
+static enum status count_steps(struct load_file *load, const struct trace *trace, int64_t *tokens,
+                               struct error *error)
+{
+    enum status status = STATUS_OK;
+    int32_t *counted = load->step_tokens;
+    for (int32_t step = 0; step < load->num_steps; step++) {
+        int64_t first = trace->num_tokens * step / load->num_steps;
+        int64_t count = trace->num_tokens * (step + 1) / load->num_steps - first;
+        for (int32_t layer = 0; layer < load->num_layers && status == STATUS_OK; layer++) {
+            memset(tokens, 0, (size_t)load->num_experts * sizeof *tokens);
+            status = trace_count(trace, tokens, layer, first, count, error);
+            for (int32_t expert = 0; expert < load->num_experts; expert++) {
+                *counted++ =
+                    (int32_t)tokens[expert]; /* a step has fewer tokens than 2^31 / top_k */
+            }
+        }
+    }
+    return status;
+}
+
+static enum status read_trace(struct load_file *load, const char *path, struct arena *arena,
+                              struct error *error)
+{
+    struct trace trace;
+    struct stat entry;
+    char yaml[4096];
+    int length = snprintf(yaml, sizeof yaml, "%s/trace.yaml", path);
+    if (length < 0 || (size_t)length >= sizeof yaml || stat(yaml, &entry) != 0) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: is a folder, but no trace: it has no trace.yaml", path);
+    }
+    enum status status = trace_open(&trace, path, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    load->num_layers = trace.num_layers;
+    load->num_experts = trace.num_experts;
+    load->num_steps = trace.num_tokens < TRACE_STEPS ? 1 : TRACE_STEPS;
+    size_t values = (size_t)load->num_steps * (size_t)load->num_layers * (size_t)load->num_experts;
+    load->step_tokens = arena_alloc(arena, values, sizeof *load->step_tokens);
+    int64_t *tokens = arena_alloc(arena, (size_t)trace.num_experts, sizeof *tokens);
+    if (trace.num_tokens / load->num_steps > INT32_MAX / 2 / trace.top_k) {
+        status = error_add(error, STATUS_INVALID,
+                           "%s: %lld tokens are too many to place by; moesim trace sample makes a "
+                           "smaller trace",
+                           path, (long long)trace.num_tokens);
+    } else if (load->step_tokens == NULL || tokens == NULL) {
+        status = error_add(error, STATUS_NO_MEMORY, "%s: out of memory", path);
+    } else {
+        status = count_steps(load, &trace, tokens, error);
+    }
+    trace_close(&trace);
+    return status;
+}
+
 enum status load_file_read(struct load_file *load, const char *path, struct arena *arena,
                            struct error *error)
 {
@@ -250,7 +309,10 @@ enum status load_file_read(struct load_file *load, const char *path, struct aren
     size_t length = strlen(path);
     bool is_npy = length >= 4 && strcmp(path + length - 4, ".npy") == 0;
     bool is_json = length >= 5 && strcmp(path + length - 5, ".json") == 0;
-    enum status status = is_npy    ? read_npy(load, path, arena, error)
+    struct stat entry;
+    bool is_trace = stat(path, &entry) == 0 && S_ISDIR(entry.st_mode);
+    enum status status = is_trace  ? read_trace(load, path, arena, error)
+                         : is_npy  ? read_npy(load, path, arena, error)
                          : is_json ? read_json(load, path, arena, error)
                                    : read_csv(load, path, arena, error);
     return status == STATUS_OK ? sum_steps(load, path, arena, error) : status;

@@ -2,7 +2,8 @@
  * load_file.h -- expert loads from files.
  *
  * CSV has one row a layer, without a header: whole tokens by expert. A .npy array of integers is
- * [layers][experts] or [steps][layers][experts]. What is wrong is reported with file and line (or
+ * [layers][experts] or [steps][layers][experts]. A trace's directory is counted, in 64 steps of as
+ * many tokens. What is wrong is reported with file and line (or
  * index).
  */
 #ifndef MOESIM_LOAD_FILE_H

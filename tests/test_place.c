@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "trace.h"
+
 static char directory[64];
 static char output[16384]; /* what the program said, both streams */
 
@@ -266,6 +268,38 @@ Test(place, loads_of_sglang_are_read_with_and_without_steps)
 
         cr_expect_str_eq(get_out("a.csv"), get_out("b.csv"));
     }
+}
+
+/* The trace's tokens by expert, written out as CSV, place alike. */
+Test(place, counts_a_trace)
+{
+    static const char path[] = SOURCE_DIRECTORY "/scenarios/traces/router-lab/aux_loss";
+    struct trace trace;
+    struct error error = {0};
+    cr_assert_eq(trace_open(&trace, path, &error), STATUS_OK, "%s", error.text);
+    char text[16384];
+    size_t used = 0;
+    for (int32_t layer = 0; layer < trace.num_layers; layer++) {
+        int64_t tokens[256] = {0};
+        cr_assert_eq(trace_count(&trace, tokens, layer, 0, trace.num_tokens, &error), STATUS_OK);
+        for (int32_t expert = 0; expert < trace.num_experts; expert++) {
+            used += (size_t)snprintf(text + used, sizeof text - used, "%lld%c",
+                                     (long long)tokens[expert],
+                                     expert + 1 < trace.num_experts ? ',' : '\n');
+        }
+    }
+    trace_close(&trace);
+    cr_assert_lt(used, sizeof text);
+    put("load.csv", text);
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             "--strategy eplb --load %s --slots 72 --gpus 8 --out trace.csv", path);
+
+    cr_assert_eq(run_place(arguments), 0, "%s", output);
+    cr_assert_eq(run_place("--strategy eplb --load load.csv --slots 72 --gpus 8 --out csv.csv"), 0,
+                 "%s", output);
+
+    cr_expect_str_eq(get_out("trace.csv"), get_out("csv.csv"));
 }
 
 Test(place, refuses_a_folder_of_loads)
