@@ -97,7 +97,8 @@ struct exchange_constants {
 enum exchange {
     EXCHANGE_DISPATCH,
     EXCHANGE_COMBINE,
-    EXCHANGE_PREPARE, /* before a dispatch, where the library has it as a kernel of its own */
+    EXCHANGE_PREPARE,     /* before a dispatch, where the library has it as a kernel of its own */
+    EXCHANGE_COMBINE_LOW, /* a combine of quantised sums, where it is a kernel of its own */
     EXCHANGE_COUNT,
 };
 
@@ -118,7 +119,7 @@ struct fitted_collective {
     double error_p90;
 };
 
-#define COLLECTIVES_MAX 8
+#define COLLECTIVES_MAX 12
 
 struct cluster {
     struct gpu_spec gpu;

@@ -70,6 +70,8 @@ static const struct yaml_field fitted_fields[] = {
     {"dispatch", YAML_NODE, offsetof(struct fitted_file, exchange[EXCHANGE_DISPATCH]), .size = 0},
     {"combine", YAML_NODE, offsetof(struct fitted_file, exchange[EXCHANGE_COMBINE]), .size = 0},
     {"prepare", YAML_NODE, offsetof(struct fitted_file, exchange[EXCHANGE_PREPARE]), .size = 0},
+    {"combine_low_precision", YAML_NODE,
+     offsetof(struct fitted_file, exchange[EXCHANGE_COMBINE_LOW]), .size = 0},
     {"fitted_on", YAML_TEXT, offsetof(struct fitted_collective, fitted_on), .size = SOURCE_BYTES,
      .required = true},
     {"holdout", YAML_TEXT, offsetof(struct fitted_collective, holdout), .size = HOLDOUT_BYTES,

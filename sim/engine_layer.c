@@ -139,8 +139,11 @@ static void set_cost(struct engine *engine, const struct layer_run *run,
                                      : input->combine_bytes_per_token,
                          engine->placement[run->moe_layer].num_slots);
     }
-    transfer->cost = exchange_cost_on(&scenario->cluster, scenario->collective,
-                                      is_dispatch ? EXCHANGE_DISPATCH : EXCHANGE_COMBINE, &load,
+    enum exchange exchange = is_dispatch ? EXCHANGE_DISPATCH
+                             : precision_activation_bytes(scenario->combine_precision) < 2.0
+                                 ? EXCHANGE_COMBINE_LOW
+                                 : EXCHANGE_COMBINE;
+    transfer->cost = exchange_cost_on(&scenario->cluster, scenario->collective, exchange, &load,
                                       scenario_num_sms(scenario));
 }
 

@@ -6,6 +6,7 @@
 static const struct validate_source sources[] = {
     {"kernels-moe", "whole MoE operations, in the columns of aiconfigurator's MoE tables",
      validate_moe},
+    {"alltoall", "exchanges between GPUs, in the columns of alltoall.csv", validate_alltoall},
 };
 
 const struct validate_source *validate_sources(int32_t *count)

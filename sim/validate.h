@@ -25,6 +25,10 @@ const struct validate_source *validate_sources(int32_t *count);
 MUST_CHECK enum status validate_moe(struct error_report *report, const char *path,
                                     struct error *error);
 
+/* Exchanges between GPUs, by the constants in the cluster presets. */
+MUST_CHECK enum status validate_alltoall(struct error_report *report, const char *path,
+                                         struct error *error);
+
 /* The name of the file at path, as provenance tells it. */
 const char *validate_table_name(const char *path);
 

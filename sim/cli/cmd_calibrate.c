@@ -9,14 +9,22 @@
 #include "calibrate.h"
 #include "cli/bench_cli.h"
 #include "cli/cli.h"
+#include "cli/network_cli.h"
 
 #define FILE_BYTES 4096
 
 static const char help[] =
-    "usage: moesim calibrate --kernels-moe FILE.csv | --bench FILE.csv [options]\n\n"
+    "usage: moesim calibrate --kernels-moe FILE.csv | --alltoall FILE.csv | --bench FILE.csv "
+    "[options]\n\n"
     "Fits the compute model 'fitted' to measured MoE operations, a GPU, set of kernels and format\n"
-    "at a time, and tells how far it is off on rows that a fit has not seen.\n\n"
+    "at a time, or collectives to measured exchanges, and tells how far they are off on rows that "
+    "a\n"
+    "fit has not seen.\n\n"
     "      --kernels-moe FILE   measurements, in the columns of aiconfigurator's MoE tables\n"
+    "      --alltoall FILE      measured exchanges, in the columns of alltoall.csv; --holdout is "
+    "then "
+    "ep\n"
+    "                           (default: a degree at a time), size or random:F\n"
     "      --bench FILE         what moe-bench forward measured: each phase is fitted by itself, "
     "and\n"
     "                           constants and held-out errors are printed; takes no other option\n"
@@ -24,13 +32,16 @@ static const char help[] =
     "      --holdout shape      leave one model shape out at a time (default)\n"
     "      --holdout random:F   leave the share F of the rows out, for example random:0.2\n"
     "      --bootstrap N        resampled fits for confidence intervals, default 0: none\n"
-    "  -o, --out DIR            write DIR/GPU.yaml: the preset's section 'fitted:'\n\n"
+    "  -o, --out DIR            write DIR/GPU.yaml: the preset's section 'fitted:', or "
+    "DIR/CLUSTER.yaml\n\n"
     "example:\n"
     "  moesim calibrate --kernels-moe kernels_moe.csv --gpu h100-sxm --out out/fitted\n";
 
 struct options {
     const char *table;
     const char *bench;
+    const char *alltoall;
+    const char *holdout;
     const char *out;
     struct calibrate_options calibrate;
 };
@@ -68,6 +79,7 @@ static int parse(struct options *options, int argc, char **argv)
 {
     static const struct option known[] = {{"kernels-moe", required_argument, NULL, 'k'},
                                           {"bench", required_argument, NULL, 'B'},
+                                          {"alltoall", required_argument, NULL, 'a'},
                                           {"gpu", required_argument, NULL, 'g'},
                                           {"holdout", required_argument, NULL, 'H'},
                                           {"bootstrap", required_argument, NULL, 'b'},
@@ -86,10 +98,12 @@ static int parse(struct options *options, int argc, char **argv)
             options->table = optarg;
         } else if (option == 'B') {
             options->bench = optarg;
+        } else if (option == 'a') {
+            options->alltoall = optarg;
         } else if (option == 'g') {
             options->calibrate.gpu = optarg;
         } else if (option == 'H') {
-            code = parse_holdout(options, optarg);
+            options->holdout = optarg;
         } else if (option == 'b') {
             code = parse_bootstrap(options, optarg);
         } else if (option == 'o') {
@@ -101,8 +115,14 @@ static int parse(struct options *options, int argc, char **argv)
     if (code == 0 && optind < argc) {
         code = cli_usage(argv[0], "what is '%s'?", argv[optind]);
     }
-    if (code == 0 && (options->table == NULL) == (options->bench == NULL)) {
-        code = cli_usage(argv[0], "one of --kernels-moe FILE.csv and --bench FILE.csv is needed");
+    int num_tables =
+        (options->table != NULL) + (options->bench != NULL) + (options->alltoall != NULL);
+    if (code == 0 && num_tables != 1) {
+        code =
+            cli_usage(argv[0], "one of --kernels-moe, --alltoall and --bench FILE.csv is needed");
+    }
+    if (code == 0 && options->table != NULL && options->holdout != NULL) {
+        code = parse_holdout(options, options->holdout);
     }
     return code == 0 ? -1 : code;
 }
@@ -183,6 +203,10 @@ int command_calibrate(int argc, char **argv)
     }
     if (options.bench != NULL) {
         return bench_calibrate(options.bench);
+    }
+    if (options.alltoall != NULL) {
+        return network_calibrate(options.alltoall, options.holdout, options.calibrate.num_bootstrap,
+                                 options.out);
     }
     const char *slash = strrchr(options.table, '/');
     options.calibrate.table = slash != NULL ? slash + 1 : options.table;

@@ -142,70 +142,134 @@ static enum status normal_dispatch(const struct collective_input *input, struct 
     return plan_finish(plan);
 }
 
-/* One group a chunk and (source, remote node): the relay sends the sum home. */
-static void open_returns(const struct collective_input *input, struct transfer_plan *plan,
-                         struct relay *relays, int32_t source)
+/* A sum that a relay sends home: of a remote source, from the relay's node. */
+struct sum {
+    int32_t source;
+    int32_t tokens;
+    int32_t chunks; /* in which it goes, and in which its parts come */
+};
+
+/* The sums of every relay, by source ascending, and where those of each begin [num_ranks + 1]. */
+struct sums {
+    struct sum *sum;
+    int32_t *begin;
+    int32_t *chunks; /* [num_ranks][num_nodes] of the sum for a source from a node */
+};
+
+/* The relay of a source's flow to a node, or -1 for its own node. */
+static int32_t relay_of(const struct collective_input *input, int32_t source, int32_t flow)
 {
-    const struct traffic *traffic = input->traffic;
-    for (int32_t index = traffic->node_begin[source]; index < traffic->node_begin[source + 1];
-         index++) {
-        const struct node_flow *from = &traffic->node_flow[index];
-        if (from->dst_node == cluster_node(input->cluster, source)) {
-            continue;
-        }
-        struct relay *relay = &relays[from->dst_node];
-        *relay = (struct relay){relay_rank(input, source, from->dst_node), plan->num_groups,
-                                num_chunks(from->tokens)};
-        for (int32_t chunk = 0; chunk < relay->chunks; chunk++) {
-            plan_add_group(plan, relay->rank);
-            plan_add_message(
-                plan, source,
-                chunk_bytes(from->tokens, input->combine_bytes_per_token, chunk, relay->chunks),
-                true, NO_GROUP);
-        }
-    }
+    int32_t node = input->traffic->node_flow[flow].dst_node;
+    return node == cluster_node(input->cluster, source) ? -1 : relay_rank(input, source, node);
 }
 
-static void add_combine_of(const struct collective_input *input, struct transfer_plan *plan,
-                           const struct relay *relays, int32_t rank)
+/* Counts, then fills. */
+static enum status list_sums(const struct collective_input *input, struct sums *sums)
 {
     const struct traffic *traffic = input->traffic;
+    int32_t num_ranks = traffic->num_ranks;
+    int32_t num_flows = traffic->node_begin[num_ranks];
+    sums->sum = arena_take(input->scratch, (size_t)num_flows + 1, sizeof *sums->sum);
+    sums->begin = arena_alloc(input->scratch, (size_t)num_ranks + 2, sizeof *sums->begin);
+    sums->chunks = arena_alloc(input->scratch, (size_t)num_ranks * (size_t)traffic->num_nodes,
+                               sizeof *sums->chunks);
+    if (sums->sum == NULL || sums->begin == NULL || sums->chunks == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int32_t *next = sums->begin + 1; /* begin of a relay, one place up, moves while it is filled */
+    for (int32_t source = 0; source < num_ranks; source++) {
+        for (int32_t i = traffic->node_begin[source]; i < traffic->node_begin[source + 1]; i++) {
+            int32_t relay = relay_of(input, source, i);
+            if (relay >= 0) {
+                next[relay + 1]++;
+            }
+        }
+    }
+    for (int32_t rank = 0; rank < num_ranks; rank++) {
+        next[rank + 1] += next[rank];
+    }
+    for (int32_t source = 0; source < num_ranks; source++) {
+        for (int32_t i = traffic->node_begin[source]; i < traffic->node_begin[source + 1]; i++) {
+            int32_t relay = relay_of(input, source, i);
+            if (relay >= 0) {
+                int32_t tokens = traffic->node_flow[i].tokens;
+                sums->sum[next[relay]++] = (struct sum){source, tokens, num_chunks(tokens)};
+                sums->chunks[(int64_t)source * traffic->num_nodes +
+                             traffic->node_flow[i].dst_node] = num_chunks(tokens);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+/* A rank's results of one chunk: to sources of its own node at once, to others by their relay,
+ * whose group of that chunk waits for them. group_of_chunk is the first rank's. */
+static void add_results(const struct collective_input *input, struct transfer_plan *plan,
+                        const struct sums *sums, int32_t rank, int32_t chunk,
+                        int32_t group_of_chunk)
+{
+    const struct traffic *traffic = input->traffic;
+    int32_t begin = traffic->back_begin[rank];
+    int32_t count = traffic->back_begin[rank + 1] - begin;
     int32_t node = cluster_node(input->cluster, rank);
-    plan_add_group(plan, rank);
-    for (int32_t index = traffic->back_begin[rank]; index < traffic->back_begin[rank + 1];
-         index++) {
+    int32_t start = 0;
+    while (start < count && traffic->back_src[begin + start] <= rank) {
+        start++;
+    }
+    for (int32_t turn = 0; turn < count; turn++) {
+        int32_t index = begin + (start + turn) % count;
         int32_t source = traffic->back_src[index];
         int32_t tokens = traffic->rank_flow[traffic->back_flow[index]].tokens;
-        if (cluster_node(input->cluster, source) == node) {
-            plan_add_message(plan, source,
-                             chunk_bytes(tokens, input->combine_bytes_per_token, 0, 1), true,
-                             NO_GROUP);
-            continue;
-        }
-        const struct relay *relay = &relays[(int64_t)source * traffic->num_nodes + node];
-        for (int32_t chunk = 0; chunk < relay->chunks; chunk++) {
-            plan_add_message(
-                plan, relay->rank,
-                chunk_bytes(tokens, input->combine_bytes_per_token, chunk, relay->chunks), false,
-                relay->first_group + chunk);
+        bool is_near = cluster_node(input->cluster, source) == node;
+        int32_t goal = is_near ? source : relay_rank(input, source, node);
+        int32_t chunks = is_near ? num_chunks(tokens)
+                                 : sums->chunks[(int64_t)source * traffic->num_nodes + node];
+        if (chunk < chunks) {
+            plan_add_message(plan, goal,
+                             chunk_bytes(tokens, input->combine_bytes_per_token, chunk, chunks),
+                             is_near, is_near ? NO_GROUP : group_of_chunk + goal);
         }
     }
 }
 
+static void add_sums(const struct collective_input *input, struct transfer_plan *plan,
+                     const struct sums *sums, int32_t rank, int32_t chunk)
+{
+    for (int32_t i = sums->begin[rank]; i < sums->begin[rank + 1]; i++) {
+        const struct sum *sum = &sums->sum[i];
+        if (chunk < sum->chunks) {
+            plan_add_message(
+                plan, sum->source,
+                chunk_bytes(sum->tokens, input->combine_bytes_per_token, chunk, sum->chunks), true,
+                NO_GROUP);
+        }
+    }
+}
+
+/* In rounds: a rank sends its results of the first chunk; once it has what it relays of a chunk, it
+ * sends those sums home and its own results of the next. So no chunk overtakes the one before, and
+ * both hops are busy from the second round on. Groups are opened from the last round to the first,
+ * because a message names the group that waits for it. */
 static enum status normal_combine(const struct collective_input *input, struct transfer_plan *plan)
 {
     int32_t num_ranks = input->traffic->num_ranks;
-    int32_t num_nodes = input->traffic->num_nodes;
-    struct relay *relays =
-        arena_alloc(input->scratch, (size_t)num_ranks * (size_t)num_nodes, sizeof *relays);
-    if (relays == NULL) {
+    struct sums sums;
+    if (list_sums(input, &sums) != STATUS_OK) {
         return STATUS_NO_MEMORY;
     }
-    for (int32_t source = 0; source < num_ranks; source++) {
-        open_returns(input, plan, &relays[(int64_t)source * num_nodes], source);
-    }
-    for (int32_t rank = 0; rank < num_ranks; rank++) {
-        add_combine_of(input, plan, relays, rank);
+    int32_t waiting = NO_GROUP;
+    for (int32_t round = CHUNKS_MAX; round >= 0; round--) {
+        int32_t first_group = plan->num_groups;
+        for (int32_t rank = 0; rank < num_ranks; rank++) {
+            plan_add_group(plan, rank);
+            if (round > 0) {
+                add_sums(input, plan, &sums, rank, round - 1);
+            }
+            if (round < CHUNKS_MAX) {
+                add_results(input, plan, &sums, rank, round, waiting);
+            }
+        }
+        waiting = first_group;
     }
     return plan_finish(plan);
 }

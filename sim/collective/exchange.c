@@ -6,7 +6,8 @@
 
 /* Tokens or copies of them that a rank hands to others and to itself, and what crosses nodes to be
  * handed on there. */
-static double copied_tokens(const struct collective *collective, const struct traffic *traffic)
+static double copied_tokens(const struct collective *collective, const struct traffic *traffic,
+                            const struct cluster *cluster)
 {
     double sum = 0.0;
     for (int32_t i = 0; i < traffic->rank_begin[traffic->num_ranks]; i++) {
@@ -16,11 +17,10 @@ static double copied_tokens(const struct collective *collective, const struct tr
     if (collective->copied != COPIED_TOKENS_AND_RELAYED) {
         return sum;
     }
-    int32_t per_node = traffic->num_ranks / traffic->num_nodes;
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         for (int32_t i = traffic->node_begin[source]; i < traffic->node_begin[source + 1]; i++) {
             const struct node_flow *flow = &traffic->node_flow[i];
-            sum += flow->dst_node == source / per_node ? 0 : flow->tokens;
+            sum += flow->dst_node == cluster_node(cluster, source) ? 0 : flow->tokens;
         }
     }
     return sum;
@@ -41,7 +41,8 @@ void exchange_measure(struct exchange_load *load, const struct collective *colle
     }
     *load = (struct exchange_load){
         .port_bytes = {bytes[TIER_SCALE_UP] / ranks, bytes[TIER_SCALE_OUT] / ranks},
-        .copied_bytes = copied_tokens(collective, input->traffic) * bytes_per_token / ranks,
+        .copied_bytes =
+            copied_tokens(collective, input->traffic, input->cluster) * bytes_per_token / ranks,
         .tokens = (double)input->token_begin[plan->num_ranks] / ranks,
         .num_nodes = input->traffic->num_nodes,
         .num_slots = num_slots};
@@ -96,13 +97,16 @@ struct exchange_cost exchange_cost_on(const struct cluster *cluster,
                                       const struct collective *collective, enum exchange exchange,
                                       const struct exchange_load *load, int32_t num_sms)
 {
-    assert(exchange == EXCHANGE_DISPATCH || exchange == EXCHANGE_COMBINE);
+    assert(exchange != EXCHANGE_PREPARE); /* it is part of a dispatch */
     if (cluster->fitted_used == 0) {
         return (struct exchange_cost){.startup_ns = exchange == EXCHANGE_DISPATCH
                                                         ? collective->dispatch_startup_ns
                                                         : collective->combine_startup_ns};
     }
     const struct fitted_collective *fitted = &cluster->fitted[cluster->fitted_used - 1];
+    if (exchange == EXCHANGE_COMBINE_LOW && !fitted->has[exchange]) {
+        exchange = EXCHANGE_COMBINE;
+    }
     struct exchange_cost cost =
         exchange_cost(&fitted->exchange[exchange], load, &cluster->gpu, num_sms, fitted->num_sms);
     if (exchange == EXCHANGE_DISPATCH && fitted->has[EXCHANGE_PREPARE]) {

@@ -45,8 +45,8 @@ struct exchange_cost exchange_cost(const struct exchange_constants *constants,
                                    const struct exchange_load *load, const struct gpu_spec *gpu,
                                    int32_t num_sms, int32_t sms_of_rate);
 
-/* The cost of one direction on a cluster: by its constants in use, else the collective's own
- * start-up and no overhead. */
+/* The cost of a dispatch or combine on a cluster: by its constants in use, else the collective's
+ * own start-up and no overhead. */
 struct exchange_cost exchange_cost_on(const struct cluster *cluster,
                                       const struct collective *collective, enum exchange exchange,
                                       const struct exchange_load *load, int32_t num_sms);
