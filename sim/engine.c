@@ -164,7 +164,9 @@ static enum status allocate(struct engine *engine)
     engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
     engine->router_state = arena_alloc(arena, scenario->router->state_bytes, 1);
     engine->replica_state = arena_alloc(arena, scenario->replica->state_bytes, 1);
-    engine->strategy_state = arena_alloc(arena, scenario->strategy->state_bytes, 1);
+    engine->strategy_state = arena_alloc(
+        arena, balance_state_bytes(scenario->strategy, engine->num_moe_layers, (int32_t)experts),
+        1);
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
                     engine->rank != NULL && engine->compute_share != NULL && lane != NULL &&
                     engine->node_of_rank != NULL && engine->layer_run != NULL &&

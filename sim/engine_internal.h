@@ -175,6 +175,9 @@ struct engine {
     int64_t *window_tokens; /* [num_moe_layers][num_experts] */
     int32_t *window_steps;  /* [window][num_moe_layers][num_experts], if the strategy needs it */
     int32_t window_count;   /* steps in the window so far */
+    int32_t *window_pairs;  /* [num_moe_layers][num_experts][num_experts], if needed, as are: */
+    int32_t *window_transitions; /* [num_moe_layers - 1][num_experts][num_experts] */
+    int32_t *last_wishes;        /* [num_lanes][tokens_max][top_k] of the MoE layer before */
 
     struct step_balance step_balance;
     int64_t *interval_tokens; /* [num_moe_layers][ep] kept assignments since the last rebalance */
@@ -267,7 +270,7 @@ MUST_CHECK enum status record_run(struct engine *engine);
  * which an engine loads a checkpoint. Nothing is charged. */
 MUST_CHECK enum status rebalance_place(struct engine *engine);
 MUST_CHECK enum status rebalance_init(struct engine *engine);
-void rebalance_note_load(struct engine *engine, int32_t moe_layer);
+void rebalance_note_load(struct engine *engine, const struct layer_run *run);
 MUST_CHECK enum status rebalance_after_step(struct engine *engine);
 
 #endif

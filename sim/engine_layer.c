@@ -206,7 +206,7 @@ static enum status make_moe(struct engine *engine, struct layer_run *run)
     }
     if (status == STATUS_OK) {
         status = record_layer_begin(engine, run);
-        rebalance_note_load(engine, run->moe_layer);
+        rebalance_note_load(engine, run);
     }
     return status;
 }

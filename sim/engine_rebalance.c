@@ -22,6 +22,41 @@ static bool in_window(const struct engine *engine)
     return interval > 0 && engine->step % interval >= interval - window_steps(engine->scenario);
 }
 
+/* Counts of pairs are int32_t: a token adds one at most. */
+static enum status pairs_init(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    size_t experts = (size_t)scenario->model.num_experts;
+    size_t layers = (size_t)engine->num_moe_layers;
+    int64_t tokens_max = batcher_tokens_max(engine->batcher);
+    unsigned needs = scenario->strategy->needs;
+    if ((needs & (BALANCE_NEEDS_PAIRS | BALANCE_NEEDS_TRANSITIONS)) == 0) {
+        return STATUS_OK;
+    }
+    if (tokens_max * window_steps(scenario) > INT32_MAX) {
+        return error_add(engine->error, STATUS_INVALID,
+                         "placement.window_steps: %s counts pairs of experts over fewer than 2^31 "
+                         "tokens, %d steps of %lld are more",
+                         scenario->strategy->name, (int)window_steps(scenario),
+                         (long long)tokens_max);
+    }
+    struct arena *arena = &engine->run_arena;
+    bool complete = true;
+    if ((needs & BALANCE_NEEDS_PAIRS) != 0) {
+        engine->window_pairs = arena_alloc(arena, layers * experts * experts, sizeof(int32_t));
+        complete = engine->window_pairs != NULL;
+    }
+    if ((needs & BALANCE_NEEDS_TRANSITIONS) != 0) {
+        size_t wishes = (size_t)tokens_max * (size_t)scenario->model.top_k;
+        engine->window_transitions =
+            arena_alloc(arena, (layers - 1) * experts * experts, sizeof(int32_t));
+        engine->last_wishes =
+            arena_alloc(arena, (size_t)engine->num_lanes * wishes, sizeof(int32_t));
+        complete = complete && engine->window_transitions != NULL && engine->last_wishes != NULL;
+    }
+    return complete ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
 enum status rebalance_init(struct engine *engine)
 {
     const struct scenario *scenario = engine->scenario;
@@ -37,13 +72,61 @@ enum status rebalance_init(struct engine *engine)
             return STATUS_NO_MEMORY;
         }
     }
-    return engine->window_tokens != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    return engine->window_tokens != NULL ? pairs_init(engine) : STATUS_NO_MEMORY;
 }
 
-void rebalance_note_load(struct engine *engine, int32_t moe_layer)
+static void note_pairs(struct engine *engine, const struct layer_run *run)
+{
+    const struct route *route = &run->route;
+    int64_t num_experts = route->num_experts;
+    int32_t *pairs = &engine->window_pairs[run->moe_layer * num_experts * num_experts];
+    for (int32_t token = 0; token < route->num_tokens; token++) {
+        const int32_t *wish = &route->expert[(int64_t)token * route->top_k];
+        for (int32_t i = 0; i < route->top_k; i++) {
+            for (int32_t j = 0; j < i && wish[i] != EXPERT_NOT_ROUTED; j++) {
+                if (wish[j] != EXPERT_NOT_ROUTED) {
+                    pairs[wish[i] * num_experts + wish[j]]++;
+                    pairs[wish[j] * num_experts + wish[i]]++;
+                }
+            }
+        }
+    }
+}
+
+/* A lane's layers are routed one after the other, each with the same tokens. */
+static void note_transitions(struct engine *engine, const struct layer_run *run)
+{
+    const struct route *route = &run->route;
+    int64_t num_experts = route->num_experts;
+    int64_t wishes = (int64_t)batcher_tokens_max(engine->batcher) * route->top_k;
+    int32_t *last = &engine->last_wishes[run->lane * wishes];
+    for (int32_t token = 0; token < route->num_tokens && run->moe_layer > 0; token++) {
+        int32_t *counts =
+            &engine->window_transitions[(run->moe_layer - 1) * num_experts * num_experts];
+        const int32_t *from = &last[(int64_t)token * route->top_k];
+        const int32_t *to = &route->expert[(int64_t)token * route->top_k];
+        for (int32_t i = 0; i < route->top_k; i++) {
+            for (int32_t j = 0; j < route->top_k && from[i] != EXPERT_NOT_ROUTED; j++) {
+                if (to[j] != EXPERT_NOT_ROUTED) {
+                    counts[from[i] * num_experts + to[j]]++;
+                }
+            }
+        }
+    }
+    memcpy(last, route->expert, (size_t)route->num_tokens * (size_t)route->top_k * sizeof *last);
+}
+
+void rebalance_note_load(struct engine *engine, const struct layer_run *run)
 {
     if (!in_window(engine)) {
         return;
+    }
+    int32_t moe_layer = run->moe_layer;
+    if (engine->window_pairs != NULL) {
+        note_pairs(engine, run);
+    }
+    if (engine->window_transitions != NULL) {
+        note_transitions(engine, run);
     }
     int32_t num_experts = engine->scenario->model.num_experts;
     int64_t first = (int64_t)moe_layer * num_experts;
@@ -133,6 +216,8 @@ static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
         .load_tokens = engine->window_tokens,
         .step_tokens = engine->window_steps,
         .num_steps = engine->window_count,
+        .pair_tokens = engine->window_pairs,
+        .transition_tokens = engine->window_transitions,
         .placement = engine->placement,
         .expert_bytes = model_expert_bytes(&scenario->model),
         .scratch = &engine->rebalance_arena,
@@ -161,6 +246,14 @@ static void clear_window(struct engine *engine)
     if (engine->window_steps != NULL) {
         memset(engine->window_steps, 0,
                (size_t)engine->window_count * loads * sizeof *engine->window_steps);
+    }
+    size_t experts = (size_t)engine->scenario->model.num_experts;
+    if (engine->window_pairs != NULL) {
+        memset(engine->window_pairs, 0, loads * experts * sizeof *engine->window_pairs);
+    }
+    if (engine->window_transitions != NULL) {
+        memset(engine->window_transitions, 0,
+               (loads - experts) * experts * sizeof *engine->window_transitions);
     }
     engine->window_count = 0;
 }

@@ -148,7 +148,8 @@ enum status place(struct place_result *result, const struct place_options *optio
     struct placement *placement = arena_alloc(arena, layers, sizeof *placement);
     struct expert_move *move = arena_alloc(arena, slots, sizeof *move);
     double *share = arena_alloc(arena, (size_t)load->num_experts, sizeof *share);
-    void *state = arena_alloc(arena, options->strategy->state_bytes, 1);
+    void *state = arena_alloc(
+        arena, balance_state_bytes(options->strategy, load->num_layers, load->num_experts), 1);
     result->expert_of_slot = arena_alloc(arena, layers * slots, sizeof(int32_t));
     if (placement == NULL || move == NULL || share == NULL || state == NULL ||
         result->expert_of_slot == NULL) {

@@ -193,7 +193,9 @@ static enum status run(struct drift_bench *bench, const struct balance_strategy 
     const struct load_file *load = &bench->load;
     int32_t first = load->num_steps / 2;
     enum status status = start(bench);
-    void *state = calloc(1, strategy->state_bytes + 1);
+    size_t state_bytes =
+        balance_state_bytes(strategy, bench->load.num_layers, bench->load.num_experts);
+    void *state = calloc(1, state_bytes + 1);
     if (state == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -263,6 +265,9 @@ int main(int argc, char **argv)
     printf("strategy,interval_steps,balancedness,split,bound,busiest_tokens,moves,doubles,"
            "ms_a_layer\n");
     for (int32_t i = 0; i < count; i++) {
+        if ((all[i]->needs & ~(unsigned)(BALANCE_NEEDS_WINDOW | BALANCE_NEEDS_STEPS)) != 0) {
+            continue; /* loads do not tell who is chosen together */
+        }
         for (size_t at = 0; at < sizeof intervals / sizeof intervals[0]; at++) {
             if (status == STATUS_OK && (only == NULL || strstr(only, all[i]->name) != NULL)) {
                 status = run(&bench, all[i], intervals[at]);

@@ -25,6 +25,8 @@ TestSuite(balance, .fini = stop);
 
 static int64_t load_tokens[NUM_LAYERS][NUM_EXPERTS];
 static int32_t step_tokens[NUM_LAYERS][NUM_EXPERTS]; /* a window of one step */
+static int32_t pair_tokens[NUM_LAYERS][NUM_EXPERTS][NUM_EXPERTS];
+static int32_t transition_tokens[NUM_LAYERS - 1][NUM_EXPERTS][NUM_EXPERTS];
 static struct placement placement[NUM_LAYERS];
 static int32_t expert_of_slot[NUM_LAYERS][NUM_SLOTS];
 
@@ -40,6 +42,13 @@ static void set_law_up(void)
             int32_t place = (expert + 13 * layer) % NUM_EXPERTS;
             load_tokens[layer][expert] = 100 + 6400 / (1 + place * place) + place % 3;
             step_tokens[layer][expert] = (int32_t)load_tokens[layer][expert];
+            for (int32_t other = 0; other < NUM_EXPERTS; other++) {
+                bool is_alike = (expert ^ other) % 4 == 0; /* four kinds of tokens */
+                pair_tokens[layer][expert][other] = other == expert ? 0 : is_alike ? 90 : 7;
+                if (layer > 0) {
+                    transition_tokens[layer - 1][expert][other] = is_alike ? 80 : 9;
+                }
+            }
         }
     }
 }
@@ -55,10 +64,12 @@ static enum status plan(const struct balance_strategy *strategy)
                                   .load_tokens = &load_tokens[0][0],
                                   .step_tokens = &step_tokens[0][0],
                                   .num_steps = 1,
+                                  .pair_tokens = &pair_tokens[0][0][0],
+                                  .transition_tokens = &transition_tokens[0][0][0],
                                   .placement = placement,
                                   .expert_bytes = 1 << 20,
                                   .scratch = &arena};
-    void *state = arena_alloc(&arena, 1, strategy->state_bytes);
+    void *state = arena_alloc(&arena, 1, balance_state_bytes(strategy, NUM_LAYERS, NUM_EXPERTS));
     return strategy->plan(state, &input, &expert_of_slot[0][0], &error);
 }
 
@@ -231,10 +242,12 @@ ParameterizedTest(size_t *index, balance_law, leaves_equal_ranks_alone_where_it_
                                   .load_tokens = window,
                                   .step_tokens = step,
                                   .num_steps = 1,
+                                  .pair_tokens = &pair_tokens[0][0][0],
+                                  .transition_tokens = &transition_tokens[0][0][0],
                                   .placement = &even,
                                   .expert_bytes = 1 << 20,
                                   .scratch = &arena};
-    void *state = arena_alloc(&arena, 1, strategy->state_bytes);
+    void *state = arena_alloc(&arena, 1, balance_state_bytes(strategy, 1, NUM_EXPERTS));
 
     cr_assert_eq(strategy->plan(state, &input, map, &error), STATUS_OK, "%s", error.text);
 

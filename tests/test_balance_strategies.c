@@ -53,7 +53,8 @@ static void plan(int32_t *map, const char *name, const struct balance_input *sha
     input.scratch = &arena;
     const struct balance_strategy *strategy = balance_find(name);
     cr_assert_not_null(strategy, "%s", name);
-    void *state = arena_alloc(&arena, 1, strategy->state_bytes);
+    void *state =
+        arena_alloc(&arena, 1, balance_state_bytes(strategy, input.num_layers, input.num_experts));
     cr_assert_eq(strategy->plan(state, &input, map, &error), STATUS_OK, "%s", error.text);
 }
 

@@ -14,6 +14,11 @@
     ENTRY(balance_trtllm)                                                                          \
     ENTRY(balance_ascend_default)                                                                  \
     ENTRY(balance_swift)                                                                           \
+    ENTRY(balance_elasticity_aware)                                                                \
+    ENTRY(balance_trtllm_cooccurrence)                                                             \
+    ENTRY(balance_omni)                                                                            \
+    ENTRY(balance_shadow)                                                                          \
+    ENTRY(balance_affinity)                                                                        \
     ENTRY(balance_smart)                                                                           \
     ENTRY(balance_biased)                                                                          \
     ENTRY(balance_drift_aware)
@@ -39,4 +44,11 @@ const struct balance_strategy *balance_find(const char *name)
         }
     }
     return NULL;
+}
+
+size_t balance_state_bytes(const struct balance_strategy *strategy, int32_t num_layers,
+                           int32_t num_experts)
+{
+    return strategy->state_bytes +
+           strategy->state_bytes_per_expert * (size_t)num_layers * (size_t)num_experts;
 }
