@@ -53,7 +53,9 @@ static enum status choose_run(struct report *report, struct error *error)
     const char *wanted = report->options->run_id;
     for (int64_t row = count - 1; row >= 0; row--) {
         const char *run_id = rows_text(&report->runs, row, "run_id");
-        if (wanted == NULL || strcmp(run_id, wanted) == 0) {
+        bool is_wanted = wanted == NULL || strcmp(run_id, wanted) == 0 ||
+                         strcmp(rows_text(&report->runs, row, "label"), wanted) == 0;
+        if (is_wanted) {
             snprintf(report->run_id, sizeof report->run_id, "%s", run_id);
             return STATUS_OK;
         }

@@ -10,7 +10,7 @@
 struct report_options {
     const char *results; /* SQLite file */
     const char *out;     /* directory, made if missing */
-    const char *run_id;  /* the run to detail; NULL: the newest */
+    const char *run_id;  /* the run to detail, or its label; NULL: the newest */
 };
 
 /* Reads only the SQLite file and reports/ in the data directory. Runs gnuplot, one process a

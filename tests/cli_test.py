@@ -476,6 +476,8 @@ def test_timeline_refusals():
                  "trace.tokens_per_rank=16", "--timeline", "r.json"), "moesim run", lines=1)
     expect_error("steps behind the end", moesim(*run, "--timeline", "r.json", "--timeline-steps",
                  "5000"), "31 steps", lines=1)
+    expect_error("a page that cannot be", moesim(*run, "--report", "/proc/none"), "/proc/none",
+                 lines=1)
     expect_error("no such directory", moesim(*run, "--timeline", "nowhere/r.json"), "nowhere/r.json",
                  lines=1)
     result = moesim(*run, "--timeline", "r.json", preexec_fn=limit_files(140000))

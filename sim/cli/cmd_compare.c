@@ -9,7 +9,7 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/print_study.h"
-#include "progress.h"
+#include "directory.h"
 #include "report.h"
 #include "study.h"
 
@@ -173,6 +173,9 @@ int compare_run(struct variant *variants, int32_t count, const struct cli_option
 {
     struct study study = {0};
     enum status status = open_all(variants, count, options, error);
+    if (status == STATUS_OK && options->report != NULL) {
+        status = directory_make(options->report, error); /* not only when all is done */
+    }
     if (status == STATUS_OK) {
         status = compare_simulate(variants, count, cli_threads(options), error);
     }

@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/variant.h"
+#include "directory.h"
 #include "progress.h"
 #include "report.h"
 #include "timeline.h"
@@ -57,16 +58,28 @@ static enum status layer_load(void *context, int64_t step, int32_t layer,
                         error);
 }
 
+/* What would fail after the run is found before it, and before a results file is made. */
+static enum status check_outputs(const struct variant *variant, const struct cli_options *options,
+                                 struct error *error)
+{
+    int64_t num_steps = engine_metrics(variant->engine)->num_steps;
+    enum status status = STATUS_OK;
+    if (options->timeline != NULL && options->timeline_first >= num_steps) {
+        status = error_add(error, STATUS_INVALID,
+                           "--timeline-steps %lld-%lld: the run has %lld steps, counted from 0",
+                           (long long)options->timeline_first, (long long)options->timeline_last,
+                           (long long)num_steps);
+    }
+    if (options->report != NULL) {
+        enum status made = directory_make(options->report, error);
+        status = status == STATUS_OK ? made : status;
+    }
+    return status;
+}
+
 static enum status open_timeline(struct watch *watch, const struct variant *variant,
                                  const struct cli_options *options, struct error *error)
 {
-    int64_t num_steps = engine_metrics(variant->engine)->num_steps;
-    if (options->timeline_first >= num_steps) {
-        return error_add(error, STATUS_INVALID,
-                         "--timeline-steps %lld-%lld: the run has %lld steps, counted from 0",
-                         (long long)options->timeline_first, (long long)options->timeline_last,
-                         (long long)num_steps);
-    }
     struct timeline_options timeline = {options->timeline, options->timeline_first,
                                         options->timeline_last, &variant->scenario,
                                         variant->run_id};
@@ -124,6 +137,9 @@ static enum status run(struct variant *variant, const struct cli_options *option
                                        options->num_overrides, error);
     if (status == STATUS_OK) {
         status = variant_open(variant, NULL, 0, cli_threads(options), error);
+    }
+    if (status == STATUS_OK) {
+        status = check_outputs(variant, options, error);
     }
     if (status != STATUS_OK) {
         return status;
