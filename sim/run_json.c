@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include "collective/exchange.h"
+
 #define DIGEST_TEXT 17
 
 double phase_share(const struct run_metrics *metrics, enum step_phase phase)
@@ -91,6 +93,12 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
         cJSON_AddNullToObject(object, "gpu_model_error_median");
     } else {
         cJSON_AddNumberToObject(object, "gpu_model_error_median", evidence.error_median);
+    }
+    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
+    if (exchange.error_median < 0.0) {
+        cJSON_AddNullToObject(object, "exchange_error_median");
+    } else {
+        cJSON_AddNumberToObject(object, "exchange_error_median", exchange.error_median);
     }
     add_phases(object, metrics, totals.step_ns_mean);
     cJSON_AddItemToObject(object, "layers", layers_json(metrics));

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collective/exchange.h"
 #include "store_internal.h"
 
 #define COMMAND_BYTES 4096
@@ -229,6 +230,8 @@ static enum status write_assumptions(struct store *store, const struct run_total
     const struct port_spec *up = &gpu->port[TIER_SCALE_UP];
     const struct port_spec *out = &gpu->port[TIER_SCALE_OUT];
     enum precision precision = scenario->model.precision_expert;
+    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
+    bool own_start = exchange.error_median < 0.0;
     bool measured = gpu_model->error_median >= 0;
     const char *fitted_on =
         gpu_model->fitted_on[0] != '\0' ? gpu_model->fitted_on : "not fitted to measurements";
@@ -259,9 +262,14 @@ static enum status write_assumptions(struct store *store, const struct run_total
         {"scale-out latency", NULL, out->latency_ns * 1e-3, "us", gpu->source},
         {"network model", scenario->net->name, 0, "", scenario->net->summary},
         {"collective", scenario->collective->name, 0, "", scenario->collective->summary},
-        {"start of a dispatch", NULL, scenario->collective->dispatch_startup_ns * 1e-3, "us",
+        {"median error of the exchange", exchange.error_median < 0.0 ? "unknown" : NULL,
+         exchange.error_median * 100.0, exchange.error_median < 0.0 ? "" : "%",
+         exchange.error_median < 0.0 ? "not fitted to measurements" : exchange.fitted_on},
+        {"start of a dispatch", own_start ? NULL : "by the fit",
+         scenario->collective->dispatch_startup_ns * 1e-3, own_start ? "us" : "",
          scenario->collective->source},
-        {"start of a combine", NULL, scenario->collective->combine_startup_ns * 1e-3, "us",
+        {"start of a combine", own_start ? NULL : "by the fit",
+         scenario->collective->combine_startup_ns * 1e-3, own_start ? "us" : "",
          scenario->collective->source},
     };
     enum status status = STATUS_OK;

@@ -24,7 +24,7 @@
 static const char help[] =
     "usage: moesim list [KIND] [--json]\n\n"
     "Lists the building blocks of scenarios: names, what they are, where they come from.\n\n"
-    "  models gpus prices traces studies                presets in the data directory\n"
+    "  models gpus clusters prices traces studies       presets in the data directory\n"
     "  routers drops strategies replicas collectives\n"
     "  networks gpu-models                              plug-ins\n\n"
     "  -j, --json   as JSON, for models with computed and published numbers of parameters\n\n"
@@ -154,6 +154,15 @@ static enum status describe_trace(struct row *row, const char *path, struct erro
     return status;
 }
 
+static enum status describe_cluster(struct row *row, const char *path, struct error *error)
+{
+    char gpu[SUMMARY_BYTES];
+    enum status status = describe_keys(row, path, "gpu", "source", error);
+    memcpy(gpu, row->summary, sizeof gpu);
+    (void)snprintf(row->summary, sizeof row->summary, "%.64s, with fitted collectives", gpu);
+    return status;
+}
+
 static enum status describe_study(struct row *row, const char *path, struct error *error)
 {
     return describe_keys(row, path, "question", "source", error);
@@ -164,8 +173,8 @@ static const struct preset_kind {
     /* Fills summary and source from a preset's file; on failure error says why. */
     enum status (*describe)(struct row *row, const char *path, struct error *error);
 } preset_kinds[] = {
-    {"models", describe_model}, {"gpus", describe_gpu},      {"prices", describe_price},
-    {"traces", describe_trace}, {"studies", describe_study},
+    {"models", describe_model}, {"gpus", describe_gpu},     {"clusters", describe_cluster},
+    {"prices", describe_price}, {"traces", describe_trace}, {"studies", describe_study},
 };
 
 #define NUM_PRESET_KINDS ((int32_t)(sizeof preset_kinds / sizeof preset_kinds[0]))

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "collective/exchange.h"
 #include "format.h"
 #include "run_json.h"
 
@@ -129,6 +130,16 @@ static void print_cost(const struct variant *variant)
     } else {
         printf("  model error    %s: median %.1f %% on held-out %s\n", gpu_model->name,
                100.0 * evidence.error_median, evidence.fitted_on);
+    }
+    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
+    if (exchange.error_median < 0.0) {
+        printf("  exchange error unknown: %s is not fitted to measurements%s\n",
+               scenario->collective->name,
+               scenario->cluster.preset[0] == '\0' ? "; cluster.preset names clusters that are"
+                                                   : " of this cluster");
+    } else {
+        printf("  exchange error %s on %s: median %.1f %% (%s)\n", scenario->collective->name,
+               scenario->cluster.preset, 100.0 * exchange.error_median, exchange.fitted_on);
     }
 }
 

@@ -118,3 +118,12 @@ struct exchange_cost exchange_cost_on(const struct cluster *cluster,
     }
     return cost;
 }
+
+struct exchange_evidence exchange_evidence(const struct cluster *cluster)
+{
+    if (cluster->fitted_used == 0) {
+        return (struct exchange_evidence){.fitted_on = "", .error_median = -1.0};
+    }
+    const struct fitted_collective *fitted = &cluster->fitted[cluster->fitted_used - 1];
+    return (struct exchange_evidence){fitted->fitted_on, fitted->error_median};
+}

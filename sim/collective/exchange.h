@@ -51,4 +51,12 @@ struct exchange_cost exchange_cost_on(const struct cluster *cluster,
                                       const struct collective *collective, enum exchange exchange,
                                       const struct exchange_load *load, int32_t num_sms);
 
+/* What the constants in use are worth; error_median < 0: no constants, so nothing is known. */
+struct exchange_evidence {
+    const char *fitted_on; /* "": not fitted */
+    double error_median;   /* absolute, relative, on rows that the fit had not seen; a fraction */
+};
+
+struct exchange_evidence exchange_evidence(const struct cluster *cluster);
+
 #endif
