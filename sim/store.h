@@ -9,6 +9,7 @@
 #ifndef MOESIM_STORE_H
 #define MOESIM_STORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "metrics.h"
@@ -44,6 +45,14 @@ MUST_CHECK enum status store_begin(struct store *store, const char *run_id, cons
 MUST_CHECK enum status store_detail(struct store *store, int64_t step, int32_t layer,
                                     const int64_t *expert_tokens, int32_t num_experts,
                                     struct error *error);
+
+/* What requests met in a serving simulation; detail: every request, too. Between store_begin and
+ * store_finish. */
+struct deployment;
+struct serve_result;
+MUST_CHECK enum status store_serving(struct store *store, const struct deployment *deployment,
+                                     const struct serve_result *result, bool detail,
+                                     struct error *error);
 
 /* Writes all aggregates, sets complete and commits. */
 MUST_CHECK enum status store_finish(struct store *store, const struct run_metrics *metrics,

@@ -53,6 +53,10 @@ MUST_CHECK enum status store_execute(struct store *store, const char *sql, struc
 /* Removes a run from every table. */
 MUST_CHECK enum status store_remove(struct store *store, const char *run_id, struct error *error);
 
+/* Begins the pending run's transaction, if it has not begun, and removes an earlier run of its id.
+ */
+MUST_CHECK enum status store_begin_transaction(struct store *store, struct error *error);
+
 /* Ends the transaction without a trace and forgets the pending run. Safe when there is none. */
 void store_abandon(struct store *store);
 

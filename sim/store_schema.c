@@ -111,5 +111,34 @@ const struct store_table store_schema[] = {
               "moved_bytes INTEGER NOT NULL, change_ns REAL NOT NULL, payback_steps REAL, "
               "bound_placement REAL, bound_split REAL, verdict TEXT NOT NULL, "
               "PRIMARY KEY (study_id, position))"},
+    {"serving", "CREATE TABLE serving("
+                "run_id TEXT, pool TEXT, num_gpus INTEGER NOT NULL, num_groups INTEGER NOT NULL, "
+                "num_replicas INTEGER NOT NULL, kv_tokens INTEGER NOT NULL, "
+                "step_runs INTEGER NOT NULL, step_error_median REAL NOT NULL, "
+                "step_error_max REAL NOT NULL, num_steps INTEGER NOT NULL, busy REAL NOT NULL, "
+                "waiting_mean REAL NOT NULL, running_mean REAL NOT NULL, "
+                "kv_fraction REAL NOT NULL, kv_fraction_max REAL NOT NULL, "
+                "tokens_per_step REAL NOT NULL, PRIMARY KEY (run_id, pool)) WITHOUT ROWID"},
+    {"serving_total", "CREATE TABLE serving_total("
+                      "run_id TEXT, name TEXT, value, PRIMARY KEY (run_id, name)) WITHOUT ROWID"},
+    {"serving_latency",
+     "CREATE TABLE serving_latency("
+     "run_id TEXT, measure TEXT, num_values INTEGER NOT NULL, target_s REAL, mean_s REAL NOT NULL, "
+     "p50_s REAL NOT NULL, p90_s REAL NOT NULL, p95_s REAL NOT NULL, p99_s REAL NOT NULL, "
+     "max_s REAL NOT NULL, PRIMARY KEY (run_id, measure)) WITHOUT ROWID"},
+    {"serving_curve", "CREATE TABLE serving_curve("
+                      "run_id TEXT, measure TEXT, fraction REAL, value_s REAL NOT NULL, "
+                      "PRIMARY KEY (run_id, measure, fraction)) WITHOUT ROWID"},
+    {"serving_window", "CREATE TABLE serving_window("
+                       "run_id TEXT, pool TEXT, window INTEGER, begin_s REAL NOT NULL, "
+                       "end_s REAL NOT NULL, waiting REAL NOT NULL, running REAL NOT NULL, "
+                       "kv_fraction REAL NOT NULL, busy REAL NOT NULL, arrivals INTEGER NOT NULL, "
+                       "read_tokens INTEGER NOT NULL, new_tokens INTEGER NOT NULL, "
+                       "PRIMARY KEY (run_id, pool, window)) WITHOUT ROWID"},
+    {"request", "CREATE TABLE request("
+                "run_id TEXT, request INTEGER, arrival_s REAL NOT NULL, "
+                "prompt_tokens INTEGER NOT NULL, decode_tokens INTEGER NOT NULL, "
+                "cached_tokens INTEGER NOT NULL, replica INTEGER, preemptions INTEGER NOT NULL, "
+                "first_token_s REAL, end_s REAL, PRIMARY KEY (run_id, request)) WITHOUT ROWID"},
     {NULL, NULL},
 };

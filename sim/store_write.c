@@ -109,7 +109,7 @@ enum status store_begin(struct store *store, const char *run_id, const char *lab
     return status;
 }
 
-static enum status begin_transaction(struct store *store, struct error *error)
+enum status store_begin_transaction(struct store *store, struct error *error)
 {
     if (store->run.in_transaction) {
         return STATUS_OK;
@@ -126,7 +126,7 @@ enum status store_detail(struct store *store, int64_t step, int32_t layer,
                          const int64_t *expert_tokens, int32_t num_experts, struct error *error)
 {
     assert(store->run.begun);
-    enum status status = begin_transaction(store, error);
+    enum status status = store_begin_transaction(store, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -156,7 +156,7 @@ enum status store_finish(struct store *store, const struct run_metrics *metrics,
                          const struct run_totals *totals, struct error *error)
 {
     assert(store->run.begun);
-    enum status status = begin_transaction(store, error);
+    enum status status = store_begin_transaction(store, error);
     if (status == STATUS_OK) {
         status = store_write_run(store, metrics, totals, error);
     }

@@ -10,6 +10,7 @@
 
 /* argv[0] is the command's name. Each handles --help itself. */
 int command_run(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_sweep(int argc, char **argv);
 int command_diff(int argc, char **argv);

@@ -11,6 +11,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "simulate a scenario and store the results", command_run},
+    {"serve", "simulate requests that arrive, wait and are answered in batches", command_serve},
     {"compare", "simulate variants of a scenario side by side", command_compare},
     {"sweep", "simulate every point of a study; resumable, on MPI ranks too", command_sweep},
     {"diff", "compare two stored runs; limits for scripts", command_diff},

@@ -111,9 +111,13 @@ struct serve_totals {
 #define SERVE_QUANTILES 5 /* 0.5, 0.9, 0.95, 0.99, 1 */
 extern const double serve_quantiles[SERVE_QUANTILES];
 
+#define SERVE_CURVE_POINTS 201 /* quantiles 0, 0.005 ... 1 */
+
 struct serve_latency {
+    int64_t count; /* 0: everything else is 0 too */
     double mean_s;
     double quantile_s[SERVE_QUANTILES];
+    double curve_s[SERVE_CURVE_POINTS];
 };
 
 enum serve_measure {
@@ -123,6 +127,10 @@ enum serve_measure {
     SERVE_E2E,  /* arrival to last token */
     SERVE_MEASURES,
 };
+
+/* As results have them. */
+const char *serve_measure_name(enum serve_measure measure); /* "ttft", ... */
+const char *serve_pool_name(enum serve_pool_kind pool);     /* "main", "prefill" */
 
 /* Owns its arrays. */
 struct serve_result {

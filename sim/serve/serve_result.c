@@ -9,6 +9,21 @@
 
 const double serve_quantiles[SERVE_QUANTILES] = {0.5, 0.9, 0.95, 0.99, 1.0};
 
+static const char *const measures[] = {
+    [SERVE_TTFT] = "ttft", [SERVE_TPOT] = "tpot", [SERVE_ITL] = "itl", [SERVE_E2E] = "e2e"};
+
+static const char *const pools[] = {[SERVE_MAIN] = "main", [SERVE_PREFILL] = "prefill"};
+
+const char *serve_measure_name(enum serve_measure measure)
+{
+    return measures[measure];
+}
+
+const char *serve_pool_name(enum serve_pool_kind pool)
+{
+    return pools[pool];
+}
+
 static int compare(const void *left, const void *right)
 {
     double a = *(const double *)left;
@@ -16,7 +31,19 @@ static int compare(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* The smallest value that so many of all are not above. Sorts value. */
+static double curve_fraction(int32_t point)
+{
+    return (double)point / (double)(SERVE_CURVE_POINTS - 1);
+}
+
+/* Where the smallest value stands that so many of all are not above. */
+static int64_t place_of(double fraction, int64_t count)
+{
+    int64_t place = (int64_t)ceil(fraction * (double)count) - 1;
+    return place > 0 ? place : 0;
+}
+
+/* Sorts value. */
 static void summarise(struct serve_latency *latency, double *value, int64_t count)
 {
     double sum = 0.0;
@@ -25,10 +52,23 @@ static void summarise(struct serve_latency *latency, double *value, int64_t coun
         sum += value[i];
     }
     latency->mean_s = count > 0 ? sum / (double)count : 0.0;
+    latency->count = count;
     for (int32_t i = 0; i < SERVE_QUANTILES && count > 0; i++) {
-        int64_t place = (int64_t)ceil(serve_quantiles[i] * (double)count) - 1;
-        latency->quantile_s[i] = value[place > 0 ? place : 0];
+        latency->quantile_s[i] = value[place_of(serve_quantiles[i], count)];
     }
+    for (int32_t i = 0; i < SERVE_CURVE_POINTS && count > 0; i++) {
+        latency->curve_s[i] = value[place_of(curve_fraction(i), count)];
+    }
+}
+
+/* The gap that so many are before, by the middle of its bin. */
+static double gap_s(const struct serving *serving, int64_t place)
+{
+    int32_t bin = 0;
+    for (int64_t below = serving->gap_count[0]; below <= place; bin++) {
+        below += serving->gap_count[bin + 1];
+    }
+    return exp2(((double)bin + 0.5) / GAP_BINS_OCT) / NS_PER_S;
 }
 
 static void summarise_gaps(struct serve_latency *latency, const struct serving *serving)
@@ -38,14 +78,12 @@ static void summarise_gaps(struct serve_latency *latency, const struct serving *
         count += serving->gap_count[bin];
     }
     latency->mean_s = count > 0 ? serving->gap_sum_ns / (double)count / NS_PER_S : 0.0;
+    latency->count = count;
     for (int32_t i = 0; i < SERVE_QUANTILES && count > 0; i++) {
-        double wanted = ceil(serve_quantiles[i] * (double)count);
-        int64_t below = 0;
-        int32_t bin = 0;
-        while ((double)(below += serving->gap_count[bin]) < wanted) {
-            bin++;
-        }
-        latency->quantile_s[i] = exp2(((double)bin + 0.5) / GAP_BINS_OCT) / NS_PER_S;
+        latency->quantile_s[i] = gap_s(serving, place_of(serve_quantiles[i], count));
+    }
+    for (int32_t i = 0; i < SERVE_CURVE_POINTS && count > 0; i++) {
+        latency->curve_s[i] = gap_s(serving, place_of(curve_fraction(i), count));
     }
 }
 

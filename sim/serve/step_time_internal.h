@@ -7,7 +7,7 @@
 #include "arena.h"
 #include "serve/step_time.h"
 
-#define STEP_CONTEXTS 4 /* of a point, where attention overlaps other work; else one */
+#define STEP_CONTEXTS 3 /* of a point, where attention overlaps other work; else one */
 
 /* Attention layers that look back equally far. */
 struct attention_span {

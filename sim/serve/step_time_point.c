@@ -8,11 +8,11 @@
 #include "serve/step_time_internal.h"
 
 #define TOKENS_SAMPLED 16384 /* of a point, all ranks and steps together */
-#define STEPS_MIN      2
+#define STEPS_MIN      1
 #define STEPS_MAX      16
 #define WARM_UP_STEPS  16
 
-static const int32_t contexts[STEP_CONTEXTS] = {1, 2048, 8192, 32768};
+static const int32_t contexts[STEP_CONTEXTS] = {1, 4096, 32768};
 
 static double attention_span_ns(const struct step_time *step_time,
                                 const struct attention_span *kind, const struct step_load *load,
