@@ -111,30 +111,98 @@ enum status split_deal_mixed(const struct split *split, struct route *route, str
     return STATUS_OK;
 }
 
-enum distance { SAME_GPU, SAME_NODE, ANYWHERE };
+/* What split_deal_nearest keeps beside the quotas. */
+struct nearest {
+    const struct placement *placement;
+    int32_t *left;         /* [num_slots] of the quotas */
+    int32_t *node_of_slot; /* [num_slots] */
+    int32_t *own_slot; /* [num_experts] of the source rank at hand: one with the expert, or -1 */
+    int64_t *open;     /* [num_open] wishes without a slot yet */
+    int64_t num_open;
+};
 
-static bool within(const struct dispatch_input *input, int32_t source_rank, int32_t slot,
-                   enum distance distance)
+static bool nearest_open(struct nearest *nearest, const struct split *split,
+                         const struct dispatch_input *input, int64_t wishes)
 {
-    int32_t rank = input->placement->rank_of_slot[slot];
-    return distance == ANYWHERE ||
-           (distance == SAME_GPU
-                ? rank == source_rank
-                : cluster_tier(input->cluster, rank, source_rank) == TIER_SCALE_UP);
+    const struct placement *placement = split->placement;
+    size_t slots = (size_t)placement->num_slots;
+    *nearest = (struct nearest){
+        .placement = placement,
+        .left = arena_take(input->scratch, slots, sizeof(int32_t)),
+        .node_of_slot = arena_take(input->scratch, slots, sizeof(int32_t)),
+        .own_slot = arena_take(input->scratch, (size_t)placement->num_experts, sizeof(int32_t)),
+        .open = arena_take(input->scratch, (size_t)wishes, sizeof(int64_t)),
+    };
+    if (nearest->left == NULL || nearest->node_of_slot == NULL || nearest->own_slot == NULL ||
+        nearest->open == NULL) {
+        return false;
+    }
+    memcpy(nearest->left, split->quota, slots * sizeof *nearest->left);
+    memset(nearest->own_slot, 0xff, (size_t)placement->num_experts * sizeof *nearest->own_slot);
+    for (int32_t rank = 0; rank < placement->num_ranks; rank++) {
+        int32_t node = cluster_node(input->cluster, rank);
+        for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
+             slot++) {
+            nearest->node_of_slot[slot] = node;
+        }
+    }
+    return true;
 }
 
-/* The slot within the distance with the most quota left; of equals, the first; else
- * SLOT_DROPPED. */
-static int32_t slot_within(const struct dispatch_input *input, const int32_t *left, int32_t expert,
-                           int32_t source_rank, enum distance distance)
+/* Notes (or forgets) which experts the rank holds. */
+static void note_own(struct nearest *nearest, int32_t rank, bool forget)
 {
-    const struct placement *placement = input->placement;
+    const struct placement *placement = nearest->placement;
+    for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
+         slot++) {
+        int32_t expert = placement->expert_of_slot[slot];
+        bool is_better = nearest->own_slot[expert] < 0 ||
+                         nearest->left[slot] > nearest->left[nearest->own_slot[expert]];
+        nearest->own_slot[expert] = forget ? -1 : is_better ? slot : nearest->own_slot[expert];
+    }
+}
+
+/* Wishes that have no choice, or room on their own GPU; lists the others. */
+static void deal_own(struct nearest *nearest, const struct dispatch_input *input,
+                     struct route *route)
+{
+    const struct placement *placement = nearest->placement;
+    for (int32_t rank = 0; rank < placement->num_ranks; rank++) {
+        int64_t end = (int64_t)input->batch->rank_begin[rank + 1] * route->top_k;
+        note_own(nearest, rank, false);
+        for (int64_t wish = (int64_t)input->batch->rank_begin[rank] * route->top_k; wish < end;
+             wish++) {
+            int32_t expert = route->expert[wish];
+            if (!split_is_kept(route, wish)) {
+                route->slot[wish] = SLOT_DROPPED;
+                continue;
+            }
+            int32_t own = nearest->own_slot[expert];
+            if (placement_num_replicas(placement, expert) == 1) {
+                route->slot[wish] = placement->slot_of[placement->slot_begin[expert]];
+            } else if (own >= 0 && nearest->left[own] > 0) {
+                route->slot[wish] = own;
+                nearest->left[own]--;
+            } else {
+                nearest->open[nearest->num_open++] = wish;
+            }
+        }
+        note_own(nearest, rank, true);
+    }
+}
+
+/* Of the expert's slots with room, on the node (or any: -1), the one with the most left; of
+ * equals, the first; else SLOT_DROPPED. */
+static int32_t slot_with_room(const struct nearest *nearest, int32_t expert, int32_t node)
+{
+    const struct placement *placement = nearest->placement;
     int32_t best = SLOT_DROPPED;
+    int32_t most = 0;
     for (int32_t i = placement->slot_begin[expert]; i < placement->slot_begin[expert + 1]; i++) {
         int32_t slot = placement->slot_of[i];
-        if (left[slot] > (best == SLOT_DROPPED ? 0 : left[best]) &&
-            within(input, source_rank, slot, distance)) {
+        if (nearest->left[slot] > most && (node < 0 || nearest->node_of_slot[slot] == node)) {
             best = slot;
+            most = nearest->left[slot];
         }
     }
     return best;
@@ -143,41 +211,30 @@ static int32_t slot_within(const struct dispatch_input *input, const int32_t *le
 enum status split_deal_nearest(const struct split *split, const struct dispatch_input *input,
                                struct route *route)
 {
-    const struct placement *placement = split->placement;
-    size_t slots = (size_t)placement->num_slots;
-    int32_t *left = arena_take(input->scratch, slots, sizeof *left);
-    int64_t wishes = (int64_t)route->num_tokens * route->top_k;
-    int64_t *open = arena_take(input->scratch, (size_t)wishes, sizeof *open); /* no slot yet */
-    if (left == NULL || open == NULL) {
+    struct nearest nearest;
+    if (!nearest_open(&nearest, split, input, (int64_t)route->num_tokens * route->top_k)) {
         return STATUS_NO_MEMORY;
     }
-    memcpy(left, split->quota, slots * sizeof *left);
-    int64_t num_open = 0;
-    for (int64_t wish = 0; wish < wishes; wish++) {
-        bool is_kept = split_is_kept(route, wish);
-        int32_t expert = route->expert[wish];
-        if (is_kept && placement_num_replicas(placement, expert) > 1) {
-            open[num_open++] = wish;
+    deal_own(&nearest, input, route);
+    int64_t still_open = 0;
+    for (int64_t i = 0; i < nearest.num_open; i++) {
+        int64_t wish = nearest.open[i];
+        int32_t source_rank = input->batch->source_rank[wish / route->top_k];
+        int32_t slot = slot_with_room(&nearest, route->expert[wish],
+                                      cluster_node(input->cluster, source_rank));
+        if (slot == SLOT_DROPPED) {
+            nearest.open[still_open++] = wish;
         } else {
-            route->slot[wish] =
-                is_kept ? placement->slot_of[placement->slot_begin[expert]] : SLOT_DROPPED;
-        }
-    }
-    for (enum distance distance = SAME_GPU; distance <= ANYWHERE; distance++) {
-        int64_t still_open = 0;
-        for (int64_t i = 0; i < num_open; i++) {
-            int64_t wish = open[i];
-            int32_t source_rank = input->batch->source_rank[wish / route->top_k];
-            int32_t slot = slot_within(input, left, route->expert[wish], source_rank, distance);
             route->slot[wish] = slot;
-            if (slot == SLOT_DROPPED) {
-                open[still_open++] = wish;
-            } else {
-                left[slot]--;
-            }
+            nearest.left[slot]--;
         }
-        num_open = still_open;
     }
-    assert(num_open == 0); /* quotas sum to the experts' tokens */
+    for (int64_t i = 0; i < still_open; i++) {
+        int64_t wish = nearest.open[i];
+        int32_t slot = slot_with_room(&nearest, route->expert[wish], -1);
+        assert(slot != SLOT_DROPPED); /* quotas sum to the experts' tokens */
+        route->slot[wish] = slot;
+        nearest.left[slot]--;
+    }
     return STATUS_OK;
 }
