@@ -22,7 +22,7 @@ struct sample {
     int32_t num_shapes;
 };
 
-static double predict_ns(const void *context, int64_t index, const struct fitted_kernels *fitted)
+static double predict_ns(const void *context, int64_t index, const void *fitted)
 {
     return bench_phase_ns(((const struct sample *)context)->row[index], fitted);
 }
@@ -111,13 +111,15 @@ static struct fitted_kernels start_of(const struct sample *sample)
 static enum status fit_sample(struct fitted_kernels *fitted, struct sample *sample,
                               int32_t left_out, struct error *error)
 {
-    struct fit fit = {.predict_ns = predict_ns,
+    struct fitted_kernels start = start_of(sample);
+    struct fit fit = {.form = &fit_experts,
+                      .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
                       .context = sample,
                       .weight = sample->weight,
                       .num_rows = sample->num_rows,
                       .scales = scales,
-                      .start = start_of(sample)};
+                      .start = &start};
     for (int64_t i = 0; i < sample->num_rows; i++) {
         sample->weight[i] = sample->shape[i] == left_out ? 0.0 : 1.0;
     }

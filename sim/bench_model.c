@@ -112,7 +112,8 @@ static double tiled_gemm_s(const struct bench_row *row, const struct work *work,
     const struct expert_shape shape = {.hidden_dim = row->hidden_dim,
                                        .ffn_dim = row->ffn_dim,
                                        .weight_bytes = weight_bytes(row),
-                                       .num_sms = row->num_sms};
+                                       .num_sms = row->num_sms,
+                                       .gpu_sms = row->num_sms};
     struct expert_load load = {0};
     bool is_grouped = row->phase == BENCH_GATE_UP || row->phase == BENCH_DOWN;
     for (int32_t slot = 0; slot < row->num_slots && is_grouped; slot++) {

@@ -1,16 +1,12 @@
 /* calibrate.c -- what fits are worth on rows they have not seen, and how sure they are. */
 #include "calibrate.h"
 
-#include <gsl/gsl_rng.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "calibrate_internal.h"
-#include "rng.h"
-
-#define SHAPES_MAX 64
 
 static const double scales[] = {0.3, 0.04, 0.0};
 
@@ -23,11 +19,13 @@ static int compare_doubles(const void *a, const void *b)
 
 /* The rows of one source, and what belongs to each. */
 struct source {
-    const struct gpu_spec *gpu;
+    const struct gpu_spec *gpu; /* [moe_rows.num_gpus] */
+    bool is_pooled;             /* rows of several GPUs: constants are shares of what a GPU has */
     int64_t num_rows;
     const struct moe_row **row; /* [num_rows] */
     int32_t *fold;              /* [num_rows] with which others a row is held out */
     double *weight;             /* [num_rows] */
+    double *base;               /* [num_rows] */
     double *error;              /* [num_rows] held-out, signed */
     double *sorted;             /* [num_rows] */
     int32_t num_folds;
@@ -38,6 +36,7 @@ static void source_free(struct source *source)
     free(source->row);
     free(source->fold);
     free(source->weight);
+    free(source->base);
     free(source->error);
     free(source->sorted);
 }
@@ -48,33 +47,12 @@ static enum status source_alloc(struct source *source, int64_t count, struct err
     *source = (struct source){.row = calloc(size, sizeof *source->row),
                               .fold = calloc(size, sizeof *source->fold),
                               .weight = calloc(size, sizeof *source->weight),
+                              .base = calloc(size, sizeof *source->base),
                               .error = calloc(size, sizeof *source->error),
                               .sorted = calloc(size, sizeof *source->sorted)};
     bool is_complete = source->row != NULL && source->fold != NULL && source->weight != NULL &&
-                       source->error != NULL && source->sorted != NULL;
+                       source->base != NULL && source->error != NULL && source->sorted != NULL;
     return is_complete ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
-}
-
-/* Folds by shape, in order of appearance; or fold 0 for the rows held out at random, -1 else. */
-static void make_folds(struct source *source, double random_share, gsl_rng *rng)
-{
-    const char *shape[SHAPES_MAX];
-    int32_t num_shapes = 0;
-    for (int64_t i = 0; i < source->num_rows; i++) {
-        if (random_share > 0.0) {
-            source->fold[i] = gsl_rng_uniform(rng) < random_share ? 0 : -1;
-            continue;
-        }
-        int32_t fold = 0;
-        while (fold < num_shapes && strcmp(shape[fold], source->row[i]->model_shape) != 0) {
-            fold++;
-        }
-        if (fold == num_shapes && num_shapes < SHAPES_MAX) {
-            shape[num_shapes++] = source->row[i]->model_shape;
-        }
-        source->fold[i] = fold;
-    }
-    source->num_folds = random_share > 0.0 ? 1 : num_shapes;
 }
 
 /* Balanced rows say most about the constants. Of the skewed ones, whose routings are only known by
@@ -95,10 +73,17 @@ static double base_weight(const struct source *source, int64_t index)
     return 0.0;
 }
 
-static double predict_ns(const void *context, int64_t index, const struct fitted_kernels *fitted)
+static double predict_ns(const void *context, int64_t index, const void *constants)
 {
     const struct source *source = context;
-    return moe_row_predict(source->row[index], source->gpu, fitted);
+    const struct moe_row *row = source->row[index];
+    const struct gpu_spec *gpu = &source->gpu[row->gpu];
+    if (!source->is_pooled) {
+        return moe_row_predict(row, gpu, constants);
+    }
+    struct fitted_kernels scaled = *(const struct fitted_kernels *)constants;
+    fit_rescale(&fit_experts, &scaled, gpu, row->precision, false);
+    return moe_row_predict(row, gpu, &scaled);
 }
 
 static double measured_ns(const void *context, int64_t index)
@@ -106,24 +91,22 @@ static double measured_ns(const void *context, int64_t index)
     return ((const struct source *)context)->row[index]->latency_ns;
 }
 
-static enum status hold_out(struct source *source, struct fit *fit, struct error *error)
+static const char *shape_of(const void *context, int64_t index)
 {
-    enum status status = STATUS_OK;
-    for (int32_t fold = 0; fold < source->num_folds && status == STATUS_OK; fold++) {
-        struct fitted_kernels fitted;
-        for (int64_t i = 0; i < source->num_rows; i++) {
-            source->weight[i] = source->fold[i] == fold ? 0.0 : base_weight(source, i);
-        }
-        status = calibrate_fit(&fitted, fit, error);
-        for (int64_t i = 0; i < source->num_rows && status == STATUS_OK; i++) {
-            if (source->fold[i] == fold) {
-                source->error[i] = moe_row_predict(source->row[i], source->gpu, &fitted) /
-                                       source->row[i]->latency_ns -
-                                   1.0;
-            }
-        }
+    return ((const struct source *)context)->row[index]->model_shape;
+}
+
+static const char *ep_of(const void *context, int64_t index)
+{
+    static const char *const names[] = {"1",  "2",  "4",   "8",   "16",  "32",
+                                        "64", "72", "128", "144", "256", "others"};
+    const int32_t last = (int32_t)(sizeof names / sizeof names[0]) - 1;
+    int32_t ep = ((const struct source *)context)->row[index]->ep;
+    int32_t found = 0;
+    while (found < last && strtol(names[found], NULL, 10) != ep) {
+        found++;
     }
-    return status;
+    return names[found];
 }
 
 static struct error_summary summarise_class(const struct source *source, int32_t class)
@@ -138,41 +121,11 @@ static struct error_summary summarise_class(const struct source *source, int32_t
     return error_summarise(source->sorted, count);
 }
 
-static enum status bootstrap(struct calibration *calibration, struct source *source,
-                             struct fit *fit, int32_t num_fits, struct error *error)
+static bool belongs(const struct moe_row *row, const struct calibration *calibration,
+                    const struct moe_rows *rows)
 {
-    double *values = calloc((size_t)(num_fits * CALIBRATE_PARAMS) + 1, sizeof *values);
-    gsl_rng *rng = rng_stream(1, "calibrate bootstrap", 0);
-    enum status status = STATUS_OK;
-    if (values == NULL || rng == NULL) {
-        status = error_add(error, STATUS_NO_MEMORY, "out of memory");
-    }
-    for (int32_t round = 0; round < num_fits && status == STATUS_OK; round++) {
-        struct fitted_kernels fitted;
-        memset(source->weight, 0, (size_t)source->num_rows * sizeof *source->weight);
-        for (int64_t i = 0; i < source->num_rows; i++) {
-            unsigned long picked = gsl_rng_uniform_int(rng, (unsigned long)source->num_rows);
-            source->weight[picked] += base_weight(source, (int64_t)picked);
-        }
-        status = calibrate_fit(&fitted, fit, error);
-        for (int32_t p = 0; p < CALIBRATE_PARAMS; p++) {
-            values[p * num_fits + round] = *calibrate_constant(&fitted, p);
-        }
-    }
-    for (int32_t p = 0; p < CALIBRATE_PARAMS && status == STATUS_OK && num_fits > 0; p++) {
-        double *value = values + (ptrdiff_t)p * num_fits;
-        qsort(value, (size_t)num_fits, sizeof *value, compare_doubles);
-        calibration->low[p] = nearest_rank(value, num_fits, 0.05);
-        calibration->high[p] = nearest_rank(value, num_fits, 0.95);
-    }
-    gsl_rng_free(rng);
-    free(values);
-    return status;
-}
-
-static bool belongs(const struct moe_row *row, const struct calibration *calibration)
-{
-    return row->skip == MOE_USED && row->gpu == calibration->gpu &&
+    return row->skip == MOE_USED &&
+           strcmp(rows->gpu[row->gpu].name, rows->gpu[calibration->gpu].name) == 0 &&
            row->precision == calibration->fitted.precision &&
            strcmp(row->kernels, calibration->fitted.kernels) == 0;
 }
@@ -181,15 +134,12 @@ static bool belongs(const struct moe_row *row, const struct calibration *calibra
 static void describe(struct calibration *calibration, const struct calibrate_options *options)
 {
     struct fitted_kernels *fitted = &calibration->fitted;
-    size_t used = 0;
     (void)snprintf(fitted->fitted_on, sizeof fitted->fitted_on,
                    "%d rows of %s, %s, %d model shapes", (int)fitted->num_rows, options->table,
                    calibration->dtype, (int)calibration->num_shapes);
-    int length = options->random_share > 0.0
-                     ? snprintf(fitted->holdout, sizeof fitted->holdout, "%.0f %% of the rows",
-                                100.0 * options->random_share)
-                     : snprintf(fitted->holdout, sizeof fitted->holdout, "a model shape at a time");
-    used = (size_t)length;
+    calibrate_describe_holdout(fitted->holdout, sizeof fitted->holdout, options, "model shape");
+    size_t used = strlen(fitted->holdout);
+    int length = 0;
     bool is_first = true;
     for (int32_t class = 0; class < MOE_CLASS_COUNT && used < sizeof fitted->holdout; class ++) {
         const struct error_summary *summary = &calibration->held_out[class];
@@ -207,32 +157,102 @@ static void describe(struct calibration *calibration, const struct calibrate_opt
     fitted->error_p90 = calibration->held_out_all.p90;
 }
 
+void calibrate_describe_holdout(char *text, size_t bytes, const struct calibrate_options *options,
+                                const char *shape)
+{
+    switch (options->holdout) {
+    case HOLDOUT_SHAPE:
+        (void)snprintf(text, bytes, "a %s at a time", shape);
+        break;
+    case HOLDOUT_EP:
+        (void)snprintf(text, bytes, "an EP degree at a time");
+        break;
+    case HOLDOUT_GPU:
+        (void)snprintf(text, bytes, "the GPU: constants of all others, scaled");
+        break;
+    case HOLDOUT_RANDOM:
+        (void)snprintf(text, bytes, "%.0f %% of the rows", 100.0 * options->random_share);
+        break;
+    }
+}
+
+static bool same_gpu(const struct moe_rows *rows, int32_t a, int32_t b)
+{
+    return strcmp(rows->gpu[a].name, rows->gpu[b].name) == 0;
+}
+
+/* The GPU's rows; for HOLDOUT_GPU those of all GPUs for the same kernels and format. */
+static void take_rows(struct source *source, const struct moe_rows *rows,
+                      const struct calibration *calibration, bool is_pooled)
+{
+    source->gpu = rows->gpu;
+    source->is_pooled = is_pooled;
+    source->num_rows = 0;
+    for (int64_t i = 0; i < rows->num_rows; i++) {
+        const struct moe_row *row = &rows->row[i];
+        struct calibration other = *calibration;
+        other.gpu = is_pooled ? row->gpu : calibration->gpu;
+        if (row->skip == MOE_USED && belongs(row, &other, rows)) {
+            source->row[source->num_rows++] = row;
+        }
+    }
+    for (int64_t i = 0; i < source->num_rows; i++) {
+        source->base[i] = base_weight(source, i);
+    }
+}
+
+static enum status make_folds(struct source *source, const struct moe_rows *rows,
+                              const struct calibration *calibration,
+                              const struct calibrate_options *options, struct error *error)
+{
+    switch (options->holdout) {
+    case HOLDOUT_SHAPE:
+        source->num_folds = calibrate_folds(source->fold, source->num_rows, shape_of, source);
+        break;
+    case HOLDOUT_EP:
+        source->num_folds = calibrate_folds(source->fold, source->num_rows, ep_of, source);
+        break;
+    case HOLDOUT_GPU:
+        source->num_folds = 1;
+        for (int64_t i = 0; i < source->num_rows; i++) {
+            source->fold[i] = same_gpu(rows, source->row[i]->gpu, calibration->gpu) ? 0 : -1;
+        }
+        break;
+    case HOLDOUT_RANDOM:
+        source->num_folds = 1;
+        return calibrate_fold_random(source->fold, source->num_rows, options->random_share, error);
+    }
+    return STATUS_OK;
+}
+
 static enum status calibrate_source(struct calibration *calibration, struct source *source,
                                     const struct moe_rows *rows,
                                     const struct calibrate_options *options, struct error *error)
 {
-    for (int64_t i = 0; i < rows->num_rows; i++) {
-        if (belongs(&rows->row[i], calibration)) {
-            source->row[source->num_rows++] = &rows->row[i];
-        }
-    }
-    gsl_rng *rng = rng_stream(1, "calibrate holdout", 0);
-    if (rng == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
-    }
-    make_folds(source, 0.0, rng);
-    calibration->num_shapes = source->num_folds;
-    make_folds(source, options->random_share, rng);
-    gsl_rng_free(rng);
-    source->gpu = &rows->gpu[calibration->gpu];
-    struct fit fit = {.predict_ns = predict_ns,
+    const struct gpu_spec *gpu = &rows->gpu[calibration->gpu];
+    take_rows(source, rows, calibration, options->holdout == HOLDOUT_GPU);
+    struct fitted_kernels start = calibrate_start(gpu, source->row[0]);
+    struct fit fit = {.form = &fit_experts,
+                      .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
                       .context = source,
                       .weight = source->weight,
                       .num_rows = source->num_rows,
                       .scales = scales,
-                      .start = calibrate_start(&rows->gpu[calibration->gpu], source->row[0])};
-    enum status status = hold_out(source, &fit, error);
+                      .start = &start};
+    struct hold_out held = {.fit = &fit,
+                            .weight = source->weight,
+                            .base = source->base,
+                            .fold = source->fold,
+                            .error = source->error};
+    if (source->is_pooled) {
+        fit_rescale(&fit_experts, &start, gpu, source->row[0]->precision, true);
+    }
+    enum status status = make_folds(source, rows, calibration, options, error);
+    held.num_folds = source->num_folds;
+    if (status == STATUS_OK) {
+        status = calibrate_hold_out(&held, error);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -240,10 +260,15 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
         calibration->held_out[class] = summarise_class(source, class);
     }
     calibration->held_out_all = summarise_class(source, MOE_CLASS_COUNT);
-    status = bootstrap(calibration, source, &fit, options->num_bootstrap, error);
+    take_rows(source, rows, calibration, false);
+    calibration->num_shapes = calibrate_folds(source->fold, source->num_rows, shape_of, source);
+    start = calibrate_start(gpu, source->row[0]);
+    fit.num_rows = source->num_rows;
+    status = calibrate_bootstrap(calibration->low, calibration->high, &held, options->num_bootstrap,
+                                 error);
     int32_t num_fitted = 0;
     for (int64_t i = 0; i < source->num_rows; i++) {
-        source->weight[i] = base_weight(source, i);
+        source->weight[i] = source->base[i];
         num_fitted += source->weight[i] > 0.0;
     }
     if (status == STATUS_OK) {
@@ -265,7 +290,7 @@ static int32_t list_sources(struct calibration *calibration, const struct moe_ro
         if (row->skip != MOE_USED || (gpu != NULL && strcmp(gpu, rows->gpu[row->gpu].name) != 0)) {
             continue;
         }
-        while (known < count && !belongs(row, &calibration[known])) {
+        while (known < count && !belongs(row, &calibration[known], rows)) {
             known++;
         }
         if (known == count && count < CALIBRATE_SOURCES) {
@@ -318,14 +343,7 @@ void calibrate_write_yaml(const struct calibration *calibration, FILE *file)
     struct fitted_kernels fitted = calibration->fitted;
     fprintf(file, "  - kernels: %s\n    precision: %s\n", fitted.kernels,
             precision_name(fitted.precision));
-    for (int32_t i = 0; i < CALIBRATE_PARAMS; i++) {
-        fprintf(file, "    %s: %.5g", calibrate_constant_name(i), *calibrate_constant(&fitted, i));
-        if (calibration->high[i] > 0.0) {
-            fprintf(file, " # 90 %% interval %.3g to %.3g", calibration->low[i],
-                    calibration->high[i]);
-        }
-        fputc('\n', file);
-    }
+    calibrate_write_constants(&fit_experts, &fitted, calibration->low, calibration->high, file);
     fprintf(file, "    fitted_on: \"%s\"\n    holdout: \"%s\"\n", fitted.fitted_on, fitted.holdout);
     fprintf(file, "    num_rows: %d\n    error_median: %.4f\n    error_p90: %.4f\n",
             (int)fitted.num_rows, fitted.error_median, fitted.error_p90);

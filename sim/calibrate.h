@@ -4,11 +4,13 @@
  * One fit a GPU, set of kernels and format: nonlinear least squares (GSL) on the logarithm of
  * predicted over measured, under Cauchy's loss, so that rows of untuned kernels do not pull it;
  * parameters are logarithms, so they stay positive. Held-out rows are predicted by constants that
- * have not seen them: a model shape at a time, or a random share.
+ * have not seen them: a shape, an EP degree or a GPU at a
+ * time, or a random share.
  */
 #ifndef MOESIM_CALIBRATE_H
 #define MOESIM_CALIBRATE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -31,8 +33,16 @@ struct calibration {
     struct error_summary held_out_all;
 };
 
+enum holdout {
+    HOLDOUT_SHAPE, /* one at a time, as EP degrees */
+    HOLDOUT_EP,
+    HOLDOUT_GPU, /* predicted by the rows of all other GPUs: rates are shares of what one has */
+    HOLDOUT_RANDOM,
+};
+
 struct calibrate_options {
-    double random_share;   /* 0: leave one model shape out at a time; else this share of the rows */
+    enum holdout holdout;
+    double random_share;   /* HOLDOUT_RANDOM */
     int32_t num_bootstrap; /* resampled fits for the intervals; 0: none */
     const char *gpu;       /* only this preset; NULL: all */
     const char *table;     /* file name, for the provenance */
@@ -43,6 +53,10 @@ struct calibrate_options {
 MUST_CHECK enum status calibrate_all(struct calibration *calibration, int32_t *count,
                                      const struct moe_rows *rows,
                                      const struct calibrate_options *options, struct error *error);
+
+/* How rows were held out, in words; shape is what a shape is called. */
+void calibrate_describe_holdout(char *text, size_t bytes, const struct calibrate_options *options,
+                                const char *shape);
 
 /* Writes the entry of a preset's `fitted:` list. */
 void calibrate_write_yaml(const struct calibration *calibration, FILE *file);

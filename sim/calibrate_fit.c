@@ -12,60 +12,97 @@
 
 #include "calibrate_internal.h"
 
-#define PRIOR_WEIGHT 0.05 /* a factor of e off the start weighs like an error of 5 % in one row */
-#define ITERATIONS   60
+#define ITERATIONS 60
 
-/* Constants in the order of the YAML, as the fit sees them: their logarithms. */
-static const struct parameter {
-    const char *name;
-    size_t offset;
-    double floor; /* least value; blend is a norm's exponent, at least 1 */
-} parameters[CALIBRATE_PARAMS] = {
-    {"t0_ns", offsetof(struct fitted_kernels, t0_ns), 0.0},
-    {"weight_bytes_per_s", offsetof(struct fitted_kernels, weight_bytes_per_s), 0.0},
-    {"flops_per_s", offsetof(struct fitted_kernels, flops_per_s), 0.0},
-    {"activation_bytes_per_s", offsetof(struct fitted_kernels, activation_bytes_per_s), 0.0},
-    {"row_bytes_per_s", offsetof(struct fitted_kernels, row_bytes_per_s), 0.0},
-    {"slot_ns", offsetof(struct fitted_kernels, slot_ns), 0.0},
-    {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0},
-    {"tile_ns", offsetof(struct fitted_kernels, tile_ns), 0.0},
-    {"tile_rows_lost", offsetof(struct fitted_kernels, tile_rows_lost), 0.0},
-    {"blend", offsetof(struct fitted_kernels, blend), 1.0},
+#define PLAIN(name)                                                                                \
+    {                                                                                              \
+#name, offsetof(struct fitted_kernels, name), 0.0, FIT_PULL, FIT_PLAIN                     \
+    }
+#define RATE(name, unit)                                                                           \
+    {                                                                                              \
+#name, offsetof(struct fitted_kernels, name), 0.0, FIT_PULL, unit                          \
+    }
+
+static const struct fit_parameter experts[CALIBRATE_PARAMS] = {
+    PLAIN(t0_ns),
+    RATE(weight_bytes_per_s, FIT_HBM),
+    RATE(flops_per_s, FIT_PEAK),
+    RATE(activation_bytes_per_s, FIT_HBM),
+    RATE(row_bytes_per_s, FIT_HBM),
+    PLAIN(slot_ns),
+    PLAIN(depth_ns),
+    PLAIN(tile_ns),
+    PLAIN(tile_rows_lost),
+    {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},
 };
 
-double *calibrate_constant(struct fitted_kernels *fitted, int32_t index)
+const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels)};
+
+double *fit_constant(const struct fit_form *form, void *constants, int32_t index)
 {
-    return (double *)(void *)((char *)fitted + parameters[index].offset);
+    return (double *)(void *)((char *)constants + form->parameter[index].offset);
 }
 
-static struct fitted_kernels unpack(const gsl_vector *x, const struct fitted_kernels *start)
+static double constant_of(const struct fit_form *form, const void *constants, int32_t index)
 {
-    struct fitted_kernels fitted = *start;
-    for (int32_t i = 0; i < CALIBRATE_PARAMS; i++) {
-        double value = exp(fmin(fmax(gsl_vector_get(x, (size_t)i), -20.0), 60.0));
-        *calibrate_constant(&fitted, i) = parameters[i].floor + value;
+    return *(const double *)(const void *)((const char *)constants + form->parameter[index].offset);
+}
+
+void fit_rescale(const struct fit_form *form, void *constants, const struct gpu_spec *gpu,
+                 enum precision precision, bool to_shares)
+{
+    double peak = gpu->flops_per_s[precision];
+    peak = peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
+    for (int32_t i = 0; i < form->count; i++) {
+        double whole = 1.0;
+        switch (form->parameter[i].unit) {
+        case FIT_PLAIN:
+            break;
+        case FIT_HBM:
+            whole = gpu->hbm_bytes_per_s;
+            break;
+        case FIT_PEAK:
+            whole = peak;
+            break;
+        case FIT_SMS:
+            whole = (double)gpu->num_sms;
+            break;
+        }
+        *fit_constant(form, constants, i) *= to_shares ? 1.0 / whole : whole;
     }
-    return fitted;
+}
+
+/* How far a constant is above its floor, as a logarithm; one at its floor starts just above. */
+static double to_log(const struct fit_form *form, const void *constants, int32_t index)
+{
+    return log(fmax(constant_of(form, constants, index) - form->parameter[index].floor, 1e-9));
+}
+
+static void unpack(const gsl_vector *x, struct fit *fit)
+{
+    for (int32_t i = 0; i < fit->form->count; i++) {
+        double value = exp(fmin(fmax(gsl_vector_get(x, (size_t)i), -25.0), 60.0));
+        *fit_constant(fit->form, fit->trial, i) = fit->form->parameter[i].floor + value;
+    }
 }
 
 static int residuals(const gsl_vector *x, void *context, gsl_vector *f)
 {
-    const struct fit *fit = context;
-    struct fitted_kernels fitted = unpack(x, &fit->start);
+    struct fit *fit = context;
+    unpack(x, fit);
     for (int64_t i = 0; i < fit->num_rows; i++) {
         double r = 0.0;
         if (fit->weight[i] > 0.0) {
-            r = log(fit->predict_ns(fit->context, i, &fitted) / fit->measured_ns(fit->context, i)) /
+            r = log(fit->predict_ns(fit->context, i, fit->trial) /
+                    fit->measured_ns(fit->context, i)) /
                 fit->scale;
             r = copysign(fit->scale * sqrt(fit->weight[i] * log1p(r * r)), r);
         }
         gsl_vector_set(f, (size_t)i, r);
     }
-    for (int32_t i = 0; i < CALIBRATE_PARAMS; i++) {
-        double start =
-            log(*calibrate_constant(&((struct fit *)context)->start, i) - parameters[i].floor);
-        gsl_vector_set(f, (size_t)(fit->num_rows + i),
-                       PRIOR_WEIGHT * (gsl_vector_get(x, (size_t)i) - start));
+    for (int32_t i = 0; i < fit->form->count; i++) {
+        double off = gsl_vector_get(x, (size_t)i) - to_log(fit->form, fit->start, i);
+        gsl_vector_set(f, (size_t)(fit->num_rows + i), fit->form->parameter[i].pull * off);
     }
     return GSL_SUCCESS;
 }
@@ -92,12 +129,13 @@ struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct m
 
 static enum status solve(struct fit *fit, gsl_vector *x, struct error *error)
 {
-    size_t num_residuals = (size_t)fit->num_rows + CALIBRATE_PARAMS;
+    size_t num_parameters = (size_t)fit->form->count;
+    size_t num_residuals = (size_t)fit->num_rows + num_parameters;
     gsl_multifit_nlinear_parameters settings = gsl_multifit_nlinear_default_parameters();
     gsl_multifit_nlinear_fdf fdf = {
-        .f = residuals, .n = num_residuals, .p = CALIBRATE_PARAMS, .params = fit};
+        .f = residuals, .n = num_residuals, .p = num_parameters, .params = fit};
     gsl_multifit_nlinear_workspace *work = gsl_multifit_nlinear_alloc(
-        gsl_multifit_nlinear_trust, &settings, num_residuals, CALIBRATE_PARAMS);
+        gsl_multifit_nlinear_trust, &settings, num_residuals, num_parameters);
     if (work == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
@@ -111,27 +149,35 @@ static enum status solve(struct fit *fit, gsl_vector *x, struct error *error)
     return STATUS_OK;
 }
 
-enum status calibrate_fit(struct fitted_kernels *fitted, struct fit *fit, struct error *error)
+enum status calibrate_fit(void *constants, struct fit *fit, struct error *error)
 {
-    gsl_vector *x = gsl_vector_alloc(CALIBRATE_PARAMS);
+    gsl_vector *x = gsl_vector_alloc((size_t)fit->form->count);
     if (x == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    for (int32_t i = 0; i < CALIBRATE_PARAMS; i++) {
-        gsl_vector_set(x, (size_t)i,
-                       log(*calibrate_constant(&fit->start, i) - parameters[i].floor));
+    fit->trial = constants;
+    memcpy(constants, fit->start, fit->form->bytes);
+    for (int32_t i = 0; i < fit->form->count; i++) {
+        gsl_vector_set(x, (size_t)i, to_log(fit->form, fit->start, i));
     }
     enum status status = STATUS_OK;
     for (const double *scale = fit->scales; *scale > 0.0 && status == STATUS_OK; scale++) {
         fit->scale = *scale;
         status = solve(fit, x, error);
     }
-    *fitted = unpack(x, &fit->start);
+    unpack(x, fit);
     gsl_vector_free(x);
     return status;
 }
 
-const char *calibrate_constant_name(int32_t index)
+void calibrate_write_constants(const struct fit_form *form, const void *constants,
+                               const double *low, const double *high, FILE *file)
 {
-    return parameters[index].name;
+    for (int32_t i = 0; i < form->count; i++) {
+        fprintf(file, "    %s: %.5g", form->parameter[i].name, constant_of(form, constants, i));
+        if (high != NULL && high[i] > 0.0) {
+            fprintf(file, " # 90 %% interval %.3g to %.3g", low[i], high[i]);
+        }
+        fputc('\n', file);
+    }
 }

@@ -1,33 +1,96 @@
 /*
- * calibrate_internal.h -- what the files of calibrate share.
+ * calibrate_internal.h -- what the files of calibrate share: a fit of any form, and its hold-out.
  */
 #ifndef MOESIM_CALIBRATE_INTERNAL_H
 #define MOESIM_CALIBRATE_INTERNAL_H
 
+#include <stddef.h>
+
 #include "calibrate.h"
+
+/* What a constant scales with from one GPU to another. */
+enum fit_unit {
+    FIT_PLAIN, /* with nothing */
+    FIT_HBM,   /* the HBM's bandwidth */
+    FIT_PEAK,  /* peak flops of the format */
+    FIT_SMS,   /* the number of SMs */
+};
+
+/* A double in a struct of constants; the fit turns the logarithm of what it is above its floor. */
+struct fit_parameter {
+    const char *name; /* its key in the YAML */
+    size_t offset;
+    double floor; /* least value: a norm's exponent is at least 1 */
+    double pull;  /* a factor of e off the start weighs like such an error in one row */
+    enum fit_unit unit;
+};
+
+#define FIT_PARAMETERS_MAX 16
+#define FIT_PULL           0.05 /* of forms whose start says no more than the order of magnitude */
+
+struct fit_form {
+    const struct fit_parameter *parameter;
+    int32_t count;
+    size_t bytes; /* of the struct of constants */
+};
+
+extern const struct fit_form fit_experts; /* struct fitted_kernels */
 
 /* Rows of any kind: context and index name one. */
 struct fit {
-    double (*predict_ns)(const void *context, int64_t index, const struct fitted_kernels *fitted);
+    const struct fit_form *form;
+    double (*predict_ns)(const void *context, int64_t index, const void *constants);
     double (*measured_ns)(const void *context, int64_t index);
     const void *context;
     const double *weight; /* [num_rows]; how often a row counts */
     int64_t num_rows;
-    struct fitted_kernels start;
+    const void *start; /* [form->bytes] */
     const double
         *scales;  /* of the loss, one fit after the other, from wide to narrow; ended by 0 */
     double scale; /* the one in use */
+    void *trial;  /* constants that the rows are tried with */
 };
 
 /* A start in the right order of magnitude, from the preset alone. */
 struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct moe_row *row);
 
-/* Fits the rows of positive weight. */
-MUST_CHECK enum status calibrate_fit(struct fitted_kernels *fitted, struct fit *fit,
-                                     struct error *error);
+/* Fits the rows of positive weight; constants [form->bytes] out. */
+MUST_CHECK enum status calibrate_fit(void *constants, struct fit *fit, struct error *error);
 
-/* A constant by its place in the YAML, index < CALIBRATE_PARAMS. */
-double *calibrate_constant(struct fitted_kernels *fitted, int32_t index);
-const char *calibrate_constant_name(int32_t index);
+/* A constant by its place in the form. */
+double *fit_constant(const struct fit_form *form, void *constants, int32_t index);
+
+/* Turns constants into shares of what the GPU has, or back. */
+void fit_rescale(const struct fit_form *form, void *constants, const struct gpu_spec *gpu,
+                 enum precision precision, bool to_shares);
+
+/* Which rows a fit does not see, and what it says of them. */
+struct hold_out {
+    struct fit *fit;
+    double *weight;      /* [num_rows] fit->weight */
+    const double *base;  /* [num_rows] weight of a row where it is seen */
+    const int32_t *fold; /* [num_rows]; < 0: never held out */
+    int32_t num_folds;
+    double *error; /* [num_rows] relative, signed, of held-out rows; out */
+};
+
+MUST_CHECK enum status calibrate_hold_out(struct hold_out *held, struct error *error);
+
+/* 90 % intervals of the constants from num_fits resampled fits; low, high [form->count] out. */
+MUST_CHECK enum status calibrate_bootstrap(double *low, double *high, struct hold_out *held,
+                                           int32_t num_fits, struct error *error);
+
+/* fold [num_rows] out by a text of each row, in order of appearance; returns how many folds. */
+int32_t calibrate_folds(int32_t *fold, int64_t num_rows,
+                        const char *(*key)(const void *context, int64_t index),
+                        const void *context);
+
+/* As above, one fold: a random share of the rows. */
+MUST_CHECK enum status calibrate_fold_random(int32_t *fold, int64_t num_rows, double share,
+                                             struct error *error);
+
+/* The constants of a YAML entry, one a line; high NULL or 0: no intervals. */
+void calibrate_write_constants(const struct fit_form *form, const void *constants,
+                               const double *low, const double *high, FILE *file);
 
 #endif

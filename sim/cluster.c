@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data.h"
+#include "gpu_constants.h"
 #include "yaml_file.h"
 
 #define FILE_PATH_BYTES 4096
@@ -14,7 +15,9 @@
 struct gpu_file {
     struct gpu_spec gpu; /* first: the tables count from its start */
     struct yaml_node *aliases;
-    struct yaml_node *fitted; /* a list */
+    struct yaml_node *fitted; /* a list, as are the next two */
+    struct yaml_node *gemm;
+    struct yaml_node *attention;
 };
 
 struct price_file {
@@ -114,6 +117,8 @@ static const struct yaml_field gpu_fields[] = {
     {"scale_up", YAML_TABLE, .required = true, .table = scale_up_fields},
     {"scale_out", YAML_TABLE, .required = true, .table = scale_out_fields},
     {"fitted", YAML_NODE, offsetof(struct gpu_file, fitted), .size = 0},
+    {"gemm", YAML_NODE, offsetof(struct gpu_file, gemm), .size = 0},
+    {"attention", YAML_NODE, offsetof(struct gpu_file, attention), .size = 0},
     {.key = NULL},
 };
 
@@ -192,6 +197,9 @@ enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct erro
         load_preset(&file, file.gpu.name, "gpus", name_or_path, gpu_fields, &arena, error);
     if (status == STATUS_OK) {
         status = fill_fitted(&file.gpu, file.fitted, error);
+    }
+    if (status == STATUS_OK) {
+        status = gpu_constants_fill(&file.gpu, file.gemm, file.attention, error);
     }
     *gpu = file.gpu;
     arena_free(&arena);

@@ -52,6 +52,76 @@ struct fitted_kernels {
     double error_p90;
 };
 
+/* What constants rest on, and how far they were off on rows that the fit had not seen. */
+struct fit_evidence {
+    char fitted_on[SOURCE_BYTES]; /* the measurements */
+    char holdout[HOLDOUT_BYTES];  /* how rows were held out, and the errors by class of rows */
+    int32_t num_rows;             /* that were fitted */
+    double error_median;          /* absolute, relative, of all held-out rows; a fraction */
+    double error_p90;
+};
+
+/* How a library cuts a GEMM into tiles. */
+enum tile_choice {
+    TILES_TUNED,        /* whatever is fastest, split along the depth where tiles are few */
+    TILES_FEWEST_WAVES, /* DeepGEMM's rule: fewest waves, then the fullest last wave */
+    TILE_CHOICE_COUNT,
+};
+
+/* Constants of a dense or grouped GEMM (sim/gpu/fitted_gemm.h), of one library in one format. */
+struct gemm_constants {
+    char kernels[NAME_BYTES];
+    enum precision precision; /* of the weights */
+    int32_t tiles;            /* enum tile_choice */
+    double t0_ns;             /* launch and drain, of the kernels that quantise the input as well */
+    double weight_bytes_per_s;
+    double flops_per_s;         /* of full tiles, all SMs together */
+    double feed_bytes_per_s;    /* from L2 into all SMs: both operands of every tile */
+    double prepare_bytes_per_s; /* the bf16 input read once more, to quantise it */
+    double output_bytes_per_s;
+    double tile_ns;  /* begin and end of a tile */
+    double split_ns; /* of adding up parts, where tiles are split along the depth */
+    double depth_ns; /* of each unit of the depth: the latency of a tile's loop */
+    double
+        uneven_share; /* fewest_waves: how much slower a tile is whose width does not divide 128 */
+    double pad_ns;    /* fewest_waves: of a missing row of the last tile and a unit of depth */
+    double blend;     /* p of the norm that joins streaming and arithmetic */
+    struct fit_evidence fit;
+};
+
+enum attention_phase {
+    PHASE_GQA_DECODE,
+    PHASE_GQA_PREFILL,
+    PHASE_MLA_DECODE, /* in the absorbed form */
+    PHASE_MLA_PREFILL,
+    PHASE_MODULE_DECODE, /* MLA with its projections */
+    PHASE_MODULE_PREFILL,
+    ATTENTION_PHASE_COUNT,
+};
+
+/* Constants of attention (sim/gpu/fitted_attention.h), of one library in one format. */
+struct attention_constants {
+    char kernels[NAME_BYTES];
+    enum precision precision; /* of the KV cache; of a module: of its weights */
+    int32_t phase;            /* enum attention_phase */
+    double t0_ns;
+    double floor_ns; /* what the host needs to launch it: never less than this */
+    double kv_bytes_per_s;
+    double flops_per_s;        /* of scores and sums */
+    double tile_ns;            /* begin and end of the work on a sequence and KV head; prefill: on
+                                  a block of queries and a head */
+    double split_share;        /* decode: how much slower sequences that are split over SMs are */
+    double blend;              /* p of the norm that joins streaming and arithmetic */
+    double weight_bytes_per_s; /* a module's projections, as are all below; 0: no module */
+    double gemm_flops_per_s;
+    double row_bytes_per_s; /* all that is read and written once a token and unit of hidden_dim */
+    double narrow_ns;       /* more, where a step has fewer than 8 tokens: other GEMM kernels */
+    struct fit_evidence fit;
+};
+
+#define GEMM_CONSTANTS_MAX      8
+#define ATTENTION_CONSTANTS_MAX 12
+
 struct gpu_spec {
     char name[NAME_BYTES];
     char source[SOURCE_BYTES];
@@ -66,8 +136,12 @@ struct gpu_spec {
     double allin_watts; /* GPU, its share of the host, network and cooling; 0: unknown */
     struct port_spec port[TIER_COUNT];
     int32_t num_fitted;
-    int32_t fitted_chosen; /* index of the constants in use: the scenario's compute.kernels */
+    int32_t fitted_chosen; /* of experts: the scenario's compute.kernels; -1: none, a roofline */
     struct fitted_kernels fitted[FITTED_MAX];
+    int32_t num_gemm;
+    struct gemm_constants gemm[GEMM_CONSTANTS_MAX]; /* of one format, the first is taken */
+    int32_t num_attention;
+    struct attention_constants attention[ATTENTION_CONSTANTS_MAX];
 };
 
 /* What lies between NICs of different nodes. */

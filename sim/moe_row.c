@@ -1,7 +1,6 @@
 /* moe_row.c -- one row of the MoE table: what it measured, and in whose words. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "moe_rows_internal.h"
@@ -28,14 +27,9 @@ static const struct kernel_name {
     {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8},
 };
 
-static const char *const column_names[COLUMN_COUNT] = {
+const char *const moe_column_names[COLUMN_COUNT] = {
     "gpu",    "framework", "kernel_source", "dtype",  "model_shape", "num_experts",  "topk",
     "hidden", "inter",     "moe_tp",        "moe_ep", "tokens",      "distribution", "latency_us"};
-
-const char *moe_column_name(int32_t column)
-{
-    return column_names[column];
-}
 
 const char *moe_class_name(enum moe_class class)
 {
@@ -58,26 +52,14 @@ const char *moe_skip_reason(enum moe_skip skip)
     return reasons[skip];
 }
 
-static enum status parse_number(double *value, char *const *cell, int32_t column, const char *place,
-                                struct error *error)
-{
-    char *end = NULL;
-    *value = strtod(cell[column], &end);
-    if (end == cell[column] || *end != '\0' || !isfinite(*value) || *value <= 0.0) {
-        return error_add(error, STATUS_INVALID, "%s: %s is '%s', not a positive number", place,
-                         column_names[column], cell[column]);
-    }
-    return STATUS_OK;
-}
-
-static enum status parse_count(int32_t *value, char *const *cell, int32_t column, const char *place,
+static enum status parse_count(int32_t *value, const struct csv_stream *table, int32_t column,
                                struct error *error)
 {
     double number = 0.0;
-    enum status status = parse_number(&number, cell, column, place, error);
+    enum status status = csv_stream_number(&number, table, column, error);
     if (status == STATUS_OK && (number != floor(number) || number > 1e8)) {
-        status = error_add(error, STATUS_INVALID, "%s: %s is '%s', not a count", place,
-                           column_names[column], cell[column]);
+        status = error_add(error, STATUS_INVALID, "%s: %s is '%s', not a count", table->place,
+                           table->name[column], table->cell[column]);
     }
     *value = status == STATUS_OK ? (int32_t)number : 0;
     return status;
@@ -115,9 +97,9 @@ static enum moe_skip classify(struct moe_row *row, char *const *cell)
     return find_kernels(row, cell[COLUMN_KERNEL_SOURCE]);
 }
 
-enum status moe_row_parse(struct moe_row *row, char *const *cell, const char *place,
-                          struct error *error)
+enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, struct error *error)
 {
+    char *const *cell = table->cell;
     double number = 0.0;
     enum status status = STATUS_OK;
     int32_t tokens = 0;
@@ -132,10 +114,10 @@ enum status moe_row_parse(struct moe_row *row, char *const *cell, const char *pl
                   {&row->ep, COLUMN_MOE_EP},
                   {&tokens, COLUMN_TOKENS}};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0] && status == STATUS_OK; i++) {
-        status = parse_count(counts[i].value, cell, counts[i].column, place, error);
+        status = parse_count(counts[i].value, table, counts[i].column, error);
     }
     if (status == STATUS_OK) {
-        status = parse_number(&number, cell, COLUMN_LATENCY_US, place, error);
+        status = csv_stream_number(&number, table, COLUMN_LATENCY_US, error);
     }
     if (status != STATUS_OK) {
         return status;
@@ -143,7 +125,7 @@ enum status moe_row_parse(struct moe_row *row, char *const *cell, const char *pl
     if (row->num_experts > DEAL_EXPERTS_MAX || row->num_experts % row->ep != 0 ||
         row->top_k > row->num_experts) {
         return error_add(error, STATUS_INVALID,
-                         "%s: %d experts, top-k %d and EP %d do not go together", place,
+                         "%s: %d experts, top-k %d and EP %d do not go together", table->place,
                          (int)row->num_experts, (int)row->top_k, (int)row->ep);
     }
     row->tokens = tokens;

@@ -1,54 +1,17 @@
 /* moe_rows.c -- reads the MoE table, finds each row's GPU and counts what rank 0 got. */
 #include "moe_rows.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "csv_cells.h"
 #include "moe_rows_internal.h"
 #include "rng.h"
 
-#define CELLS_MAX   64
-#define PLACE_BYTES 512
-#define ROWS_MAX    INT64_C(10000000)
+#define ROWS_MAX INT64_C(10000000)
 
-struct table {
-    FILE *file;
-    const char *path;
-    char *line;
-    size_t line_bytes;
-    int64_t line_number;
-    int32_t column[COLUMN_COUNT]; /* where in the file each is */
-    int64_t capacity;
-};
-
-static enum status read_header(struct table *table, struct error *error)
-{
-    char *cell[CELLS_MAX];
-    if (getline(&table->line, &table->line_bytes, table->file) < 0) {
-        return error_add(error, STATUS_INVALID, "%s:1: the file is empty", table->path);
-    }
-    table->line_number = 1;
-    int32_t count = csv_cells(cell, CELLS_MAX, table->line);
-    for (int32_t column = 0; column < COLUMN_COUNT; column++) {
-        table->column[column] = -1;
-        for (int32_t i = 0; i < count; i++) {
-            if (strcmp(cell[i], moe_column_name(column)) == 0) {
-                table->column[column] = i;
-            }
-        }
-        if (table->column[column] < 0) {
-            return error_add(error, STATUS_INVALID, "%s:1: there is no column '%s'", table->path,
-                             moe_column_name(column));
-        }
-    }
-    return STATUS_OK;
-}
-
-static int32_t find_gpu(struct moe_rows *rows, const char *name)
+int32_t moe_rows_gpu(struct moe_rows *rows, const char *name)
 {
     for (int32_t gpu = 0; gpu < rows->num_gpus; gpu++) {
         if (strcmp(rows->gpu_name[gpu], name) == 0) {
@@ -65,53 +28,40 @@ static int32_t find_gpu(struct moe_rows *rows, const char *name)
     return gpu;
 }
 
-static enum status add_row(struct moe_rows *rows, struct table *table, struct error *error)
+enum status moe_rows_add(struct moe_rows *rows, const struct moe_row *row, struct error *error)
 {
-    char *all[CELLS_MAX];
-    char *cell[COLUMN_COUNT];
-    char place[PLACE_BYTES];
-    (void)snprintf(place, sizeof place, "%s:%lld", table->path, (long long)table->line_number);
-    int32_t count = csv_cells(all, CELLS_MAX, table->line);
-    for (int32_t column = 0; column < COLUMN_COUNT; column++) {
-        if (table->column[column] >= count) {
-            return error_add(error, STATUS_INVALID, "%s: %d cells; %s is missing", place,
-                             (int)count, moe_column_name(column));
-        }
-        cell[column] = all[table->column[column]];
-    }
-    if (rows->num_rows == table->capacity) {
-        int64_t capacity = table->capacity > 0 ? 2 * table->capacity : 1024;
+    if (rows->num_rows == rows->capacity) {
+        int64_t capacity = rows->capacity > 0 ? 2 * rows->capacity : 1024;
         void *grown =
             capacity > ROWS_MAX ? NULL : realloc(rows->row, (size_t)capacity * sizeof *rows->row);
         if (grown == NULL) {
-            return error_add(error, STATUS_NO_MEMORY, "%s: out of memory", place);
+            return error_add(error, STATUS_NO_MEMORY, "out of memory");
         }
         rows->row = grown;
-        table->capacity = capacity;
+        rows->capacity = capacity;
     }
-    struct moe_row *row = &rows->row[rows->num_rows];
-    *row = (struct moe_row){0};
-    enum status status = moe_row_parse(row, cell, place, error);
-    if (status != STATUS_OK) {
-        return status;
+    struct moe_row *added = &rows->row[rows->num_rows++];
+    *added = *row;
+    if (added->skip == MOE_USED && (added->gpu < 0 || !rows->gpu_known[added->gpu])) {
+        added->skip = MOE_SKIP_GPU;
     }
-    row->gpu = find_gpu(rows, cell[COLUMN_GPU]);
-    if (row->skip == MOE_USED && (row->gpu < 0 || !rows->gpu_known[row->gpu])) {
-        row->skip = MOE_SKIP_GPU;
-    }
-    rows->num_rows++;
     return STATUS_OK;
 }
 
-static enum status read_table(struct moe_rows *rows, struct table *table, struct error *error)
+static enum status read_table(struct moe_rows *rows, struct csv_stream *table, struct error *error)
 {
-    enum status status = read_header(table, error);
-    while (status == STATUS_OK && getline(&table->line, &table->line_bytes, table->file) >= 0) {
-        table->line_number++;
-        status = add_row(rows, table, error);
-    }
-    if (status == STATUS_OK && ferror(table->file) != 0) {
-        status = error_add(error, STATUS_IO, "%s: %s", table->path, strerror(errno));
+    bool found = false;
+    enum status status = csv_stream_next(table, &found, error);
+    while (status == STATUS_OK && found) {
+        struct moe_row row = {0};
+        status = moe_row_parse(&row, table, error);
+        if (status == STATUS_OK) {
+            row.gpu = moe_rows_gpu(rows, table->cell[COLUMN_GPU]);
+            status = moe_rows_add(rows, &row, error);
+        }
+        if (status == STATUS_OK) {
+            status = csv_stream_next(table, &found, error);
+        }
     }
     if (status == STATUS_OK && rows->num_rows == 0) {
         status = error_add(error, STATUS_INVALID, "%s: there are no rows", table->path);
@@ -162,7 +112,7 @@ static void count_row(struct moe_row *row, gsl_rng *rng, uint64_t index)
     }
 }
 
-static enum status count_loads(struct moe_rows *rows, struct error *error)
+enum status moe_rows_count(struct moe_rows *rows, struct error *error)
 {
     int64_t num_loads = 0;
     for (int64_t i = 0; i < rows->num_rows; i++) {
@@ -189,26 +139,27 @@ static enum status count_loads(struct moe_rows *rows, struct error *error)
     return STATUS_OK;
 }
 
+enum status moe_rows_open(struct moe_rows *rows, struct error *error)
+{
+    *rows = (struct moe_rows){.gpu = calloc(MOE_GPUS_MAX, sizeof *rows->gpu)};
+    return rows->gpu != NULL ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
+}
+
 enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error *error)
 {
-    struct table table = {.path = path, .file = fopen(path, "r")};
-    *rows = (struct moe_rows){0};
-    if (table.file == NULL) {
-        return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    struct csv_stream table;
+    enum status status = moe_rows_open(rows, error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    enum status status = STATUS_OK;
-    rows->gpu = calloc(MOE_GPUS_MAX, sizeof *rows->gpu);
-    if (rows->gpu == NULL) {
-        status = error_add(error, STATUS_NO_MEMORY, "out of memory");
-    }
+    status = csv_stream_open(&table, path, moe_column_names, COLUMN_COUNT, error);
     if (status == STATUS_OK) {
         status = read_table(rows, &table, error);
     }
     if (status == STATUS_OK) {
-        status = count_loads(rows, error);
+        status = moe_rows_count(rows, error);
     }
-    free(table.line);
-    (void)fclose(table.file);
+    csv_stream_close(&table);
     return status;
 }
 
@@ -226,7 +177,8 @@ double moe_row_predict(const struct moe_row *row, const struct gpu_spec *gpu,
     const struct expert_shape shape = {.hidden_dim = (double)row->hidden_dim,
                                        .ffn_dim = (double)row->ffn_dim,
                                        .weight_bytes = precision_weight_bytes(row->precision),
-                                       .num_sms = (double)gpu->num_sms};
+                                       .num_sms = (double)gpu->num_sms,
+                                       .gpu_sms = (double)gpu->num_sms};
     double sum_ns = 0.0;
     for (int32_t draw = 0; draw < row->num_loads; draw++) {
         sum_ns += fitted_expert_ns(fitted, &shape, &row->load[draw]);

@@ -62,6 +62,7 @@ struct moe_row {
 /* Zero-initialise; release with moe_rows_free. */
 struct moe_rows {
     int64_t num_rows;
+    int64_t capacity;
     struct moe_row *row;
     struct expert_load *load;
     int32_t num_gpus;

@@ -6,6 +6,7 @@
 
 #include <gsl/gsl_rng.h>
 
+#include "csv_stream.h"
 #include "moe_rows.h"
 
 #define DEAL_EXPERTS_MAX 1024
@@ -21,9 +22,18 @@ struct deal {
  * [num_experts] out. */
 void moe_deal_power_law(int64_t *tokens_of, const struct deal *deal, double alpha, gsl_rng *rng);
 
-/* Fills row from the cells of a line; see moe_rows.h for the columns. */
-MUST_CHECK enum status moe_row_parse(struct moe_row *row, char *const *cell, const char *place,
+/* Fills row from the table's row; see moe_rows.h for the columns. */
+MUST_CHECK enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table,
                                      struct error *error);
+
+/* For readers of other layouts: an empty set of rows; the index of a GPU by its name in the table,
+ * -1 when there are too many; one row more; and, at the end, what rank 0 got in every usable row.
+ */
+MUST_CHECK enum status moe_rows_open(struct moe_rows *rows, struct error *error);
+int32_t moe_rows_gpu(struct moe_rows *rows, const char *name);
+MUST_CHECK enum status moe_rows_add(struct moe_rows *rows, const struct moe_row *row,
+                                    struct error *error);
+MUST_CHECK enum status moe_rows_count(struct moe_rows *rows, struct error *error);
 
 /* Columns of the table, by the order in which moe_row_parse wants them. */
 enum moe_column {
@@ -44,7 +54,7 @@ enum moe_column {
     COLUMN_COUNT,
 };
 
-/* Its name in the table's first line. */
-const char *moe_column_name(int32_t column);
+/* Their names in the table's first line. */
+extern const char *const moe_column_names[COLUMN_COUNT];
 
 #endif

@@ -261,6 +261,9 @@ static void choose_constants(struct scenario_loader *loader)
         }
     }
     gpu->fitted_chosen = -1;
+    if (gpu->num_fitted == 0 && gpu->num_gemm > 0) {
+        return; /* GEMMs and attention are fitted, experts a roofline */
+    }
     scenario_complain(loader, "compute.model",
                       "%s has no constants for %s with kernels '%s' in %s; it has: %s",
                       scenario->gpu_model->name, gpu->name, scenario->kernels,

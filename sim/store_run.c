@@ -220,6 +220,17 @@ static enum status write_fault(struct store *store, int32_t index, const struct 
     return write_assumption(store, index, &assumption, error);
 }
 
+/* What predicts GEMMs and attention, where that differs from what predicts experts. */
+static void describe_coverage(char *text, size_t bytes, const struct scenario *scenario)
+{
+    if (scenario->gpu_model->coverage == NULL) {
+        snprintf(text, bytes, "%s", scenario->gpu_model->name);
+        return;
+    }
+    scenario->gpu_model->coverage(text, bytes, &scenario->cluster.gpu, &scenario->model,
+                                  scenario->phase == PHASE_PREFILL);
+}
+
 /* Everything a reader has to believe before believing a time or a price. */
 static enum status write_assumptions(struct store *store, const struct run_totals *totals,
                                      struct error *error)
@@ -232,9 +243,12 @@ static enum status write_assumptions(struct store *store, const struct run_total
     enum precision precision = scenario->model.precision_expert;
     struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
     bool own_start = exchange.error_median < 0.0;
-    bool measured = gpu_model->error_median >= 0;
+    struct gpu_evidence evidence = gpu_model_evidence(gpu_model, gpu);
+    bool measured = evidence.error_median >= 0;
     const char *fitted_on =
-        gpu_model->fitted_on[0] != '\0' ? gpu_model->fitted_on : "not fitted to measurements";
+        evidence.fitted_on[0] != '\0' ? evidence.fitted_on : "not fitted to measurements";
+    char coverage[SOURCE_BYTES];
+    describe_coverage(coverage, sizeof coverage, scenario);
     char price_source[SOURCE_BYTES + NAME_BYTES + 4];
     snprintf(price_source, sizeof price_source, "%s, %s", scenario->price.source,
              scenario->price.date);
@@ -244,7 +258,8 @@ static enum status write_assumptions(struct store *store, const struct run_total
         {"throughput", NULL, totals->tokens_per_s_per_gpu, "tokens/s/GPU", "this run"},
         {"compute model", gpu_model->name, 0, "", gpu_model->source},
         {"median error of the compute model", measured ? NULL : "unknown",
-         gpu_model->error_median * 100, measured ? "%" : "", fitted_on},
+         evidence.error_median * 100, measured ? "%" : "", fitted_on},
+        {"attention and dense GEMMs", coverage, 0, "", gpu_model->summary},
         {"kernels", scenario->kernels, 0, "", gpu_model->summary},
         {"expert peak", NULL, gpu->flops_per_s[precision] * 1e-12, "TFLOP/s", gpu->source},
         {"expert weights", precision_name(precision), 0, "", scenario->model.source},

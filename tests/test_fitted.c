@@ -18,7 +18,7 @@ static const struct fitted_kernels plain = {.t0_ns = 1000.0,
                                             .row_bytes_per_s = NOTHING,
                                             .blend = 50.0};
 static const struct expert_shape small = {
-    .hidden_dim = 128.0, .ffn_dim = 64.0, .weight_bytes = 2.0, .num_sms = 1.0};
+    .hidden_dim = 128.0, .ffn_dim = 64.0, .weight_bytes = 2.0, .num_sms = 1.0, .gpu_sms = 1.0};
 
 /* An H100 with round constants. */
 static const struct fitted_kernels usual = {.t0_ns = 25e3,
@@ -29,8 +29,11 @@ static const struct fitted_kernels usual = {.t0_ns = 25e3,
                                             .tile_ns = 500.0,
                                             .tile_rows_lost = 40.0,
                                             .blend = 2.5};
-static const struct expert_shape qwen = {
-    .hidden_dim = 2048.0, .ffn_dim = 768.0, .weight_bytes = 2.0, .num_sms = 132.0};
+static const struct expert_shape qwen = {.hidden_dim = 2048.0,
+                                         .ffn_dim = 768.0,
+                                         .weight_bytes = 2.0,
+                                         .num_sms = 132.0,
+                                         .gpu_sms = 132.0};
 
 static struct error error;
 
@@ -189,11 +192,11 @@ Test(fitted, says_what_there_is_when_it_has_no_constants)
     scenario_free(&scenario);
 }
 
-Test(fitted, knows_other_phases_no_better_than_the_roofline)
+Test(fitted, knows_phases_without_constants_no_better_than_the_roofline)
 {
     struct gpu_spec gpu;
     struct moe_model model;
-    cr_assert_eq(gpu_load(&gpu, "h100-sxm", &error), STATUS_OK);
+    cr_assert_eq(gpu_load(&gpu, "mi300x", &error), STATUS_OK);
     cr_assert_eq(model_load(&model, "qwen3-30b-a3b", &error), STATUS_OK);
     struct gpu_work work = {.phase = GPU_GATE, .model = &model, .tokens = 100, .shards = 1};
 

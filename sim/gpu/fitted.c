@@ -15,13 +15,14 @@
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
  * behind the arithmetic of busy ones (slots are summed in bins of like m_e). The minimum over M
  * stands for the kernels' autotuner. Left out: which tactic a tuner really picks, L2 residency,
- * clocks that sink under load. All other phases: the roofline, until they are fitted too.
+ * clocks that sink under load. All other phases: gpu/fitted_phases.h.
  */
 #include "gpu/fitted.h"
 
 #include <math.h>
 #include <stddef.h>
 
+#include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
 
 #define TILE_COLUMNS     128.0
@@ -60,7 +61,7 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
 {
     double slot_s = columns * depth * shape->weight_bytes /
                     (fitted->weight_bytes_per_s * (1.0 - shape->hbm_taken));
-    double sm_flops_per_s = fitted->flops_per_s / shape->num_sms;
+    double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
     double column_tiles = ceil(columns / TILE_COLUMNS);
     double compute_s = HUGE_VAL;
     int32_t best = 0;
@@ -116,17 +117,25 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
                                        .weight_bytes =
                                            precision_weight_bytes(work->model->precision_expert),
                                        .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                       .gpu_sms = (double)gpu->num_sms,
                                        .hbm_taken = gpu_hbm_taken(gpu, work)};
     return fitted_expert_ns(&gpu->fitted[gpu->fitted_chosen], &shape, &load);
 }
 
 static double fitted_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
 {
-    return work->phase == GPU_EXPERT ? expert_ns(gpu, work) : gpu_roofline.duration_ns(gpu, work);
+    bool is_fitted = work->phase == GPU_EXPERT && gpu->fitted_chosen >= 0;
+    return is_fitted ? expert_ns(gpu, work) : fitted_phase_ns(gpu, work);
 }
 
 static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec *gpu)
 {
+    if (gpu->fitted_chosen < 0 && gpu->num_fitted == 0 && gpu->num_gemm > 0) {
+        const struct fit_evidence *fit = &gpu->gemm[0].fit; /* experts are a roofline here */
+        *evidence =
+            (struct gpu_evidence){.fitted_on = fit->fitted_on, .error_median = fit->error_median};
+        return true;
+    }
     if (gpu->fitted_chosen < 0 || gpu->fitted_chosen >= gpu->num_fitted) {
         return false;
     }
@@ -138,11 +147,14 @@ static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec
 
 const struct gpu_model gpu_fitted = {
     .name = "fitted",
-    .summary = "experts: fitted to measured MoE kernels of this GPU; all other phases: roofline",
-    .source = "moesim calibrate on ai-dynamo/aiconfigurator's MoE tables @ 095f58a51c4c",
+    .summary =
+        "experts, GEMMs, attention: fitted to measured kernels of this GPU; the rest: roofline",
+    .source = "moesim calibrate on kernel tables of ai-dynamo/aiconfigurator @ 095f58a51c4c, "
+              "alibaba/InferSim and deepseek-ai/DeepGEMM",
     .kernels = "any",
     .fitted_on = "",
     .error_median = -1.0,
     .duration_ns = fitted_ns,
     .evidence = fitted_evidence,
+    .coverage = fitted_coverage,
 };

@@ -30,6 +30,7 @@ struct expert_shape {
     double ffn_dim;      /* of one expert, gated: three matrices */
     double weight_bytes; /* a weight, scales included */
     double num_sms;      /* left for compute */
+    double gpu_sms;      /* all of them: what flops_per_s is of */
     double hbm_taken;    /* share of the HBM's bandwidth that is not left for compute */
 };
 

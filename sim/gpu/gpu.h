@@ -8,6 +8,7 @@
 #define MOESIM_GPU_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cluster.h"
@@ -71,6 +72,10 @@ struct gpu_model {
     /* For models whose constants are a GPU's: what those in use rest on, and false when the GPU has
      * none. NULL: fitted_on and error_median hold for every GPU. */
     bool (*evidence)(struct gpu_evidence *evidence, const struct gpu_spec *gpu);
+    /* What predicts GEMMs and attention of a model, with held-out errors, in words. NULL: nothing
+     * but what the summary says. */
+    void (*coverage)(char *text, size_t bytes, const struct gpu_spec *gpu,
+                     const struct moe_model *model, bool prefill);
 };
 
 /* The evidence of a model on this GPU with the constants in use; unknown where there is none. */

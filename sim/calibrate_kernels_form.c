@@ -1,0 +1,144 @@
+/* calibrate_kernels_form.c -- which constants of GEMMs and attention are fitted, from which start.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "calibrate_kernels_internal.h"
+
+/* Few shapes are published of some kernels, so what a start is worth was tried: pulls as strong as
+ * an error of so much in a row keep constants that the rows do not tell where others have them. */
+#define LOOSE          0.1
+#define USUAL          0.2
+#define TIGHT          0.6 /* shares of peak and bandwidth */
+
+#define AT(type, name) #name, offsetof(struct type, name), 0.0
+static const struct fit_parameter tuned[] = {
+    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
+    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
+    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
+    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
+    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, split_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, depth_ns), USUAL, FIT_PLAIN},
+    {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
+};
+static const struct fit_parameter fewest_waves[] = {
+    {AT(gemm_constants, t0_ns), LOOSE, FIT_PLAIN},
+    {AT(gemm_constants, weight_bytes_per_s), USUAL, FIT_HBM},
+    {AT(gemm_constants, flops_per_s), USUAL, FIT_PEAK},
+    {AT(gemm_constants, feed_bytes_per_s), LOOSE, FIT_SMS},
+    {AT(gemm_constants, prepare_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(gemm_constants, output_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(gemm_constants, tile_ns), LOOSE, FIT_PLAIN},
+    {AT(gemm_constants, depth_ns), LOOSE, FIT_PLAIN},
+    {AT(gemm_constants, uneven_share), LOOSE, FIT_PLAIN},
+    {AT(gemm_constants, pad_ns), LOOSE, FIT_PLAIN},
+    {"blend", offsetof(struct gemm_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+};
+static const struct fit_parameter attention[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, split_share), LOOSE, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
+};
+#define COUNT(array)         ((int32_t)(sizeof(array) / sizeof(array)[0]))
+#define NUM_KERNEL_ATTENTION 7 /* a kernel alone has none of a module's */
+
+static const struct fit_form forms[] = {
+    {tuned, COUNT(tuned), sizeof(struct gemm_constants)},
+    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants)},
+    {attention, NUM_KERNEL_ATTENTION, sizeof(struct attention_constants)},
+    {attention, COUNT(attention), sizeof(struct attention_constants)},
+};
+
+static bool is_module(enum attention_phase phase)
+{
+    return phase == PHASE_MODULE_DECODE || phase == PHASE_MODULE_PREFILL;
+}
+
+const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *calibration)
+{
+    if (calibration->class == KERNEL_GEMM) {
+        return &forms[calibration->gemm.tiles == TILES_TUNED ? 0 : 1];
+    }
+    return &forms[is_module((enum attention_phase)calibration->attention.phase) ? 3 : 2];
+}
+
+static double peak_of(const struct gpu_spec *gpu, enum precision precision)
+{
+    double peak = gpu->flops_per_s[precision];
+    return peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
+}
+
+/* Orders of magnitude, once for all GPUs: what quantising kernels before a GEMM cost, and how a
+ * tile's loop waits, differ by format. */
+struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const struct gpu_spec *gpu)
+{
+    bool is_alone = strncmp(row->kernels, "trtllm", 6) != 0; /* the input comes quantised */
+    bool is_tensor = strstr(row->kernels, "_fp8_tensor") != NULL;
+    bool is_bf16 = row->precision == PRECISION_BF16;
+    bool is_block = row->precision == PRECISION_FP8 && !is_tensor;
+    bool is_fp4 = row->precision == PRECISION_NVFP4;
+    bool is_int = strstr(row->kernels, "_weight_only") != NULL ||
+                  strstr(row->kernels, "_smoothquant") != NULL;
+    struct gemm_constants start = {.precision = row->precision,
+                                   .tiles = (int32_t)row->tiles,
+                                   .t0_ns = is_alone              ? 3400.0
+                                            : is_bf16             ? 2200.0
+                                            : is_tensor || is_int ? 12200.0
+                                                                  : 4200.0,
+                                   .weight_bytes_per_s = 0.8 * gpu->hbm_bytes_per_s,
+                                   .flops_per_s = 0.8 * peak_of(gpu, row->precision),
+                                   .feed_bytes_per_s = 0.25e12 * (double)gpu->num_sms,
+                                   .prepare_bytes_per_s = (is_alone || is_bf16 || is_int ? 10.0
+                                                           : is_tensor                   ? 0.25
+                                                                                         : 0.4) *
+                                                          gpu->hbm_bytes_per_s,
+                                   .output_bytes_per_s = gpu->hbm_bytes_per_s,
+                                   .tile_ns = 1000.0,
+                                   .split_ns = is_fp4     ? 20e3
+                                               : is_block ? 5e3
+                                                          : 2400.0,
+                                   .depth_ns = is_fp4                                  ? 1.6
+                                               : is_block && row->tiles == TILES_TUNED ? 0.58
+                                               : is_int                                ? 0.4
+                                                                                       : 0.17,
+                                   .uneven_share = 0.15,
+                                   .pad_ns = 0.013,
+                                   .blend = 2.0};
+    memcpy(start.kernels, row->kernels, sizeof start.kernels);
+    return start;
+}
+
+struct attention_constants calibrate_start_attention(const struct kernel_row *row,
+                                                     const struct gpu_spec *gpu)
+{
+    bool is_prefill = row->phase == PHASE_GQA_PREFILL || row->phase == PHASE_MLA_PREFILL ||
+                      row->phase == PHASE_MODULE_PREFILL;
+    bool with_gemms = is_module(row->phase);
+    struct attention_constants start = {
+        .precision = row->precision,
+        .phase = (int32_t)row->phase,
+        .t0_ns = with_gemms ? (is_prefill ? 100e3 : 45e3) : 15e3,
+        .floor_ns = with_gemms ? (is_prefill ? 500e3 : 60e3) : 25e3,
+        .kv_bytes_per_s = 0.85 * gpu->hbm_bytes_per_s,
+        .flops_per_s = 0.6 * gpu->flops_per_s[PRECISION_BF16],
+        .tile_ns = is_prefill ? 1000.0 : 5000.0,
+        .split_share = 0.1,
+        .blend = 3.0,
+        .weight_bytes_per_s = with_gemms ? 0.8 * gpu->hbm_bytes_per_s : 0.0,
+        .gemm_flops_per_s = with_gemms ? 0.6 * peak_of(gpu, row->precision) : 0.0,
+        .row_bytes_per_s = with_gemms ? gpu->hbm_bytes_per_s : 0.0,
+        .narrow_ns = with_gemms ? 1000.0 : 0.0};
+    memcpy(start.kernels, row->kernels, sizeof start.kernels);
+    return start;
+}

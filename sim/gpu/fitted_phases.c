@@ -1,0 +1,269 @@
+/*
+ * fitted_phases.c -- a phase is its GEMMs, its attention, and passes over activations.
+ *
+ * GEMMs and attention come from fitted constants of the phase's format, the passes (norms, rotary
+ * embedding, activation, top-k) stream at the HBM's reached bandwidth with a launch each. Constants
+ * of a whole MLA module stand for projections and attention together. Where GEMMs have constants
+ * and attention has none, attention alone is a roofline; without any for GEMMs the whole phase is.
+ */
+#include "gpu/fitted_phases.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "gpu/fitted_attention.h"
+#include "gpu/fitted_gemm.h"
+
+#define ACTIVATION_BYTES 2.0 /* bf16 between kernels */
+
+/* One GEMM of a phase: columns x depth weights. */
+struct product {
+    double columns;
+    double depth;
+};
+
+#define PRODUCTS_MAX 5
+
+static const struct gemm_constants *find_gemm(const struct gpu_spec *gpu, enum precision precision)
+{
+    for (int32_t i = 0; i < gpu->num_gemm; i++) {
+        if (gpu->gemm[i].precision == precision) {
+            return &gpu->gemm[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct attention_constants *
+find_attention(const struct gpu_spec *gpu, enum attention_phase phase, enum precision precision)
+{
+    for (int32_t i = 0; i < gpu->num_attention; i++) {
+        if (gpu->attention[i].phase == (int32_t)phase && gpu->attention[i].precision == precision) {
+            return &gpu->attention[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct attention_constants *find_module(const struct gpu_spec *gpu,
+                                                     const struct moe_model *model, bool prefill)
+{
+    return model->attention != ATTENTION_MLA
+               ? NULL
+               : find_attention(gpu, prefill ? PHASE_MODULE_PREFILL : PHASE_MODULE_DECODE,
+                                model->precision_dense);
+}
+
+static const struct attention_constants *find_core(const struct gpu_spec *gpu,
+                                                   const struct moe_model *model, bool prefill)
+{
+    bool is_mla = model->attention == ATTENTION_MLA;
+    enum attention_phase phase = is_mla ? (prefill ? PHASE_MLA_PREFILL : PHASE_MLA_DECODE)
+                                        : (prefill ? PHASE_GQA_PREFILL : PHASE_GQA_DECODE);
+    return find_attention(gpu, phase, model->precision_kv);
+}
+
+static double products_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
+                          const struct gemm_constants *constants, const struct product *product,
+                          int32_t count)
+{
+    double ns = 0.0;
+    for (int32_t i = 0; i < count; i++) {
+        const struct gemm_shape shape = {.rows = (double)work->tokens,
+                                         .columns = product[i].columns,
+                                         .depth = product[i].depth,
+                                         .groups = 1.0,
+                                         .weight_bytes =
+                                             precision_weight_bytes(constants->precision),
+                                         .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                         .gpu_sms = (double)gpu->num_sms,
+                                         .hbm_taken = gpu_hbm_taken(gpu, work)};
+        ns += fitted_gemm_ns(constants, &shape);
+    }
+    return ns;
+}
+
+/* Kernels that do nothing but read and write. */
+static double passes_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double bytes,
+                        double num_kernels)
+{
+    double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * (1.0 - gpu_hbm_taken(gpu, work));
+    return bytes / rate * 1e9 + num_kernels * gpu->kernel_ns;
+}
+
+/* The projections' weights on one shard; their number out. */
+static int32_t list_projections(struct product *product, const struct moe_model *model,
+                                double shards)
+{
+    double hidden = (double)model->hidden_dim;
+    double heads = (double)model->num_q_heads / shards;
+    if (model->attention == ATTENTION_GQA) {
+        double width = (double)model->head_dim;
+        double kv_heads = fmax(1.0, (double)model->num_kv_heads / shards);
+        product[0] = (struct product){(heads + 2.0 * kv_heads) * width, hidden};
+        product[1] = (struct product){hidden, heads * width};
+        return 2;
+    }
+    double query = heads * (double)(model->qk_nope_dim + model->qk_rope_dim);
+    double rank = (double)model->kv_lora_rank;
+    int32_t count = 0;
+    if (model->q_lora_rank > 0) {
+        product[count++] = (struct product){(double)model->q_lora_rank, hidden};
+        product[count++] = (struct product){query, (double)model->q_lora_rank};
+    } else {
+        product[count++] = (struct product){query, hidden};
+    }
+    product[count++] = (struct product){rank + (double)model->qk_rope_dim, hidden};
+    product[count++] =
+        (struct product){heads * (double)(model->qk_nope_dim + model->v_head_dim), rank};
+    product[count++] = (struct product){hidden, heads * (double)model->v_head_dim};
+    return count;
+}
+
+/* Sequences as long as their mean. In prefill a token looks back on half of its own. */
+static struct attention_shape shape_of(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const struct moe_model *model = work->model;
+    bool is_mla = model->attention == ATTENTION_MLA;
+    double tokens = (double)work->tokens;
+    double looked_back = tokens > 0.0 ? (double)work->attended_tokens / tokens : 0.0;
+    double shards = (double)work->shards;
+    double heads = (double)model->num_q_heads / shards;
+    double nope = (double)model->qk_nope_dim;
+    double rope = (double)model->qk_rope_dim;
+    double rank = (double)model->kv_lora_rank;
+    struct attention_shape shape = {.tokens = work->prefill ? 2.0 * looked_back : looked_back,
+                                    .q_heads = heads,
+                                    .kv_heads = fmax(1.0, (double)model->num_kv_heads / shards),
+                                    .qk_dim = (double)model->head_dim,
+                                    .v_dim = (double)model->head_dim,
+                                    .hidden_dim = (double)model->hidden_dim,
+                                    .projection_params = model_attention_params(model) / shards,
+                                    .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                    .gpu_sms = (double)gpu->num_sms,
+                                    .hbm_taken = gpu_hbm_taken(gpu, work)};
+    if (is_mla) {
+        shape.kv_heads = work->prefill ? heads : 1.0;
+        shape.qk_dim = work->prefill ? nope + rope : rank + rope;
+        shape.v_dim = work->prefill ? (double)model->v_head_dim : rank;
+    }
+    double kv_ways = is_mla ? 1.0 : (double)model->num_kv_heads / shape.kv_heads;
+    shape.kv_bytes = model_kv_bytes_per_token_layer(model) / kv_ways;
+    shape.projection_bytes =
+        shape.projection_params * precision_weight_bytes(model->precision_dense);
+    shape.sequences = work->prefill && shape.tokens > 0.0 ? tokens / shape.tokens : tokens;
+    return shape;
+}
+
+/* Scores, sums and the KV cache alone, as the roofline counts them. */
+static double core_roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const struct attention_shape shape = shape_of(gpu, work);
+    double left = 1.0 - (double)work->sms_taken / (double)gpu->num_sms;
+    double looked_back = (double)work->attended_tokens;
+    double flops = 2.0 * shape.q_heads * (shape.qk_dim + shape.v_dim) * looked_back;
+    double compute_s = flops / (gpu->flops_per_s[PRECISION_BF16] * gpu->flops_fraction * left);
+    double bytes = ((double)work->context_tokens + (double)work->tokens) * shape.kv_bytes;
+    return fmax(compute_s * 1e9, passes_ns(gpu, work, bytes, 0.0)) + gpu->kernel_ns;
+}
+
+static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const struct moe_model *model = work->model;
+    const struct attention_constants *module = find_module(gpu, model, work->prefill);
+    const struct attention_constants *core = find_core(gpu, model, work->prefill);
+    const struct gemm_constants *gemm = find_gemm(gpu, model->precision_dense);
+    const struct attention_shape shape = shape_of(gpu, work);
+    double row_bytes = (double)work->tokens * shape.hidden_dim * ACTIVATION_BYTES;
+    if (module != NULL) { /* besides it, the norm before it */
+        return fitted_attention_ns(module, &shape) + passes_ns(gpu, work, 4.0 * row_bytes, 1.0);
+    }
+    if (gemm == NULL) {
+        return gpu_roofline.duration_ns(gpu, work);
+    }
+    struct product product[PRODUCTS_MAX];
+    int32_t count = list_projections(product, model, (double)work->shards);
+    double core_ns = core != NULL ? fitted_attention_ns(core, &shape) : core_roofline_ns(gpu, work);
+    return products_ns(gpu, work, gemm, product, count) + core_ns +
+           passes_ns(gpu, work, 8.0 * row_bytes, 2.0);
+}
+
+static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width)
+{
+    double hidden = (double)work->model->hidden_dim;
+    const struct gemm_constants *gemm = find_gemm(gpu, work->model->precision_dense);
+    const struct product product[] = {{2.0 * width, hidden}, {hidden, width}};
+    if (width <= 0.0) {
+        return 0.0;
+    }
+    return gemm == NULL ? gpu_roofline.duration_ns(gpu, work)
+                        : products_ns(gpu, work, gemm, product, 2) +
+                              passes_ns(gpu, work,
+                                        (double)work->tokens * 3.0 * width * ACTIVATION_BYTES, 1.0);
+}
+
+/* A GEMM in bf16, and what its outputs are passed over with in fp32. */
+static double logits_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double columns,
+                        double passes)
+{
+    const struct gemm_constants *gemm = find_gemm(gpu, PRECISION_BF16);
+    const struct product product = {columns, (double)work->model->hidden_dim};
+    return gemm == NULL
+               ? gpu_roofline.duration_ns(gpu, work)
+               : products_ns(gpu, work, gemm, &product, 1) +
+                     passes_ns(gpu, work, (double)work->tokens * columns * 4.0 * passes, 1.0);
+}
+
+double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const struct moe_model *model = work->model;
+    if (work->tokens <= 0 && work->phase != GPU_EXPERT) {
+        return 0.0;
+    }
+    switch (work->phase) {
+    case GPU_ATTENTION:
+        return attention_ns(gpu, work);
+    case GPU_DENSE_FFN:
+        return ffn_ns(gpu, work, (double)model->dense_ffn_dim / (double)work->shards);
+    case GPU_SHARED:
+        return ffn_ns(gpu, work, (double)model->shared_ffn_dim);
+    case GPU_GATE:
+        return logits_ns(gpu, work, (double)model->num_experts, 2.0);
+    case GPU_HEAD:
+        return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, 1.0);
+    case GPU_EXPERT:
+    case GPU_PHASE_COUNT:
+        break;
+    }
+    return gpu_roofline.duration_ns(gpu, work);
+}
+
+static size_t append(char *text, size_t bytes, size_t used, const char *what, const char *kernels,
+                     const struct fit_evidence *fit)
+{
+    int length =
+        fit != NULL
+            ? snprintf(text + used, bytes - used, "%s%s: %s, median error %.1f %%",
+                       used > 0 ? "; " : "", what, kernels, 100.0 * fit->error_median)
+            : snprintf(text + used, bytes - used, "%s%s: roofline", used > 0 ? "; " : "", what);
+    return length > 0 && used + (size_t)length < bytes ? used + (size_t)length : bytes - 1;
+}
+
+void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
+                     const struct moe_model *model, bool prefill)
+{
+    const struct attention_constants *module = find_module(gpu, model, prefill);
+    const struct attention_constants *core = find_core(gpu, model, prefill);
+    const struct gemm_constants *gemm = find_gemm(gpu, model->precision_dense);
+    const struct gemm_constants *bf16 = find_gemm(gpu, PRECISION_BF16);
+    const struct attention_constants *used_attention = module != NULL ? module
+                                                       : gemm != NULL ? core
+                                                                      : NULL;
+    size_t used = append(text, bytes, 0, module != NULL ? "attention module" : "attention",
+                         used_attention != NULL ? used_attention->kernels : "",
+                         used_attention != NULL ? &used_attention->fit : NULL);
+    used = append(text, bytes, used, "dense GEMMs", gemm != NULL ? gemm->kernels : "",
+                  gemm != NULL ? &gemm->fit : NULL);
+    (void)append(text, bytes, used, "router and head", bf16 != NULL ? bf16->kernels : "",
+                 bf16 != NULL ? &bf16->fit : NULL);
+}

@@ -1,0 +1,163 @@
+/* gpu_constants.c -- reads the constants of GEMMs and attention. */
+#include "gpu_constants.h"
+
+#include <string.h>
+
+#define RATE_MAX 1e18 /* flops or bytes a second */
+#define TIME_MAX 1e9  /* ns */
+
+const char *const tile_choice_names[] = {"tuned", "fewest_waves", NULL};
+const char *const attention_phase_names[] = {
+    "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
+    "mla_module_decode", "mla_module_prefill", NULL};
+
+#define RATE(type, name)                                                                           \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(type, name), .required = true, .min = 1.0, .max = RATE_MAX    \
+    }
+#define RATE_OPTIONAL(type, name)                                                                  \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(type, name), .max = RATE_MAX                                  \
+    }
+#define TIME(type, name)                                                                           \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(type, name), .required = true, .max = TIME_MAX                \
+    }
+#define TIME_OPTIONAL(type, name)                                                                  \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(type, name), .max = TIME_MAX                                  \
+    }
+#define EVIDENCE(type)                                                                             \
+    {"fitted_on", YAML_TEXT, offsetof(type, fit.fitted_on), .size = SOURCE_BYTES,                  \
+     .required = true},                                                                            \
+        {"holdout", YAML_TEXT, offsetof(type, fit.holdout), .size = HOLDOUT_BYTES,                 \
+         .required = true},                                                                        \
+        {"num_rows",       YAML_INT32, offsetof(type, fit.num_rows),                               \
+         .required = true, .min = 1.0, .max = 1e9},                                                \
+        {"error_median", YAML_DOUBLE, offsetof(type, fit.error_median), .required = true,          \
+         .max = 1e3},                                                                              \
+    {                                                                                              \
+        "error_p90", YAML_DOUBLE, offsetof(type, fit.error_p90), .required = true, .max = 1e3      \
+    }
+
+#define GEMM struct gemm_constants
+static const struct yaml_field gemm_fields[] = {
+    {"kernels", YAML_TEXT, offsetof(GEMM, kernels), .size = NAME_BYTES, .required = true},
+    {"precision", YAML_CHOICE, offsetof(GEMM, precision), .required = true,
+     .choices = precision_choices},
+    {"tiles", YAML_CHOICE, offsetof(GEMM, tiles), .required = true, .choices = tile_choice_names},
+    TIME(GEMM, t0_ns),
+    RATE(GEMM, weight_bytes_per_s),
+    RATE(GEMM, flops_per_s),
+    RATE(GEMM, feed_bytes_per_s),
+    RATE(GEMM, prepare_bytes_per_s),
+    RATE(GEMM, output_bytes_per_s),
+    TIME(GEMM, tile_ns),
+    TIME_OPTIONAL(GEMM, split_ns),
+    TIME(GEMM, depth_ns),
+    TIME_OPTIONAL(GEMM, uneven_share),
+    TIME_OPTIONAL(GEMM, pad_ns),
+    {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
+    EVIDENCE(GEMM),
+    {.key = NULL},
+};
+
+#define ATTENTION struct attention_constants
+static const struct yaml_field attention_fields[] = {
+    {"kernels", YAML_TEXT, offsetof(ATTENTION, kernels), .size = NAME_BYTES, .required = true},
+    {"precision", YAML_CHOICE, offsetof(ATTENTION, precision), .required = true,
+     .choices = precision_choices},
+    {"phase", YAML_CHOICE, offsetof(ATTENTION, phase), .required = true,
+     .choices = attention_phase_names},
+    TIME(ATTENTION, t0_ns),
+    TIME(ATTENTION, floor_ns),
+    RATE(ATTENTION, kv_bytes_per_s),
+    RATE(ATTENTION, flops_per_s),
+    TIME(ATTENTION, tile_ns),
+    TIME_OPTIONAL(ATTENTION, split_share),
+    {"blend", YAML_DOUBLE, offsetof(ATTENTION, blend), .required = true, .min = 1.0, .max = 1e3},
+    RATE_OPTIONAL(ATTENTION, weight_bytes_per_s),
+    RATE_OPTIONAL(ATTENTION, gemm_flops_per_s),
+    RATE_OPTIONAL(ATTENTION, row_bytes_per_s),
+    TIME_OPTIONAL(ATTENTION, narrow_ns),
+    EVIDENCE(ATTENTION),
+    {.key = NULL},
+};
+
+struct constants_list {
+    const char *key;
+    const struct yaml_field *fields;
+    char *first;  /* of the array */
+    size_t bytes; /* of an entry */
+    int32_t max;
+    int32_t *count;
+};
+
+static enum status fill_list(const struct constants_list *list, const struct yaml_node *node,
+                             struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (node == NULL) {
+        return STATUS_OK;
+    }
+    if (node->kind != YAML_SEQUENCE) {
+        return error_add(error, STATUS_INVALID, "%s:%d: %s: a list is expected", node->file,
+                         (int)node->line, list->key);
+    }
+    for (const struct yaml_node *item = node->child; item != NULL; item = item->next) {
+        if (*list->count == list->max) {
+            return error_add(error, STATUS_INVALID, "%s:%d: %s: at most %d entries", item->file,
+                             (int)item->line, list->key, (int)list->max);
+        }
+        if (item->kind != YAML_MAPPING) {
+            return error_add(error, STATUS_INVALID, "%s:%d: %s: keys and values are expected",
+                             item->file, (int)item->line, list->key);
+        }
+        void *entry = list->first + (size_t)*list->count * list->bytes;
+        if (yaml_fill(entry, item, list->fields, error) == STATUS_OK) {
+            (*list->count)++;
+        } else {
+            status = STATUS_INVALID;
+        }
+    }
+    return status;
+}
+
+/* A module streams weights: its rates are needed, or a prediction would divide by nothing. */
+static enum status check_modules(const struct gpu_spec *gpu, const struct yaml_node *node,
+                                 struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < gpu->num_attention; i++) {
+        const struct attention_constants *constants = &gpu->attention[i];
+        bool is_module =
+            constants->phase == PHASE_MODULE_DECODE || constants->phase == PHASE_MODULE_PREFILL;
+        if (is_module &&
+            (constants->weight_bytes_per_s <= 0.0 || constants->gemm_flops_per_s <= 0.0 ||
+             constants->row_bytes_per_s <= 0.0)) {
+            status = error_add(error, STATUS_INVALID,
+                               "%s:%d: attention: %s of %s needs weight_bytes_per_s, "
+                               "gemm_flops_per_s and row_bytes_per_s",
+                               node->file, (int)node->line, attention_phase_names[constants->phase],
+                               constants->kernels);
+        }
+    }
+    return status;
+}
+
+enum status gpu_constants_fill(struct gpu_spec *gpu, const struct yaml_node *gemm,
+                               const struct yaml_node *attention, struct error *error)
+{
+    const struct constants_list lists[] = {
+        {"gemm", gemm_fields, (char *)gpu->gemm, sizeof gpu->gemm[0], GEMM_CONSTANTS_MAX,
+         &gpu->num_gemm},
+        {"attention", attention_fields, (char *)gpu->attention, sizeof gpu->attention[0],
+         ATTENTION_CONSTANTS_MAX, &gpu->num_attention},
+    };
+    enum status gemm_status = fill_list(&lists[0], gemm, error);
+    enum status status = fill_list(&lists[1], attention, error);
+    if (status == STATUS_OK) {
+        status = check_modules(gpu, attention, error);
+    }
+    return gemm_status != STATUS_OK ? gemm_status : status;
+}
