@@ -19,6 +19,13 @@ static enum status check(const struct place_options *options, const struct load_
         status = error_add(error, STATUS_INVALID, "--gpus %d: not a multiple of --nodes %d",
                            (int)options->num_ranks, (int)options->num_nodes);
     }
+    unsigned needs = options->strategy->needs;
+    if (((needs & BALANCE_NEEDS_PAIRS) != 0 && options->pair_tokens == NULL) ||
+        ((needs & BALANCE_NEEDS_TRANSITIONS) != 0 && options->transition_tokens == NULL)) {
+        status = error_add(error, STATUS_INVALID,
+                           "--strategy %s: needs to know which experts tokens choose together",
+                           options->strategy->name);
+    }
     if (load->num_experts % options->num_groups != 0) {
         status = error_add(error, STATUS_INVALID, "--groups %d: does not divide the %d experts",
                            (int)options->num_groups, (int)load->num_experts);
@@ -26,67 +33,93 @@ static enum status check(const struct place_options *options, const struct load_
     return status;
 }
 
-/* Tokens of the busiest rank; the sum over ranks is added to sum. share [num_experts] scratch. */
-static double busiest(const struct placement *placement, const double *share, double *sum)
+static bool is_left(const struct place_options *options, int32_t rank)
+{
+    return options->rank_is_lost == NULL || !options->rank_is_lost[rank];
+}
+
+static int32_t replicas_left(const struct placement *placement, const struct place_options *options,
+                             int32_t expert)
+{
+    int32_t count = 0;
+    for (int32_t i = placement->slot_begin[expert]; i < placement->slot_begin[expert + 1]; i++) {
+        count += is_left(options, placement->rank_of_slot[placement->slot_of[i]]);
+    }
+    return count;
+}
+
+/* Tokens of the busiest rank over the mean of those that are left; 1 without any. */
+static double max_over_mean(const struct placement *placement, const struct place_options *options,
+                            const double *share)
 {
     double most = 0.0;
-    *sum = 0.0;
+    double sum = 0.0;
+    int32_t num_left = 0;
     for (int32_t rank = 0; rank < placement->num_ranks; rank++) {
         double tokens = 0.0;
+        if (!is_left(options, rank)) {
+            continue;
+        }
         for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
              slot++) {
             tokens += share[placement->expert_of_slot[slot]];
         }
-        *sum += tokens;
+        num_left++;
+        sum += tokens;
         most = tokens > most ? tokens : most;
     }
-    return most;
+    return sum > 0.0 ? most * num_left / sum : 1.0;
 }
 
-static double max_over_mean(const struct placement *placement, const double *share)
-{
-    double sum = 0.0;
-    double most = busiest(placement, share, &sum);
-    return sum > 0.0 ? most * placement->num_ranks / sum : 1.0;
-}
-
-static int32_t count_duplicates(const struct placement *placement)
+static int32_t count_duplicates(const struct placement *placement,
+                                const struct place_options *options)
 {
     int32_t count = 0;
     for (int32_t expert = 0; expert < placement->num_experts; expert++) {
         for (int32_t i = placement->slot_begin[expert] + 1; i < placement->slot_begin[expert + 1];
              i++) {
-            count += placement->rank_of_slot[placement->slot_of[i]] ==
-                     placement->rank_of_slot[placement->slot_of[i - 1]];
+            int32_t rank = placement->rank_of_slot[placement->slot_of[i]];
+            count += is_left(options, rank) &&
+                     rank == placement->rank_of_slot[placement->slot_of[i - 1]];
         }
     }
     return count;
 }
 
+/* Replicas share evenly; what nobody is left to serve has no share. */
+static double share_of(const struct placement *placement, const struct place_options *options,
+                       int32_t expert, double tokens)
+{
+    int32_t replicas = replicas_left(placement, options, expert);
+    return replicas > 0 ? tokens / replicas : 0.0;
+}
+
 static void measure(struct place_quality *quality, const struct placement *placement,
-                    const struct load_file *load, double *share)
+                    const struct place_options *options, const struct load_file *load,
+                    double *share)
 {
     *quality = (struct place_quality){0};
     for (int32_t layer = 0; layer < load->num_layers; layer++) {
         const struct placement *held = &placement[layer];
         for (int32_t expert = 0; expert < load->num_experts; expert++) {
-            share[expert] = (double)load->load_tokens[(int64_t)layer * load->num_experts + expert] /
-                            placement_num_replicas(held, expert);
+            int64_t tokens = load->load_tokens[(int64_t)layer * load->num_experts + expert];
+            share[expert] = share_of(held, options, expert, (double)tokens);
+            quality->homeless += replicas_left(held, options, expert) == 0;
         }
-        double ratio = max_over_mean(held, share);
+        double ratio = max_over_mean(held, options, share);
         quality->balancedness += 1.0 / ratio / load->num_layers;
         quality->max_over_mean += ratio / load->num_layers;
         quality->max_over_mean_max =
             ratio > quality->max_over_mean_max ? ratio : quality->max_over_mean_max;
-        quality->duplicates += count_duplicates(held);
+        quality->duplicates += count_duplicates(held, options);
         for (int32_t step = 0; step < load->num_steps; step++) {
             int64_t row = ((int64_t)step * load->num_layers + layer) * load->num_experts;
             for (int32_t expert = 0; expert < load->num_experts; expert++) {
                 share[expert] =
-                    (double)load->step_tokens[row + expert] / placement_num_replicas(held, expert);
+                    share_of(held, options, expert, (double)load->step_tokens[row + expert]);
             }
             quality->balancedness_step +=
-                1.0 / max_over_mean(held, share) / load->num_layers / load->num_steps;
+                1.0 / max_over_mean(held, options, share) / load->num_layers / load->num_steps;
         }
     }
 }
@@ -160,7 +193,7 @@ enum status place(struct place_result *result, const struct place_options *optio
     if (status != STATUS_OK) {
         return status;
     }
-    measure(&result->before, placement, load, share);
+    measure(&result->before, placement, options, load, share);
     struct balance_input input = {.num_layers = load->num_layers,
                                   .num_experts = load->num_experts,
                                   .num_slots = options->num_slots,
@@ -170,6 +203,9 @@ enum status place(struct place_result *result, const struct place_options *optio
                                   .load_tokens = load->load_tokens,
                                   .step_tokens = load->step_tokens,
                                   .num_steps = load->num_steps,
+                                  .pair_tokens = options->pair_tokens,
+                                  .transition_tokens = options->transition_tokens,
+                                  .rank_is_lost = options->rank_is_lost,
                                   .placement = placement,
                                   .expert_bytes = options->expert_bytes,
                                   .scratch = arena};
@@ -178,7 +214,7 @@ enum status place(struct place_result *result, const struct place_options *optio
         status = apply(result, placement, options, load->num_layers, move, error);
     }
     if (status == STATUS_OK) {
-        measure(&result->after, placement, load, share);
+        measure(&result->after, placement, options, load, share);
     }
     return status;
 }

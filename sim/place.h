@@ -4,6 +4,7 @@
 #ifndef MOESIM_PLACE_H
 #define MOESIM_PLACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arena.h"
@@ -17,17 +18,21 @@ struct place_options {
     int32_t num_ranks;
     int32_t num_nodes;
     int32_t num_groups;
-    int64_t expert_bytes; /* what a strategy that prices moves is told */
+    int64_t expert_bytes;             /* what a strategy that prices moves is told */
+    const bool *rank_is_lost;         /* [num_ranks] or NULL: none */
+    const int32_t *pair_tokens;       /* as in balance_input; NULL: not known */
+    const int32_t *transition_tokens; /* as in balance_input; NULL: not known */
 };
 
-/* Replicas share evenly. A utilisation is mean / max tokens a rank, 1 for a layer without any;
- * its mean over layers is SGLang's balancedness. */
+/* Of the ranks that are left. Replicas share evenly. A utilisation is mean / max tokens a rank, 1
+ * for a layer without any; its mean over layers is SGLang's balancedness. */
 struct place_quality {
     double balancedness;      /* of the window's sums */
     double balancedness_step; /* mean over steps too */
     double max_over_mean;     /* mean over layers, of the window's sums */
     double max_over_mean_max; /* worst layer */
     int32_t duplicates;       /* slots whose rank holds the expert in an earlier slot already */
+    int32_t homeless;         /* experts that no rank holds which is left, over layers */
 };
 
 struct place_result {
@@ -38,6 +43,12 @@ struct place_result {
     int32_t slots_changed; /* by id, renamed within a rank or not */
     int32_t layers_changed;
 };
+
+/* Counts in a trace what the strategy needs beside loads, into options; nothing if it needs no
+ * such. STATUS_INVALID when path is no trace: loads do not tell which experts tokens choose
+ * together. Errors else as trace_open; STATUS_NO_MEMORY. */
+MUST_CHECK enum status place_count_pairs(struct place_options *options, const char *path,
+                                         struct arena *arena, struct error *error);
 
 /* previous [num_layers][num_slots] is what is in force, or NULL: slot s holds expert s % experts.
  * STATUS_INVALID when the shape does not fit the loads or the strategy; STATUS_NO_MEMORY. */

@@ -18,11 +18,13 @@ static const char help[] =
     "      --strategy NAME    a strategy of moesim list strategies\n"
     "      --load FILE        tokens by expert: CSV, one row a layer; .npy of integers,\n"
     "                         [layers][experts] or [steps][layers][experts]; or a trace, which\n"
-    "                         is counted in 64 steps\n"
+    "                         is counted in 64 steps; affinity and trtllm_cooccurrence want a\n"
+    "                         trace, for they look at experts that tokens choose together\n"
     "      --slots N          physical experts a layer, a multiple of --gpus\n"
     "      --gpus N           ranks of the expert-parallel group\n"
     "      --nodes N          nodes the ranks are on (1)\n"
     "      --groups N         expert groups of group-limited routing (1)\n"
+    "      --lost-ranks A,B   ranks whose GPUs are gone, for elasticity_aware\n"
     "      --previous FILE    placement in force, in any of the formats below; otherwise slot s\n"
     "                         holds expert s % experts\n"
     "      --expert-bytes N   weights of one expert, for strategies that price moves (44040192)\n"
@@ -39,6 +41,7 @@ struct place_arguments {
     const char *strategy;
     const char *load;
     const char *previous;
+    const char *lost_ranks;
     const char *out;
     const char *format;
     int32_t first_layer;
@@ -123,6 +126,9 @@ static int take_option(struct place_arguments *arguments, int option, char **arg
     case 'p':
         arguments->previous = optarg;
         return -1;
+    case 'r':
+        arguments->lost_ranks = optarg;
+        return -1;
     case 'o':
         arguments->out = optarg;
         return -1;
@@ -150,6 +156,7 @@ static int parse(struct place_arguments *arguments, int argc, char **argv)
         {"strategy", required_argument, NULL, 's'},
         {"load", required_argument, NULL, 'l'},
         {"previous", required_argument, NULL, 'p'},
+        {"lost-ranks", required_argument, NULL, 'r'},
         {"out", required_argument, NULL, 'o'},
         {"format", required_argument, NULL, 'f'},
         {"expert-bytes", required_argument, NULL, 'b'},
@@ -203,6 +210,10 @@ static void print_text(const struct place_arguments *arguments, const struct loa
            after->max_over_mean_max);
     printf("  experts twice on a GPU     %8d %8d\n", (int)before->duplicates,
            (int)after->duplicates);
+    if (arguments->lost_ranks != NULL) {
+        printf("  experts that nobody holds  %8d %8d\n", (int)before->homeless,
+               (int)after->homeless);
+    }
     printf("\n  %d experts to send, %d slots changed in %d layers\n", (int)result->moves,
            (int)result->slots_changed, (int)result->layers_changed);
     printf("  written: %s\n", arguments->out);
@@ -216,6 +227,7 @@ static void add_quality(cJSON *root, const char *name, const struct place_qualit
     cJSON_AddNumberToObject(object, "max_over_mean", quality->max_over_mean);
     cJSON_AddNumberToObject(object, "max_over_mean_max", quality->max_over_mean_max);
     cJSON_AddNumberToObject(object, "duplicates", quality->duplicates);
+    cJSON_AddNumberToObject(object, "homeless", quality->homeless);
 }
 
 static cJSON *result_json(const struct place_arguments *arguments, const struct load_file *load,
@@ -236,12 +248,43 @@ static cJSON *result_json(const struct place_arguments *arguments, const struct 
     return root;
 }
 
-static int run(const struct place_arguments *arguments, struct arena *arena, struct error *error)
+/* Reads "3,7" into flags by rank. */
+static enum status read_lost(struct place_arguments *arguments, struct arena *arena,
+                             struct error *error)
+{
+    const char *text = arguments->lost_ranks;
+    int32_t num_ranks = arguments->options.num_ranks;
+    bool *is_lost = text != NULL ? arena_alloc(arena, (size_t)num_ranks, sizeof *is_lost) : NULL;
+    if (text != NULL && is_lost == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "no memory for %d ranks", (int)num_ranks);
+    }
+    arguments->options.rank_is_lost = is_lost;
+    for (const char *at = text; at != NULL;) {
+        char *end;
+        long rank = strtol(at, &end, 10);
+        if (end == at || rank < 0 || rank >= num_ranks || (*end != ',' && *end != '\0')) {
+            return error_add(error, STATUS_INVALID,
+                             "--lost-ranks %s: expected ranks from 0 to %d with commas between",
+                             text, (int)num_ranks - 1);
+        }
+        is_lost[rank] = true;
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    return STATUS_OK;
+}
+
+static int run(struct place_arguments *arguments, struct arena *arena, struct error *error)
 {
     struct load_file load = {0};
     struct place_result result = {0};
     int32_t *previous = NULL;
-    enum status status = load_file_read(&load, arguments->load, arena, error);
+    enum status status = read_lost(arguments, arena, error);
+    if (status == STATUS_OK) {
+        status = load_file_read(&load, arguments->load, arena, error);
+    }
+    if (status == STATUS_OK) {
+        status = place_count_pairs(&arguments->options, arguments->load, arena, error);
+    }
     if (status == STATUS_OK && arguments->previous != NULL) {
         status = placement_file_read(&previous, arguments->previous, &load,
                                      arguments->options.num_slots, arena, error);
