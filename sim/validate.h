@@ -29,6 +29,14 @@ MUST_CHECK enum status validate_moe(struct error_report *report, const char *pat
 MUST_CHECK enum status validate_alltoall(struct error_report *report, const char *path,
                                          struct error *error);
 
+/* Ratios of times of the expert phase under skew, by the constants in the GPU presets. */
+MUST_CHECK enum status validate_balance(struct error_report *report, const char *path,
+                                        struct error *error);
+
+/* Tokens a second and GPU, by simulating the step that a row describes. */
+MUST_CHECK enum status validate_serving(struct error_report *report, const char *path,
+                                        struct error *error);
+
 /* The name of the file at path, as provenance tells it. */
 const char *validate_table_name(const char *path);
 

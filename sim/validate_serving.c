@@ -1,0 +1,351 @@
+/*
+ * validate_serving.c -- published throughput of engines, predicted by simulating their step.
+ *
+ * A row is predicted when it says all that a step depends on: a mixture-of-experts model, GPU, EP
+ * degree, phase, tokens or sequences a GPU, and prompt length or KV length. Its step is run as a
+ * scenario is: DeepEP's kernels with the constants of the cluster's preset where there is one, the
+ * compute model `fitted` where the GPU has constants for the format and `roofline` else, two
+ * micro-batches where the row says so. Nothing is fitted to these rows.
+ *
+ * Tokens choose uniformly, of the groups that the model limits them to: what "perfectly balanced"
+ * means, and kinder than EPLB reaches in practice. Left out: queueing, sampling on the host, and
+ * what an engine does between steps; so a prediction is a bound that overlaps of the kernels reach.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "csv_table.h"
+#include "engine.h"
+#include "trace_internal.h"
+#include "validate.h"
+
+#define NUM_KEYS    4
+#define EXPERTS_MAX 1024
+
+static const char *const keys[NUM_KEYS] = {"engine", "model", "gpu", "phase"};
+static const char *const columns[] = {"engine",  "model", "precision",    "gpu",
+                                      "n_gpus",  "phase", "ep",           "redundant_experts",
+                                      "tp",      "isl",   "kv_len",       "batch_per_gpu",
+                                      "overlap", "mtp",   "tok_s_per_gpu"};
+
+enum column {
+    ENGINE,
+    MODEL,
+    PRECISION,
+    GPU,
+    NUM_GPUS,
+    PHASE,
+    EP,
+    REDUNDANT,
+    TP,
+    ISL,
+    KV_LEN,
+    BATCH,
+    OVERLAP,
+    MTP,
+    THROUGHPUT,
+    NUM_COLUMNS,
+};
+
+/* splitmix64 (Steele, Lea and Flood 2014): a number a call, cheap enough for a trace's choices. */
+static uint32_t draw(uint64_t *state, uint32_t below)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return (uint32_t)(((z ^ (z >> 31)) >> 32) * below >> 32);
+}
+
+/* Puts count different numbers below limit to the front of pool [limit], which holds all of them.
+ */
+static void shuffle_front(int32_t *pool, int32_t count, int32_t limit, uint64_t *state)
+{
+    for (int32_t i = 0; i < count; i++) {
+        int32_t other = i + (int32_t)draw(state, (uint32_t)(limit - i));
+        int32_t kept = pool[i];
+        pool[i] = pool[other];
+        pool[other] = kept;
+    }
+}
+
+/* Uniform choices, of as many groups as a token may pick from. */
+static void choose(uint16_t *expert, const struct moe_model *model, int64_t num_choices)
+{
+    int32_t group[EXPERTS_MAX];
+    int32_t member[EXPERTS_MAX];
+    uint64_t state = 1;
+    int32_t groups = model->num_expert_groups;
+    int32_t picked = model->topk_groups > 0 && groups > 1 ? model->topk_groups : groups;
+    int32_t per_group = model->num_experts / groups;
+    int32_t pool = picked * per_group;
+    for (int32_t i = 0; i < groups; i++) {
+        group[i] = i;
+    }
+    for (int32_t i = 0; i < pool; i++) {
+        member[i] = i;
+    }
+    for (int64_t token = 0; token < num_choices; token++) {
+        shuffle_front(group, picked, groups, &state);
+        shuffle_front(member, model->top_k, pool, &state);
+        for (int32_t k = 0; k < model->top_k; k++) {
+            *expert++ =
+                (uint16_t)(group[member[k] / per_group] * per_group + member[k] % per_group);
+        }
+    }
+}
+
+static enum status uniform_trace(struct trace *trace, const struct scenario *scenario,
+                                 struct error *error)
+{
+    const struct moe_model *model = &scenario->model;
+    int32_t num_layers = model_num_moe_layers(model);
+    int64_t num_tokens = (int64_t)scenario->tokens_per_rank * scenario->ep;
+    int64_t num_choices = num_tokens * num_layers;
+    bool is_wide = model->num_experts > 256;
+    int32_t layer[EXPERTS_MAX];
+    int32_t count = 0;
+    uint16_t *wide = malloc((size_t)num_choices * (size_t)model->top_k * sizeof *wide);
+    if (wide == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    for (int32_t i = 0; i < model->num_layers && count < num_layers; i++) {
+        if (model_layer_is_moe(model, i)) {
+            layer[count++] = i;
+        }
+    }
+    choose(wide, model, num_choices);
+    if (!is_wide) { /* in place: a byte is never written before its word is read */
+        uint8_t *narrow = (uint8_t *)wide;
+        for (int64_t i = 0; i < num_choices * model->top_k; i++) {
+            narrow[i] = (uint8_t)wide[i];
+        }
+    }
+    const struct trace_description description = {.model = model->name,
+                                                  .num_experts = model->num_experts,
+                                                  .top_k = model->top_k,
+                                                  .num_layers = num_layers,
+                                                  .model_layer = layer,
+                                                  .origin = "generated",
+                                                  .source = "uniform choices",
+                                                  .licence = "none"};
+    return trace_from_memory(trace, &description, wide, NULL, NULL, 0, num_tokens, error);
+}
+
+static bool has(const char *text, const char *part)
+{
+    return strstr(text, part) != NULL;
+}
+
+static void lower(char *to, size_t bytes, const char *from, const char *ends)
+{
+    size_t length = strcspn(from, ends);
+    length = length < bytes ? length : bytes - 1;
+    for (size_t i = 0; i < length; i++) {
+        to[i] = (char)tolower((unsigned char)from[i]);
+    }
+    to[length] = '\0';
+}
+
+/* The GPU alone, or the cluster preset that has it with NICs or as one domain. */
+static bool find_cluster(struct cluster *cluster, const char *gpu)
+{
+    char preset[NAME_BYTES + 8];
+    struct error unknown = {0};
+    if (gpu_load(&cluster->gpu, gpu, &unknown) != STATUS_OK) {
+        return false;
+    }
+    const char *kinds[] = {"cx7", "nvl72"};
+    int family = (int)strcspn(cluster->gpu.name, "-");
+    for (int i = 0; i < 2; i++) {
+        struct error none = {0};
+        (void)snprintf(preset, sizeof preset, "%.*s-%s", family, cluster->gpu.name, kinds[i]);
+        if (cluster_load(cluster, preset, &none) == STATUS_OK) {
+            return true;
+        }
+    }
+    cluster->gpus_per_node = 8;
+    cluster->num_fitted = 0;
+    return true;
+}
+
+/* Numbers of a row; 0: not stated. */
+struct row {
+    int32_t num_gpus, ep, redundant, tp, isl, kv_len, batch;
+    double throughput;
+};
+
+static enum status read_numbers(struct row *row, const struct csv_table *table, int64_t index,
+                                struct error *error)
+{
+    const struct {
+        int32_t *value;
+        enum column column;
+    } counts[] = {{&row->num_gpus, NUM_GPUS},
+                  {&row->ep, EP},
+                  {&row->redundant, REDUNDANT},
+                  {&row->tp, TP},
+                  {&row->isl, ISL},
+                  {&row->kv_len, KV_LEN}};
+    enum status status = csv_number(&row->throughput, table, index, THROUGHPUT, 1e-6, 1e9, error);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        if (csv_count(counts[i].value, table, index, counts[i].column, 0, 1 << 24, error) !=
+            STATUS_OK) {
+            status = STATUS_INVALID;
+        }
+    }
+    long batch = strtol(csv_cell(table, index, BATCH), NULL, 10); /* "16384 tokens" or "128" */
+    row->batch = batch > 0 && batch <= 1 << 20 ? (int32_t)batch : 0;
+    return status;
+}
+
+/* Why a row cannot be predicted; NULL: it can, and scenario is filled but for its cluster's shape.
+ */
+static const char *read_model(struct scenario *scenario, const struct row *row,
+                              const struct csv_table *table, int64_t index)
+{
+    char model[NAME_BYTES];
+    struct error unknown = {0};
+    const char *phase = csv_cell(table, index, PHASE);
+    bool is_prefill = strcmp(phase, "prefill") == 0;
+    lower(model, sizeof model, csv_cell(table, index, MODEL), "/ ");
+    if (row->throughput <= 0.0) {
+        return "it states no throughput of a GPU";
+    }
+    if (!is_prefill && strcmp(phase, "decode") != 0) {
+        return "requests come and go: its batch is not stated, so neither is its step";
+    }
+    if (model_load(&scenario->model, model, &unknown) != STATUS_OK) {
+        return "there is no preset of its model";
+    }
+    if (model_num_moe_layers(&scenario->model) == 0) {
+        return "its model is dense";
+    }
+    if (row->ep < 1 || row->batch < 1 || (is_prefill ? row->isl : row->kv_len) < 1) {
+        return "EP degree, batch or context is not stated";
+    }
+    if (row->tp > 1 || has(csv_cell(table, index, MTP), "yes")) {
+        return "tensor parallelism or drafted tokens are not predicted";
+    }
+    if (has(csv_cell(table, index, PRECISION), "fp8")) {
+        scenario->model.precision_dense = PRECISION_FP8;
+        scenario->model.precision_expert = PRECISION_FP8;
+    } else {
+        return "its number format is not one that is predicted here";
+    }
+    if (!find_cluster(&scenario->cluster, csv_cell(table, index, GPU))) {
+        return "no GPU preset has this GPU's name as an alias";
+    }
+    scenario->phase = is_prefill ? PHASE_PREFILL : PHASE_DECODE;
+    scenario->context_tokens = is_prefill ? row->isl : row->kv_len;
+    scenario->ep = row->ep;
+    scenario->tokens_per_rank = row->batch;
+    scenario->redundant_experts = row->redundant;
+    const char *overlap = csv_cell(table, index, OVERLAP);
+    scenario->micro_batches = has(overlap, "two micro-batch") || has(overlap, "TBO on") ? 2 : 1;
+    return NULL;
+}
+
+/* The rest, by which engines differ least. */
+static const char *complete(struct scenario *scenario)
+{
+    struct cluster *cluster = &scenario->cluster;
+    bool is_prefill = scenario->phase == PHASE_PREFILL;
+    int32_t slots = scenario->model.num_experts + scenario->redundant_experts;
+    if (slots % scenario->ep != 0 ||
+        (is_prefill && scenario->tokens_per_rank % scenario->context_tokens != 0)) {
+        return "ranks do not divide slots, or prompts do not fill the step";
+    }
+    cluster->gpus_per_node =
+        cluster->gpus_per_node < scenario->ep ? cluster->gpus_per_node : scenario->ep;
+    cluster->num_nodes = (scenario->ep + cluster->gpus_per_node - 1) / cluster->gpus_per_node;
+    cluster->spine_oversubscription = 1.0;
+    scenario->tp = 1;
+    scenario->batching = BATCHING_CONSECUTIVE;
+    scenario->router = route_find("trace");
+    scenario->drop = drop_find("position");
+    scenario->strategy = balance_find("static");
+    scenario->replica = dispatch_find("round_robin");
+    scenario->collective = collective_find(is_prefill ? "deepep_normal" : "deepep_low_latency");
+    scenario->dispatch_precision = PRECISION_FP8;
+    scenario->combine_precision = PRECISION_BF16;
+    scenario->chunks = 1;
+    scenario->net = net_find("alpha_beta");
+    scenario->memory_fraction = 1.0;
+    scenario->price.usd_per_gpu_hour = 1.0;
+    const struct fitted_collective *fitted =
+        cluster_constants(cluster, scenario->collective->name, "fp8");
+    cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
+    cluster->gpu.fitted_chosen = -1;
+    for (int32_t i = cluster->gpu.num_fitted - 1; i >= 0; i--) {
+        if (cluster->gpu.fitted[i].precision == scenario->model.precision_expert) {
+            cluster->gpu.fitted_chosen = i; /* the first: of least held-out error */
+        }
+    }
+    scenario->gpu_model = gpu_find(cluster->gpu.fitted_chosen >= 0 ? "fitted" : "roofline");
+    return NULL;
+}
+
+static enum status simulate(double *tokens_per_s, const struct scenario *scenario,
+                            struct error *error)
+{
+    struct trace trace = {0};
+    struct engine *engine = NULL;
+    enum status status = uniform_trace(&trace, scenario, error);
+    if (status == STATUS_OK) {
+        status = engine_open(&engine, scenario, &trace, error);
+    }
+    if (status == STATUS_OK) {
+        status = engine_run(engine, NULL, error);
+    }
+    if (status == STATUS_OK) {
+        *tokens_per_s = run_totals(engine_metrics(engine), scenario).tokens_per_s_per_gpu;
+    }
+    engine_close(engine);
+    trace_close(&trace);
+    return status;
+}
+
+static enum status add_row(struct error_report *report, const struct csv_table *table,
+                           int64_t index, struct error *error)
+{
+    const char *const values[NUM_KEYS] = {
+        csv_cell(table, index, ENGINE), csv_cell(table, index, MODEL), csv_cell(table, index, GPU),
+        csv_cell(table, index, PHASE)};
+    struct row row = {0};
+    struct scenario *scenario = calloc(1, sizeof *scenario);
+    double tokens_per_s = 0.0;
+    if (scenario == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    enum status status = read_numbers(&row, table, index, error);
+    const char *reason = status == STATUS_OK ? read_model(scenario, &row, table, index) : NULL;
+    if (status == STATUS_OK && reason == NULL) {
+        reason = complete(scenario);
+    }
+    if (status == STATUS_OK && reason != NULL) {
+        status = error_report_skip(report, table->line[index], values, reason, error);
+    } else if (status == STATUS_OK) {
+        status = simulate(&tokens_per_s, scenario, error);
+        if (status == STATUS_OK) {
+            status = error_report_add(report, table->line[index], values, tokens_per_s,
+                                      row.throughput, false, error);
+        }
+    }
+    free(scenario);
+    return status;
+}
+
+enum status validate_serving(struct error_report *report, const char *path, struct error *error)
+{
+    struct csv_table table = {0};
+    struct arena arena = {0};
+    error_report_keys(report, keys, NUM_KEYS);
+    enum status status = csv_table_read(&table, path, columns, NUM_COLUMNS, &arena, error);
+    for (int64_t i = 0; i < table.num_rows && status == STATUS_OK; i++) {
+        status = add_row(report, &table, i, error);
+    }
+    arena_free(&arena);
+    return status;
+}
