@@ -2,6 +2,8 @@
 #include "cluster.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "data.h"
@@ -215,4 +217,29 @@ enum status price_load(struct price *price, const char *name_or_path, struct err
     *price = file.price;
     arena_free(&arena);
     return status;
+}
+
+enum status price_load_for(struct price *price, const char *name, const struct gpu_spec *gpu,
+                           struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    char of_gpu[2 * NAME_BYTES];
+    char *end = NULL;
+    double usd_per_gpu_hour = strtod(name, &end);
+    if (*end == '\0' && usd_per_gpu_hour > 0.0 && usd_per_gpu_hour < 1e6) {
+        *price = (struct price){.name = "own price",
+                                .source = "the scenario",
+                                .date = "as given",
+                                .usd_per_gpu_hour = usd_per_gpu_hour};
+        (void)snprintf(price->gpu, sizeof price->gpu, "%s", gpu != NULL ? gpu->name : "");
+        return STATUS_OK;
+    }
+    if (gpu != NULL) {
+        int family = (int)strcspn(gpu->name, "-");
+        (void)snprintf(of_gpu, sizeof of_gpu, "%.*s-%.*s", family, gpu->name, NAME_BYTES - 1, name);
+        if (data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
+            name = path;
+        }
+    }
+    return price_load(price, name, error);
 }

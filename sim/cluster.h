@@ -253,4 +253,9 @@ const struct fitted_collective *cluster_constants(const struct cluster *cluster,
 MUST_CHECK enum status price_load(struct price *price, const char *name_or_path,
                                   struct error *error);
 
+/* The same, of this GPU (NULL: of any): what follows the GPU's family in a preset's name will do,
+ * so that "neocloud" is h100-neocloud with an h100-sxm; and a number is dollars a GPU-hour. */
+MUST_CHECK enum status price_load_for(struct price *price, const char *name,
+                                      const struct gpu_spec *gpu, struct error *error);
+
 #endif

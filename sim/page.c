@@ -169,7 +169,25 @@ static void write_data(const struct figure *figure, FILE *page)
     fputs("</details>\n", page);
 }
 
-static enum status write_figures(const struct report *report, FILE *page, struct error *error)
+/* A figure that is missing says why: nobody should wonder whether something broke. */
+static void write_left_out(const struct report *report, FILE *page)
+{
+    bool any = false;
+    for (int32_t i = 0; i < report->figures.count; i++) {
+        const struct figure *figure = &report->figures.figure[i];
+        if (figure->drawn || figure->empty == NULL) {
+            continue;
+        }
+        fputs(any ? "" : "<h3>Left out</h3>\n<ul>\n", page);
+        write_named(page, "<li><strong>", figure->title, ".</strong> ");
+        write_named(page, "", figure->empty, "</li>\n");
+        any = true;
+    }
+    fputs(any ? "</ul>\n" : "", page);
+    fputs("</section>\n", page);
+}
+
+enum status page_write_figures(const struct report *report, FILE *page, struct error *error)
 {
     enum status status = STATUS_OK;
     fputs("<section aria-labelledby=\"figures\">\n<h2 id=\"figures\">Figures</h2>\n", page);
@@ -188,25 +206,10 @@ static enum status write_figures(const struct report *report, FILE *page, struct
         write_data(figure, page);
         fputs("</figure>\n", page);
     }
-    return status;
-}
-
-/* A figure that is missing says why: nobody should wonder whether something broke. */
-static void write_left_out(const struct report *report, FILE *page)
-{
-    bool any = false;
-    for (int32_t i = 0; i < report->figures.count; i++) {
-        const struct figure *figure = &report->figures.figure[i];
-        if (figure->drawn || figure->empty == NULL) {
-            continue;
-        }
-        fputs(any ? "" : "<h3>Left out</h3>\n<ul>\n", page);
-        write_named(page, "<li><strong>", figure->title, ".</strong> ");
-        write_named(page, "", figure->empty, "</li>\n");
-        any = true;
+    if (status == STATUS_OK) {
+        write_left_out(report, page);
     }
-    fputs(any ? "</ul>\n" : "", page);
-    fputs("</section>\n", page);
+    return status;
 }
 
 static void write_assumptions(const struct report *report, FILE *page)
@@ -257,8 +260,7 @@ enum status page_write(const struct report *report, FILE *page, struct error *er
     write_header(report, page);
     fputs("<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
     write_key_numbers(report, page);
-    enum status status = write_figures(report, page, error);
-    write_left_out(report, page);
+    enum status status = page_write_figures(report, page, error);
     write_assumptions(report, page);
     write_repeat(report, page);
     write_footer(report, page);

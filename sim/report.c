@@ -90,7 +90,7 @@ static enum status query_all(struct report *report, struct error *error)
     return status;
 }
 
-static enum status load_part(const char **text, const char *name, struct report *report,
+enum status report_load_part(const char **text, const char *name, struct report *report,
                              struct error *error)
 {
     char path[FILE_PATH_BYTES];
@@ -104,19 +104,21 @@ static enum status load_parts(struct report *report, struct error *error)
     snprintf(path, sizeof path, "%s/reports", data_directory());
     enum status status = figures_load(&report->figures, path, &report->arena, error);
     if (status == STATUS_OK) {
-        status = load_part(&report->css, "page.css", report, error);
+        status = report_load_part(&report->css, "page.css", report, error);
     }
     if (status == STATUS_OK) {
-        status = load_part(&report->script, "page.js", report, error);
+        status = report_load_part(&report->script, "page.js", report, error);
     }
     if (status == STATUS_OK) {
-        status = load_part(&report->limits, "limits.html", report, error);
+        status = report_load_part(&report->limits, "limits.html", report, error);
     }
     return status;
 }
 
-/* Writes beside index.html and renames last: who sees a page sees a whole one. */
-static enum status write_page(const struct report *report, struct error *error)
+enum status report_save_page(const struct report *report,
+                             enum status (*write)(const struct report *report, FILE *page,
+                                                  struct error *error),
+                             struct error *error)
 {
     char path[FILE_PATH_BYTES], temporary[FILE_PATH_BYTES];
     snprintf(path, sizeof path, "%s/index.html", report->options->out);
@@ -125,7 +127,7 @@ static enum status write_page(const struct report *report, struct error *error)
     if (page == NULL) {
         return error_add(error, STATUS_IO, "%s: %s", temporary, strerror(errno));
     }
-    enum status status = page_write(report, page, error);
+    enum status status = write(report, page, error);
     bool failed = fflush(page) != 0 || ferror(page) != 0;
     failed = fclose(page) != 0 || failed;
     if (status == STATUS_OK && (failed || rename(temporary, path) != 0)) {
@@ -154,7 +156,7 @@ static enum status write_all(struct report *report, struct error *error)
         status = figures_draw(&report->figures, figures, error);
     }
     if (status == STATUS_OK) {
-        status = write_page(report, error);
+        status = report_save_page(report, page_write, error);
     }
     return status;
 }

@@ -42,6 +42,20 @@ void answer_write(const struct report *report, FILE *page);
 /* The key numbers as tiles. */
 void answer_write_tiles(const struct report *report, FILE *page);
 
+/* Reads a file of reports/ into the report's arena. */
+MUST_CHECK enum status report_load_part(const char **text, const char *name, struct report *report,
+                                        struct error *error);
+
+/* Writes beside OUT/index.html and renames last: who sees a page sees a whole one. */
+MUST_CHECK enum status report_save_page(const struct report *report,
+                                        enum status (*write)(const struct report *report,
+                                                             FILE *page, struct error *error),
+                                        struct error *error);
+
+/* The section of figures; they must be drawn. */
+MUST_CHECK enum status page_write_figures(const struct report *report, FILE *page,
+                                          struct error *error);
+
 /* The whole page; figures must be drawn. */
 MUST_CHECK enum status page_write(const struct report *report, FILE *page, struct error *error);
 

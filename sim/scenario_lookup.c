@@ -106,36 +106,14 @@ void scenario_resolve_preset(const struct scenario_loader *loader, char path[PAT
     }
 }
 
-/* A number is dollars a GPU-hour. A name is a preset's, or what follows the GPU's in it: with an
- * h100-sxm, "neocloud" is h100-neocloud, so that one scenario prices every GPU it is run on. */
 static void look_up_price(struct scenario_loader *loader, struct error *problems)
 {
     struct scenario *scenario = loader->scenario;
-    const char *name = loader->file.price;
-    char *end = NULL;
-    double usd_per_gpu_hour = strtod(name, &end);
-    if (*end == '\0' && usd_per_gpu_hour > 0.0 && usd_per_gpu_hour < 1e6) {
-        scenario->price = (struct price){.name = "own price",
-                                         .source = "the scenario",
-                                         .date = "as given",
-                                         .usd_per_gpu_hour = usd_per_gpu_hour};
-        (void)snprintf(scenario->price.gpu, sizeof scenario->price.gpu, "%s",
-                       scenario->cluster.gpu.name);
-        loader->has_price = true;
-        return;
-    }
     char path[PATH_BYTES];
-    char of_gpu[2 * NAME_BYTES];
-    int family = (int)strcspn(scenario->cluster.gpu.name, "-");
-    (void)snprintf(of_gpu, sizeof of_gpu, "%.*s-%.*s", family, scenario->cluster.gpu.name,
-                   NAME_BYTES - 1, name);
-    if (loader->has_gpu && data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
-        name = path;
-    } else {
-        scenario_resolve_preset(loader, path, "price", name);
-        name = path;
-    }
-    loader->has_price = price_load(&scenario->price, name, problems) == STATUS_OK;
+    scenario_resolve_preset(loader, path, "price", loader->file.price);
+    loader->has_price =
+        price_load_for(&scenario->price, path, loader->has_gpu ? &scenario->cluster.gpu : NULL,
+                       problems) == STATUS_OK;
 }
 
 static void look_up_presets(struct scenario_loader *loader)

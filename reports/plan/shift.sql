@@ -1,0 +1,16 @@
+-- title: What 10 % more or less does
+-- order: 20
+-- error: model
+-- row_pixels: 26 30
+-- caption: The change of a day's dollars when one number is a tenth larger or smaller. Price, traffic,
+--   targets and utilisation are weighed again over all points; other lengths are simulated anew with
+--   the winner's layout. A bar that is missing: no deployment meets the targets then.
+-- empty: No deployment meets the targets.
+SELECT what || CASE WHEN factor < 1 THEN ', 10 % less' ELSE ', 10 % more' END AS what, factor,
+       usd_per_day,
+       100.0 * (usd_per_day / (SELECT usd_per_day FROM plan_deployment
+                               WHERE plan_id = ?1 AND role = 'winner') - 1.0) AS change_percent,
+       winner_changes
+FROM plan_shift
+WHERE plan_id = ?1
+ORDER BY shift;

@@ -1,0 +1,272 @@
+/* cmd_plan.c -- moesim plan: the cheapest deployment that meets latency targets. */
+#include <errno.h>
+#include <getopt.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/print.h"
+#include "cli/print_plan.h"
+#include "plan_page.h"
+#include "progress.h"
+#include "store_plan.h"
+
+static const char help[] =
+    "usage: moesim plan [PLAN.yaml] [options]\n\n"
+    "Searches GPUs, expert-parallel degrees, batches, redundancy and overlap for the cheapest\n"
+    "deployment that meets latency targets; says what bounds pruned, what the winner costs, what\n"
+    "binds it and how it is launched. Points are kept in the results file: a search that was\n"
+    "killed goes on, and other prices, traffic or targets need no new simulation.\n\n"
+    "  -o, --results FILE        results file (SQLite), default plan.db\n"
+    "  -r, --report DIR          also make the page\n"
+    "      --set KEY=VALUE       override one key of the plan; may be repeated\n"
+    "      --model NAME          the same as --set model=NAME, as are the next:\n"
+    "      --gpu NAME[:PRICE]    a kind of GPU, its price a preset or dollars an hour; may be\n"
+    "                            repeated\n"
+    "      --input TOKENS        of a request\n"
+    "      --output TOKENS       of a request\n"
+    "      --requests-per-day N  as 250k, 1M\n"
+    "      --cached SHARE        of input tokens that the prefix cache answers\n"
+    "      --ttft TIME           target for the time to the first token, as 2s\n"
+    "      --tpot TIME           target for the time between tokens, as 50ms\n"
+    "      --threads N           default all\n"
+    "  -j, --json                print the answer as JSON\n\n"
+    "example:\n"
+    "  moesim plan --model deepseek-v3 --gpu h800-sxm --gpu h200-sxm:2.30 --input 4096 \\\n"
+    "      --output 1024 --requests-per-day 1M --ttft 2s --tpot 50ms\n";
+
+#define OVERRIDES    64
+#define TEXT_MAX     512
+#define GPU_LIST_MAX 2048
+
+struct plan_arguments {
+    const char *plan;
+    const char *results;
+    const char *report;
+    char override[OVERRIDES][TEXT_MAX];
+    const char *overrides[OVERRIDES];
+    int32_t num_overrides;
+    char gpus[GPU_LIST_MAX]; /* "gpus=[{gpu: a, price: b}, ..." */
+    int32_t num_threads;
+    bool json;
+};
+
+/* Options that are keys of the plan; val is the index + 256. */
+static const struct {
+    const char *option;
+    const char *key;
+} keys[] = {
+    {"model", "model"},
+    {"input", "traffic.input_tokens"},
+    {"output", "traffic.output_tokens"},
+    {"requests-per-day", "traffic.requests_per_day"},
+    {"cached", "traffic.cached_share"},
+    {"ttft", "slo.ttft"},
+    {"tpot", "slo.tpot"},
+};
+
+#define NUM_KEYS ((int)(sizeof keys / sizeof keys[0]))
+#define KEY      256
+
+static int add_override(struct plan_arguments *arguments, const char *key, const char *value)
+{
+    if (arguments->num_overrides == OVERRIDES) {
+        return cli_usage("plan", "more than %d settings", OVERRIDES);
+    }
+    char *text = arguments->override[arguments->num_overrides];
+    int length = snprintf(text, TEXT_MAX, "%s%s%s", key, key[0] != '\0' ? "=" : "", value);
+    if (length >= TEXT_MAX) {
+        return cli_usage("plan", "'%.40s...' is too long", value);
+    }
+    arguments->overrides[arguments->num_overrides++] = text;
+    return -1;
+}
+
+static int add_gpu(struct plan_arguments *arguments, const char *text)
+{
+    size_t used = strlen(arguments->gpus);
+    const char *colon = strrchr(text, ':');
+    int name = colon != NULL ? (int)(colon - text) : (int)strlen(text);
+    int length = snprintf(arguments->gpus + used, sizeof arguments->gpus - used,
+                          "%s{gpu: '%.*s'%s%s}", used == 0 ? "gpus=[" : ", ", name, text,
+                          colon != NULL ? ", price: " : "", colon != NULL ? colon + 1 : "");
+    return length < 0 || (size_t)length + 2 >= sizeof arguments->gpus - used
+               ? cli_usage("plan", "too many --gpu")
+               : -1;
+}
+
+static int take_threads(struct plan_arguments *arguments, const char *text)
+{
+    char *end;
+    errno = 0;
+    long threads = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || threads < 1 || threads > 4096) {
+        return cli_usage("plan", "--threads %s: not a whole number in 1 ... 4096", text);
+    }
+    arguments->num_threads = (int32_t)threads;
+    return -1;
+}
+
+/* Returns -1 to go on, else the exit code. */
+static int take_option(struct plan_arguments *arguments, int option, char **argv)
+{
+    if (option >= KEY) {
+        return add_override(arguments, keys[option - KEY].key, optarg);
+    }
+    switch (option) {
+    case 'o':
+        arguments->results = optarg;
+        return -1;
+    case 'r':
+        arguments->report = optarg;
+        return -1;
+    case 's':
+        return add_override(arguments, "", optarg);
+    case 'g':
+        return add_gpu(arguments, optarg);
+    case 't':
+        return take_threads(arguments, optarg);
+    case 'j':
+        arguments->json = true;
+        return -1;
+    case 'h':
+        fputs(help, stdout);
+        return 0;
+    default:
+        return cli_usage("plan", option == ':' ? "%s needs a value" : "unknown option %s",
+                         argv[optind - 1]);
+    }
+}
+
+static int parse(struct plan_arguments *arguments, int argc, char **argv)
+{
+    struct option long_options[NUM_KEYS + 8] = {
+        {"results", required_argument, NULL, 'o'}, {"report", required_argument, NULL, 'r'},
+        {"set", required_argument, NULL, 's'},     {"gpu", required_argument, NULL, 'g'},
+        {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'}};
+    for (int i = 0; i < NUM_KEYS; i++) {
+        long_options[7 + i] = (struct option){keys[i].option, required_argument, NULL, KEY + i};
+    }
+    int option = 0;
+    optind = 1;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":o:r:jh", long_options, NULL)) != -1) {
+        int code = take_option(arguments, option, argv);
+        if (code >= 0) {
+            return code;
+        }
+    }
+    if (optind + 1 < argc) {
+        return cli_usage(argv[0], "'%s' is not expected: one plan at a time", argv[optind + 1]);
+    }
+    arguments->plan = optind < argc ? argv[optind] : NULL;
+    if (arguments->gpus[0] != '\0') {
+        (void)snprintf(arguments->gpus + strlen(arguments->gpus), 2, "]");
+        if (arguments->num_overrides == OVERRIDES) {
+            return cli_usage(argv[0], "more than %d settings", OVERRIDES);
+        }
+        arguments->overrides[arguments->num_overrides++] = arguments->gpus;
+    }
+    if (arguments->plan == NULL && arguments->num_overrides == 0) {
+        return cli_usage(argv[0], "name a plan, or say at least --model, --gpu, --input, --output "
+                                  "and --requests-per-day");
+    }
+    return -1;
+}
+
+static bool show_progress(void *context, int64_t done, int64_t total)
+{
+    progress_update(context, done, total);
+    return true;
+}
+
+static enum status search(struct plan_answer *answer, const struct plan *plan,
+                          const struct plan_arguments *arguments, char plan_id[RUN_ID_BYTES],
+                          struct error *error)
+{
+    struct store *store = NULL;
+    struct plan_store *plan_store = NULL;
+    struct progress progress;
+    struct plan_options options = {.num_threads = arguments->num_threads > 0
+                                                      ? arguments->num_threads
+                                                      : (int32_t)omp_get_max_threads(),
+                                   .progress = show_progress,
+                                   .context = &progress};
+    enum status status = store_open(&store, arguments->results, true, error);
+    if (status == STATUS_OK) {
+        status = plan_store_open(&plan_store, store, error);
+    }
+    if (status == STATUS_OK) {
+        options.store = plan_store;
+        progress_begin(&progress, "planning", "points");
+        status = plan_search(answer, plan, &options, error);
+        progress_end(&progress);
+    }
+    if (status == STATUS_OK) {
+        status = plan_store_answer(plan_store, plan_id, plan, answer, error);
+    }
+    plan_store_close(plan_store);
+    store_close(store);
+    return status;
+}
+
+static int run(struct plan *plan, struct plan_answer *answer,
+               const struct plan_arguments *arguments, struct error *error)
+{
+    char plan_id[RUN_ID_BYTES] = "";
+    struct api_price_list *prices = calloc(1, sizeof *prices);
+    enum status status = prices == NULL ? STATUS_NO_MEMORY
+                                        : plan_load(plan, arguments->plan, arguments->overrides,
+                                                    arguments->num_overrides, error);
+    if (status == STATUS_OK) {
+        status = api_price_load(prices, plan->model.name, error);
+    }
+    if (status == STATUS_OK) {
+        status = search(answer, plan, arguments, plan_id, error);
+    }
+    if (status == STATUS_OK && arguments->report != NULL) {
+        struct plan_page page = {arguments->results, arguments->report, plan_id, plan, answer};
+        status = plan_page_write(&page, error);
+    }
+    int code = 0;
+    if (status != STATUS_OK) {
+        code = cli_fail(status, error);
+    } else if (arguments->json) {
+        code = print_json(plan_json(plan, answer, prices));
+    } else {
+        print_plan(plan, answer, prices);
+        printf("\npoints and answer are in %s%s%s%s\n", arguments->results,
+               arguments->report != NULL ? "; page: " : "",
+               arguments->report != NULL ? arguments->report : "",
+               arguments->report != NULL ? "/index.html" : "");
+    }
+    free(prices);
+    return code;
+}
+
+int command_plan(int argc, char **argv)
+{
+    struct plan_arguments *arguments = calloc(1, sizeof *arguments);
+    struct plan *plan = calloc(1, sizeof *plan);
+    struct error *error = calloc(1, sizeof *error);
+    struct plan_answer answer = {.winner = -1};
+    int code = 2;
+    if (arguments == NULL || plan == NULL || error == NULL) {
+        fputs("moesim: out of memory\n", stderr);
+    } else {
+        arguments->results = "plan.db";
+        code = parse(arguments, argc, argv);
+        if (code < 0) {
+            code = run(plan, &answer, arguments, error);
+        }
+        plan_answer_free(&answer);
+        plan_free(plan);
+    }
+    free(arguments);
+    free(plan);
+    free(error);
+    return code;
+}

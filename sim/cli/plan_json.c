@@ -1,0 +1,158 @@
+/* plan_json.c -- a plan's answer as JSON. */
+#include "cli/print_plan.h"
+
+#include "plan_launch.h"
+#include "plan_words.h"
+
+#define WORDS 512
+
+static cJSON *point_json(const struct plan *plan, const struct plan_point *point)
+{
+    char words[WORDS];
+    cJSON *json = cJSON_CreateObject();
+    plan_point_words(words, sizeof words, point);
+    cJSON_AddStringToObject(json, "words", words);
+    cJSON_AddStringToObject(json, "gpu", plan->gpu[point->gpu].spec.name);
+    cJSON_AddNumberToObject(json, "ep", point->ep);
+    cJSON_AddNumberToObject(json, "attention_tp", point->tp);
+    cJSON_AddNumberToObject(json, "redundant_experts", point->redundant_experts);
+    cJSON_AddNumberToObject(json, "tokens_per_rank", point->tokens_per_rank);
+    cJSON_AddNumberToObject(json, "micro_batches", point->micro_batches);
+    cJSON_AddStringToObject(json, "strategy", point->strategy->name);
+    cJSON_AddStringToObject(json, "expert_precision", precision_name(point->expert_precision));
+    cJSON_AddNumberToObject(json, "step_ns", point->step_ns);
+    cJSON_AddNumberToObject(json, "bound_ns", point->bound_ns);
+    cJSON_AddNumberToObject(json, "rank_tokens_max_over_mean", point->imbalance);
+    cJSON_AddNumberToObject(json, "memory_bytes", (double)point->memory.total_bytes);
+    cJSON_AddNumberToObject(json, "memory_limit_bytes", (double)point->memory.limit_bytes);
+    return json;
+}
+
+static cJSON *deployment_json(const struct plan *plan, const struct plan_answer *answer,
+                              int32_t index)
+{
+    const struct plan_deployment *deployment = &answer->deployment[index];
+    const struct cost_day *cost = &deployment->cost;
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddBoolToObject(json, "winner", index == answer->winner);
+    cJSON_AddBoolToObject(json, "reference", index == answer->reference);
+    cJSON_AddBoolToObject(json, "on_front", deployment->on_front);
+    cJSON_AddBoolToObject(json, "meets_targets", deployment->meets_targets);
+    cJSON_AddStringToObject(json, "pools", deployment->shared ? "shared" : "disaggregated");
+    cJSON_AddNumberToObject(json, "num_gpus", deployment->num_gpus);
+    cJSON_AddNumberToObject(json, "prefill_groups", deployment->groups[COST_PREFILL]);
+    cJSON_AddNumberToObject(json, "decode_groups", deployment->groups[COST_DECODE]);
+    cJSON_AddNumberToObject(json, "ttft_s", deployment->ttft_s);
+    cJSON_AddNumberToObject(json, "tpot_s", deployment->tpot_s);
+    cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
+    cJSON_AddNumberToObject(json, "usd_per_day_low", deployment->usd_per_day_low);
+    cJSON_AddNumberToObject(json, "usd_per_day_high", deployment->usd_per_day_high);
+    cJSON_AddNumberToObject(json, "usd_per_million_input", cost->usd_per_million_input);
+    cJSON_AddNumberToObject(json, "usd_per_million_output", cost->usd_per_million_output);
+    cJSON_AddNumberToObject(json, "usd_per_request", cost->usd_per_request);
+    cJSON_AddNumberToObject(json, "energy_kwh_per_day", cost->energy_kwh);
+    cJSON_AddItemToObject(json, "prefill",
+                          point_json(plan, &answer->point[deployment->point[COST_PREFILL]]));
+    cJSON_AddItemToObject(json, "decode",
+                          point_json(plan, &answer->point[deployment->point[COST_DECODE]]));
+    return json;
+}
+
+static void add_shifts(cJSON *root, const struct plan_answer *answer)
+{
+    cJSON *shifts = cJSON_AddArrayToObject(root, "sensitivity");
+    for (int32_t i = 0; i < answer->num_shifts; i++) {
+        const struct plan_shift *shift = &answer->shift[i];
+        cJSON *json = cJSON_CreateObject();
+        cJSON_AddStringToObject(json, "what", shift->what);
+        cJSON_AddNumberToObject(json, "factor", shift->factor);
+        cJSON_AddBoolToObject(json, "feasible", shift->feasible);
+        if (shift->feasible) {
+            cJSON_AddNumberToObject(json, "usd_per_day", shift->usd_per_day);
+            cJSON_AddBoolToObject(json, "winner_changes", shift->winner_changes);
+        }
+        cJSON_AddItemToArray(shifts, json);
+    }
+}
+
+static void add_prices(cJSON *root, const struct plan *plan, const struct plan_answer *answer,
+                       const struct api_price_list *prices)
+{
+    double usd = answer->deployment[answer->winner].cost.usd_total;
+    cJSON *list = cJSON_AddArrayToObject(root, "api_prices");
+    for (int32_t i = 0; i < prices->count; i++) {
+        const struct api_price *price = &prices->price[i];
+        double income = api_price_income_usd(price, &plan->traffic);
+        cJSON *json = cJSON_CreateObject();
+        cJSON_AddStringToObject(json, "provider", price->provider);
+        cJSON_AddStringToObject(json, "sold_as", price->sold_as);
+        cJSON_AddNumberToObject(json, "usd_per_million_input", price->usd_per_million_input);
+        cJSON_AddNumberToObject(json, "usd_per_million_output", price->usd_per_million_output);
+        cJSON_AddStringToObject(json, "date", price->date);
+        cJSON_AddStringToObject(json, "source", price->source);
+        cJSON_AddNumberToObject(json, "margin_of_income", 1.0 - usd / income);
+        cJSON_AddItemToArray(list, json);
+    }
+}
+
+static void add_launch(cJSON *root, const struct plan *plan, const struct plan_answer *answer)
+{
+    cJSON *list = cJSON_AddArrayToObject(root, "launch");
+    for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
+        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+            char command[LAUNCH_BYTES];
+            if (plan_launch(command, plan, answer, (enum launch_engine)engine,
+                            (enum cost_pool)pool)) {
+                cJSON *json = cJSON_CreateObject();
+                cJSON_AddStringToObject(json, "engine",
+                                        launch_engine_name((enum launch_engine)engine));
+                cJSON_AddStringToObject(json, "pool", pool == COST_PREFILL ? "prefill" : "decode");
+                cJSON_AddStringToObject(json, "command", command);
+                cJSON_AddItemToArray(list, json);
+            }
+        }
+    }
+}
+
+static void
+add_words(cJSON *root, const char *name, const struct plan *plan, const struct plan_answer *answer,
+          bool (*say)(char *, size_t, const struct plan *, const struct plan_answer *, int32_t))
+{
+    char line[WORDS];
+    cJSON *list = cJSON_AddArrayToObject(root, name);
+    for (int32_t i = 0; say(line, sizeof line, plan, answer, i); i++) {
+        cJSON_AddItemToArray(list, cJSON_CreateString(line));
+    }
+}
+
+cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
+                 const struct api_price_list *prices)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "plan", plan->name);
+    cJSON_AddStringToObject(root, "model", plan->model.name);
+    cJSON *fates = cJSON_AddObjectToObject(root, "points");
+    for (int32_t fate = 0; fate < PLAN_FATES; fate++) {
+        cJSON_AddNumberToObject(fates, plan_fate_name((enum plan_fate)fate),
+                                (double)answer->fates[fate]);
+    }
+    cJSON_AddNumberToObject(root, "num_deployments", answer->num_deployments);
+    cJSON_AddNumberToObject(root, "num_feasible", answer->num_feasible);
+    if (answer->reference >= 0) {
+        cJSON_AddNumberToObject(root, "reference_excess", answer->reference_excess);
+    }
+    add_words(root, "answer", plan, answer, plan_sentence);
+    add_words(root, "assumptions", plan, answer, plan_assumption);
+    cJSON *list = cJSON_AddArrayToObject(root, "deployments");
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        if (answer->deployment[i].on_front || i == answer->winner || i == answer->reference) {
+            cJSON_AddItemToArray(list, deployment_json(plan, answer, i));
+        }
+    }
+    if (answer->winner >= 0) {
+        add_shifts(root, answer);
+        add_prices(root, plan, answer, prices);
+        add_launch(root, plan, answer);
+    }
+    return root;
+}

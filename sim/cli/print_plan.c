@@ -1,0 +1,186 @@
+/* print_plan.c -- the winner in words, what binds it, the front, what shifts it. */
+#include "cli/print_plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format.h"
+#include "plan_launch.h"
+#include "plan_words.h"
+
+#define FRONT_ROWS 24
+#define WORDS      512
+
+static void print_usd(char text[FORMAT_BYTES], double usd)
+{
+    if (usd >= 100.0) {
+        (void)snprintf(text, FORMAT_BYTES, "$%.0f", usd);
+    } else {
+        format_usd(text, usd);
+    }
+}
+
+static void print_asked(const struct plan *plan)
+{
+    char requests[FORMAT_BYTES], input[FORMAT_BYTES], output[FORMAT_BYTES], cached[FORMAT_BYTES];
+    const struct cost_traffic *traffic = &plan->traffic;
+    printf("%s: %s requests a day of %s + %s tokens, %s of the input cached, busiest hour %.2f x "
+           "the mean\n",
+           plan->model.name, format_count(requests, traffic->requests_per_day),
+           format_count(input, traffic->input_tokens), format_count(output, traffic->output_tokens),
+           format_percent(cached, traffic->cached_share), cost_peak_over_mean(traffic));
+    for (int32_t i = 0; i < plan->num_gpus; i++) {
+        const struct plan_gpu *gpu = &plan->gpu[i];
+        printf("%s at $%.4g a GPU-hour (%s, %s; %s)\n", gpu->spec.name, gpu->price.usd_per_gpu_hour,
+               gpu->price.name, gpu->price.date, gpu->price.source);
+    }
+}
+
+static void print_fates(const struct plan_answer *answer)
+{
+    printf("\n%d points\n", (int)answer->num_points);
+    for (int32_t fate = 0; fate < PLAN_FATES; fate++) {
+        if (answer->fates[fate] > 0) {
+            printf("  %6lld  %s\n", (long long)answer->fates[fate],
+                   plan_fate_name((enum plan_fate)fate));
+        }
+    }
+    printf("  %6d  deployments of them, %d meet the targets, %d are on the front\n",
+           (int)answer->num_deployments, (int)answer->num_feasible, (int)answer->num_front);
+}
+
+static void print_row(const struct plan *plan, const struct plan_answer *answer, int32_t index)
+{
+    const struct plan_deployment *row = &answer->deployment[index];
+    const struct plan_point *prefill = &answer->point[row->point[COST_PREFILL]];
+    const struct plan_point *decode = &answer->point[row->point[COST_DECODE]];
+    char usd[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], in[FORMAT_BYTES],
+        out[FORMAT_BYTES];
+    print_usd(usd, row->cost.usd_total);
+    printf("%c%c %9s %8s %8s %8s %8s  %-10s %5d  EP%d x%d n%d r%d b%d | EP%d x%d n%d r%d b%d%s\n",
+           index == answer->winner      ? '*'
+           : index == answer->reference ? 'R'
+                                        : ' ',
+           row->meets_targets ? ' ' : '-', usd, format_usd(in, row->cost.usd_per_million_input),
+           format_usd(out, row->cost.usd_per_million_output), format_ns(ttft, row->ttft_s * 1e9),
+           format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].spec.name,
+           (int)row->num_gpus, (int)prefill->ep, (int)row->groups[COST_PREFILL],
+           (int)prefill->tokens_per_rank, (int)prefill->redundant_experts,
+           (int)prefill->micro_batches, (int)decode->ep, (int)row->groups[COST_DECODE],
+           (int)decode->tokens_per_rank, (int)decode->redundant_experts, (int)decode->micro_batches,
+           row->shared ? " shared" : "");
+}
+
+static void print_front(const struct plan *plan, const struct plan_answer *answer)
+{
+    int32_t shown = 0;
+    printf("\nfront of cost, TTFT and TPOT: * winner, R reference, - misses a target; EP x groups, "
+           "tokens a GPU,\nredundant experts, micro-batches; prefill | decode\n");
+    printf("   %9s %8s %8s %8s %8s  %-10s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
+           "GPU", "GPUs");
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        bool stands_out = i == answer->winner || i == answer->reference;
+        if (stands_out || (answer->deployment[i].on_front && shown < FRONT_ROWS)) {
+            print_row(plan, answer, i);
+            shown++;
+        }
+    }
+    if (shown < answer->num_front) {
+        printf("   ... and %d more (--json has all)\n", (int)(answer->num_front - shown));
+    }
+}
+
+static void print_shifts(const struct plan_answer *answer)
+{
+    double usd = answer->deployment[answer->winner].cost.usd_total;
+    printf("\nwhat 10 %% does to a day's dollars\n  %-26s %22s %22s\n", "", "10 % less",
+           "10 % more");
+    for (int32_t i = 0; i + 1 < answer->num_shifts; i += 2) {
+        printf("  %-26s", answer->shift[i].what);
+        for (int32_t way = 0; way < 2; way++) {
+            const struct plan_shift *shift = &answer->shift[i + way];
+            char change[FORMAT_BYTES] = "none meets it";
+            if (shift->feasible) {
+                (void)snprintf(change, sizeof change, "%+.1f %%%s",
+                               100.0 * (shift->usd_per_day / usd - 1.0),
+                               shift->winner_changes ? ", another" : "");
+            }
+            printf(" %22s", change);
+        }
+        printf("\n");
+    }
+}
+
+static void print_prices(const struct plan *plan, const struct plan_answer *answer,
+                         const struct api_price_list *prices)
+{
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    if (prices->count == 0) {
+        return;
+    }
+    printf("\nbeside API prices ($ a million tokens: input, cached, output)\n");
+    for (int32_t i = 0; i < prices->count; i++) {
+        const struct api_price *price = &prices->price[i];
+        double income = api_price_income_usd(price, &plan->traffic);
+        char cached[FORMAT_BYTES] = "-";
+        if (price->usd_per_million_cached_input >= 0.0) {
+            (void)snprintf(cached, sizeof cached, "%.4g", price->usd_per_million_cached_input);
+        }
+        printf("  %-14.14s %-28.28s %7.4g %7s %7.4g  %-15.15s margin %5.1f %% of income\n",
+               price->provider, price->sold_as, price->usd_per_million_input, cached,
+               price->usd_per_million_output, price->date,
+               100.0 * (1.0 - winner->cost.usd_total / income));
+    }
+}
+
+static void print_assumptions(const struct plan *plan, const struct plan_answer *answer)
+{
+    char line[WORDS];
+    printf("\nassumptions\n");
+    for (int32_t i = 0; plan_assumption(line, sizeof line, plan, answer, i); i++) {
+        printf("  - %s\n", line);
+    }
+}
+
+static void print_launch(const struct plan *plan, const struct plan_answer *answer)
+{
+    printf("\nto launch it\n");
+    for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
+        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+            char command[LAUNCH_BYTES];
+            if (!plan_launch(command, plan, answer, (enum launch_engine)engine,
+                             (enum cost_pool)pool)) {
+                continue;
+            }
+            printf("\n# %s, %s\n%s\n", launch_engine_name((enum launch_engine)engine),
+                   answer->deployment[answer->winner].shared ? "prefill and decode"
+                   : pool == COST_PREFILL                    ? "prefill"
+                                                             : "decode",
+                   command);
+        }
+    }
+}
+
+void print_plan(const struct plan *plan, const struct plan_answer *answer,
+                const struct api_price_list *prices)
+{
+    char line[WORDS];
+    print_asked(plan);
+    print_fates(answer);
+    printf("\n");
+    for (int32_t i = 0; plan_sentence(line, sizeof line, plan, answer, i); i++) {
+        printf("%s\n", line);
+    }
+    if (answer->num_deployments > 0) {
+        print_front(plan, answer);
+    }
+    if (answer->winner >= 0) {
+        print_shifts(answer);
+        print_prices(plan, answer, prices);
+    }
+    print_assumptions(plan, answer);
+    if (answer->winner >= 0) {
+        print_launch(plan, answer);
+    }
+}

@@ -1,0 +1,204 @@
+/*
+ * plan.h -- the cheapest deployment that meets latency targets: what is asked, and the answer.
+ *
+ * A deployment is two points, one for prefill and one for decode, on GPUs of one kind: either a
+ * pool each (disaggregated), or one pool that takes turns (shared; both points then have the same
+ * layout). A point is one expert-parallel group and its batch; the engine simulates a step of it.
+ *
+ *     PLAN.yaml -> points -> bounds prune -> engine -> deployments -> front, winner, sensitivity
+ *
+ * Points are independent of prices, traffic and targets, so finished ones are kept (store_plan.h)
+ * and serve every later question.
+ */
+#ifndef MOESIM_PLAN_H
+#define MOESIM_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cost.h"
+#include "metrics.h"
+#include "scenario.h"
+#include "status.h"
+
+#define PLAN_GPUS_MAX 8
+#define PLAN_LIST_MAX 24
+#define PLAN_SHIFTS   16 /* kinds of sensitivity, both ways */
+
+/* A kind of GPU one could rent. */
+struct plan_gpu {
+    struct gpu_spec spec;
+    struct price price;
+    int32_t gpus_per_node;
+    int32_t nodes_max; /* 0: no limit */
+};
+
+struct plan_list {
+    int32_t count;
+    int32_t value[PLAN_LIST_MAX];
+};
+
+/* What is tried for one phase. */
+struct plan_space {
+    struct plan_list ep;
+    struct plan_list tokens_per_rank; /* decode: sequences */
+};
+
+/* A deployment that the reader wants to see beside the front. */
+struct plan_reference {
+    bool given;
+    char name[NAME_BYTES];
+    int32_t prefill_ep;
+    int32_t decode_ep;
+    int32_t redundant_experts;
+};
+
+struct plan {
+    char name[NAME_BYTES];
+    char question[TEXT_BYTES];
+    struct moe_model model;
+    char trace_path[PATH_BYTES];
+    char trace_preset[NAME_BYTES];
+    struct cost_traffic traffic; /* of the day */
+    double ttft_s;               /* target, mean in the busiest hour; 0: none */
+    double tpot_s;               /* likewise, of a full batch */
+    double usd_per_day_max;      /* 0: no budget */
+    int32_t gpus_max;            /* 0: no limit */
+    struct plan_gpu gpu[PLAN_GPUS_MAX];
+    int32_t num_gpus;
+    struct cost_terms terms; /* price and watts come from the GPU */
+
+    struct plan_space space[COST_POOLS];
+    struct plan_list redundant_experts; /* at least; rounded up to equal slots */
+    struct plan_list micro_batches;
+    struct plan_list attention_tp;
+    struct plan_list expert_precision; /* enum precision */
+    const struct balance_strategy *strategy[PLAN_LIST_MAX];
+    int32_t num_strategies;
+    bool disaggregated; /* which kinds of deployment are tried */
+    bool shared;
+    double utilisation_max; /* of a pool in the busiest hour */
+    double memory_fraction;
+    const struct net_model *net;
+    const struct gpu_model *gpu_model;
+    char kernels[NAME_BYTES];
+    struct plan_reference reference;
+    uint64_t seed;
+    char *text; /* canonical YAML; owned */
+};
+
+enum plan_fate {
+    PLAN_OPEN,
+    PLAN_SIMULATED,
+    PLAN_NO_MEMORY,  /* does not fit */
+    PLAN_TOO_SLOW,   /* its lower bound misses a latency target */
+    PLAN_DOMINATED,  /* a simulated point is as fast and as cheap as its bound */
+    PLAN_TOO_MANY,   /* more GPUs than may be had */
+    PLAN_IMPOSSIBLE, /* layout that the model does not allow */
+    PLAN_FATES,
+};
+
+struct plan_point {
+    int32_t gpu; /* index in the plan */
+    enum cost_pool pool;
+    int32_t ep;
+    int32_t tp;
+    int32_t redundant_experts;
+    int32_t tokens_per_rank;
+    int32_t micro_batches;
+    enum precision expert_precision;
+    const struct balance_strategy *strategy;
+
+    enum plan_fate fate;
+    struct memory_use memory; /* at the mean context */
+    double bound_ns;          /* the step takes at least as long */
+    /* Of the simulation: */
+    double step_ns;
+    double phase_ns[STEP_PHASE_COUNT];
+    double imbalance; /* busiest rank over mean */
+    char why[128];    /* PLAN_IMPOSSIBLE */
+};
+
+/* Two points at work for the plan's traffic. */
+struct plan_deployment {
+    int32_t point[COST_POOLS]; /* indices */
+    bool shared;
+    int32_t groups[COST_POOLS]; /* in the busiest hour; shared: of COST_PREFILL */
+    int32_t num_gpus;           /* in the busiest hour */
+    double load[COST_POOLS];    /* share of the full rate in use then */
+    double ttft_s;
+    double wait_s; /* part of it: queue and running step */
+    double tpot_s;
+    struct cost_day cost;
+    double usd_per_day_low; /* with every fitted model off by its error, one way and the other */
+    double usd_per_day_high;
+    bool meets_targets;
+    bool on_front; /* nobody else is as cheap, as quick to the first token and as quick after it */
+};
+
+/* What the models behind a step were off when held out. */
+struct plan_error {
+    double share;     /* of the step's time that comes from a model with a measured error */
+    double low, high; /* factors on the step's time */
+    bool is_known;    /* some part of the step has a measured error */
+    char words[256];  /* of which model, fitted on what */
+};
+
+/* What 10 % more or less of something does to the winner. */
+struct plan_shift {
+    const char *what; /* "price", "traffic", "context", ... */
+    double factor;
+    bool feasible;
+    double usd_per_day;
+    bool winner_changes;
+    int32_t deployment; /* index, of the new winner; -1: none, or not in the list */
+};
+
+struct plan_answer {
+    struct plan_point *point; /* [num_points] owned */
+    int32_t num_points;
+    int64_t fates[PLAN_FATES];
+    struct plan_deployment *deployment; /* [num_deployments] by dollars a day; owned */
+    int32_t num_deployments;
+    int32_t num_front;
+    int32_t num_feasible;
+    int32_t winner;          /* index; -1: no deployment meets the targets */
+    int32_t reference;       /* likewise: the cheapest of the reference's layout; -1: none */
+    double reference_excess; /* its dollars over the cheapest that is as fast, less 1 */
+    struct plan_error error[COST_POOLS]; /* of the winner's points, or the cheapest */
+    struct plan_shift shift[PLAN_SHIFTS];
+    int32_t num_shifts;
+};
+
+/* Reads PLAN.yaml (path NULL: none, all comes from overrides "slo.ttft=2s"). All problems at once,
+ * each with file and line. Release with plan_free, also after a failure. */
+MUST_CHECK enum status plan_load(struct plan *plan, const char *path, const char *const *overrides,
+                                 int32_t num_overrides, struct error *error);
+void plan_free(struct plan *plan); /* safe on a zeroed struct, and twice */
+
+struct plan_store; /* finished points, see store_plan.h */
+
+struct plan_options {
+    struct plan_store *store; /* NULL: none */
+    int32_t num_threads;
+    bool (*progress)(void *context, int64_t done, int64_t total); /* false stops; or NULL */
+    void *context;
+};
+
+/* Searches. The answer does not depend on num_threads, nor on what the store held. Release with
+ * plan_answer_free, also after a failure. */
+MUST_CHECK enum status plan_search(struct plan_answer *answer, const struct plan *plan,
+                                   const struct plan_options *options, struct error *error);
+void plan_answer_free(struct plan_answer *answer);
+
+const char *plan_fate_name(enum plan_fate fate); /* "simulated", "does not fit", ... */
+
+/* "EP32, 64 sequences a GPU, 32 redundant experts, eplb". */
+void plan_point_words(char *text, size_t bytes, const struct plan_point *point);
+
+/* KV tokens of a decoding sequence on average, and the length of a prompt whose tokens look back as
+ * far as the computed ones of this traffic do. */
+int32_t plan_decode_context(const struct cost_traffic *traffic);
+int32_t plan_prefill_context(const struct cost_traffic *traffic);
+
+#endif

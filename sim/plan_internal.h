@@ -1,0 +1,68 @@
+/*
+ * plan_internal.h -- what the plan*.c files share.
+ */
+#ifndef MOESIM_PLAN_INTERNAL_H
+#define MOESIM_PLAN_INTERNAL_H
+
+#include "load_file.h"
+#include "plan.h"
+#include "trace.h"
+
+/* What every point of a search needs and none changes. */
+struct plan_world {
+    const struct plan *plan;
+    struct trace trace;
+    bool has_trace;
+    struct load_file load; /* of the whole trace, for strategies that look at one */
+    struct arena arena;
+};
+
+MUST_CHECK enum status plan_world_open(struct plan_world *world, const struct plan *plan,
+                                       int32_t num_threads, struct error *error);
+void plan_world_close(struct plan_world *world);
+
+/* All points of the plan, pruned by memory, targets and number of GPUs. [*count] owned. */
+MUST_CHECK enum status plan_enumerate(struct plan_point **points, int32_t *count,
+                                      const struct plan *plan);
+
+/* Whether a point fits into memory at the plan's contexts. */
+bool plan_point_fits(const struct plan *plan, const struct plan_point *point);
+
+/* The scenario of a point, without a placement of its own. */
+void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
+                         const struct plan_point *point);
+
+/* Lower bound of the step: what the fullest rank computes with experts in perfect balance. */
+double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point);
+
+/* Simulates a step and fills step_ns, phase_ns, imbalance and fate. STATUS_INVALID of the engine
+ * becomes PLAN_IMPOSSIBLE. */
+MUST_CHECK enum status plan_point_run(struct plan_point *point, const struct plan_world *world,
+                                      struct error *error);
+
+/* Fingerprint of all that a point's simulation depends on. */
+uint64_t plan_point_digest(const struct plan_point *point, const struct plan_world *world);
+
+/* GPUs of this kind a point's step takes a million tokens of, in GPU-seconds; by bound or run. */
+double plan_gpu_s_per_million(const struct plan_point *point, double step_ns);
+
+/* The same GPUs, parallelism and placement of experts: two points that can share a pool. */
+bool plan_same_layout(const struct plan_point *a, const struct plan_point *b);
+
+bool plan_same_point(const struct plan_point *a, const struct plan_point *b);
+
+/* A deployment's groups, latencies and cost for the traffic; false: cannot work together. */
+bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
+                 const struct plan_point *points, int32_t prefill, int32_t decode, bool shared);
+
+/* All deployments of the simulated points, by dollars a day, front and winner marked. */
+MUST_CHECK enum status plan_combine(struct plan_answer *answer, const struct plan *plan);
+
+/* What 10 % more or less of price, traffic, context and targets does to the winner. */
+MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
+                                      struct error *error);
+
+/* What is known of the error of a point's step. */
+struct plan_error plan_point_error(const struct plan *plan, const struct plan_point *point);
+
+#endif

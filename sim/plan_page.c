@@ -1,0 +1,264 @@
+/*
+ * plan_page.c -- a plan's page, in the dress of the report: the answer, figures, prices,
+ * assumptions, commands.
+ */
+#include "plan_page.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api_price.h"
+#include "data.h"
+#include "directory.h"
+#include "format.h"
+#include "html.h"
+#include "plan_launch.h"
+#include "plan_words.h"
+#include "report_internal.h"
+#include "textfile.h"
+
+#define WORDS 512
+
+/* The report comes first, so that a writer of pages finds the plan behind it. */
+struct plan_report {
+    struct report report;
+    const struct plan_page *page;
+    struct api_price_list prices;
+};
+
+static const char plan_sql[] = "SELECT plan.*, plan_id AS digest FROM plan WHERE plan_id = ?1";
+
+static void write_named(FILE *page, const char *before, const char *value, const char *after)
+{
+    fputs(before, page);
+    html_text(page, value);
+    fputs(after, page);
+}
+
+static void write_head(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan *plan = plan_report->page->plan;
+    const char *title = plan->question[0] != '\0' ? plan->question : plan->name;
+    char line[WORDS];
+    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+          "base-uri 'none'; form-action 'none'\">\n",
+          page);
+    write_named(page, "<title>", plan->name, " \xe2\x80\x93 moesim plan</title>\n");
+    fprintf(page, "<style>\n%s</style>\n</head>\n", plan_report->report.css);
+    fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
+          "<header><div class=\"page\">\n",
+          page);
+    write_named(page, "<p class=\"brand\">moesim plan \xc2\xb7 ", plan->name, "</p>\n");
+    write_named(page, "<h1>", title, "</h1>\n");
+    for (int32_t i = 0; plan_sentence(line, sizeof line, plan, plan_report->page->answer, i); i++) {
+        write_named(page, "<p class=\"answer\">", line, "</p>\n");
+    }
+    fputs("</div></header>\n<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
+}
+
+static void write_tile(FILE *page, const char *name, const char *value, const char *note)
+{
+    write_named(page, "<div class=\"tile\"><dt>", name, "</dt><dd class=\"value\">");
+    write_named(page, "", value, "</dd><dd class=\"note\">");
+    write_named(page, "", note, "</dd></div>\n");
+}
+
+static void write_tiles(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan_answer *answer = plan_report->page->answer;
+    char value[FORMAT_BYTES], note[96];
+    if (answer->winner < 0) {
+        return;
+    }
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n"
+          "<dl class=\"tiles\">\n",
+          page);
+    (void)snprintf(value, sizeof value, "$%.0f", winner->cost.usd_total);
+    if (winner->usd_per_day_high > winner->usd_per_day_low) {
+        (void)snprintf(note, sizeof note, "$%.0f to $%.0f by the models' held-out error",
+                       winner->usd_per_day_low, winner->usd_per_day_high);
+    } else {
+        (void)snprintf(note, sizeof note, "models not fitted to measurements: error unknown");
+    }
+    write_tile(page, "A day", value, note);
+    write_tile(page, "A million input tokens",
+               format_usd(value, winner->cost.usd_per_million_input), "cached ones included");
+    write_tile(page, "A million output tokens",
+               format_usd(value, winner->cost.usd_per_million_output), "");
+    (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
+    write_tile(page, "GPUs", value, "in the busiest hour");
+    write_tile(page, "Time to first token", format_ns(value, winner->ttft_s * 1e9),
+               "mean of the busiest hour");
+    write_tile(page, "Time per output token", format_ns(value, winner->tpot_s * 1e9),
+               "of a full batch");
+    fputs("</dl>\n</section>\n", page);
+}
+
+static void write_prices(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan_answer *answer = plan_report->page->answer;
+    const struct api_price_list *prices = &plan_report->prices;
+    if (answer->winner < 0 || prices->count == 0) {
+        return;
+    }
+    double usd = answer->deployment[answer->winner].cost.usd_total;
+    fputs("<section aria-labelledby=\"prices\">\n<h2 id=\"prices\">Beside API prices</h2>\n"
+          "<p>Dollars a million tokens; the margin is what the winner's cost leaves of the income "
+          "from this traffic.</p>\n<div class=\"wrap\"><table>\n<thead><tr><th>provider</th>"
+          "<th>sold as</th><th>input</th><th>output</th><th>margin</th><th>seen</th>"
+          "<th>source</th></tr></thead>\n<tbody>\n",
+          page);
+    for (int32_t i = 0; i < prices->count; i++) {
+        const struct api_price *price = &prices->price[i];
+        double income = api_price_income_usd(price, &plan_report->page->plan->traffic);
+        write_named(page, "<tr><td>", price->provider, "</td>");
+        write_named(page, "<td>", price->sold_as, "</td>");
+        fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f %%</td>", price->usd_per_million_input,
+                price->usd_per_million_output, 100.0 * (1.0 - usd / income));
+        write_named(page, "<td>", price->date, "</td>");
+        write_named(page, "<td>", price->source, "</td></tr>\n");
+    }
+    fputs("</tbody>\n</table></div>\n</section>\n", page);
+}
+
+static void write_assumptions(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan *plan = plan_report->page->plan;
+    char line[WORDS];
+    fputs("<section aria-labelledby=\"assumptions\">\n<h2 id=\"assumptions\">Assumptions</h2>\n"
+          "<ul>\n",
+          page);
+    for (int32_t i = 0; plan_assumption(line, sizeof line, plan, plan_report->page->answer, i);
+         i++) {
+        write_named(page, "<li>", line, "</li>\n");
+    }
+    for (int32_t i = 0; i < plan->num_gpus; i++) {
+        const struct price *price = &plan->gpu[i].price;
+        (void)snprintf(line, sizeof line, "%s: $%.4g a GPU-hour (%s, %s; %s)",
+                       plan->gpu[i].spec.name, price->usd_per_gpu_hour, price->name, price->date,
+                       price->source);
+        write_named(page, "<li>", line, "</li>\n");
+    }
+    fputs("</ul>\n</section>\n", page);
+}
+
+static void write_launch(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan_page *asked = plan_report->page;
+    if (asked->answer->winner < 0) {
+        return;
+    }
+    fputs("<section aria-labelledby=\"launch\">\n<h2 id=\"launch\">To launch it</h2>\n", page);
+    for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
+        write_named(page, "<h3>", launch_engine_name((enum launch_engine)engine), "</h3>\n");
+        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+            char command[LAUNCH_BYTES];
+            if (plan_launch(command, asked->plan, asked->answer, (enum launch_engine)engine,
+                            (enum cost_pool)pool)) {
+                fprintf(page, "<p>%s</p>\n",
+                        asked->answer->deployment[asked->answer->winner].shared
+                            ? "Prefill and decode"
+                        : pool == COST_PREFILL ? "Prefill"
+                                               : "Decode");
+                write_named(page, "<pre tabindex=\"0\">", command, "</pre>\n");
+            }
+        }
+    }
+    fputs("</section>\n", page);
+}
+
+static enum status write_page(const struct report *report, FILE *page, struct error *error)
+{
+    const struct plan_report *plan_report = (const struct plan_report *)report;
+    write_head(plan_report, page);
+    write_tiles(plan_report, page);
+    enum status status = page_write_figures(report, page, error);
+    write_prices(plan_report, page);
+    write_assumptions(plan_report, page);
+    write_launch(plan_report, page);
+    write_named(page,
+                "<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n"
+                "<details><summary>The plan, as it was asked</summary>\n<pre tabindex=\"0\">",
+                plan_report->page->plan->text, "</pre></details>\n</section>\n");
+    fprintf(page,
+            "<footer>Made by moesim.</footer>\n</main>\n<script>\n%s</script>\n</body>\n"
+            "</html>\n",
+            report->script);
+    return status;
+}
+
+static enum status load(struct plan_report *plan_report, struct error *error)
+{
+    struct report *report = &plan_report->report;
+    char path[FILE_PATH_BYTES];
+    (void)snprintf(path, sizeof path, "%s/reports/plan", data_directory());
+    enum status status = figures_load(&report->figures, path, &report->arena, error);
+    if (status == STATUS_OK) {
+        status = report_load_part(&report->css, "page.css", report, error);
+    }
+    if (status == STATUS_OK) {
+        status = report_load_part(&report->script, "page.js", report, error);
+    }
+    if (status == STATUS_OK) {
+        status = api_price_load(&plan_report->prices, plan_report->page->plan->model.name, error);
+    }
+    if (status == STATUS_OK) {
+        status = rows_query(&report->run, report->store, plan_sql, report->run_id, error);
+    }
+    for (int32_t i = 0; i < report->figures.count && status == STATUS_OK; i++) {
+        status = figure_query(&report->figures.figure[i], report->store, report->run_id,
+                              &report->arena, error);
+    }
+    return status;
+}
+
+static enum status write_all(struct plan_report *plan_report, struct error *error)
+{
+    struct report *report = &plan_report->report;
+    char figures[FILE_PATH_BYTES];
+    (void)snprintf(figures, sizeof figures, "%s/figures", report->options->out);
+    report->figures_directory = figures;
+    enum status status = load(plan_report, error);
+    if (status == STATUS_OK) {
+        (void)snprintf(report->model_error, sizeof report->model_error, "%s.",
+                       plan_report->page->answer->error[COST_DECODE].words);
+        status = directory_make(figures, error);
+    }
+    if (status == STATUS_OK) {
+        status = figures_draw(&report->figures, figures, error);
+    }
+    if (status == STATUS_OK) {
+        status = report_save_page(report, write_page, error);
+    }
+    return status;
+}
+
+enum status plan_page_write(const struct plan_page *page, struct error *error)
+{
+    struct report_options options = {page->results, page->out, page->plan_id};
+    struct plan_report *plan_report = calloc(1, sizeof *plan_report);
+    if (plan_report == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    struct report *report = &plan_report->report;
+    plan_report->page = page;
+    report->options = &options;
+    (void)snprintf(report->run_id, sizeof report->run_id, "%s", page->plan_id);
+    enum status status =
+        strlen(page->out) + 64 >= FILE_PATH_BYTES
+            ? error_add(error, STATUS_INVALID, "%.40s...: too long a name", page->out)
+            : store_open(&report->store, page->results, false, error);
+    if (status == STATUS_OK) {
+        status = write_all(plan_report, error);
+    }
+    figures_free(&report->figures);
+    rows_free(&report->run);
+    store_close(report->store);
+    arena_free(&report->arena);
+    free(plan_report);
+    return status;
+}

@@ -1,0 +1,365 @@
+/*
+ * plan_point.c -- one layout and batch: its words, its scenario, its bound, its simulation.
+ *
+ * What a point is simulated with, beside what the plan says: routing as traced, nothing dropped;
+ * DeepEP's kernels (low latency for decode, normal for prefill), fp8 out and bf16 back; the nearest
+ * replica serves; experts placed by the loads of the whole trace. Where steps need more tokens than
+ * the trace has, its requests repeat.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "digest.h"
+#include "engine.h"
+#include "place.h"
+#include "plan_internal.h"
+#include "simulate.h"
+
+#define TOKENS_SAMPLED 8192 /* of a point, if its steps are smaller */
+#define STEPS_MAX      8
+#define LOAD_STEPS     16 /* parts of the trace, for strategies that look at single steps */
+#define TRACE_TOKENS                                                                               \
+    131072           /* of a generated trace, whatever the points, so that all stay valid          \
+                      */
+#define NO_LIMIT 1e6 /* memory was looked at when points were made */
+
+int32_t plan_decode_context(const struct cost_traffic *traffic)
+{
+    return (int32_t)lround(traffic->input_tokens + 0.5 * traffic->output_tokens);
+}
+
+/* Computed tokens stand behind the cached ones: the mean position of the rest of a prompt of L
+ * tokens, of which a share c is cached, is L (1 + c) / 2. */
+int32_t plan_prefill_context(const struct cost_traffic *traffic)
+{
+    return (int32_t)lround(traffic->input_tokens * (1.0 + traffic->cached_share));
+}
+
+void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
+{
+    char extra[160] = "";
+    size_t used = 0;
+    if (point->tp > 1) {
+        used +=
+            (size_t)snprintf(extra + used, sizeof extra - used, ", attention TP%d", (int)point->tp);
+    }
+    if (point->redundant_experts > 0) {
+        used += (size_t)snprintf(extra + used, sizeof extra - used, ", %d redundant experts",
+                                 (int)point->redundant_experts);
+    }
+    if (point->strategy->needs != 0) {
+        used += (size_t)snprintf(extra + used, sizeof extra - used, ", %s", point->strategy->name);
+    }
+    if (point->micro_batches > 1) {
+        used += (size_t)snprintf(extra + used, sizeof extra - used, ", %d micro-batches",
+                                 (int)point->micro_batches);
+    }
+    assert(used < sizeof extra);
+    (void)snprintf(text, bytes, "EP%d, %d %s a GPU%s", (int)point->ep, (int)point->tokens_per_rank,
+                   point->pool == COST_PREFILL ? "tokens" : "sequences", extra);
+}
+
+double plan_gpu_s_per_million(const struct plan_point *point, double step_ns)
+{
+    return step_ns * 1e-9 / (double)point->tokens_per_rank * 1e6;
+}
+
+/* The GPU's constants for the kernels asked for, in the experts' format; of "any", the first. */
+static int32_t chosen_constants(const struct gpu_spec *gpu, const char *kernels,
+                                enum precision precision)
+{
+    for (int32_t i = 0; i < gpu->num_fitted; i++) {
+        bool is_asked = strcmp(kernels, "any") == 0 || strcmp(kernels, gpu->fitted[i].kernels) == 0;
+        if (is_asked && gpu->fitted[i].precision == precision) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
+                         const struct plan_point *point)
+{
+    const struct plan_gpu *gpu = &plan->gpu[point->gpu];
+    bool prefill = point->pool == COST_PREFILL;
+    int64_t step_tokens = (int64_t)point->tokens_per_rank * point->ep;
+    int64_t steps = TOKENS_SAMPLED / step_tokens;
+    *scenario = (struct scenario){
+        .model = plan->model,
+        .cluster = {.gpu = gpu->spec, .fabric = FABRIC_FLAT, .spine_oversubscription = 1.0},
+        .ep = point->ep,
+        .tp = point->tp,
+        .phase = prefill ? PHASE_PREFILL : PHASE_DECODE,
+        .context_tokens =
+            prefill ? plan_prefill_context(&plan->traffic) : plan_decode_context(&plan->traffic),
+        .tokens_per_rank = point->tokens_per_rank,
+        .batching = BATCHING_INTERLEAVED,
+        .num_steps = steps < 1           ? 1
+                     : steps > STEPS_MAX ? STEPS_MAX
+                                         : steps,
+        .router = route_find("trace"),
+        .drop = drop_find("position"),
+        .strategy = point->strategy,
+        .redundant_experts = point->redundant_experts,
+        .replica = dispatch_find("locality"),
+        .collective = collective_find(prefill ? "deepep_normal" : "deepep_low_latency"),
+        .dispatch_precision = PRECISION_FP8,
+        .combine_precision = PRECISION_BF16,
+        .micro_batches = point->micro_batches,
+        .chunks = 1,
+        .net = plan->net,
+        .gpu_model = plan->gpu_model,
+        .memory_fraction = NO_LIMIT,
+        .price = gpu->price,
+        .seed = plan->seed,
+    };
+    int32_t on_node = point->ep < gpu->gpus_per_node ? point->ep : gpu->gpus_per_node;
+    scenario->cluster.gpus_per_node = on_node;
+    scenario->cluster.num_nodes = point->ep / on_node;
+    scenario->cluster.nodes_per_leaf = scenario->cluster.num_nodes;
+    scenario->model.precision_expert = point->expert_precision;
+    scenario->cluster.gpu.fitted_chosen =
+        chosen_constants(&gpu->spec, plan->kernels, point->expert_precision);
+    (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", plan->kernels);
+    if (scenario->cluster.gpu.flops_per_s[PRECISION_FP8] <= 0.0) {
+        scenario->dispatch_precision = PRECISION_BF16;
+    }
+}
+
+/* A phase of one layer on a rank that has its fair share of the step. */
+static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, int32_t layer)
+{
+    bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN;
+    int32_t ranks = is_split ? scenario->tp : 1;
+    struct gpu_work work = {.phase = phase,
+                            .model = &scenario->model,
+                            .layer = layer,
+                            .prefill = scenario->phase == PHASE_PREFILL,
+                            .shards = ranks,
+                            .tokens = scenario->tokens_per_rank * ranks};
+    if (phase == GPU_ATTENTION) {
+        int64_t back = work.prefill ? (scenario->context_tokens + 1) / 2 : scenario->context_tokens;
+        work.attended_tokens = work.tokens * model_attended_tokens(&scenario->model, layer, back);
+        work.context_tokens = work.prefill ? work.tokens : work.attended_tokens;
+    }
+    if (phase == GPU_HEAD && work.prefill) {
+        work.tokens = (work.tokens + scenario->context_tokens - 1) / scenario->context_tokens;
+    }
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
+}
+
+/* No expert phase beats its arithmetic at the GPU's peak, spread evenly. */
+static double expert_bound_ns(const struct scenario *scenario)
+{
+    const struct moe_model *model = &scenario->model;
+    const struct gpu_spec *gpu = &scenario->cluster.gpu;
+    double peak = gpu->flops_per_s[model->precision_expert];
+    double flops =
+        2.0 * model_expert_params(model) * (double)scenario->tokens_per_rank * (double)model->top_k;
+    peak = peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
+    return flops / peak * 1e9;
+}
+
+double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point)
+{
+    struct scenario scenario;
+    plan_point_scenario(&scenario, plan, point);
+    const struct moe_model *model = &scenario.model;
+    double sum_ns = phase_ns(&scenario, GPU_HEAD, model->num_layers);
+    for (int32_t layer = 0; layer < model->num_layers; layer++) {
+        sum_ns += phase_ns(&scenario, GPU_ATTENTION, layer);
+        if (!model_layer_is_moe(model, layer)) {
+            sum_ns += phase_ns(&scenario, GPU_DENSE_FFN, layer);
+            continue;
+        }
+        sum_ns += phase_ns(&scenario, GPU_GATE, layer) + expert_bound_ns(&scenario);
+        if (model->shared_ffn_dim > 0) {
+            sum_ns += phase_ns(&scenario, GPU_SHARED, layer);
+        }
+    }
+    return sum_ns;
+}
+
+static enum status count_loads(struct plan_world *world, struct error *error)
+{
+    const struct trace *trace = &world->trace;
+    struct load_file *load = &world->load;
+    size_t row = (size_t)trace->num_layers * (size_t)trace->num_experts;
+    load->num_steps = trace->num_tokens < LOAD_STEPS ? 1 : LOAD_STEPS;
+    load->num_layers = trace->num_layers;
+    load->num_experts = trace->num_experts;
+    load->load_tokens = arena_alloc(&world->arena, row, sizeof *load->load_tokens);
+    load->step_tokens =
+        arena_alloc(&world->arena, row * (size_t)load->num_steps, sizeof *load->step_tokens);
+    int64_t *counted = arena_alloc(&world->arena, (size_t)trace->num_experts, sizeof *counted);
+    if (load->load_tokens == NULL || load->step_tokens == NULL || counted == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t step = 0; step < load->num_steps; step++) {
+        int64_t first = trace->num_tokens * step / load->num_steps;
+        int64_t end = trace->num_tokens * (step + 1) / load->num_steps;
+        for (int32_t layer = 0; layer < trace->num_layers; layer++) {
+            memset(counted, 0, (size_t)trace->num_experts * sizeof *counted);
+            enum status status = trace_count(trace, counted, layer, first, end - first, error);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            for (int32_t expert = 0; expert < trace->num_experts; expert++) {
+                size_t at = (size_t)layer * (size_t)trace->num_experts + (size_t)expert;
+                load->load_tokens[at] += counted[expert];
+                load->step_tokens[(size_t)step * row + at] = (int32_t)counted[expert];
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status plan_world_open(struct plan_world *world, const struct plan *plan, int32_t num_threads,
+                            struct error *error)
+{
+    struct scenario scenario = {.model = plan->model,
+                                .router = route_find("trace"),
+                                .seed = plan->seed,
+                                .trace_tokens = TRACE_TOKENS};
+    *world = (struct plan_world){.plan = plan};
+    memcpy(scenario.trace_path, plan->trace_path, sizeof scenario.trace_path);
+    memcpy(scenario.trace_preset, plan->trace_preset, sizeof scenario.trace_preset);
+    world->has_trace = model_num_moe_layers(&plan->model) > 0;
+    enum status status = simulate_open_trace(&world->trace, &scenario, num_threads, error);
+    if (status == STATUS_OK && world->has_trace) {
+        world->trace.num_steps = 0; /* batches are of our own size, not as recorded */
+        status = count_loads(world, error);
+    }
+    return status;
+}
+
+void plan_world_close(struct plan_world *world)
+{
+    trace_close(&world->trace);
+    arena_free(&world->arena);
+}
+
+/* Experts where the point's strategy puts them after a look at the whole trace. */
+static enum status place_experts(struct scenario *scenario, const struct plan_world *world,
+                                 struct arena *arena, struct error *error)
+{
+    struct place_result result;
+    struct place_options options = {.strategy = scenario->strategy,
+                                    .num_slots =
+                                        scenario->model.num_experts + scenario->redundant_experts,
+                                    .num_ranks = scenario->ep,
+                                    .num_nodes = scenario->cluster.num_nodes,
+                                    .num_groups = scenario->model.num_expert_groups,
+                                    .expert_bytes = model_expert_bytes(&scenario->model)};
+    enum status status = place(&result, &options, &world->load, NULL, arena, error);
+    if (status == STATUS_OK) {
+        scenario->initial_expert_of_slot = result.expert_of_slot;
+    }
+    return status;
+}
+
+static void take_results(struct plan_point *point, const struct engine *engine,
+                         const struct scenario *scenario)
+{
+    const struct run_metrics *metrics = engine_metrics(engine);
+    struct run_totals totals = run_totals(metrics, scenario);
+    point->step_ns = totals.step_ns_mean;
+    point->imbalance = totals.rank_tokens_max_over_mean;
+    for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        point->phase_ns[phase] = 0.0;
+        for (int32_t window = 0; window < metrics->num_windows; window++) {
+            point->phase_ns[phase] += metrics->window[window].phase_ns[phase];
+        }
+        point->phase_ns[phase] /= (double)metrics->num_steps;
+    }
+    point->fate = PLAN_SIMULATED;
+}
+
+/* The whole trace where a step's tokens, request by request, are enough for it. */
+static void choose_batching(struct scenario *scenario, const struct plan_world *world)
+{
+    int64_t tokens = scenario->num_steps * scenario->tokens_per_rank * scenario->ep;
+    if (scenario->phase == PHASE_PREFILL && world->has_trace && tokens <= world->trace.num_tokens) {
+        scenario->batching = BATCHING_CONSECUTIVE;
+    }
+}
+
+enum status plan_point_run(struct plan_point *point, const struct plan_world *world,
+                           struct error *error)
+{
+    struct scenario *scenario = malloc(sizeof *scenario);
+    struct error *problems = calloc(1, sizeof *problems);
+    struct engine *engine = NULL;
+    struct arena arena = {0};
+    enum status status = scenario == NULL || problems == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK) {
+        plan_point_scenario(scenario, world->plan, point);
+        choose_batching(scenario, world);
+        if (world->has_trace && scenario->strategy->needs != 0) {
+            status = place_experts(scenario, world, &arena, problems);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = engine_open(&engine, scenario, world->has_trace ? &world->trace : NULL, problems);
+    }
+    if (status == STATUS_OK) {
+        status = engine_run(engine, NULL, problems);
+    }
+    if (status == STATUS_OK) {
+        take_results(point, engine, scenario);
+    } else if (status == STATUS_INVALID) {
+        point->fate = PLAN_IMPOSSIBLE;
+        (void)snprintf(point->why, sizeof point->why, "%.*s", (int)strcspn(problems->text, "\n"),
+                       problems->text);
+        status = STATUS_OK;
+    } else if (problems != NULL) {
+        status =
+            error_add(error, status, "%.*s", (int)strcspn(problems->text, "\n"), problems->text);
+    }
+    engine_close(engine);
+    arena_free(&arena);
+    free(problems);
+    free(scenario);
+    return status;
+}
+
+static uint64_t digest_bytes(uint64_t digest, const void *bytes, size_t count)
+{
+    const unsigned char *byte = bytes;
+    for (size_t i = 0; i < count; i++) {
+        digest = digest_u64(digest, byte[i]);
+    }
+    return digest;
+}
+
+uint64_t plan_point_digest(const struct plan_point *point, const struct plan_world *world)
+{
+    const struct plan *plan = world->plan;
+    const struct plan_gpu *gpu = &plan->gpu[point->gpu];
+    struct scenario scenario;
+    plan_point_scenario(&scenario, plan, point);
+    const int64_t numbers[] = {point->pool,
+                               point->ep,
+                               point->tp,
+                               point->redundant_experts,
+                               point->tokens_per_rank,
+                               point->micro_batches,
+                               (int64_t)point->expert_precision,
+                               scenario.context_tokens,
+                               gpu->gpus_per_node,
+                               (int64_t)plan->seed};
+    uint64_t digest = DIGEST_START;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        digest = digest_u64(digest, (uint64_t)numbers[i]);
+    }
+    digest = digest_u64(digest, world->trace.digest);
+    digest = digest_text(digest, point->strategy->name);
+    digest = digest_text(digest, plan->net->name);
+    digest = digest_text(digest, plan->gpu_model->name);
+    digest = digest_text(digest, plan->kernels);
+    digest = digest_bytes(digest, &plan->model, sizeof plan->model);
+    return digest_bytes(digest, &gpu->spec, sizeof gpu->spec);
+}

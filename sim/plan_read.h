@@ -1,0 +1,49 @@
+/*
+ * plan_read.h -- a PLAN.yaml under way: what plan_read.c and plan_look_up.c share.
+ */
+#ifndef MOESIM_PLAN_READ_H
+#define MOESIM_PLAN_READ_H
+
+#include "plan.h"
+#include "yaml_file.h"
+
+struct plan_file {
+    struct plan plan; /* what is read; the rest is as written */
+    int32_t version;
+    char model[PATH_BYTES];
+    char requests[NAME_BYTES];
+    char input[NAME_BYTES];
+    char output[NAME_BYTES];
+    char ttft[NAME_BYTES];
+    char tpot[NAME_BYTES];
+    double peak_over_mean;
+    struct yaml_node *hours;
+    struct yaml_node *gpus;
+    struct yaml_node *pools;
+    struct yaml_node *ep[COST_POOLS];
+    struct yaml_node *tokens[COST_POOLS];
+    struct yaml_node *redundant;
+    struct yaml_node *strategy;
+    struct yaml_node *micro_batches;
+    struct yaml_node *attention_tp;
+    struct yaml_node *expert_precision;
+    char gpu_model[NAME_BYTES];
+    char network[NAME_BYTES];
+
+    struct yaml_node *root;
+    const char *name; /* of the file */
+    struct error *error;
+    enum status status;
+};
+
+void plan_complain(struct plan_file *file, const char *key, const char *words);
+void plan_complain_at(struct plan_file *file, const struct yaml_node *node, const char *key,
+                      const char *words);
+
+/* What holds where the file says nothing. */
+void plan_defaults(struct plan_file *file);
+
+/* Names become presets and plug-ins; lists are read, and filled in where they are left out. */
+void plan_look_up(struct plan_file *file);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * plan_shift.c -- what 10 % more or less of something does to the winner.
+ *
+ * Price, traffic, cache hits, targets and utilisation are weighed again over all simulated points;
+ * for longer or shorter contexts the winner's two points are simulated anew, and the winner keeps
+ * its layout.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan_internal.h"
+
+#define MORE 1.1
+#define LESS 0.9
+
+enum shifted { PRICE, TRAFFIC, TTFT, TPOT, UTILISATION, CONTEXT, OUTPUT, SHIFTED_COUNT };
+
+static const char *const names[SHIFTED_COUNT] = {[PRICE] = "price of a GPU-hour",
+                                                 [TRAFFIC] = "requests a day",
+                                                 [TTFT] = "TTFT target",
+                                                 [TPOT] = "TPOT target",
+                                                 [UTILISATION] = "utilisation",
+                                                 [CONTEXT] = "input tokens a request",
+                                                 [OUTPUT] = "output tokens a request"};
+
+static void shift_plan(struct plan *plan, enum shifted shifted, double factor)
+{
+    switch (shifted) {
+    case PRICE:
+        for (int32_t gpu = 0; gpu < plan->num_gpus; gpu++) {
+            plan->gpu[gpu].price.usd_per_gpu_hour *= factor;
+        }
+        plan->terms.spot_usd_per_gpu_hour *= factor;
+        break;
+    case TRAFFIC:
+        plan->traffic.requests_per_day *= factor;
+        break;
+    case TTFT:
+        plan->ttft_s *= factor;
+        break;
+    case TPOT:
+        plan->tpot_s *= factor;
+        break;
+    case UTILISATION:
+        plan->utilisation_max = fmin(plan->utilisation_max * factor, 0.99);
+        break;
+    case CONTEXT:
+        plan->traffic.input_tokens = round(plan->traffic.input_tokens * factor);
+        break;
+    case OUTPUT:
+        plan->traffic.output_tokens = round(plan->traffic.output_tokens * factor);
+        break;
+    case SHIFTED_COUNT:
+        break;
+    }
+}
+
+static bool applies(const struct plan *plan, enum shifted shifted)
+{
+    return (shifted != TTFT || plan->ttft_s > 0.0) && (shifted != TPOT || plan->tpot_s > 0.0);
+}
+
+static bool same_deployment(const struct plan_answer *one, const struct plan_deployment *a,
+                            const struct plan_answer *other, const struct plan_deployment *b)
+{
+    return a->shared == b->shared &&
+           plan_same_point(&one->point[a->point[0]], &other->point[b->point[0]]) &&
+           plan_same_point(&one->point[a->point[1]], &other->point[b->point[1]]);
+}
+
+/* Everything again with the points there are. */
+static enum status weigh_again(struct plan_shift *shift, const struct plan_answer *answer,
+                               const struct plan *plan)
+{
+    struct plan_answer again = {.point = answer->point, .num_points = answer->num_points};
+    enum status status = plan_combine(&again, plan);
+    if (status == STATUS_OK && again.winner >= 0) {
+        const struct plan_deployment *winner = &again.deployment[again.winner];
+        shift->feasible = true;
+        shift->usd_per_day = winner->cost.usd_total;
+        shift->winner_changes =
+            !same_deployment(&again, winner, answer, &answer->deployment[answer->winner]);
+    }
+    free(again.deployment);
+    return status;
+}
+
+/* The winner's layout with other contexts. */
+static enum status simulate_again(struct plan_shift *shift, const struct plan_answer *answer,
+                                  const struct plan_world *world, const struct plan *plan,
+                                  struct error *error)
+{
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    struct plan_world other = *world;
+    struct plan_point point[COST_POOLS];
+    struct plan_deployment deployment;
+    other.plan = plan;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        point[pool] = answer->point[winner->point[pool]];
+        enum status status = plan_point_run(&point[pool], &other, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (point[pool].fate != PLAN_SIMULATED || !plan_point_fits(plan, &point[pool])) {
+            return STATUS_OK; /* the winner cannot be kept */
+        }
+    }
+    if (plan_deploy(&deployment, plan, point, 0, 1, winner->shared)) {
+        shift->feasible = deployment.meets_targets;
+        shift->usd_per_day = deployment.cost.usd_total;
+    }
+    return STATUS_OK;
+}
+
+enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
+                           struct error *error)
+{
+    static const double factors[] = {LESS, MORE};
+    struct plan *shifted = malloc(sizeof *shifted);
+    enum status status = shifted == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (int32_t what = 0; what < SHIFTED_COUNT && status == STATUS_OK; what++) {
+        for (int32_t i = 0; i < 2 && applies(world->plan, (enum shifted)what); i++) {
+            struct plan_shift *shift = &answer->shift[answer->num_shifts++];
+            *shift = (struct plan_shift){.what = names[what], .factor = factors[i]};
+            *shifted = *world->plan;
+            shifted->reference.given = false;
+            shift_plan(shifted, (enum shifted)what, factors[i]);
+            status = what == CONTEXT || what == OUTPUT
+                         ? simulate_again(shift, answer, world, shifted, error)
+                         : weigh_again(shift, answer, shifted);
+            if (status != STATUS_OK) {
+                break;
+            }
+        }
+    }
+    free(shifted);
+    return status;
+}

@@ -1,0 +1,252 @@
+/* plan_words.c -- the winner, what binds it, the reference; and what all of it rests on. */
+#include "plan_words.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format.h"
+
+#define POINT_WORDS 256
+
+static const struct plan_deployment *winner_of(const struct plan_answer *answer)
+{
+    return &answer->deployment[answer->winner];
+}
+
+static void say_winner(char *line, size_t bytes, const struct plan *plan,
+                       const struct plan_answer *answer)
+{
+    if (answer->winner < 0) {
+        (void)snprintf(line, bytes,
+                       answer->num_deployments == 0
+                           ? "No deployment is left: see above what points failed on, and widen "
+                             "search, gpus or budget."
+                           : "No deployment meets the targets; the nearest are in the table.");
+        return;
+    }
+    const struct plan_deployment *winner = winner_of(answer);
+    const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
+    char usd[FORMAT_BYTES], per_request[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
+    (void)snprintf(usd, sizeof usd, "$%.0f", winner->cost.usd_total);
+    (void)snprintf(line, bytes,
+                   "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; TTFT %s, "
+                   "TPOT %s.",
+                   (int)winner->num_gpus, plan->gpu[prefill->gpu].spec.name,
+                   winner->shared ? "one pool for prefill and decode" : "a pool each", usd,
+                   format_usd(per_request, winner->cost.usd_per_request),
+                   format_ns(ttft, winner->ttft_s * 1e9), format_ns(tpot, winner->tpot_s * 1e9));
+}
+
+static void say_pool(char *line, size_t bytes, const struct plan_answer *answer,
+                     enum cost_pool pool)
+{
+    const struct plan_deployment *winner = winner_of(answer);
+    const struct plan_point *point = &answer->point[winner->point[pool]];
+    char words[POINT_WORDS], step[FORMAT_BYTES];
+    plan_point_words(words, sizeof words, point);
+    (void)snprintf(
+        line, bytes,
+        "  %-8s %d x %s; step %s, busiest rank %.2f x the mean, %.1f of %.1f GB, at %.0f "
+        "%% of its rate in the busiest hour.",
+        pool == COST_PREFILL ? "prefill" : "decode", (int)winner->groups[pool], words,
+        format_ns(step, point->step_ns), point->imbalance, (double)point->memory.total_bytes / 1e9,
+        (double)point->memory.limit_bytes / 1e9, 100.0 * winner->load[pool]);
+}
+
+static void say_cost(char *line, size_t bytes, const struct plan_answer *answer)
+{
+    const struct plan_deployment *winner = winner_of(answer);
+    const struct cost_day *cost = &winner->cost;
+    char input[FORMAT_BYTES], computed[FORMAT_BYTES], output[FORMAT_BYTES];
+    char interval[96] = "";
+    if (winner->usd_per_day_high > winner->usd_per_day_low) {
+        (void)snprintf(interval, sizeof interval,
+                       "; a day %.1f %% less to %.1f %% more (see error)",
+                       100.0 * (1.0 - winner->usd_per_day_low / cost->usd_total),
+                       100.0 * (winner->usd_per_day_high / cost->usd_total - 1.0));
+    }
+    (void)snprintf(line, bytes,
+                   "A million input tokens cost %s (%s of those computed), a million output tokens "
+                   "%s%s; %.0f kWh a day.",
+                   format_usd(input, cost->usd_per_million_input),
+                   format_usd(computed, cost->usd_per_million_computed_input),
+                   format_usd(output, cost->usd_per_million_output), interval, cost->energy_kwh);
+}
+
+/* The next larger batch of a point's layout, or NULL. */
+static const struct plan_point *next_batch(const struct plan_answer *answer,
+                                           const struct plan_point *point)
+{
+    const struct plan_point *next = NULL;
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        const struct plan_point *other = &answer->point[i];
+        bool same =
+            other->gpu == point->gpu && other->pool == point->pool && other->ep == point->ep &&
+            other->tp == point->tp && other->redundant_experts == point->redundant_experts &&
+            other->strategy == point->strategy && other->micro_batches == point->micro_batches &&
+            other->expert_precision == point->expert_precision;
+        if (same && other->tokens_per_rank > point->tokens_per_rank &&
+            (next == NULL || other->tokens_per_rank < next->tokens_per_rank)) {
+            next = other;
+        }
+    }
+    return next;
+}
+
+static void say_binding(char *line, size_t bytes, const struct plan *plan,
+                        const struct plan_answer *answer)
+{
+    const struct plan_deployment *winner = winner_of(answer);
+    const struct plan_point *decode = &answer->point[winner->point[COST_DECODE]];
+    const struct plan_point *next = next_batch(answer, decode);
+    int32_t groups = winner->groups[COST_DECODE];
+    double load = winner->load[COST_DECODE] + (winner->shared ? winner->load[COST_PREFILL] : 0.0);
+    if (load < 0.5 * plan->utilisation_max && groups <= 1) {
+        (void)snprintf(line, bytes,
+                       "Bound by the size of a group: one is enough and is busy for %.0f %% of the "
+                       "busiest hour, so more traffic would cost little.",
+                       100.0 * load);
+    } else if (next == NULL) {
+        (void)snprintf(
+            line, bytes,
+            "Bound by the search: decode has the largest batch that was tried (%d); give "
+            "search.decode.sequences_per_rank more.",
+            (int)decode->tokens_per_rank);
+    } else if (next->fate == PLAN_NO_MEMORY) {
+        (void)snprintf(line, bytes,
+                       "Bound by memory: %d sequences a GPU need %.1f GB of %.1f; fewer redundant "
+                       "experts, a larger EP, a smaller KV format or a GPU with more memory helps.",
+                       (int)next->tokens_per_rank, (double)next->memory.total_bytes / 1e9,
+                       (double)next->memory.limit_bytes / 1e9);
+    } else if (next->fate == PLAN_TOO_SLOW ||
+               (plan->tpot_s > 0.0 && next->step_ns * 1e-9 > plan->tpot_s)) {
+        (void)snprintf(line, bytes,
+                       "Bound by TPOT: %d sequences a GPU would take %.1f ms%s a token, %.1f are "
+                       "allowed.",
+                       (int)next->tokens_per_rank,
+                       (next->fate == PLAN_SIMULATED ? next->step_ns : next->bound_ns) * 1e-6,
+                       next->fate == PLAN_SIMULATED ? "" : " at least", plan->tpot_s * 1e3);
+    } else {
+        (void)snprintf(line, bytes,
+                       "Bound by the work itself: a larger decode batch (%d) is allowed and no "
+                       "cheaper.",
+                       (int)next->tokens_per_rank);
+    }
+}
+
+static void say_reference(char *line, size_t bytes, const struct plan *plan,
+                          const struct plan_answer *answer)
+{
+    if (answer->reference < 0) {
+        (void)snprintf(line, bytes, "%s: none of its layouts was simulated.", plan->reference.name);
+        return;
+    }
+    const struct plan_deployment *reference = &answer->deployment[answer->reference];
+    (void)snprintf(line, bytes,
+                   "%s: prefill EP%d, decode EP%d, %d redundant experts costs $%.0f a day, %.1f %% "
+                   "above the cheapest that is as fast%s.",
+                   plan->reference.name, (int)plan->reference.prefill_ep,
+                   (int)plan->reference.decode_ep, (int)plan->reference.redundant_experts,
+                   reference->cost.usd_total, 100.0 * answer->reference_excess,
+                   reference->on_front ? ": it is on the front" : "");
+}
+
+bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
+                   const struct plan_answer *answer, int32_t index)
+{
+    bool has_winner = answer->winner >= 0;
+    int32_t about_winner = has_winner ? 5 : 1;
+    if (index == 0) {
+        say_winner(line, bytes, plan, answer);
+    } else if (index < about_winner) {
+        switch (index) {
+        case 1:
+            say_pool(line, bytes, answer, COST_PREFILL);
+            break;
+        case 2:
+            say_pool(line, bytes, answer, COST_DECODE);
+            break;
+        case 3:
+            say_cost(line, bytes, answer);
+            break;
+        default:
+            say_binding(line, bytes, plan, answer);
+        }
+    } else if (index == about_winner && plan->reference.given) {
+        say_reference(line, bytes, plan, answer);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void say_energy(char *line, size_t bytes, const struct plan *plan)
+{
+    const struct gpu_spec *gpu = &plan->gpu[0].spec;
+    bool whole = gpu->allin_watts > 0.0;
+    (void)snprintf(line, bytes, "electricity: %s, %.0f W a GPU %s%s",
+                   plan->terms.energy_apart ? "added to the price" : "within the price",
+                   whole ? gpu->allin_watts : gpu->tdp_watts,
+                   whole ? "with its share of host, network and cooling"
+                         : "for the GPU alone (TDP)",
+                   plan->num_gpus > 1 ? "; other kinds by their own presets" : "");
+}
+
+static void say_errors(char *line, size_t bytes, const struct plan_answer *answer)
+{
+    const struct plan_error *error = &answer->error[COST_DECODE];
+    if (answer->num_deployments == 0) {
+        (void)snprintf(line, bytes, "error: nothing was simulated");
+    } else if (error->is_known) {
+        (void)snprintf(line, bytes,
+                       "error: %s; that is %.0f %% of a prefill step and %.0f %% of a "
+                       "decode step",
+                       error->words, 100.0 * answer->error[COST_PREFILL].share,
+                       100.0 * error->share);
+    } else {
+        (void)snprintf(line, bytes, "error: %s", error->words);
+    }
+}
+
+bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer, int32_t index)
+{
+    switch (index) {
+    case 0:
+        (void)snprintf(line, bytes,
+                       "routing: %s; experts placed by the loads of the whole trace, weights that "
+                       "move later are not charged",
+                       plan->trace_preset[0] != '\0' ? plan->trace_preset
+                       : plan->trace_path[0] != '\0' ? plan->trace_path
+                                                     : "none, a dense model");
+        return true;
+    case 1:
+        (void)snprintf(line, bytes,
+                       "latencies are means of the busiest hour at up to %.0f %% of a pool's rate: "
+                       "M/D/c for the queue, every request as long as the mean one; no percentiles",
+                       100.0 * plan->utilisation_max);
+        return true;
+    case 2:
+        (void)snprintf(line, bytes,
+                       "decode runs full batches at the mean context of %d tokens; no multi-token "
+                       "prediction; fp8 dispatch, bf16 combine",
+                       (int)plan_decode_context(&plan->traffic));
+        return true;
+    case 3:
+        (void)snprintf(
+            line, bytes,
+            "GPUs that the hour does not need cost %.0f %% of their price; spot: %.0f %% "
+            "of hours",
+            100.0 * plan->terms.idle_paid, 100.0 * plan->terms.spot_share);
+        return true;
+    case 4:
+        say_energy(line, bytes, plan);
+        return true;
+    case 5:
+        say_errors(line, bytes, answer);
+        return true;
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,21 @@
+/*
+ * plan_words.h -- a plan's answer in sentences, for terminal and page.
+ */
+#ifndef MOESIM_PLAN_WORDS_H
+#define MOESIM_PLAN_WORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "plan.h"
+
+/* Sentence number index (from 0) of the answer: the winner, what binds it, the reference. False
+ * behind the last. */
+bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
+                   const struct plan_answer *answer, int32_t index);
+
+/* The same of what the figures rest on. */
+bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer, int32_t index);
+
+#endif

@@ -1,0 +1,325 @@
+/*
+ * store_plan.c -- tables beside those of runs: a plan's points and its answer.
+ *
+ * Doubles are stored as they are, so a point that is read is the point that was simulated.
+ */
+#include "store_plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "digest.h"
+#include "store_internal.h"
+
+#define DEPLOYMENTS_MAX 400 /* of an answer; all of the front, winner and reference come first */
+
+struct plan_store {
+    struct store *store;
+};
+
+static const char *const tables[] = {
+    "CREATE TABLE IF NOT EXISTS plan_point("
+    "point TEXT PRIMARY KEY, pool TEXT NOT NULL, layout TEXT NOT NULL, fate INTEGER NOT NULL, "
+    "why TEXT NOT NULL, step_ns REAL NOT NULL, imbalance REAL NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS plan_point_phase("
+    "point TEXT, phase TEXT, phase_ns REAL NOT NULL, PRIMARY KEY (point, phase)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan("
+    "plan_id TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, model TEXT NOT NULL, "
+    "ttft_target_ms REAL, tpot_target_ms REAL, plan_text TEXT NOT NULL, commit_id TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS plan_deployment("
+    "plan_id TEXT, deployment INTEGER, gpu TEXT NOT NULL, pools TEXT NOT NULL, "
+    "prefill TEXT NOT NULL, decode TEXT NOT NULL, role TEXT NOT NULL, num_gpus INTEGER NOT NULL, "
+    "ttft_ms REAL NOT NULL, tpot_ms REAL NOT NULL, usd_per_day REAL NOT NULL, "
+    "usd_per_day_low REAL NOT NULL, usd_per_day_high REAL NOT NULL, "
+    "usd_per_million_input REAL NOT NULL, usd_per_million_output REAL NOT NULL, "
+    "meets_targets INTEGER NOT NULL, on_front INTEGER NOT NULL, "
+    "PRIMARY KEY (plan_id, deployment)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_shift("
+    "plan_id TEXT, shift INTEGER, what TEXT NOT NULL, factor REAL NOT NULL, usd_per_day REAL, "
+    "winner_changes INTEGER NOT NULL, PRIMARY KEY (plan_id, shift)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_fate("
+    "plan_id TEXT, fate TEXT, points INTEGER NOT NULL, PRIMARY KEY (plan_id, fate)) WITHOUT ROWID",
+};
+
+#define NUM_TABLES ((int32_t)(sizeof tables / sizeof tables[0]))
+
+enum status plan_store_open(struct plan_store **plan_store, struct store *store,
+                            struct error *error)
+{
+    struct plan_store *fresh = calloc(1, sizeof *fresh);
+    *plan_store = fresh;
+    if (fresh == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    fresh->store = store;
+    enum status status = STATUS_OK;
+    for (int32_t table = 0; table < NUM_TABLES && status == STATUS_OK; table++) {
+        status = store_execute(store, tables[table], error);
+    }
+    return status;
+}
+
+void plan_store_close(struct plan_store *plan_store)
+{
+    free(plan_store);
+}
+
+/* Other sources may simulate otherwise: the program belongs to the key. */
+static void point_key(char key[RUN_ID_BYTES], uint64_t digest)
+{
+    snprintf(key, RUN_ID_BYTES, "%016" PRIx64, digest_text(digest, store_commit()));
+}
+
+static int read_phases(struct store *store, const char *key, struct plan_point *point)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->database,
+                                  "SELECT phase, phase_ns FROM plan_point_phase WHERE point = ?1",
+                                  -1, &statement, NULL);
+    if (code == SQLITE_OK) {
+        sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+    }
+    while (code == SQLITE_OK && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(statement, 0);
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT && name != NULL; phase++) {
+            if (strcmp(name, step_phase_name((enum step_phase)phase)) == 0) {
+                point->phase_ns[phase] = sqlite3_column_double(statement, 1);
+            }
+        }
+        code = SQLITE_OK;
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
+enum status plan_store_get(struct plan_store *plan_store, uint64_t digest, struct plan_point *point,
+                           bool *found, struct error *error)
+{
+    struct store *store = plan_store->store;
+    char key[RUN_ID_BYTES];
+    sqlite3_stmt *statement = NULL;
+    point_key(key, digest);
+    *found = false;
+    int code = sqlite3_prepare_v2(
+        store->database, "SELECT fate, why, step_ns, imbalance FROM plan_point WHERE point = ?1",
+        -1, &statement, NULL);
+    if (code == SQLITE_OK) {
+        sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+        code = sqlite3_step(statement);
+    }
+    if (code == SQLITE_ROW) {
+        int fate = sqlite3_column_int(statement, 0);
+        const char *why = (const char *)sqlite3_column_text(statement, 1);
+        *found = fate == PLAN_SIMULATED || fate == PLAN_IMPOSSIBLE;
+        point->fate = *found ? (enum plan_fate)fate : PLAN_OPEN;
+        snprintf(point->why, sizeof point->why, "%s", why == NULL ? "" : why);
+        point->step_ns = sqlite3_column_double(statement, 2);
+        point->imbalance = sqlite3_column_double(statement, 3);
+        code = read_phases(store, key, point);
+        code = code == SQLITE_OK ? SQLITE_DONE : code;
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
+}
+
+/* One value of a row. */
+struct cell {
+    char kind; /* t text, r real, i integer, n NULL */
+    const char *text;
+    double real;
+    int64_t integer;
+};
+
+static int insert(struct store *store, const char *sql, const struct cell *cell, int count)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL);
+    for (int i = 0; i < count && code == SQLITE_OK; i++) {
+        if (cell[i].kind == 't') {
+            code = sqlite3_bind_text(statement, i + 1, cell[i].text, -1, SQLITE_STATIC);
+        } else if (cell[i].kind == 'i') {
+            code = sqlite3_bind_int64(statement, i + 1, cell[i].integer);
+        } else if (cell[i].kind == 'r') {
+            code = sqlite3_bind_double(statement, i + 1, cell[i].real);
+        }
+    }
+    if (code == SQLITE_OK) {
+        code = sqlite3_step(statement);
+        code = code == SQLITE_DONE ? SQLITE_OK : code;
+    }
+    sqlite3_finalize(statement);
+    return code;
+}
+
+static struct cell text_cell(const char *text)
+{
+    return (struct cell){.kind = 't', .text = text};
+}
+
+static struct cell real_cell(double real)
+{
+    return (struct cell){.kind = 'r', .real = real};
+}
+
+static struct cell integer_cell(int64_t integer)
+{
+    return (struct cell){.kind = 'i', .integer = integer};
+}
+
+static enum status finish(struct store *store, int code, struct error *error)
+{
+    enum status status =
+        code == SQLITE_OK ? store_execute(store, "COMMIT", error) : store_error(store, code, error);
+    if (status != STATUS_OK) {
+        sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return status;
+}
+
+enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
+                           const struct plan_point *point, struct error *error)
+{
+    struct store *store = plan_store->store;
+    char key[RUN_ID_BYTES], layout[256];
+    point_key(key, digest);
+    plan_point_words(layout, sizeof layout, point);
+    const struct cell cells[] = {text_cell(key),
+                                 text_cell(point->pool == COST_PREFILL ? "prefill" : "decode"),
+                                 text_cell(layout),
+                                 integer_cell(point->fate),
+                                 text_cell(point->why),
+                                 real_cell(point->step_ns),
+                                 real_cell(point->imbalance)};
+    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int code =
+        insert(store, "INSERT OR REPLACE INTO plan_point VALUES(?, ?, ?, ?, ?, ?, ?)", cells, 7);
+    for (int32_t phase = 0; phase < STEP_PHASE_COUNT && code == SQLITE_OK; phase++) {
+        const struct cell row[] = {text_cell(key),
+                                   text_cell(step_phase_name((enum step_phase)phase)),
+                                   real_cell(point->phase_ns[phase])};
+        code = insert(store, "INSERT OR REPLACE INTO plan_point_phase VALUES(?, ?, ?)", row, 3);
+    }
+    return finish(store, code, error);
+}
+
+static int insert_deployment(struct store *store, const char *plan_id, const struct plan *plan,
+                             const struct plan_answer *answer, int32_t index)
+{
+    const struct plan_deployment *deployment = &answer->deployment[index];
+    const struct plan_point *prefill = &answer->point[deployment->point[COST_PREFILL]];
+    const struct plan_point *decode = &answer->point[deployment->point[COST_DECODE]];
+    char words[COST_POOLS][256];
+    plan_point_words(words[COST_PREFILL], sizeof words[0], prefill);
+    plan_point_words(words[COST_DECODE], sizeof words[0], decode);
+    const struct cell cells[] = {text_cell(plan_id),
+                                 integer_cell(index),
+                                 text_cell(plan->gpu[prefill->gpu].spec.name),
+                                 text_cell(deployment->shared ? "shared" : "disaggregated"),
+                                 text_cell(words[COST_PREFILL]),
+                                 text_cell(words[COST_DECODE]),
+                                 text_cell(index == answer->winner      ? "winner"
+                                           : index == answer->reference ? plan->reference.name
+                                           : deployment->on_front       ? "front"
+                                                                        : "other"),
+                                 integer_cell(deployment->num_gpus),
+                                 real_cell(deployment->ttft_s * 1e3),
+                                 real_cell(deployment->tpot_s * 1e3),
+                                 real_cell(deployment->cost.usd_total),
+                                 real_cell(deployment->usd_per_day_low),
+                                 real_cell(deployment->usd_per_day_high),
+                                 real_cell(deployment->cost.usd_per_million_input),
+                                 real_cell(deployment->cost.usd_per_million_output),
+                                 integer_cell(deployment->meets_targets),
+                                 integer_cell(deployment->on_front)};
+    return insert(store,
+                  "INSERT INTO plan_deployment VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+                  "?, ?)",
+                  cells, (int)(sizeof cells / sizeof cells[0]));
+}
+
+/* All that stands out, and of the others the cheapest. */
+static int insert_deployments(struct store *store, const char *plan_id, const struct plan *plan,
+                              const struct plan_answer *answer)
+{
+    int code = SQLITE_OK;
+    int32_t others = 0;
+    for (int32_t i = 0; i < answer->num_deployments && code == SQLITE_OK; i++) {
+        bool stands_out =
+            answer->deployment[i].on_front || i == answer->winner || i == answer->reference;
+        others += !stands_out;
+        if (stands_out || others <= DEPLOYMENTS_MAX) {
+            code = insert_deployment(store, plan_id, plan, answer, i);
+        }
+    }
+    return code;
+}
+
+static int insert_rest(struct store *store, const char *plan_id, const struct plan_answer *answer)
+{
+    int code = SQLITE_OK;
+    for (int32_t i = 0; i < answer->num_shifts && code == SQLITE_OK; i++) {
+        const struct plan_shift *shift = &answer->shift[i];
+        const struct cell cells[] = {text_cell(plan_id),
+                                     integer_cell(i),
+                                     text_cell(shift->what),
+                                     real_cell(shift->factor),
+                                     real_cell(shift->usd_per_day),
+                                     integer_cell(shift->winner_changes)};
+        struct cell row[6];
+        memcpy(row, cells, sizeof row);
+        row[4].kind = shift->feasible ? 'r' : 'n'; /* else NULL */
+        code = insert(store, "INSERT INTO plan_shift VALUES(?, ?, ?, ?, ?, ?)", row, 6);
+    }
+    for (int32_t fate = 0; fate < PLAN_FATES && code == SQLITE_OK; fate++) {
+        const struct cell row[] = {text_cell(plan_id),
+                                   text_cell(plan_fate_name((enum plan_fate)fate)),
+                                   integer_cell(answer->fates[fate])};
+        code = insert(store, "INSERT INTO plan_fate VALUES(?, ?, ?)", row, 3);
+    }
+    return code;
+}
+
+static int remove_answer(struct store *store, const char *plan_id)
+{
+    static const char *const of_plan[] = {"plan", "plan_deployment", "plan_shift", "plan_fate"};
+    int code = SQLITE_OK;
+    for (int32_t i = 0; i < 4 && code == SQLITE_OK; i++) {
+        char *sql = sqlite3_mprintf("DELETE FROM %s WHERE plan_id = %Q", of_plan[i], plan_id);
+        code = sql == NULL ? SQLITE_NOMEM : sqlite3_exec(store->database, sql, NULL, NULL, NULL);
+        sqlite3_free(sql);
+    }
+    return code;
+}
+
+enum status plan_store_answer(struct plan_store *plan_store, char *plan_id, const struct plan *plan,
+                              const struct plan_answer *answer, struct error *error)
+{
+    struct store *store = plan_store->store;
+    point_key(plan_id, digest_text(DIGEST_START, plan->text));
+    struct cell cells[] = {
+        text_cell(plan_id),          text_cell(plan->name),         text_cell(plan->question),
+        text_cell(plan->model.name), real_cell(plan->ttft_s * 1e3), real_cell(plan->tpot_s * 1e3),
+        text_cell(plan->text),       text_cell(store_commit())};
+    cells[4].kind = plan->ttft_s > 0.0 ? 'r' : 'n';
+    cells[5].kind = plan->tpot_s > 0.0 ? 'r' : 'n';
+    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int code = remove_answer(store, plan_id);
+    if (code == SQLITE_OK) {
+        code = insert(store, "INSERT INTO plan VALUES(?, ?, ?, ?, ?, ?, ?, ?)", cells, 8);
+    }
+    if (code == SQLITE_OK) {
+        code = insert_deployments(store, plan_id, plan, answer);
+    }
+    if (code == SQLITE_OK) {
+        code = insert_rest(store, plan_id, answer);
+    }
+    return finish(store, code, error);
+}

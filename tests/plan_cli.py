@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""moesim plan as a user meets it: killed and resumed, refused, as JSON, with a page.
+
+Usage: plan_cli.py MOESIM SOURCE_DIRECTORY
+
+A small search is killed with SIGKILL 20 times; it must then end with what one that nobody disturbed
+holds. The deployment that DeepSeek published is
+set beside a front of its neighbours.
+"""
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+MOESIM, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+SMALL = ["--model", "router-lab-14m", "--set", "trace.path=scenarios/traces/router-lab/loss_free",
+         "--gpu", "h100-sxm:2", "--input", "1000", "--output", "200", "--requests-per-day", "4G",
+         "--ttft", "1s", "--tpot", "20ms"]
+problems = 0
+
+
+def check(good, words):
+    global problems
+    if not good:
+        problems += 1
+        print("FAILED: " + words)
+
+
+def plan(arguments, code=0):
+    run = subprocess.run([MOESIM, "plan"] + arguments, capture_output=True, text=True, check=False)
+    check(run.returncode == code, f"plan {' '.join(arguments)}: exit {run.returncode}, not {code}: "
+                                  f"{run.stderr[:400]}")
+    return run
+
+
+def points(path):
+    with sqlite3.connect(path) as database:
+        return (database.execute("SELECT * FROM plan_point ORDER BY point").fetchall(),
+                database.execute("SELECT * FROM plan_point_phase ORDER BY point, phase").fetchall(),
+                database.execute("SELECT * FROM plan_deployment ORDER BY plan_id, deployment"
+                                 ).fetchall())
+
+
+def test_kill():
+    """Nothing that was done is lost or done again, and the end is the same."""
+    plan(SMALL + ["-o", "whole.db", "--json"])
+    kills, done = 0, [0]
+    random.seed(1)
+    for _ in range(20):
+        run = subprocess.Popen([MOESIM, "plan"] + SMALL + ["-o", "killed.db", "--threads", "1"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            run.wait(timeout=random.uniform(0.02, 0.5))
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+            kills += 1
+            try:
+                done.append(len(points("killed.db")[0]))
+            except sqlite3.OperationalError:
+                pass  # killed before its tables were there
+    plan(SMALL + ["-o", "killed.db", "--json"])
+    check(done == sorted(done), f"points were lost: {done}")
+    check(kills > 0, "no search was killed")
+    check(points("whole.db") == points("killed.db"), "a killed search ends elsewhere")
+    print(f"killed {kills} times, {len(points('whole.db')[0])} points: equal content")
+
+
+def test_reuse():
+    """Other prices and targets need no simulation; equal questions have one answer in the file."""
+    before = points("whole.db")[0]
+    answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--set", "slo.tpot=1ms",
+                                      "--set", "traffic.requests_per_day=8G"]).stdout)
+    check(points("whole.db")[0] == before, "points were simulated again")
+    check(any(row["winner"] for row in answer["deployments"]), "no winner among the deployments")
+    check(len(answer["launch"]) >= 3, "commands are missing")
+    check({shift["what"] for shift in answer["sensitivity"]} >= {"price of a GPU-hour",
+                                                                 "TPOT target"}, "shifts missing")
+
+
+def test_mistakes():
+    """What users get wrong: each told in words, all at once, exit 1, nothing written."""
+    run = plan(["--model", "deepseek-v33", "--gpu", "h900", "--input", "4k", "--output", "x",
+                "--requests-per-day", "1M", "-o", "none.db"], code=1)
+    for words in ("did you mean", "traffic.output_tokens", "h900"):
+        check(words in run.stderr, f"'{words}' is not among: {run.stderr}")
+    plan([], code=1)
+    plan(["a.yaml", "b.yaml"], code=1)
+    plan(["--threads", "0", "a.yaml"], code=1)
+    check("no such" in plan(["nowhere.yaml"], code=1).stderr.lower(), "a missing file")
+    check(not os.path.exists("none.db"), "a refused plan left a file")
+    with open("text.db", "w", encoding="utf-8") as file:
+        file.write("no database")
+    check("not a results file" in plan(SMALL + ["-o", "text.db"], code=1).stderr, "a wrong file")
+
+
+def test_page():
+    """One page with figures, where gnuplot is."""
+    if shutil.which("gnuplot") is None:
+        print("no page: gnuplot is missing")
+        return
+    plan(SMALL + ["-o", "whole.db", "-r", "page"])
+    with open("page/index.html", encoding="utf-8") as file:
+        html = file.read()
+    for words in ("What speed costs", "What 10 % more or less does", "To launch it", "<svg",
+                  "Assumptions"):
+        check(words in html, f"the page lacks '{words}'")
+    for figure in ("front", "shift", "fate"):
+        check(os.path.exists(f"page/figures/{figure}.csv"), f"no {figure}.csv")
+
+
+def test_deepseek():
+    """EP32 for prefill, EP144 for decode and 32 redundant experts beside their neighbours: on the
+    front or within 10 % of it. The whole plan is scenarios/plans/deepseek_r1_h800.yaml."""
+    begin = time.time()
+    answer = json.loads(plan(
+        [os.path.join(SOURCE, "scenarios/plans/deepseek_r1_h800.yaml"), "-o", "deepseek.db",
+         "--json", "--set", "search.prefill={ep: [16, 32, 64], tokens_per_rank: [4096]}",
+         "--set", "search.decode={ep: [72, 128, 144], sequences_per_rank: [64, 128]}",
+         "--set", "search.micro_batches=2"]).stdout)
+    excess = answer["reference_excess"]
+    check(excess <= 0.10, f"DeepSeek's deployment is {100 * excess:.1f} % off the front")
+    print(f"DeepSeek's deployment: {100 * excess:.1f} % above the cheapest that is as fast, "
+          f"{time.time() - begin:.0f} s")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        os.environ["MOESIM_DATA"] = SOURCE
+        for test in (test_kill, test_reuse, test_mistakes, test_page, test_deepseek):
+            test()
+        os.chdir("/")
+    print("problems" if problems else "ok", problems or "")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

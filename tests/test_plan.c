@@ -1,0 +1,304 @@
+/*
+ * test_plan.c -- plans that are read or refused, and searches whose answers are checked again.
+ */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "plan.h"
+#include "plan_internal.h"
+#include "plan_launch.h"
+#include "plan_words.h"
+#include "store_plan.h"
+
+static const char *const small[] = {
+    "model=router-lab-14m",
+    "trace.path=scenarios/traces/router-lab/loss_free",
+    "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 200}",
+    "gpus=[{gpu: h100-sxm, price: h100-neocloud}]",
+    "slo={ttft: 1s, tpot: 20ms}",
+    "search.prefill={ep: [1, 2], tokens_per_rank: [1024, 2048]}",
+    "search.decode={ep: [1, 2, 8], sequences_per_rank: [16, 64, 256]}",
+    "search.redundant_experts=0",
+    "search.micro_batches=1",
+};
+
+#define SMALL ((int32_t)(sizeof small / sizeof small[0]))
+
+static void load_small(struct plan *plan, const char *extra)
+{
+    struct error error = {0};
+    const char *overrides[SMALL + 1];
+    memcpy(overrides, small, sizeof small);
+    overrides[SMALL] = extra;
+    cr_assert_eq(plan_load(plan, NULL, overrides, extra != NULL ? SMALL + 1 : SMALL, &error),
+                 STATUS_OK, "%s", error.text);
+}
+
+static struct plan_answer search(const struct plan *plan, int32_t num_threads,
+                                 struct plan_store *store)
+{
+    struct error error = {0};
+    struct plan_answer answer;
+    struct plan_options options = {.num_threads = num_threads, .store = store};
+    cr_assert_eq(plan_search(&answer, plan, &options, &error), STATUS_OK, "%s", error.text);
+    return answer;
+}
+
+static void expect_equal(const struct plan_answer *a, const struct plan_answer *b)
+{
+    cr_assert_eq(a->num_points, b->num_points);
+    cr_assert_eq(a->num_deployments, b->num_deployments);
+    cr_expect_eq(a->winner, b->winner);
+    for (int32_t i = 0; i < a->num_points; i++) {
+        cr_expect_eq(a->point[i].fate, b->point[i].fate);
+        cr_expect_eq(a->point[i].step_ns, b->point[i].step_ns);
+        cr_expect_eq(a->point[i].imbalance, b->point[i].imbalance);
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+            cr_expect_eq(a->point[i].phase_ns[phase], b->point[i].phase_ns[phase]);
+        }
+    }
+    for (int32_t i = 0; i < a->num_deployments; i++) {
+        cr_expect_eq(a->deployment[i].cost.usd_total, b->deployment[i].cost.usd_total);
+        cr_expect_eq(a->deployment[i].on_front, b->deployment[i].on_front);
+    }
+    cr_assert_eq(a->num_shifts, b->num_shifts);
+    for (int32_t i = 0; i < a->num_shifts; i++) {
+        cr_expect_eq(a->shift[i].usd_per_day, b->shift[i].usd_per_day);
+    }
+}
+
+Test(plan, the_answer_does_not_depend_on_threads_nor_on_what_was_stored)
+{
+    struct plan plan;
+    struct store *store = NULL;
+    struct plan_store *points = NULL;
+    struct error error = {0};
+    char plan_id[RUN_ID_BYTES];
+    unlink("test_plan.db");
+    load_small(&plan, NULL);
+    cr_assert_eq(store_open(&store, "test_plan.db", true, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(plan_store_open(&points, store, &error), STATUS_OK, "%s", error.text);
+    struct plan_answer one = search(&plan, 1, NULL);
+    struct plan_answer two = search(&plan, 2, points);
+    struct plan_answer again = search(&plan, 1, points);
+
+    expect_equal(&one, &two);
+    expect_equal(&one, &again);
+    cr_expect_eq(plan_store_answer(points, plan_id, &plan, &one, &error), STATUS_OK);
+    cr_expect_eq(plan_store_answer(points, plan_id, &plan, &one, &error), STATUS_OK, "twice");
+    plan_answer_free(&one);
+    plan_answer_free(&two);
+    plan_answer_free(&again);
+    plan_store_close(points);
+    store_close(store);
+    plan_free(&plan);
+    unlink("test_plan.db");
+}
+
+static bool beats(const struct plan_deployment *a, const struct plan_deployment *b)
+{
+    return a->cost.usd_total <= b->cost.usd_total && a->ttft_s <= b->ttft_s &&
+           a->tpot_s <= b->tpot_s;
+}
+
+Test(plan, nobody_beats_the_front_and_somebody_beats_the_rest)
+{
+    struct plan plan;
+    load_small(&plan, NULL);
+    struct plan_answer answer = search(&plan, 2, NULL);
+
+    cr_assert_gt(answer.num_deployments, 10);
+    for (int32_t i = 0; i < answer.num_deployments; i++) {
+        const struct plan_deployment *one = &answer.deployment[i];
+        bool beaten = false;
+        for (int32_t j = 0; j < answer.num_deployments; j++) {
+            const struct plan_deployment *other = &answer.deployment[j];
+            bool differs = other->cost.usd_total != one->cost.usd_total ||
+                           other->ttft_s != one->ttft_s || other->tpot_s != one->tpot_s;
+            beaten = beaten || (beats(other, one) && (differs || j < i));
+        }
+        cr_expect_eq(one->on_front, !beaten, "deployment %d", (int)i);
+        cr_expect_geq(one->usd_per_day_high, one->cost.usd_total);
+        cr_expect_leq(one->usd_per_day_low, one->cost.usd_total);
+    }
+    cr_assert_geq(answer.winner, 0);
+    for (int32_t i = 0; i < answer.winner; i++) {
+        cr_expect_not(answer.deployment[i].meets_targets);
+    }
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+/* Every point simulated all the same: none that was pruned is on the front, and no step is shorter
+ * than its bound. */
+Test(plan, bounds_hold_and_prune_nothing_that_matters)
+{
+    struct plan plan;
+    load_small(&plan, "search.pools=disaggregated");
+    struct plan_answer answer = search(&plan, 2, NULL);
+    struct plan_world world;
+    struct error error = {0};
+    int32_t num_front = answer.num_front;
+    double usd = answer.deployment[answer.winner].cost.usd_total;
+    cr_assert_eq(plan_world_open(&world, &plan, 1, &error), STATUS_OK, "%s", error.text);
+    for (int32_t i = 0; i < answer.num_points; i++) {
+        struct plan_point *point = &answer.point[i];
+        if (point->fate != PLAN_NO_MEMORY && point->fate != PLAN_IMPOSSIBLE) {
+            point->fate = PLAN_OPEN;
+            cr_assert_eq(plan_point_run(point, &world, &error), STATUS_OK, "%s", error.text);
+            cr_expect_geq(point->step_ns, point->bound_ns);
+        }
+    }
+    cr_assert_eq(plan_combine(&answer, &plan), STATUS_OK);
+
+    cr_expect_eq(answer.num_front, num_front);
+    cr_expect_eq(answer.deployment[answer.winner].cost.usd_total, usd);
+    plan_world_close(&world);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+/* A tight budget leaves nobody; the words say so, and no command is made. */
+Test(plan, without_a_winner_the_answer_says_so)
+{
+    struct plan plan;
+    char line[512];
+    load_small(&plan, "budget.usd_per_day=1");
+    struct plan_answer answer = search(&plan, 2, NULL);
+
+    cr_expect_eq(answer.winner, -1);
+    cr_expect_gt(answer.num_deployments, 0);
+    cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 0));
+    cr_expect_not_null(strstr(line, "No deployment meets the targets"));
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+Test(plan, groups_are_enough_for_the_traffic_and_one_fewer_is_not)
+{
+    struct plan plan;
+    load_small(&plan, "search.pools=disaggregated");
+    struct plan_answer answer = search(&plan, 2, NULL);
+    for (int32_t i = 0; i < answer.num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer.deployment[i];
+        const struct plan_point *decode = &answer.point[deployment->point[COST_DECODE]];
+        double group = (double)decode->tokens_per_rank * decode->ep / (decode->step_ns * 1e-9);
+        double groups = 4e9 * 200.0 / 86400.0 / (group * 0.9);
+        cr_expect_eq(deployment->groups[COST_DECODE], (int32_t)ceil(groups - 1e-9));
+    }
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+Test(plan, commands_carry_what_the_plan_decided)
+{
+    struct plan plan;
+    char command[LAUNCH_BYTES], sequences[32];
+    load_small(&plan, "search.pools=disaggregated");
+    struct plan_answer answer = search(&plan, 2, NULL);
+    cr_assert_geq(answer.winner, 0);
+    const struct plan_deployment *winner = &answer.deployment[answer.winner];
+    const struct plan_point *decode = &answer.point[winner->point[COST_DECODE]];
+
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE));
+    (void)snprintf(sequences, sizeof sequences, "--max-num-seqs %d ", (int)decode->tokens_per_rank);
+    cr_expect_not_null(strstr(command, sequences), "%s", command);
+    cr_expect_not_null(strstr(command, "--enable-expert-parallel"));
+    cr_expect_not_null(strstr(command, "--kv-transfer-config"));
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_PREFILL));
+    cr_expect_not_null(strstr(command, "--disaggregation-mode prefill"), "%s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_TRTLLM, COST_DECODE));
+    cr_expect_not_null(strstr(command, "moe_expert_parallel_size: "), "%s", command);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+static void refuse(const char *text, int32_t num_problems, const char *const *words)
+{
+    struct plan plan;
+    struct error error = {0};
+    FILE *file = fopen("test_plan.yaml", "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    cr_expect_eq(plan_load(&plan, "test_plan.yaml", NULL, 0, &error), STATUS_INVALID, "%s", text);
+    cr_expect_eq(error.num_problems, num_problems, "%s", error.text);
+    for (int32_t i = 0; words[i] != NULL; i++) {
+        cr_expect_not_null(strstr(error.text, words[i]), "%s in %s", words[i], error.text);
+    }
+    plan_free(&plan);
+    remove("test_plan.yaml");
+}
+
+Test(plan, a_plan_with_mistakes_is_refused_with_all_of_them)
+{
+    static const char *const words[] = {"test_plan.yaml:2: model",
+                                        "test_plan.yaml:3: traffic.requests_per_day: 'many'",
+                                        "test_plan.yaml:4: slo.ttft: '2 hours'",
+                                        "test_plan.yaml:5: gpus.gpu",
+                                        "test_plan.yaml:6: search.strategy: 'best'",
+                                        "test_plan.yaml:7: compute.model",
+                                        NULL};
+    refuse("version: 1\n"
+           "model: deepseek-v33\n"
+           "traffic: {requests_per_day: many, input_tokens: 1k, output_tokens: 100}\n"
+           "slo: {ttft: 2 hours}\n"
+           "gpus: [{gpu: h900, price: 2}]\n"
+           "search: {strategy: best}\n"
+           "compute: {model: guess}\n",
+           6, words);
+}
+
+#define GOOD                                                                                       \
+    "version: 1\nmodel: deepseek-v3\n"                                                             \
+    "traffic: {requests_per_day: 1M, input_tokens: 1k, output_tokens: 100}\n"                      \
+    "gpus: [{gpu: h800-sxm}]\n"
+
+Test(plan, keys_that_do_not_fit_together_are_refused)
+{
+    const struct {
+        const char *text;
+        const char *words[2];
+    } cases[] = {
+        {GOOD "searches: {}\n", {"searches", NULL}},
+        {GOOD "search: {decode: {ep: []}}\n", {"search.decode.ep: an empty list", NULL}},
+        {GOOD "search: {decode: {ep: [0]}}\n", {"1 ... 65536", NULL}},
+        {GOOD "search: {micro_batches: 9}\n", {"1 ... 4", NULL}},
+        {GOOD "search: {pools: both}\n", {"disaggregated or shared", NULL}},
+        {GOOD "terms: {spot_share: 0.5}\n", {"spot_usd_per_gpu_hour", NULL}},
+        {GOOD "terms: {energy_apart: true}\n", {"usd_per_kwh", NULL}},
+        {GOOD "trace: {preset: nobody}\n", {"no such preset", NULL}},
+        {GOOD "trace: {path: nowhere}\n", {"no such trace", NULL}},
+        {GOOD "slo: {tpot: -1ms}\n", {"slo.tpot", NULL}},
+        {"version: 1\nmodel: kimi-k2\n"
+         "traffic: {requests_per_day: 1M, input_tokens: 1k, output_tokens: 100}\n"
+         "gpus: [{gpu: h800-sxm}]\n",
+         {"no preset of this model's routing", NULL}},
+        {"version: 1\nmodel: deepseek-v3\n"
+         "traffic: {requests_per_day: 1M, input_tokens: 1k, output_tokens: 100, hours: [1, 2]}\n"
+         "gpus: [{gpu: h800-sxm, price: h200-lease}]\n",
+         {"24 numbers", NULL}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        refuse(cases[i].text, i == 11 ? 2 : 1, cases[i].words);
+    }
+}
+
+Test(plan, the_plans_that_come_along_load)
+{
+    struct plan plan;
+    struct error error = {0};
+    cr_expect_eq(plan_load(&plan, SOURCE_DIRECTORY "/scenarios/plans/deepseek_r1_h800.yaml", NULL,
+                           0, &error),
+                 STATUS_OK, "%s", error.text);
+    cr_expect_float_eq(plan.traffic.requests_per_day * plan.traffic.input_tokens / 608e9, 1.0,
+                       0.005);
+    cr_expect_float_eq(plan.traffic.requests_per_day * plan.traffic.output_tokens / 168e9, 1.0,
+                       0.005);
+    cr_expect_float_eq(plan_decode_context(&plan.traffic), 4989, 2);
+    plan_free(&plan);
+}
