@@ -1,13 +1,7 @@
 /*
- * gate.c -- one token at a time, and without branches on scores: nobody can guess those.
+ * gate.c -- one token at a time: scores, groups, choice (gate_choose.c), weights.
  *
- * The experts are dealt to LANES lanes. The k-th best of the lanes' best is no better than the k-th
- * best expert, so whoever is below it is out; the few that are left are ranked by comparing each
- * with each.
- *
- * Sigmoids are dear and keep the order of logits, but may round different ones to one number, and
- * of equals the smaller id is chosen. So without a bias sigmoids are taken of those alone that
- * could round to the k-th's: logits less than SIGMOID_MARGIN below the bound.
+ * Without a bias sigmoids are left to the choice, which takes them of few experts.
  */
 #include "gate.h"
 
@@ -15,37 +9,18 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "gate_choose.h"
 #include "gate_lanes.h"
 #include "gate_math.h"
 #include "quantize.h"
 
-/* Up to a logit of 8 a sigmoid rises by 3.3e-4 and more a unit, and a float32 below 1 has 6e-8
- * between it and the next: logits 2^-10 apart are five of those apart. */
-#define SIGMOID_MARGIN    0x1p-10f
-#define SIGMOID_LOGIT_MAX 8.0f
-
-#define LANES             16 /* GATE_TOP_K_MAX at least */
-#define VECTORS           4  /* of four lanes */
-#define RANKED_MAX        96 /* more are left only where many are equal: those are inserted */
-
-typedef float float_lanes __attribute__((vector_size(16)));
-typedef int32_t mask_lanes __attribute__((vector_size(16)));
-
-static const float_lanes lowest = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-
-/* One token's working set. Behind the last stand LANES times minus infinity. */
+/* One token's working set. Behind the last stands GATE_PAD times minus infinity. */
 struct choice {
-    float logit[GATE_EXPERTS_MAX + LANES]; /* NaN replaced */
-    float score[GATE_EXPERTS_MAX + LANES]; /* what is compared: logits, or sigmoids and bias */
-    float open[GATE_EXPERTS_MAX + LANES];  /* the scores of those groups that may be chosen from */
+    float logit[GATE_EXPERTS_MAX + GATE_PAD]; /* NaN replaced */
+    float score[GATE_EXPERTS_MAX + GATE_PAD]; /* what is compared: logits, or sigmoids and bias */
+    float
+        open[GATE_EXPERTS_MAX + GATE_PAD]; /* the scores of those groups that may be chosen from */
     int32_t open_group[GATE_EXPERTS_MAX];  /* ascending */
-};
-
-/* Experts that may be among the k best, by ascending position. */
-struct candidates {
-    int32_t count;
-    int32_t position[GATE_EXPERTS_MAX + 1];
-    float score[GATE_EXPERTS_MAX + 2];
 };
 
 bool gate_rule_valid(const struct gate_rule *rule)
@@ -59,130 +34,6 @@ bool gate_rule_valid(const struct gate_rule *rule)
     bool sums_two = rule->num_groups > 1 && rule->group_score == GATE_GROUP_TOP2;
     return rule->top_k <= rule->topk_groups * group_experts &&
            (!sums_two || (group_experts >= 2 && rule->score == GATE_SIGMOID));
-}
-
-static float_lanes select_lanes(mask_lanes mask, float_lanes yes, float_lanes no)
-{
-    return (float_lanes)(((mask_lanes)yes & mask) | ((mask_lanes)no & ~mask));
-}
-
-static float_lanes larger(float_lanes a, float_lanes b)
-{
-    return select_lanes(a > b, a, b);
-}
-
-static float_lanes load_lanes(const float *from)
-{
-    float_lanes lanes;
-    memcpy(&lanes, from, sizeof lanes);
-    return lanes;
-}
-
-/* Fills up behind the last. */
-static void pad_lowest(float *score, int32_t count)
-{
-    for (int32_t i = 0; i < VECTORS; i++) {
-        memcpy(&score[count + 4 * i], &lowest, sizeof lowest);
-    }
-}
-
-/* At least top_k scores are as good as what this returns. */
-static float lower_bound(const float *score, int32_t count, int32_t top_k)
-{
-    float_lanes best[VECTORS] = {lowest, lowest, lowest, lowest};
-    mask_lanes better[VECTORS] = {{0}};
-    float lane[LANES];
-    for (int32_t i = 0; i < count; i += LANES) {
-        for (int32_t v = 0; v < VECTORS; v++) {
-            best[v] = larger(load_lanes(&score[i + 4 * v]), best[v]);
-        }
-    }
-    memcpy(lane, best, sizeof lane);
-    for (int32_t i = 0; i < LANES; i++) {
-        for (int32_t v = 0; v < VECTORS; v++) {
-            better[v] -= lane[i] > best[v]; /* a mask is -1 */
-        }
-    }
-    float_lanes bound = -lowest;
-    for (int32_t v = 0; v < VECTORS; v++) {
-        float_lanes good = select_lanes(better[v] < top_k, best[v], -lowest);
-        bound = -larger(-bound, -good);
-    }
-    float low = bound[0] < bound[1] ? bound[0] : bound[1];
-    float high = bound[2] < bound[3] ? bound[2] : bound[3];
-    return low < high ? low : high;
-}
-
-static void find_candidates(struct candidates *candidates, const float *score, int32_t count,
-                            float bound)
-{
-    int32_t num_found = 0;
-    for (int32_t i = 0; i < count; i++) {
-        candidates->position[num_found] = i;
-        candidates->score[num_found] = score[i];
-        num_found += score[i] >= bound;
-    }
-    candidates->count = num_found;
-}
-
-/* A later equal goes behind. */
-static void insert_candidates(int32_t *chosen, const struct candidates *candidates, int32_t top_k)
-{
-    float score[GATE_TOP_K_MAX];
-    int32_t num_chosen = 0;
-    for (int32_t i = 0; i < candidates->count; i++) {
-        if (num_chosen == top_k && !(candidates->score[i] > score[top_k - 1])) {
-            continue;
-        }
-        int32_t place = num_chosen < top_k ? num_chosen++ : top_k - 1;
-        for (; place > 0 && candidates->score[i] > score[place - 1]; place--) {
-            score[place] = score[place - 1];
-            chosen[place] = chosen[place - 1];
-        }
-        score[place] = candidates->score[i];
-        chosen[place] = candidates->position[i];
-    }
-}
-
-/* The positions of the top_k best, best first. */
-static void rank_candidates(int32_t *chosen, const struct candidates *candidates, int32_t top_k)
-{
-    if (candidates->count > RANKED_MAX) {
-        insert_candidates(chosen, candidates, top_k);
-        return;
-    }
-    int32_t sorted[RANKED_MAX];
-    int32_t rank[RANKED_MAX];
-    for (int32_t i = 0; i < candidates->count; i++) {
-        int32_t better = 0;
-        for (int32_t j = 0; j < i; j++) {
-            int32_t first = candidates->score[j] >= candidates->score[i];
-            better += first;
-            rank[j] += 1 - first;
-        }
-        rank[i] = better;
-    }
-    for (int32_t i = 0; i < candidates->count; i++) {
-        sorted[rank[i]] = candidates->position[i];
-    }
-    memcpy(chosen, sorted, (size_t)top_k * sizeof *chosen);
-}
-
-/* Positions of the top_k best of score[count], whose sigmoids are compared if of_logits. */
-static void choose_best(int32_t *chosen, const float *score, int32_t count, int32_t top_k,
-                        bool of_logits)
-{
-    struct candidates candidates;
-    float bound = lower_bound(score, count, top_k);
-    if (of_logits) {
-        bound = fminf(bound, SIGMOID_LOGIT_MAX) - SIGMOID_MARGIN;
-    }
-    find_candidates(&candidates, score, count, bound);
-    if (of_logits) {
-        candidates.score[candidates.count] = 0.0f;
-        gate_sigmoids(candidates.score, candidates.score, candidates.count);
-    }
-    rank_candidates(chosen, &candidates, top_k);
 }
 
 /* The first of the best of count that are not taken. */
@@ -236,30 +87,7 @@ static void open_groups(const struct gate_rule *rule, struct choice *choice, con
             choice->open_group[num_open++] = group;
         }
     }
-    pad_lowest(choice->open, num_open * group_experts);
-}
-
-/* Copies a token's logits, NaN replaced. */
-static void load_logits(struct choice *choice, const float *logits, int32_t num_experts)
-{
-    memcpy(choice->logit, logits, (size_t)num_experts * sizeof *logits);
-    pad_lowest(choice->logit, num_experts);
-    for (int32_t expert = 0; expert < num_experts; expert += 4) {
-        float_lanes logit = load_lanes(&choice->logit[expert]);
-        logit = select_lanes(logit == logit, logit, lowest);
-        memcpy(&choice->logit[expert], &logit, sizeof logit);
-    }
-}
-
-static float largest_of(const float *logit, int32_t count)
-{
-    float_lanes largest = lowest;
-    for (int32_t i = 0; i < count; i += 4) {
-        largest = larger(load_lanes(&logit[i]), largest);
-    }
-    float low = largest[0] > largest[1] ? largest[0] : largest[1];
-    float high = largest[2] > largest[3] ? largest[2] : largest[3];
-    return low > high ? low : high;
+    gate_pad(choice->open, num_open * group_experts);
 }
 
 static void choose_experts(const struct gate_rule *rule, struct choice *choice, int32_t *expert,
@@ -272,16 +100,16 @@ static void choose_experts(const struct gate_rule *rule, struct choice *choice, 
         for (int32_t i = 0; i < rule->num_experts; i++) {
             choice->score[i] += choice_bias[i];
         }
-        pad_lowest(choice->score, rule->num_experts);
+        gate_pad(choice->score, rule->num_experts);
         score = choice->score;
     }
     if (rule->num_groups == 1) {
-        choose_best(expert, score, rule->num_experts, rule->top_k, of_logits);
+        gate_choose(expert, score, rule->num_experts, rule->top_k, of_logits);
         return;
     }
     int32_t group_experts = rule->num_experts / rule->num_groups;
     open_groups(rule, choice, score, of_logits);
-    choose_best(expert, choice->open, rule->topk_groups * group_experts, rule->top_k, of_logits);
+    gate_choose(expert, choice->open, rule->topk_groups * group_experts, rule->top_k, of_logits);
     for (int32_t k = 0; k < rule->top_k; k++) {
         expert[k] = choice->open_group[expert[k] / group_experts] * group_experts +
                     expert[k] % group_experts;
@@ -291,7 +119,7 @@ static void choose_experts(const struct gate_rule *rule, struct choice *choice, 
 /* Softmax over logit[count] without its division: below[count] and, returned, their sum. */
 static double softmax_terms(double *below, const float *logit, int32_t count)
 {
-    gate_exp_below(below, logit, count, largest_of(logit, count));
+    gate_exp_below(below, logit, count, gate_largest(logit, count));
     double sum = 0.0;
     for (int32_t i = 0; i < count; i++) {
         sum += below[i];
@@ -348,7 +176,7 @@ enum status ref_gate(struct gate_rule rule, int32_t num_tokens, int32_t *expert,
     struct choice choice;
     for (int64_t token = 0; token < num_tokens; token++) {
         int32_t *chosen = &expert[token * rule.top_k];
-        load_logits(&choice, &logits[token * rule.num_experts], rule.num_experts);
+        gate_load(choice.logit, &logits[token * rule.num_experts], rule.num_experts);
         choose_experts(&rule, &choice, chosen, choice_bias);
         weigh(&rule, &choice, chosen, &gate_weight[token * rule.top_k]);
     }

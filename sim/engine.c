@@ -143,6 +143,12 @@ static enum status make_placements(struct engine *engine)
     return STATUS_OK;
 }
 
+static size_t router_state_bytes(const struct router *router, const struct trace *trace)
+{
+    size_t cells = trace != NULL ? (size_t)trace->num_layers * (size_t)trace->num_experts : 0;
+    return router->state_bytes + cells * router->expert_state_bytes;
+}
+
 static enum status allocate(struct engine *engine)
 {
     const struct scenario *scenario = engine->scenario;
@@ -162,7 +168,8 @@ static enum status allocate(struct engine *engine)
         arena_alloc(arena, (size_t)engine->num_moe_layers * ranks, sizeof(int64_t));
     engine->layer_tokens = arena_alloc(arena, experts, sizeof(int64_t));
     engine->source_tokens = arena_alloc(arena, experts, sizeof(int32_t));
-    engine->router_state = arena_alloc(arena, scenario->router->state_bytes, 1);
+    engine->router_state =
+        arena_alloc(arena, router_state_bytes(scenario->router, engine->trace), 1);
     engine->replica_state = arena_alloc(arena, scenario->replica->state_bytes, 1);
     engine->strategy_state = arena_alloc(
         arena, balance_state_bytes(scenario->strategy, engine->num_moe_layers, (int32_t)experts),
@@ -190,9 +197,9 @@ static enum status set_up(struct engine *engine)
     enum status status = allocate(engine);
     if (status == STATUS_OK && engine->num_moe_layers > 0) {
         status = check_trace(engine);
-        if (status == STATUS_OK && scenario->router->needs_scores) {
-            status = trace_side_open_scores(&engine->side, engine->trace, scenario->router->name,
-                                            engine->error);
+        const char *whoever = scenario_needs_scores(scenario);
+        if (status == STATUS_OK && whoever != NULL) {
+            status = trace_side_open_scores(&engine->side, engine->trace, whoever, engine->error);
         }
     } else if (status == STATUS_OK) {
         for (int32_t layer = 0; layer < scenario->model.num_layers; layer++) {
@@ -239,6 +246,7 @@ enum status engine_open(struct engine **engine, const struct scenario *scenario,
     }
     (*engine)->scenario = scenario;
     (*engine)->trace = trace;
+    (*engine)->route_settings = scenario_route_settings(scenario);
     (*engine)->num_moe_layers = model_num_moe_layers(&scenario->model);
     (*engine)->num_lanes = scenario->micro_batches * scenario->chunks;
     (*engine)->in_flight_free = -1;

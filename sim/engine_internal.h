@@ -126,7 +126,8 @@ struct in_flight {
 struct engine {
     const struct scenario *scenario;
     const struct trace *trace;
-    struct trace_side side; /* of the trace, if the router needs scores */
+    struct trace_side side; /* of the trace, if router or drop policy needs scores */
+    struct route_settings route_settings;
     int32_t num_moe_layers;
     int32_t num_slots;
     int32_t *trace_layer;  /* [num_moe_layers] recorded layer of each MoE layer */
@@ -253,7 +254,9 @@ MUST_CHECK enum status layer_enter(struct engine *engine, int32_t lane, int32_t 
 void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
 
 /* engine_record.c */
-/* Fills layer_tokens and source_tokens on the way. */
+/* Counts what the router wishes, before any of it is dropped. Fills layer_tokens and source_tokens
+ * on the way, for record_layer_begin. */
+void record_wishes(struct engine *engine, const struct layer_run *run);
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
 /* Ends an interval that placements stayed in force. */
 void record_interval(struct engine *engine);

@@ -80,11 +80,17 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
     route->expert = arena_take(&run->arena, wishes, sizeof(int32_t));
     route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
+    return route->expert != NULL && route->gate_weight != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+/* What drop policy and dispatch fill in, as wide as the router left the wishes. */
+static enum status allocate_outcome(struct layer_run *run)
+{
+    struct route *route = &run->route;
+    size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
     route->dropped = arena_alloc(&run->arena, wishes, sizeof(bool));
     route->slot = arena_take(&run->arena, wishes, sizeof(int32_t));
-    bool complete = route->expert != NULL && route->gate_weight != NULL && route->dropped != NULL &&
-                    route->slot != NULL;
-    return complete ? STATUS_OK : STATUS_NO_MEMORY;
+    return route->dropped != NULL && route->slot != NULL ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 /* Wishes, then drops, then replicas. */
@@ -96,17 +102,24 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     if (status != STATUS_OK) {
         return status;
     }
-    struct route_input input = {.model = &scenario->model,
+    struct route_input input = {.settings = &engine->route_settings,
+                                .model = &scenario->model,
                                 .trace = engine->trace,
                                 .side = &engine->side,
                                 .batch = run->moe_batch,
                                 .trace_layer = engine->trace_layer[run->moe_layer],
+                                .placement = &engine->placement[run->moe_layer],
+                                .cluster = &scenario->cluster,
                                 .scratch = &run->arena};
     status = scenario->router->route(engine->router_state, &input, route, engine->error);
-    if (status == STATUS_OK && scenario->capacity_factor > 0.0) {
-        struct drop_input drop = {scenario->capacity_factor, scenario->capacity_scope,
-                                  run->moe_batch, scenario->ep, &run->arena};
-        status = capacity_apply(route, scenario->drop, &drop);
+    if (status == STATUS_OK) {
+        status = allocate_outcome(run);
+    }
+    if (status == STATUS_OK) {
+        record_wishes(engine, run); /* before a policy may send them elsewhere */
+        if (drop_applies(scenario->drop, &engine->route_settings)) {
+            status = capacity_apply(route, scenario->drop, &input);
+        }
     }
     if (status != STATUS_OK) {
         return status;

@@ -23,7 +23,8 @@ static void set_capacities(struct capacities *capacity, const struct route *rout
     for (int32_t factor = 0; factor < DROP_FACTORS && capacity->scope_tokens != scope_tokens;
          factor++) {
         capacity->assignments[factor] = capacity_assignments(
-            scope_tokens, route->top_k, route->num_experts, drop_factors[factor]);
+            scope_tokens, route->model_top_k > 0 ? route->model_top_k : route->top_k,
+            route->num_experts, drop_factors[factor]);
     }
     capacity->scope_tokens = scope_tokens;
 }
@@ -56,7 +57,7 @@ static void add_drops(int64_t *dropped_at, const struct route *route, const int3
 }
 
 /* Counts wishes by expert, source rank by source rank, and the drops of both scopes. */
-static void count_wishes(struct engine *engine, const struct layer_run *run)
+void record_wishes(struct engine *engine, const struct layer_run *run)
 {
     const struct route *route = &run->route;
     size_t experts = (size_t)route->num_experts;
@@ -185,7 +186,6 @@ static void count_traffic(struct engine *engine, const struct layer_run *run)
 
 enum status record_layer_begin(struct engine *engine, const struct layer_run *run)
 {
-    count_wishes(engine, run);
     if (run->route.dropped_assignments > 0) {
         count_dropped(engine, run);
     }

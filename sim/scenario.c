@@ -143,6 +143,7 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
                                                            : BATCHING_CONSECUTIVE;
     scenario->num_steps = file->steps;
     scenario->capacity_factor = file->capacity_factor;
+    scenario->routing = file->routing;
     scenario->capacity_scope = (enum capacity_scope)file->capacity_scope;
     scenario->redundant_experts = file->redundant_experts;
     scenario->rebalance_interval_steps = file->rebalance_interval_steps;

@@ -64,6 +64,8 @@ struct scenario {
     double capacity_factor; /* 0: never drop */
     enum capacity_scope capacity_scope;
     const struct drop_policy *drop;
+    struct route_settings routing; /* the rest; what the engine knows better is filled in by
+                                      scenario_route_settings */
 
     const struct balance_strategy *strategy;
     int32_t redundant_experts;
@@ -117,5 +119,11 @@ struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_to
 /* STATUS_INVALID, saying by how much, when it does not fit. */
 MUST_CHECK enum status scenario_check_memory(const struct scenario *scenario,
                                              int64_t kv_tokens_per_rank, struct error *error);
+
+/* Who needs the trace's scores: the router's name, or the drop policy's; NULL: nobody. */
+const char *scenario_needs_scores(const struct scenario *scenario);
+
+/* Everything that routers and drop policies are told. */
+struct route_settings scenario_route_settings(const struct scenario *scenario);
 
 #endif

@@ -312,6 +312,7 @@ void scenario_cross_check(struct scenario_loader *loader)
     check_phase(loader);
     check_precision(loader);
     check_trace(loader);
+    scenario_check_routing(loader);
     check_slots(loader);
     check_overlap(loader);
     scenario_read_faults(loader);

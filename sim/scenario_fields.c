@@ -8,6 +8,7 @@
 static const char *const attentions[] = {"dp", "tp", NULL};
 static const char *const phases[] = {"decode", "prefill", NULL};
 static const char *const batchings[] = {"interleaved", "consecutive", "shuffled", NULL};
+static const char *const scores[] = {"softmax", "sigmoid", NULL}; /* enum route_score */
 static const char *const scopes[] = {"rank", "global", NULL};
 
 const struct scenario_file scenario_defaults = {
@@ -18,6 +19,12 @@ const struct scenario_file scenario_defaults = {
     .batching = SCENARIO_UNSET,
     .router = "trace",
     .drop = "position",
+    .routing = {.tolerance = 0.05,
+                .bias_update = 0.001,
+                .bias_decay = 0.0,
+                .off_node_share = 0.14,
+                .min_capacity = SCENARIO_UNSET,
+                .exempt_share = 0.1},
     .strategy = "static",
     .replica = "locality",
     .dispatch_dtype = PRECISION_BF16,
@@ -80,10 +87,24 @@ static const struct yaml_field trace_fields[] = {
 
 static const struct yaml_field routing_fields[] = {
     {"policy", YAML_TEXT, offsetof(struct scenario_file, router), .size = NAME_BYTES},
-    {"capacity_factor", YAML_DOUBLE, offsetof(struct scenario_file, capacity_factor), .max = 1e6},
+    {"capacity_factor", YAML_DOUBLE, offsetof(struct scenario_file, capacity_factor), .min = -1e6,
+     .max = 1e6},
     {"capacity_scope", YAML_CHOICE, offsetof(struct scenario_file, capacity_scope),
      .choices = scopes},
     {"drop", YAML_TEXT, offsetof(struct scenario_file, drop), .size = NAME_BYTES},
+    {"score", YAML_CHOICE, offsetof(struct scenario_file, routing.score), .choices = scores},
+    {"num_groups", YAML_INT32, offsetof(struct scenario_file, routing.num_groups), .max = 1024},
+    {"topk_groups", YAML_INT32, offsetof(struct scenario_file, routing.topk_groups), .max = 1024},
+    {"tolerance", YAML_DOUBLE, offsetof(struct scenario_file, routing.tolerance), .max = 1.0},
+    {"bias_update", YAML_DOUBLE, offsetof(struct scenario_file, routing.bias_update), .max = 1.0},
+    {"bias_decay", YAML_DOUBLE, offsetof(struct scenario_file, routing.bias_decay), .max = 1.0},
+    {"off_node_share", YAML_DOUBLE, offsetof(struct scenario_file, routing.off_node_share),
+     .max = 1.0},
+    {"min_capacity", YAML_INT32, offsetof(struct scenario_file, routing.min_capacity),
+     .max = COUNT_MAX},
+    {"capacity_multiple", YAML_INT32, offsetof(struct scenario_file, routing.capacity_multiple),
+     .max = COUNT_MAX},
+    {"exempt_share", YAML_DOUBLE, offsetof(struct scenario_file, routing.exempt_share), .max = 1.0},
     {.key = NULL},
 };
 

@@ -40,6 +40,7 @@ struct scenario_file {
     double capacity_factor;
     int32_t capacity_scope; /* enum capacity_scope */
     char drop[NAME_BYTES];
+    struct route_settings routing; /* but for capacity, ranks and seed */
     char strategy[NAME_BYTES];
     char initial[PATH_BYTES];
     char initial_digest[NAME_BYTES];
@@ -116,6 +117,9 @@ void scenario_resolve_preset(const struct scenario_loader *loader, char path[PAT
 
 /* Looks up every name the file gives: presets, plug-ins, the trace. */
 void scenario_look_up(struct scenario_loader *loader);
+
+/* Checks that router and drop policy can do what they are asked. */
+void scenario_check_routing(struct scenario_loader *loader);
 
 /* Checks how the keys fit together, as far as each was given without a problem. */
 void scenario_cross_check(struct scenario_loader *loader);

@@ -7,11 +7,10 @@
 #include "trace_side.h"
 
 /* Runs that choose from scores depend on them, so they belong into their trace's fingerprint. */
-static enum status digest_scores(struct trace *trace, const struct router *router,
-                                 struct error *error)
+static enum status digest_scores(struct trace *trace, const char *whoever, struct error *error)
 {
     struct trace_side side;
-    enum status status = trace_side_open_scores(&side, trace, router->name, error);
+    enum status status = trace_side_open_scores(&side, trace, whoever, error);
     if (status == STATUS_OK) {
         trace->digest = trace_side_digest_scores(&side, trace->digest);
     }
@@ -39,8 +38,9 @@ enum status simulate_open_trace(struct trace *trace, const struct scenario *scen
     if (status == STATUS_OK) {
         status = trace_digest(trace, error);
     }
-    if (status == STATUS_OK && scenario->router->needs_scores) {
-        status = digest_scores(trace, scenario->router, error);
+    const char *whoever = scenario_needs_scores(scenario);
+    if (status == STATUS_OK && whoever != NULL) {
+        status = digest_scores(trace, whoever, error);
     }
     return status;
 }
@@ -50,7 +50,7 @@ bool simulate_same_trace(const struct scenario *a, const struct scenario *b)
     if (model_num_moe_layers(&a->model) == 0 || model_num_moe_layers(&b->model) == 0) {
         return false;
     }
-    return a->router->needs_scores == b->router->needs_scores &&
+    return (scenario_needs_scores(a) != NULL) == (scenario_needs_scores(b) != NULL) &&
            strcmp(a->trace_path, b->trace_path) == 0 &&
            strcmp(a->trace_preset, b->trace_preset) == 0 &&
            (a->trace_preset[0] == '\0' ||

@@ -12,7 +12,8 @@
 
 #include "route/route.h"
 
-#define PASSES 40
+#define PASSES    40
+#define NUM_RANKS 4
 
 static double now_ns(void)
 {
@@ -26,6 +27,10 @@ struct bench {
     struct trace_side side;
     struct trace_batch batch;
     struct moe_model model;
+    struct cluster cluster;
+    struct placement placement;
+    struct route_settings settings;
+    void *state;
     struct arena arena;
     struct error error;
 };
@@ -46,13 +51,16 @@ static enum status route_all_layers(struct bench *bench, const struct router *ro
         if (route.expert == NULL || route.gate_weight == NULL) {
             return STATUS_NO_MEMORY;
         }
-        const struct route_input input = {.model = &bench->model,
+        const struct route_input input = {.settings = &bench->settings,
+                                          .model = &bench->model,
                                           .trace = &bench->trace,
                                           .side = &bench->side,
                                           .batch = &bench->batch,
                                           .trace_layer = layer,
+                                          .placement = &bench->placement,
+                                          .cluster = &bench->cluster,
                                           .scratch = scratch};
-        status = router->route(NULL, &input, &route, &bench->error);
+        status = router->route(bench->state, &input, &route, &bench->error);
     }
     return status;
 }
@@ -61,6 +69,12 @@ static double best_ns(struct bench *bench, const struct router *router)
 {
     struct arena scratch = {0};
     double best = 0.0;
+    size_t cells = (size_t)bench->trace.num_layers * (size_t)bench->trace.num_experts;
+    bench->state =
+        arena_alloc(&bench->arena, router->state_bytes + cells * router->expert_state_bytes, 1);
+    if (bench->state == NULL) {
+        return -1.0;
+    }
     for (int32_t pass = 0; pass < PASSES; pass++) {
         double begin = now_ns();
         if (route_all_layers(bench, router, &scratch) != STATUS_OK) {
@@ -85,15 +99,23 @@ static enum status set_up(struct bench *bench, const char *path)
     }
     int32_t num_tokens = (int32_t)bench->trace.num_tokens;
     int64_t *row = arena_alloc(&bench->arena, (size_t)num_tokens, sizeof *row);
-    if (row == NULL) {
+    int32_t *rank_begin = arena_alloc(&bench->arena, NUM_RANKS + 1, sizeof *rank_begin);
+    if (row == NULL || rank_begin == NULL) {
         return STATUS_NO_MEMORY;
+    }
+    for (int32_t rank = 0; rank <= NUM_RANKS; rank++) {
+        rank_begin[rank] = num_tokens * rank / NUM_RANKS;
     }
     for (int32_t token = 0; token < num_tokens; token++) {
         row[token] = token;
     }
-    bench->batch = (struct trace_batch){.num_tokens = num_tokens, .row = row};
-    bench->model = (struct moe_model){.num_expert_groups = 1, .topk_groups = 1};
-    return STATUS_OK;
+    bench->batch =
+        (struct trace_batch){.num_tokens = num_tokens, .row = row, .rank_begin = rank_begin};
+    bench->model = (struct moe_model){.num_expert_groups = 8, .topk_groups = 4};
+    bench->cluster = (struct cluster){.num_nodes = NUM_RANKS, .gpus_per_node = 1};
+    bench->settings = (struct route_settings){.num_ranks = NUM_RANKS, .tolerance = 0.05};
+    return placement_init(&bench->placement, &bench->arena, bench->trace.num_experts,
+                          bench->trace.num_experts, NUM_RANKS, &bench->error);
 }
 
 int main(int argc, char **argv)
@@ -108,6 +130,9 @@ int main(int argc, char **argv)
         double replay_ns = best_ns(&bench, route_find("trace"));
         puts("router,experts,top_k,ns_a_token,times_replay");
         for (int32_t i = 0; i < count; i++) {
+            if (all[i]->top_k != 0 && all[i]->top_k != bench.trace.top_k) {
+                continue; /* a gate of another k */
+            }
             double used_ns = best_ns(&bench, all[i]);
             printf("%s,%d,%d,%.1f,%.2f\n", all[i]->name, (int)bench.trace.num_experts,
                    (int)bench.trace.top_k, used_ns, used_ns / replay_ns);

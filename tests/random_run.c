@@ -129,7 +129,15 @@ static void draw_plugins(gsl_rng *rng, struct scenario *scenario)
 {
     int32_t count = 0;
     const struct drop_policy *const *drops = drop_all(&count);
-    scenario->drop = DRAW_ENTRY(rng, drops, count);
+    const struct drop_policy *fitting[32];
+    int32_t num_fitting = 0;
+    for (int32_t i = 0; i < count && i < 32; i++) { /* the trace has no scores */
+        bool fits = drops[i]->top_k == 0 || drops[i]->top_k == scenario->model.top_k;
+        if (fits && !drops[i]->needs_scores) {
+            fitting[num_fitting++] = drops[i];
+        }
+    }
+    scenario->drop = DRAW_ENTRY(rng, fitting, num_fitting);
     const struct balance_strategy *const *strategies = balance_all(&count);
     scenario->strategy = DRAW_ENTRY(rng, strategies, count);
     const struct replica_dispatch *const *replicas = dispatch_all(&count);
@@ -148,7 +156,7 @@ static void draw_plugins(gsl_rng *rng, struct scenario *scenario)
         }
     }
     scenario->gpu_model = DRAW_ENTRY(rng, applying, num_applying);
-    scenario->router = route_find("trace");
+    scenario->router = route_find(draw(rng, 0, 3) == 0 ? "hash" : "trace");
 }
 
 void random_run_make(struct random_run *run, uint64_t round)
@@ -178,6 +186,9 @@ void random_run_make(struct random_run *run, uint64_t round)
     scenario->tokens_per_rank = draw(rng, 1, 24);
     scenario->batching = (enum batching)draw(rng, BATCHING_INTERLEAVED, BATCHING_SHUFFLED);
     scenario->capacity_factor = 0.5 * draw(rng, 0, 4);
+    scenario->routing = (struct route_settings){.min_capacity = draw(rng, -1, 2),
+                                                .capacity_multiple = draw(rng, 0, 3),
+                                                .exempt_share = 0.25 * draw(rng, 0, 1)};
     scenario->capacity_scope = draw(rng, 0, 1) == 1 ? CAPACITY_RANK : CAPACITY_GLOBAL;
     scenario->rebalance_interval_steps = draw(rng, 0, 3);
     scenario->window_steps = draw(rng, 0, 2);

@@ -50,8 +50,9 @@ static int64_t count_dropped(const struct npy *npy, const struct drop_policy *po
     static float gate_weight[STEP_WISHES];
     static bool dropped[STEP_WISHES];
     struct arena arena = {0};
-    struct drop_input input = {
-        .capacity_factor = capacity_factor, .scope = CAPACITY_GLOBAL, .scratch = &arena};
+    const struct route_settings settings = {.capacity_factor = capacity_factor,
+                                            .capacity_scope = CAPACITY_GLOBAL};
+    const struct route_input input = {.settings = &settings, .scratch = &arena};
     int64_t total = 0;
     const uint8_t *ids = npy->data; /* [tokens][layers][TOP_K] */
     for (int64_t step = 0; step < npy->dim[0] / STEP_TOKENS; step++) {
@@ -146,12 +147,14 @@ static int64_t count_dropped_in_trace(const struct trace *trace, double capacity
     cr_assert_eq(batcher_open(&batcher, trace, &config, &error), STATUS_OK, "%s", error.text);
     while ((batch = batcher_next(batcher)) != NULL) {
         for (int32_t layer = 0; layer < trace->num_layers; layer++) {
-            struct route_input input = {.trace = trace, .batch = batch, .trace_layer = layer};
-            struct drop_input drop = {.capacity_factor = capacity_factor,
-                                      .scope = CAPACITY_GLOBAL,
-                                      .batch = batch,
-                                      .num_ranks = 8,
-                                      .scratch = &arena};
+            const struct route_settings settings = {.capacity_factor = capacity_factor,
+                                                    .capacity_scope = CAPACITY_GLOBAL,
+                                                    .num_ranks = 8};
+            const struct route_input input = {.settings = &settings,
+                                              .trace = trace,
+                                              .batch = batch,
+                                              .trace_layer = layer,
+                                              .scratch = &arena};
             struct route route = {.num_tokens = batch->num_tokens,
                                   .top_k = TOP_K,
                                   .num_experts = NUM_EXPERTS,
@@ -162,7 +165,7 @@ static int64_t count_dropped_in_trace(const struct trace *trace, double capacity
             cr_assert_eq(route_find("trace")->route(NULL, &input, &route, &error), STATUS_OK, "%s",
                          error.text);
             cr_assert_eq(route.assignments, STEP_WISHES);
-            cr_assert_eq(capacity_apply(&route, drop_find("position"), &drop), STATUS_OK);
+            cr_assert_eq(capacity_apply(&route, drop_find("position"), &input), STATUS_OK);
             total += route.dropped_assignments;
         }
     }

@@ -11,11 +11,10 @@
 #include <string.h>
 
 #include "npy.h"
-#include "route/route.h"
 #include "scenario.h"
+#include "scored.h"
 #include "simulate.h"
 #include "trace_tools.h"
-#include "trace_writer.h"
 
 #define LAB         SOURCE_DIRECTORY "/scenarios/traces/router-lab/"
 #define LAB_LAYERS  8
@@ -25,108 +24,26 @@
 #define LAB_WISHES  (LAB_TOKENS * LAB_TOP_K)
 
 static struct error error;
-static struct arena arena;
 
-static char directory[] = "/tmp/moesim-test-scores-XXXXXX";
-static char tiny_path[64]; /* where write_scores writes */
+static char directory[64];
+static char tiny_path[96]; /* where write_scores writes */
 
 static void init(void)
 {
-    cr_assert_not_null(mkdtemp(directory));
+    scored_make_directory(directory, sizeof directory);
     snprintf(tiny_path, sizeof tiny_path, "%s/tiny", directory);
 }
 
 static void fini(void)
 {
-    char command[64];
-    arena_free(&arena);
-    snprintf(command, sizeof command, "rm -r %s", directory);
-    cr_assert_eq(system(command), 0);
+    scored_remove_directory(directory);
 }
 
 TestSuite(route_scores, .init = init, .fini = fini);
 
-/* A trace with its scores, and a route for all of its tokens. */
-struct scored {
-    struct trace trace;
-    struct trace_side side;
-    struct moe_model model; /* of groups, what a test puts there */
-    struct trace_batch batch;
-    struct route route;
-};
-
-static void scored_open(struct scored *scored, const char *path)
-{
-    *scored = (struct scored){.model = {.num_expert_groups = 1, .topk_groups = 1}};
-    cr_assert_eq(trace_open(&scored->trace, path, &error), STATUS_OK, "%s", error.text);
-    cr_assert_eq(trace_side_open_scores(&scored->side, &scored->trace, "a test", &error), STATUS_OK,
-                 "%s", error.text);
-    int32_t num_tokens = (int32_t)scored->trace.num_tokens;
-    size_t num_wishes = (size_t)num_tokens * (size_t)scored->trace.top_k;
-    int64_t *row = arena_alloc(&arena, (size_t)num_tokens, sizeof *row);
-    scored->route = (struct route){
-        .num_tokens = num_tokens,
-        .top_k = scored->trace.top_k,
-        .num_experts = scored->trace.num_experts,
-        .expert = arena_alloc(&arena, num_wishes, sizeof(int32_t)),
-        .gate_weight = arena_alloc(&arena, num_wishes, sizeof(float)),
-    };
-    cr_assert(row != NULL && scored->route.expert != NULL && scored->route.gate_weight != NULL);
-    for (int32_t token = 0; token < num_tokens; token++) {
-        row[token] = num_tokens - 1 - token; /* not in the order of the file */
-    }
-    scored->batch = (struct trace_batch){.num_tokens = num_tokens, .row = row};
-}
-
-static void scored_close(struct scored *scored)
-{
-    trace_side_close(&scored->side);
-    trace_close(&scored->trace);
-}
-
-static enum status route_layer(struct scored *scored, const char *router, int32_t layer)
-{
-    const struct route_input input = {.model = &scored->model,
-                                      .trace = &scored->trace,
-                                      .side = &scored->side,
-                                      .batch = &scored->batch,
-                                      .trace_layer = layer,
-                                      .scratch = &arena};
-    return route_find(router)->route(NULL, &input, &scored->route, &error);
-}
-
 static void choose(struct scored *scored, const char *router, int32_t layer)
 {
-    cr_assert_eq(route_layer(scored, router, layer), STATUS_OK, "%s", error.text);
-}
-
-/* Writes one layer of scores, the ids being whatever is first, to tiny_path. */
-static void write_scores(int32_t num_tokens, int32_t num_experts, int32_t top_k,
-                         enum trace_score kind, const float *score)
-{
-    static const int32_t model_layer[] = {0};
-    const struct trace_description description = {.model = "tiny",
-                                                  .num_experts = num_experts,
-                                                  .top_k = top_k,
-                                                  .num_layers = 1,
-                                                  .model_layer = model_layer,
-                                                  .tokens_per_shard = 3,
-                                                  .has_scores = true,
-                                                  .score = kind,
-                                                  .origin = "mock"};
-    size_t num_wishes = (size_t)num_tokens * (size_t)top_k;
-    int32_t *expert = arena_alloc(&arena, num_wishes, sizeof *expert);
-    cr_assert_not_null(expert);
-    for (size_t i = 0; i < num_wishes; i++) {
-        expert[i] = (int32_t)(i % (size_t)top_k);
-    }
-    const struct trace_rows rows = {.expert = expert, .score = score, .layer_tokens = num_tokens};
-    struct trace_writer *writer = NULL;
-    cr_assert_eq(trace_writer_open(&writer, tiny_path, &description, true, &error), STATUS_OK, "%s",
-                 error.text);
-    cr_assert_eq(trace_writer_append_rows(writer, &rows, num_tokens, &error), STATUS_OK, "%s",
-                 error.text);
-    cr_assert_eq(trace_writer_finish(writer, NULL, 0, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(scored_route(scored, router, layer), STATUS_OK, "%s", scored->error.text);
 }
 
 static void expect_experts(const struct scored *scored, int32_t token, const int32_t *expected)
@@ -163,7 +80,7 @@ Test(route_scores, choose_again_what_a_router_of_that_gate_chose)
     static const char *const traces[] = {LAB "unbalanced_scores", LAB "aux_loss_scores"};
     for (int32_t i = 0; i < 2; i++) {
         struct scored scored;
-        scored_open(&scored, traces[i]);
+        scored_open(&scored, traces[i], 1);
         for (int32_t layer = 0; layer < LAB_LAYERS; layer++) {
             choose(&scored, "deepseek_v3", layer);
             cr_expect_eq(count_other_scores(&scored, layer), 0, "%s, layer %d", traces[i], layer);
@@ -179,7 +96,7 @@ Test(route_scores, weigh_as_a_router_of_that_gate_did)
     static float recorded[LAB_WISHES];
     static int32_t expert[LAB_WISHES];
     struct scored scored;
-    scored_open(&scored, LAB "aux_loss_scores");
+    scored_open(&scored, LAB "aux_loss_scores", 1);
     choose(&scored, "deepseek_v3", 3);
     cr_assert_eq(
         trace_read(&scored.trace, expert, recorded, 3, scored.batch.row, LAB_TOKENS, &error),
@@ -196,57 +113,10 @@ Test(route_scores, weigh_as_a_router_of_that_gate_did)
 Test(route_scores, do_not_follow_a_bias)
 {
     struct scored scored;
-    scored_open(&scored, LAB "loss_free_scores");
+    scored_open(&scored, LAB "loss_free_scores", 1);
     choose(&scored, "deepseek_v3", 0);
     cr_expect_gt(count_other_scores(&scored, 0), LAB_WISHES / 10);
     scored_close(&scored);
-}
-
-/* The laws of every router. */
-static void expect_lawful(const struct scored *scored, const char *router)
-{
-    const struct route *route = &scored->route;
-    cr_expect_eq(route->assignments, (int64_t)route->num_tokens * route->top_k, "%s", router);
-    for (int32_t token = 0; token < route->num_tokens; token++) {
-        bool taken[LAB_EXPERTS] = {false};
-        for (int32_t k = 0; k < route->top_k; k++) {
-            int32_t i = token * route->top_k + k;
-            int32_t expert = route->expert[i];
-            cr_assert(expert >= 0 && expert < route->num_experts, "%s: expert %d", router, expert);
-            cr_expect(!taken[expert], "%s: token %d has expert %d twice", router, token, expert);
-            taken[expert] = true;
-            cr_expect(route->gate_weight[i] > 0.0f && route->gate_weight[i] <= 1.0f, "%s", router);
-            cr_expect(k == 0 || route->gate_weight[i] <= route->gate_weight[i - 1],
-                      "%s: token %d is not best first", router, token);
-        }
-    }
-}
-
-Test(route_scores, every_router_gives_each_token_its_k_experts_best_first_and_the_same_again)
-{
-    static int32_t expert[LAB_WISHES];
-    static float gate_weight[LAB_WISHES];
-    static const int32_t groups[][2] = {{1, 1}, {8, 4}, {4, 2}};
-    int32_t count = 0;
-    const struct router *const *all = route_all(&count);
-    cr_assert_gt(count, 1);
-    for (int32_t i = 0; i < 3 * count; i++) {
-        const char *router = all[i / 3]->name;
-        struct scored scored;
-        scored_open(&scored, LAB "loss_free_scores");
-        scored.model.num_expert_groups = groups[i % 3][0];
-        scored.model.topk_groups = groups[i % 3][1];
-        choose(&scored, router, 5);
-        expect_lawful(&scored, router);
-        memcpy(expert, scored.route.expert, sizeof expert);
-        memcpy(gate_weight, scored.route.gate_weight, sizeof gate_weight);
-        memset(scored.route.expert, 0xff, sizeof expert);
-        memset(scored.route.gate_weight, 0xff, sizeof gate_weight);
-        choose(&scored, router, 5);
-        cr_expect_arr_eq(scored.route.expert, expert, sizeof expert, "%s", router);
-        cr_expect_arr_eq(scored.route.gate_weight, gate_weight, sizeof gate_weight, "%s", router);
-        scored_close(&scored);
-    }
 }
 
 /* Pairs of sigmoids sum to 0.98 + 0.88, 0.95 + 0.02, 0.73 + 0.73 and 0.27 + 0.50: expert 2 is the
@@ -254,9 +124,9 @@ Test(route_scores, every_router_gives_each_token_its_k_experts_best_first_and_th
 Test(route_scores, deepseek_v3_limits_groups_by_their_best_two)
 {
     const float logit[] = {4, 2, 3, -4, 1, 1, -1, 0};
-    write_scores(1, 8, 3, TRACE_SCORE_LOGITS, logit);
+    scored_write(tiny_path, 1, 8, 3, TRACE_SCORE_LOGITS, logit);
     struct scored scored;
-    scored_open(&scored, tiny_path);
+    scored_open(&scored, tiny_path, 1);
     choose(&scored, "deepseek_v3", 0);
     expect_experts(&scored, 0, (int32_t[]){0, 2, 1});
 
@@ -272,9 +142,9 @@ Test(route_scores, softmax_before_or_after_top_k_differs_in_weights_only)
 {
     const float ln2 = npy_half_to_float(npy_float_to_half(0.6931472f));
     const float logit[] = {0, ln2, 3 * ln2, 2 * ln2};
-    write_scores(1, 4, 2, TRACE_SCORE_LOGITS, logit);
+    scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_LOGITS, logit);
     struct scored scored;
-    scored_open(&scored, tiny_path);
+    scored_open(&scored, tiny_path, 1);
 
     choose(&scored, "softmax_topk", 0);
     expect_experts(&scored, 0, (int32_t[]){2, 3});
@@ -300,9 +170,9 @@ Test(route_scores, logits_of_sigmoids_keep_their_order_and_come_back)
         sigmoid[i] = npy_half_to_float((uint16_t)i);
         row[i / EXPERTS] = i / EXPERTS;
     }
-    write_scores(TOKENS, EXPERTS, 2, TRACE_SCORE_SIGMOIDS, sigmoid);
+    scored_write(tiny_path, TOKENS, EXPERTS, 2, TRACE_SCORE_SIGMOIDS, sigmoid);
     struct scored scored;
-    scored_open(&scored, tiny_path);
+    scored_open(&scored, tiny_path, 1);
 
     trace_side_logits(&scored.side, logit, 0, row, TOKENS);
 
@@ -338,13 +208,13 @@ Test(route_scores, a_trace_without_scores_is_refused_in_one_line)
 Test(route_scores, a_gate_that_cannot_be_is_refused)
 {
     const float logit[] = {4, 3, 2, 1};
-    write_scores(1, 4, 2, TRACE_SCORE_LOGITS, logit);
+    scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_LOGITS, logit);
     struct scored scored;
-    scored_open(&scored, tiny_path);
+    scored_open(&scored, tiny_path, 1);
     scored.model.num_expert_groups = 4; /* of one expert each: no two best */
     scored.model.topk_groups = 2;
-    cr_expect_eq(route_layer(&scored, "deepseek_v3", 0), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, "2 of 4 groups"));
+    cr_expect_eq(scored_route(&scored, "deepseek_v3", 0), STATUS_INVALID);
+    cr_expect_not_null(strstr(scored.error.text, "2 of 4 groups"));
     scored_close(&scored);
 }
 
@@ -353,7 +223,7 @@ static uint64_t digest_for(const char *router, const float *logit)
     struct scenario scenario = {.model = {.num_layers = 1, .moe_layer_step = 1, .num_experts = 4},
                                 .router = route_find(router)};
     struct trace trace = {0};
-    write_scores(1, 4, 2, TRACE_SCORE_LOGITS, logit);
+    scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_LOGITS, logit);
     strcpy(scenario.trace_path, tiny_path);
     cr_assert_eq(simulate_open_trace(&trace, &scenario, 1, &error), STATUS_OK, "%s", error.text);
     uint64_t digest = trace.digest;
@@ -374,8 +244,8 @@ Test(route_scores, keep_their_kind_through_trace_tools)
 {
     const float sigmoid[] = {0.25f, 0.5f, 0.75f, 0.125f};
     const struct trace_slice all = {.token_end = 1};
-    char path[96];
-    write_scores(1, 4, 2, TRACE_SCORE_SIGMOIDS, sigmoid);
+    char path[128];
+    scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_SIGMOIDS, sigmoid);
     struct trace_edit edit = {0};
     cr_assert_eq(trace_slice(&edit, tiny_path, &all, &error), STATUS_OK, "%s", error.text);
     snprintf(path, sizeof path, "%s-copy", tiny_path);
@@ -383,10 +253,10 @@ Test(route_scores, keep_their_kind_through_trace_tools)
     cr_assert_eq(trace_edit_write(&edit, &output, &error), STATUS_OK, "%s", error.text);
     trace_edit_free(&edit);
     struct scored scored;
-    scored_open(&scored, path);
+    scored_open(&scored, path, 1);
     cr_expect_eq(scored.trace.score, TRACE_SCORE_SIGMOIDS);
     scored_close(&scored);
-    write_scores(1, 4, 2, TRACE_SCORE_LOGITS, sigmoid);
+    scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_LOGITS, sigmoid);
     const char *const both[] = {path, tiny_path};
     cr_assert_eq(trace_merge(&edit, both, 2, &error), STATUS_OK, "%s", error.text);
     const struct trace_output mixed = {.path = path, .replace = true};

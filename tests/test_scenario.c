@@ -178,7 +178,7 @@ Test(scenario, an_override_is_named_in_its_problem)
                    "--set placement.strategy: 'eplp' is none of the strategies; did you mean "
                    "'eplb'? Known: ");
     expect_refused("routing.capacity_factor=-1", NULL, NULL,
-                   "--set routing.capacity_factor: must be between 0 and");
+                   "--set routing.capacity_factor: -1 is below 0");
     expect_refused("routing.capacity_factor=.inf", NULL, NULL, "expected a number");
     expect_refused("nonsense", NULL, NULL, "expected key=value");
 }

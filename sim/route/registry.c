@@ -7,11 +7,26 @@
     ENTRY(route_trace)                                                                             \
     ENTRY(route_softmax_topk)                                                                      \
     ENTRY(route_topk_softmax)                                                                      \
-    ENTRY(route_deepseek_v3)
+    ENTRY(route_deepseek_v3)                                                                       \
+    ENTRY(route_deepseek_v2)                                                                       \
+    ENTRY(route_loss_free)                                                                         \
+    ENTRY(route_expert_choice)                                                                     \
+    ENTRY(route_sinkhorn)                                                                          \
+    ENTRY(route_quantile)                                                                          \
+    ENTRY(route_hash)                                                                              \
+    ENTRY(route_fastermoe)                                                                         \
+    ENTRY(route_node_aware)
 
 #define DROP_POLICIES(ENTRY)                                                                       \
     ENTRY(drop_position)                                                                           \
-    ENTRY(drop_gate_weight)
+    ENTRY(drop_gate_weight)                                                                        \
+    ENTRY(drop_switch)                                                                             \
+    ENTRY(drop_gshard)                                                                             \
+    ENTRY(drop_deepspeed)                                                                          \
+    ENTRY(drop_batch_prioritised)                                                                  \
+    ENTRY(drop_tutel)                                                                              \
+    ENTRY(drop_device_limited)                                                                     \
+    ENTRY(drop_reroute)
 
 #define DECLARE_ROUTER(symbol)      extern const struct router symbol;
 #define DECLARE_DROP_POLICY(symbol) extern const struct drop_policy symbol;

@@ -13,7 +13,7 @@ static enum status topk_softmax(void *state, const struct route_input *input, st
     (void)state; /* memoryless: scores say it all */
     const struct gate_rule rule = {
         .score = GATE_CHOSEN_SOFTMAX, .num_groups = 1, .topk_groups = 1, .scale = 1.0f};
-    return route_from_scores(rule, input, route, error);
+    return route_from_scores(rule, input, route, NULL, error);
 }
 
 const struct router route_topk_softmax = {
