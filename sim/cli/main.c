@@ -14,6 +14,7 @@ static const struct command {
     {"serve", "simulate requests that arrive, wait and are answered in batches", command_serve},
     {"compare", "simulate variants of a scenario side by side", command_compare},
     {"sweep", "simulate every point of a study; resumable, on MPI ranks too", command_sweep},
+    {"claims", "popular statements about MoE economics, computed", command_claims},
     {"diff", "compare two stored runs; limits for scripts", command_diff},
     {"report", "make a page with figures from stored results", command_report},
     {"trace", "import, generate, check and measure routing traces", command_trace},
