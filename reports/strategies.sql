@@ -18,9 +18,7 @@ SELECT study.name AS strategy, place, gain AS gain_share, settled_gain AS settle
 FROM study JOIN run USING (run_id)
 WHERE (study_id, group_label) = (
   SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
-  AND (SELECT count(DISTINCT strategy) FROM study JOIN run USING (run_id)
-       WHERE (study_id, group_label) = (
-         SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)) > 1
+  AND is_strategy = 1
 ORDER BY place;
 
 -- finding

@@ -16,7 +16,7 @@ JOIN study AS other ON (other.study_id, other.group_label) = (study.study_id, st
 JOIN run AS base ON base.run_id = other.run_id AND base.strategy = 'static'
 JOIN layer AS reference ON reference.run_id = base.run_id AND reference.layer = own.layer
 WHERE study.rowid = (SELECT rowid FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
-  AND run.strategy <> 'static'
+  AND run.strategy <> 'static' AND study.is_strategy = 1
 ORDER BY own.layer;
 
 -- finding
@@ -28,7 +28,7 @@ WITH saved AS (
   JOIN run AS base ON base.run_id = other.run_id AND base.strategy = 'static'
   JOIN layer AS reference ON reference.run_id = base.run_id AND reference.layer = own.layer
   WHERE study.rowid = (SELECT rowid FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
-    AND run.strategy <> 'static'),
+    AND run.strategy <> 'static' AND study.is_strategy = 1),
 ranked AS (
   SELECT *, row_number() OVER (ORDER BY ns DESC) AS place, sum(ns) OVER () AS total,
          sum(ns) OVER (ORDER BY ns DESC ROWS UNBOUNDED PRECEDING) AS running

@@ -18,8 +18,7 @@ SELECT name AS strategy, balancedness,
 FROM study JOIN run USING (run_id)
 WHERE (study_id, group_label) = (
   SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
-  AND (SELECT count(DISTINCT strategy) > 1 AND max(changes) > 0
-       FROM study JOIN run USING (run_id)
-       WHERE (study_id, group_label) = (
-         SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1))
+  AND is_strategy = 1
+  AND (SELECT max(changes) FROM study AS other
+       WHERE (other.study_id, other.group_label) = (study.study_id, study.group_label)) > 0
 ORDER BY change_bytes, balancedness DESC;

@@ -12,7 +12,7 @@ WITH mine AS (
 shown AS (
   SELECT run_id, name, row_number() OVER (ORDER BY place) AS line
   FROM mine JOIN run USING (run_id)
-  WHERE place <= 3 OR strategy IN ('static', 'eplb'))
+  WHERE is_strategy = 1 AND (place <= 3 OR strategy IN ('static', 'eplb')))
 SELECT (first_step + step.num_steps / 2.0) AS step, step.num_steps,
        max(CASE WHEN line = 1 THEN step_ns_sum * 1.0 / step.num_steps END) AS step_ns_1,
        max(CASE WHEN line = 2 THEN step_ns_sum * 1.0 / step.num_steps END) AS step_ns_2,
@@ -25,6 +25,6 @@ SELECT (first_step + step.num_steps / 2.0) AS step, step.num_steps,
        ifnull((SELECT name FROM shown WHERE line = 4), '') AS name_4,
        ifnull((SELECT name FROM shown WHERE line = 5), '') AS name_5
 FROM step JOIN shown USING (run_id)
-WHERE step.num_steps > 0 AND (SELECT count(DISTINCT strategy) FROM mine JOIN run USING (run_id)) > 1
+WHERE step.num_steps > 0 AND (SELECT count(*) FROM shown) > 1
 GROUP BY step.window
 ORDER BY step.window;

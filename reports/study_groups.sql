@@ -13,8 +13,7 @@ SELECT CASE WHEN group_label = '' THEN 'as the scenario has it' ELSE group_label
 FROM study JOIN run USING (run_id)
 WHERE study_id = (SELECT study_id FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
   AND place = 1
-  AND (SELECT count(DISTINCT strategy) FROM study JOIN run USING (run_id)
-       WHERE study_id = (SELECT study_id FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)) > 1
+  AND is_strategy = 1
 ORDER BY position;
 
 -- finding

@@ -106,7 +106,8 @@ const struct store_table store_schema[] = {
                   "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
     {"study", "CREATE TABLE study("
               "study_id TEXT, position INTEGER, run_id TEXT NOT NULL, group_label TEXT NOT NULL, "
-              "name TEXT NOT NULL, place INTEGER NOT NULL, gain REAL NOT NULL, "
+              "name TEXT NOT NULL, is_strategy INTEGER NOT NULL, place INTEGER NOT NULL, gain REAL "
+              "NOT NULL, "
               "settled_gain REAL NOT NULL, changes INTEGER NOT NULL, moves INTEGER NOT NULL, "
               "moved_bytes INTEGER NOT NULL, change_ns REAL NOT NULL, payback_steps REAL, "
               "bound_placement REAL, bound_split REAL, verdict TEXT NOT NULL, "

@@ -22,6 +22,7 @@ static int insert_run(sqlite3_stmt *statement, const struct study *study, int32_
     sqlite3_bind_text(statement, column++, run->run_id, -1, SQLITE_STATIC);
     sqlite3_bind_text(statement, column++, run->group, -1, SQLITE_STATIC);
     sqlite3_bind_text(statement, column++, run->name, -1, SQLITE_STATIC);
+    sqlite3_bind_int(statement, column++, run->is_strategy);
     sqlite3_bind_int(statement, column++, run->place);
     sqlite3_bind_double(statement, column++, run->gain);
     sqlite3_bind_double(statement, column++, run->settled_gain);
@@ -48,8 +49,8 @@ enum status store_study(struct store *store, const struct study *study, struct e
     }
     int code = sqlite3_prepare_v2(
         store->database,
-        "INSERT OR REPLACE INTO study VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", -1,
-        &statement, NULL);
+        "INSERT OR REPLACE INTO study VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        -1, &statement, NULL);
     for (int32_t position = 0; position < study->num_runs && code == SQLITE_OK; position++) {
         code = insert_run(statement, study, position);
     }

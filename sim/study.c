@@ -46,8 +46,9 @@ static void find_groups(struct study *study)
         const struct study_run *reference = &study->run[found->reference];
         run->group_index = group;
         found->count++;
-        found->varies_strategy |= run->scenario->strategy != reference->scenario->strategy;
-        bool is_static = strcmp(run->scenario->strategy->name, "static") == 0;
+        found->varies_strategy |=
+            run->is_strategy && run->scenario->strategy != reference->scenario->strategy;
+        bool is_static = run->is_strategy && strcmp(run->scenario->strategy->name, "static") == 0;
         if (is_static && strcmp(reference->scenario->strategy->name, "static") != 0) {
             found->reference = index;
         }
@@ -226,9 +227,9 @@ static void say_fastest(const struct study *study, struct study_group *group)
     const struct study_run *winner = &study->run[group->winner];
     const struct study_run *reference = &study->run[group->reference];
     if (winner == reference) {
-        say(group->verdict, "%s has the shortest steps.", winner->name);
+        say(group->verdict, "'%s' has the shortest steps.", winner->name);
     } else {
-        say(group->verdict, "%s has the shortest steps, %.1f %% shorter than %s.", winner->name,
+        say(group->verdict, "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,
             100.0 * winner->gain, reference->name);
     }
 }

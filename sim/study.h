@@ -23,6 +23,7 @@ struct study_run {
     const char *run_id;
     const char *name;  /* "eplb", or the whole label where the strategy is not varied */
     const char *group; /* "trace.tokens_per_rank=64"; "": nothing else is varied */
+    bool is_strategy;  /* within its group nothing but the strategy is varied */
     const struct scenario *scenario;
     const struct run_metrics *metrics;
     const struct run_totals *totals;
@@ -47,7 +48,7 @@ struct study_group {
     int32_t count;        /* runs */
     int32_t reference;    /* run that others are compared with: static, else the first */
     int32_t winner;       /* run with place 1 */
-    bool varies_strategy; /* else runs differ in something else: no word on balancing */
+    bool varies_strategy; /* and nothing else; otherwise no word on balancing */
     char verdict[VERDICT_BYTES];
 };
 

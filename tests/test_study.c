@@ -39,6 +39,7 @@ static void fake(int32_t index, const char *strategy, const char *group, int64_t
     run[index] = (struct study_run){.run_id = strategy,
                                     .name = strategy,
                                     .group = group,
+                                    .is_strategy = true,
                                     .scenario = &scenario[index],
                                     .metrics = &metrics[index],
                                     .totals = &totals[index]};
@@ -126,13 +127,15 @@ Test(study, ranks_groups_apart)
 Test(study, has_no_word_on_balancing_where_something_else_varies)
 {
     fake(0, "eplb", "", 900, 1800);
-    fake(1, "eplb", "", 800, 1700);
+    fake(1, "static", "", 800, 0);
+    run[0].is_strategy = false; /* another model, say */
+    run[1].is_strategy = false;
     run[1].name = "other";
 
     struct study study = judge(2);
 
     cr_expect_eq(study.group[0].winner, 1);
-    cr_expect(strstr(study.group[0].verdict, "other has the shortest steps"));
+    cr_expect(strstr(study.group[0].verdict, "'other' has the shortest steps"));
     cr_expect(strstr(study.group[0].verdict, "balancing") == NULL);
     study_free(&study);
 }

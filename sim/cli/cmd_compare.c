@@ -95,6 +95,7 @@ static enum status judge(struct study *study, const struct variant *variants, in
             .run_id = variant->run_id,
             .name = variant->name[0] != '\0' ? variant->name : variant->label,
             .group = variant->group,
+            .is_strategy = variant->wants_bounds,
             .scenario = &variant->scenario,
             .metrics = variant->metrics,
             .totals = &variant->totals,

@@ -110,6 +110,30 @@ static void print_row(const struct study_run *run, int width)
            format_percent((char[FORMAT_BYTES]){0}, totals->cross_node_share));
 }
 
+/* What a run's own changes were worth to it: before the first, and settled. */
+static void print_worth(const struct study_run *run)
+{
+    struct rebalance_worth worth = rebalance_worth(run->metrics);
+    char text[4][FORMAT_BYTES];
+    printf("\n%s: %d change%s moved %s; ", run->name, (int)run->changes,
+           run->changes == 1 ? "" : "s", format_bytes(text[0], (double)run->moved_bytes));
+    if (worth.changes == 0) {
+        puts("no steps behind them tell what that was worth");
+        return;
+    }
+    printf("experts, all-to-all and waiting take %s a step before and %s after;\n"
+           "a change costs %s, ",
+           format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
+           format_ns(text[3], worth.cost_ns));
+    if (worth.payback_steps < 0.0) {
+        puts("never paid back");
+    } else {
+        printf("paid back after %.0f steps; they are %.0f apart%s\n", ceil(worth.payback_steps),
+               worth.steps_between + 1.0,
+               worth.payback_steps > worth.steps_between ? ": too often" : "");
+    }
+}
+
 /* Variants of whatever else, in the order asked for. */
 static void print_rows(const struct study *study, const struct study_group *group, int width)
 {
@@ -119,6 +143,12 @@ static void print_rows(const struct study *study, const struct study_group *grou
     for (int32_t index = 0; index < study->num_runs; index++) {
         if (&study->group[study->run[index].group_index] == group) {
             print_row(&study->run[index], width);
+        }
+    }
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (&study->group[run->group_index] == group && run->changes > 0) {
+            print_worth(run);
         }
     }
 }
