@@ -154,7 +154,8 @@ static int run(const char *name, int32_t num_experts, int32_t num_slots, int32_t
     int32_t count = 0;
     const struct replica_dispatch *const *all = dispatch_all(&count);
     double first_us = 0.0;
-    int failed = bench_open(&bench, num_experts, num_slots, num_ranks, tokens_per_rank);
+    int failed =
+        bench_open(&bench, num_experts, num_slots, num_ranks, tokens_per_rank) != STATUS_OK;
     for (int32_t i = 0; i < count && !failed; i++) {
         double median_us = bench_one(&bench, all[i], name, first_us);
         first_us = i == 0 ? median_us : first_us;

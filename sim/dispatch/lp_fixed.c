@@ -240,7 +240,7 @@ static void round_shares(struct split *split, const double *x, int32_t expert)
     }
     for (; left > 0; left--) { /* fewer than the expert has slots */
         int32_t furthest = placement->slot_of[begin];
-        double most = -INFINITY;
+        double most = -2.0; /* all are above -1 */
         for (int32_t j = begin; j < end; j++) {
             int32_t slot = placement->slot_of[j];
             double behind = x[slot] / sum * split->tokens[expert] - split->quota[slot];
