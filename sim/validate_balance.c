@@ -41,6 +41,7 @@ struct balance_row {
     int32_t num_slots;
     struct expert_shape shape;
     const struct fitted_kernels *fitted;
+    bool is_same_table; /* fitted to rows of the table that the row's times are from */
 };
 
 /* What predictions work on. */
@@ -74,18 +75,31 @@ static bool read_condition(struct balance_row *row, const char *text)
            tokens <= 1 << 24;
 }
 
-/* Those of the row's source in fp8, else of any source. */
-static const struct fitted_kernels *find_constants(const struct gpu_spec *gpu, const char *source)
+/* Kernels by a part of the table that a row is from: of expert parallelism, they are fitted to
+ * other rows of the same tables. */
+static const struct {
+    const char *part;
+    const char *kernels;
+} tables[] = {{"wideep_context", "sglang_deepep_prefill"},
+              {"wideep_generation", "sglang_deepep_decode"},
+              {"trtllm", "trtllm_wideep"}};
+
+/* Those of the row's table in fp8, else of any. */
+static const struct fitted_kernels *find_constants(const struct gpu_spec *gpu, const char *source,
+                                                   bool *is_same_table)
 {
     const struct fitted_kernels *any = NULL;
+    *is_same_table = false;
     for (int32_t i = 0; i < gpu->num_fitted; i++) {
         const struct fitted_kernels *fitted = &gpu->fitted[i];
-        if (fitted->precision == PRECISION_FP8) {
-            if (strstr(source, fitted->kernels) != NULL) {
+        for (size_t k = 0; k < sizeof tables / sizeof tables[0]; k++) {
+            if (strstr(source, tables[k].part) != NULL &&
+                strcmp(fitted->kernels, tables[k].kernels) == 0) {
+                *is_same_table = true;
                 return fitted;
             }
-            any = any == NULL ? fitted : any;
         }
+        any = any == NULL && fitted->precision == PRECISION_FP8 ? fitted : any;
     }
     return any;
 }
@@ -204,11 +218,12 @@ static const char *read_row(struct balance_row *row, struct world *world,
     if (gpu_load(&world->gpu, csv_cell(table, index, HARDWARE), &unknown) != STATUS_OK) {
         return "no GPU preset has this GPU's name as an alias";
     }
-    row->fitted = find_constants(&world->gpu, csv_cell(table, index, SOURCE));
+    row->fitted = find_constants(&world->gpu, csv_cell(table, index, SOURCE), &row->is_same_table);
     row->shape = (struct expert_shape){.hidden_dim = model->hidden_dim,
                                        .ffn_dim = model->expert_ffn_dim,
                                        .weight_bytes = precision_weight_bytes(PRECISION_FP8),
-                                       .num_sms = world->gpu.num_sms};
+                                       .num_sms = world->gpu.num_sms,
+                                       .gpu_sms = world->gpu.num_sms};
     return row->fitted != NULL ? NULL : "the GPU's preset has no constants for fp8";
 }
 

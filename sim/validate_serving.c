@@ -247,6 +247,27 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     return NULL;
 }
 
+/* Of the experts' constants in the format: DeepEP's engines' where there are some, else the first,
+ * of least held-out error. */
+static void choose_kernels(struct scenario *scenario)
+{
+    struct gpu_spec *gpu = &scenario->cluster.gpu;
+    const char *wanted =
+        scenario->phase == PHASE_PREFILL ? "sglang_deepep_prefill" : "sglang_deepep_decode";
+    gpu->fitted_chosen = -1;
+    for (int32_t i = gpu->num_fitted - 1; i >= 0; i--) {
+        bool is_wanted = strcmp(gpu->fitted[i].kernels, wanted) == 0;
+        bool is_taken =
+            gpu->fitted_chosen >= 0 && strcmp(gpu->fitted[gpu->fitted_chosen].kernels, wanted) == 0;
+        if (gpu->fitted[i].precision == scenario->model.precision_expert &&
+            (is_wanted || !is_taken)) {
+            gpu->fitted_chosen = i;
+        }
+    }
+    const struct gpu_model *fitted = gpu_find("fitted");
+    scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");
+}
+
 /* The rest, by which engines differ least. */
 static const char *complete(struct scenario *scenario)
 {
@@ -277,13 +298,7 @@ static const char *complete(struct scenario *scenario)
     const struct fitted_collective *fitted =
         cluster_constants(cluster, scenario->collective->name, "fp8");
     cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
-    cluster->gpu.fitted_chosen = -1;
-    for (int32_t i = cluster->gpu.num_fitted - 1; i >= 0; i--) {
-        if (cluster->gpu.fitted[i].precision == scenario->model.precision_expert) {
-            cluster->gpu.fitted_chosen = i; /* the first: of least held-out error */
-        }
-    }
-    scenario->gpu_model = gpu_find(cluster->gpu.fitted_chosen >= 0 ? "fitted" : "roofline");
+    choose_kernels(scenario);
     return NULL;
 }
 
