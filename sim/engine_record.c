@@ -192,6 +192,7 @@ enum status record_layer_begin(struct engine *engine, const struct layer_run *ru
     count_ranks(engine, run);
     count_traffic(engine, run);
     struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
+    engine->metrics.experts_lent += run->loans.num_moves;
     layer->model_layer = run->layer;
     layer->assignments += run->route.assignments;
     layer->dropped_assignments += run->route.dropped_assignments;

@@ -125,6 +125,7 @@ struct run_metrics {
 
     int64_t dispatch_bytes; /* handed to the network, forwarding included */
     int64_t dispatch_cross_node_bytes;
+    int64_t experts_lent; /* weights sent for one layer of one step; dispatch_bytes has theirs */
 
     int64_t bytes_sent; /* all messages */
     int64_t bytes_received;

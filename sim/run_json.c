@@ -81,6 +81,7 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     cJSON_AddNumberToObject(object, "rank_variation", totals.balance.variation);
     cJSON_AddNumberToObject(object, "interval_balancedness", totals.interval_balancedness);
     cJSON_AddNumberToObject(object, "cross_node_share", totals.cross_node_share);
+    cJSON_AddNumberToObject(object, "experts_lent", (double)metrics->experts_lent);
     cJSON_AddNumberToObject(object, "num_rebalances", metrics->num_rebalances);
     cJSON_AddNumberToObject(object, "rebalance_ns", (double)totals.rebalance_ns);
     cJSON_AddNumberToObject(object, "messages", (double)metrics->messages);

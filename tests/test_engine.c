@@ -261,6 +261,7 @@ Test(engine, waits_for_weights_that_are_lent)
 
     const struct run_metrics *metrics = engine_metrics(engine);
     cr_expect_eq(metrics->window[0].step_ns_sum, 68110);
+    cr_expect_eq(metrics->experts_lent, 1);
     cr_expect_eq(metrics->bytes_sent, 4 * 200 + 6000);
     cr_expect_eq(metrics->rank_tokens[0], 1);
     cr_expect_eq(metrics->rank_tokens[1], 1);

@@ -89,6 +89,22 @@ static void print_worth(const struct run_metrics *metrics)
            worth.payback_steps > worth.steps_between ? ": too often" : "");
 }
 
+/* What a dispatch that lends sent, layer by layer and step by step. */
+static void print_loans(const struct variant *variant)
+{
+    const struct run_metrics *metrics = variant->metrics;
+    const struct scenario *scenario = &variant->scenario;
+    if (metrics->experts_lent == 0) {
+        return;
+    }
+    char size[FORMAT_BYTES];
+    double layers = (double)metrics->num_layers * (double)metrics->num_steps;
+    double bytes = (double)metrics->experts_lent * (double)model_expert_bytes(&scenario->model);
+    printf("  lent           %.3g experts a layer and step by %s, %s\n",
+           (double)metrics->experts_lent / layers, scenario->replica->name,
+           format_bytes(size, bytes));
+}
+
 void print_rebalances(const struct variant *variant)
 {
     const struct run_metrics *metrics = variant->metrics;
@@ -168,6 +184,7 @@ void print_summary(const struct variant *variant)
                                                             : 0.0),
                format_count(more, (double)totals->assignments));
     }
+    print_loans(variant);
     print_rebalances(variant);
     print_phases(variant);
     print_hottest(variant->metrics);
