@@ -27,9 +27,8 @@
 
 /* A kind of GPU one could rent. */
 struct plan_gpu {
-    struct gpu_spec spec;
+    struct cluster cluster; /* its GPU, gpus_per_node and fitted collectives */
     struct price price;
-    int32_t gpus_per_node;
     int32_t nodes_max; /* 0: no limit */
 };
 
@@ -136,12 +135,13 @@ struct plan_deployment {
     bool on_front; /* nobody else is as cheap, as quick to the first token and as quick after it */
 };
 
-/* What the models behind a step were off when held out. */
+/* What the models behind a step were off when held out: medians, so that half of all measurements
+ * lie within; all parts of a step off the same way. */
 struct plan_error {
-    double share;     /* of the step's time that comes from a model with a measured error */
+    double share;     /* of the step's time that comes from models with a measured error */
     double low, high; /* factors on the step's time */
     bool is_known;    /* some part of the step has a measured error */
-    char words[256];  /* of which model, fitted on what */
+    char words[384];  /* by part of the step */
 };
 
 /* What 10 % more or less of something does to the winner. */

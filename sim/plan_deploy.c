@@ -14,7 +14,6 @@
  */
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "plan_internal.h"
@@ -26,31 +25,6 @@ bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
     return a->gpu == b->gpu && a->ep == b->ep && a->tp == b->tp &&
            a->redundant_experts == b->redundant_experts && a->strategy == b->strategy &&
            a->expert_precision == b->expert_precision;
-}
-
-struct plan_error plan_point_error(const struct plan *plan, const struct plan_point *point)
-{
-    struct scenario scenario;
-    plan_point_scenario(&scenario, plan, point);
-    struct gpu_evidence evidence = gpu_model_evidence(plan->gpu_model, &scenario.cluster.gpu);
-    struct plan_error error = {.low = 1.0, .high = 1.0};
-    if (evidence.error_median < 0.0 || point->step_ns <= 0.0) {
-        (void)snprintf(error.words, sizeof error.words,
-                       "%s and %s are not fitted to measurements: error unknown",
-                       plan->gpu_model->name, plan->net->name);
-        return error;
-    }
-    double fitted_ns = point->phase_ns[STEP_EXPERT];
-    double off = evidence.error_median;
-    error.is_known = true;
-    error.share = fitted_ns / point->step_ns;
-    error.low = 1.0 - error.share * off / (1.0 + off);
-    error.high = 1.0 + error.share * off;
-    (void)snprintf(error.words, sizeof error.words,
-                   "%s's expert phase, fitted on %.100s, is off by %.1f %% (median, held out); the "
-                   "rest of the step has no measured error",
-                   plan->gpu_model->name, evidence.fitted_on, 100.0 * off);
-    return error;
 }
 
 static double rate(const struct plan_point *point, double factor)
@@ -65,8 +39,9 @@ static struct cost_day price(const struct plan_deployment *deployment, const str
     struct cost_terms terms = plan->terms;
     struct cost_rates rates = {.shared = deployment->shared};
     terms.usd_per_gpu_hour = gpu->price.usd_per_gpu_hour;
-    terms.watts_per_gpu = gpu->spec.allin_watts > 0.0 ? gpu->spec.allin_watts : gpu->spec.tdp_watts;
-    terms.pue = gpu->spec.allin_watts > 0.0 ? 1.0 : terms.pue;
+    terms.watts_per_gpu = gpu->cluster.gpu.allin_watts > 0.0 ? gpu->cluster.gpu.allin_watts
+                                                             : gpu->cluster.gpu.tdp_watts;
+    terms.pue = gpu->cluster.gpu.allin_watts > 0.0 ? 1.0 : terms.pue;
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         const struct plan_point *point = &points[deployment->point[pool]];
         rates.tokens_per_s_per_gpu[pool] = rate(point, factor[pool]);
@@ -97,7 +72,7 @@ static double queue_s(double load, double servers, double service_s)
 static void time_tokens(struct plan_deployment *deployment, const struct plan *plan,
                         const struct plan_point *prefill, const struct plan_point *decode)
 {
-    const struct gpu_spec *gpu = &plan->gpu[prefill->gpu].spec;
+    const struct gpu_spec *gpu = &plan->gpu[prefill->gpu].cluster.gpu;
     double step_s = prefill->step_ns * 1e-9;
     double decode_s = decode->step_ns * 1e-9;
     double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
@@ -152,7 +127,8 @@ static bool meets_targets(const struct plan_deployment *deployment, const struct
 static bool may_be_had(const struct plan_deployment *deployment, const struct plan *plan,
                        const struct plan_gpu *gpu)
 {
-    int64_t most = gpu->nodes_max > 0 ? (int64_t)gpu->nodes_max * gpu->gpus_per_node : INT64_MAX;
+    int64_t most =
+        gpu->nodes_max > 0 ? (int64_t)gpu->nodes_max * gpu->cluster.gpus_per_node : INT64_MAX;
     return deployment->num_gpus <= most &&
            (plan->gpus_max == 0 || deployment->num_gpus <= plan->gpus_max);
 }

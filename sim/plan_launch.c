@@ -180,7 +180,7 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         .shared = winner->shared,
         .prefill = pool == COST_PREFILL,
         .replicas = point->ep / point->tp,
-        .nodes = (point->ep + gpu->gpus_per_node - 1) / gpu->gpus_per_node,
+        .nodes = (point->ep + gpu->cluster.gpus_per_node - 1) / gpu->cluster.gpus_per_node,
         .prefill_tokens = reads ? prefill->tokens_per_rank * prefill->tp : 0,
         .max_tokens = (int32_t)(plan->traffic.input_tokens + plan->traffic.output_tokens),
     };

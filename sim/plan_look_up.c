@@ -22,7 +22,7 @@ void plan_defaults(struct plan_file *file)
     file->plan.memory_fraction = 0.9;
     file->plan.seed = 1;
     file->peak_over_mean = 1.0;
-    (void)snprintf(file->gpu_model, sizeof file->gpu_model, "roofline");
+    (void)snprintf(file->gpu_model, sizeof file->gpu_model, "fitted");
     (void)snprintf(file->plan.kernels, sizeof file->plan.kernels, "any");
     (void)snprintf(file->network, sizeof file->network, "alpha_beta");
     (void)snprintf(file->plan.reference.name, sizeof file->plan.reference.name, "reference");
@@ -176,6 +176,7 @@ static void pass_on(struct plan_file *file, const struct yaml_node *node, const 
 }
 
 struct gpu_item {
+    char cluster[PATH_BYTES];
     char gpu[PATH_BYTES];
     char price[PATH_BYTES];
     int32_t gpus_per_node;
@@ -183,7 +184,8 @@ struct gpu_item {
 };
 
 static const struct yaml_field gpu_fields[] = {
-    {"gpu", YAML_TEXT, offsetof(struct gpu_item, gpu), .size = PATH_BYTES, .required = true},
+    {"cluster", YAML_TEXT, offsetof(struct gpu_item, cluster), .size = PATH_BYTES},
+    {"gpu", YAML_TEXT, offsetof(struct gpu_item, gpu), .size = PATH_BYTES},
     {"price", YAML_TEXT, offsetof(struct gpu_item, price), .size = PATH_BYTES},
     {"gpus_per_node", YAML_INT32, offsetof(struct gpu_item, gpus_per_node), .min = 1, .max = 1024},
     {"nodes_max", YAML_INT32, offsetof(struct gpu_item, nodes_max), .min = 1, .max = 65536},
@@ -197,19 +199,39 @@ static enum status load_price(struct plan_gpu *gpu, const char *name, struct err
     struct error *ignored = calloc(1, sizeof *ignored);
     enum status status = name[0] != '\0' || ignored == NULL ? STATUS_OK : STATUS_INVALID;
     for (size_t i = 0; i < sizeof usual / sizeof usual[0] && status != STATUS_OK; i++) {
-        status = price_load_for(&gpu->price, usual[i], &gpu->spec, ignored);
+        status = price_load_for(&gpu->price, usual[i], &gpu->cluster.gpu, ignored);
     }
     if (ignored == NULL) {
         status = STATUS_NO_MEMORY;
     } else if (name[0] != '\0') {
-        status = price_load_for(&gpu->price, name, &gpu->spec, error);
+        status = price_load_for(&gpu->price, name, &gpu->cluster.gpu, error);
     } else if (status != STATUS_OK) {
         status = error_add(error, STATUS_INVALID,
                            "no price of an %s is known; give one (moesim list prices) or dollars a "
                            "GPU-hour",
-                           gpu->spec.name);
+                           gpu->cluster.gpu.name);
     }
     free(ignored);
+    return status;
+}
+
+/* A cluster preset brings GPU, wiring and fitted collectives; a GPU alone has its nodes of eight.
+ */
+static enum status load_cluster(struct cluster *cluster, const struct gpu_item *item,
+                                struct error *error)
+{
+    if ((item->cluster[0] != '\0') == (item->gpu[0] != '\0')) {
+        return error_add(error, STATUS_INVALID, "give either a gpu or a cluster");
+    }
+    enum status status = item->cluster[0] != '\0' ? cluster_load(cluster, item->cluster, error)
+                                                  : gpu_load(&cluster->gpu, item->gpu, error);
+    if (status == STATUS_OK && item->cluster[0] == '\0') {
+        cluster->gpus_per_node =
+            strstr(cluster->gpu.name, "nvl72") != NULL ? GPUS_OF_RACK : GPUS_OF_NODE;
+    }
+    if (item->gpus_per_node > 0) {
+        cluster->gpus_per_node = item->gpus_per_node;
+    }
     return status;
 }
 
@@ -217,30 +239,25 @@ static void take_gpu(struct plan_file *file, const struct yaml_node *node)
 {
     struct plan *plan = &file->plan;
     struct plan_gpu *gpu = &plan->gpu[plan->num_gpus];
-    struct gpu_item item = {0};
+    struct gpu_item *item = calloc(1, sizeof *item);
     struct error *problems = calloc(1, sizeof *problems);
-    if (problems == NULL) {
+    if (problems == NULL || item == NULL) {
         file->status = STATUS_NO_MEMORY;
-        return;
-    }
-    if (node->kind != YAML_MAPPING) {
-        plan_complain_at(file, node, "gpus", "a key gpu is expected, and mostly price");
-    } else if (yaml_fill(&item, node, gpu_fields, file->error) != STATUS_OK) {
+    } else if (node->kind != YAML_MAPPING) {
+        plan_complain_at(file, node, "gpus", "a key gpu or cluster is expected, and mostly price");
+    } else if (yaml_fill(item, node, gpu_fields, file->error) != STATUS_OK) {
         file->status = STATUS_INVALID;
-    } else if (gpu_load(&gpu->spec, item.gpu, problems) != STATUS_OK) {
-        pass_on(file, node, "gpus.gpu", problems);
-    } else if (load_price(gpu, item.price, problems) != STATUS_OK) {
+    } else if (load_cluster(&gpu->cluster, item, problems) != STATUS_OK) {
+        pass_on(file, node, "gpus", problems);
+    } else if (load_price(gpu, item->price, problems) != STATUS_OK) {
         pass_on(file, node, "gpus.price", problems);
-    } else if (strcmp(gpu->price.gpu, gpu->spec.name) != 0) {
+    } else if (strcmp(gpu->price.gpu, gpu->cluster.gpu.name) != 0) {
         plan_complain_at(file, node, "gpus.price", "is the price of another GPU");
     } else {
-        bool is_rack = strstr(gpu->spec.name, "nvl72") != NULL;
-        gpu->gpus_per_node = item.gpus_per_node > 0 ? item.gpus_per_node
-                             : is_rack              ? GPUS_OF_RACK
-                                                    : GPUS_OF_NODE;
-        gpu->nodes_max = item.nodes_max;
+        gpu->nodes_max = item->nodes_max;
         plan->num_gpus++;
     }
+    free(item);
     free(problems);
 }
 

@@ -139,8 +139,8 @@ static void write_assumptions(const struct plan_report *plan_report, FILE *page)
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct price *price = &plan->gpu[i].price;
         (void)snprintf(line, sizeof line, "%s: $%.4g a GPU-hour (%s, %s; %s)",
-                       plan->gpu[i].spec.name, price->usd_per_gpu_hour, price->name, price->date,
-                       price->source);
+                       plan->gpu[i].cluster.gpu.name, price->usd_per_gpu_hour, price->name,
+                       price->date, price->source);
         write_named(page, "<li>", line, "</li>\n");
     }
     fputs("</ul>\n</section>\n", page);

@@ -89,7 +89,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
     int64_t steps = TOKENS_SAMPLED / step_tokens;
     *scenario = (struct scenario){
         .model = plan->model,
-        .cluster = {.gpu = gpu->spec, .fabric = FABRIC_FLAT, .spine_oversubscription = 1.0},
+        .cluster = gpu->cluster,
         .ep = point->ep,
         .tp = point->tp,
         .phase = prefill ? PHASE_PREFILL : PHASE_DECODE,
@@ -116,17 +116,23 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
         .price = gpu->price,
         .seed = plan->seed,
     };
-    int32_t on_node = point->ep < gpu->gpus_per_node ? point->ep : gpu->gpus_per_node;
-    scenario->cluster.gpus_per_node = on_node;
-    scenario->cluster.num_nodes = point->ep / on_node;
-    scenario->cluster.nodes_per_leaf = scenario->cluster.num_nodes;
+    struct cluster *cluster = &scenario->cluster;
+    int32_t on_node = gpu->cluster.gpus_per_node;
+    cluster->gpus_per_node = point->ep < on_node ? point->ep : on_node;
+    cluster->num_nodes = point->ep / cluster->gpus_per_node;
+    cluster->fabric = FABRIC_FLAT;
+    cluster->nodes_per_leaf = cluster->num_nodes;
+    cluster->spine_oversubscription = 1.0;
     scenario->model.precision_expert = point->expert_precision;
-    scenario->cluster.gpu.fitted_chosen =
-        chosen_constants(&gpu->spec, plan->kernels, point->expert_precision);
+    cluster->gpu.fitted_chosen =
+        chosen_constants(&gpu->cluster.gpu, plan->kernels, point->expert_precision);
     (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", plan->kernels);
-    if (scenario->cluster.gpu.flops_per_s[PRECISION_FP8] <= 0.0) {
+    if (cluster->gpu.flops_per_s[PRECISION_FP8] <= 0.0) {
         scenario->dispatch_precision = PRECISION_BF16;
     }
+    const struct fitted_collective *fitted = cluster_constants(
+        cluster, scenario->collective->name, precision_name(scenario->dispatch_precision));
+    cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
 }
 
 /* A phase of one layer on a rank that has its fair share of the step. */
@@ -349,7 +355,7 @@ uint64_t plan_point_digest(const struct plan_point *point, const struct plan_wor
                                point->micro_batches,
                                (int64_t)point->expert_precision,
                                scenario.context_tokens,
-                               gpu->gpus_per_node,
+                               gpu->cluster.gpus_per_node,
                                (int64_t)plan->seed};
     uint64_t digest = DIGEST_START;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -361,5 +367,5 @@ uint64_t plan_point_digest(const struct plan_point *point, const struct plan_wor
     digest = digest_text(digest, plan->gpu_model->name);
     digest = digest_text(digest, plan->kernels);
     digest = digest_bytes(digest, &plan->model, sizeof plan->model);
-    return digest_bytes(digest, &gpu->spec, sizeof gpu->spec);
+    return digest_bytes(digest, &gpu->cluster, sizeof gpu->cluster);
 }

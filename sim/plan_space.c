@@ -75,15 +75,15 @@ static const char *objection(const struct plan *plan, const struct plan_point *p
 {
     const struct moe_model *model = &plan->model;
     const struct plan_gpu *gpu = &plan->gpu[point->gpu];
-    if (point->ep > gpu->gpus_per_node && point->ep % gpu->gpus_per_node != 0) {
+    if (point->ep > gpu->cluster.gpus_per_node && point->ep % gpu->cluster.gpus_per_node != 0) {
         return "is no whole number of nodes";
     }
     if (point->ep % point->tp != 0 || model->num_q_heads % point->tp != 0 ||
         (model->dense_ffn_dim > 0 && model->dense_ffn_dim % point->tp != 0)) {
         return "attention_tp does not divide ep, the heads or the dense FFN";
     }
-    if (!computes(&gpu->spec, point->expert_precision) ||
-        !computes(&gpu->spec, model->precision_dense)) {
+    if (!computes(&gpu->cluster.gpu, point->expert_precision) ||
+        !computes(&gpu->cluster.gpu, model->precision_dense)) {
         return "the GPU does not compute in this format";
     }
     if (model->num_experts == 0 && point->ep != point->tp) {
@@ -130,7 +130,7 @@ static void judge(struct plan_point *point, const struct plan *plan)
     const struct plan_gpu *gpu = &plan->gpu[point->gpu];
     const char *words = objection(plan, point);
     int64_t gpus_max =
-        gpu->nodes_max > 0 ? (int64_t)gpu->nodes_max * gpu->gpus_per_node : INT32_MAX;
+        gpu->nodes_max > 0 ? (int64_t)gpu->nodes_max * gpu->cluster.gpus_per_node : INT32_MAX;
     if (words != NULL) {
         point->fate = PLAN_IMPOSSIBLE;
         (void)snprintf(point->why, sizeof point->why, "%s", words);

@@ -32,7 +32,7 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
     (void)snprintf(line, bytes,
                    "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; TTFT %s, "
                    "TPOT %s.",
-                   (int)winner->num_gpus, plan->gpu[prefill->gpu].spec.name,
+                   (int)winner->num_gpus, plan->gpu[prefill->gpu].cluster.gpu.name,
                    winner->shared ? "one pool for prefill and decode" : "a pool each", usd,
                    format_usd(per_request, winner->cost.usd_per_request),
                    format_ns(ttft, winner->ttft_s * 1e9), format_ns(tpot, winner->tpot_s * 1e9));
@@ -183,7 +183,7 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
 
 static void say_energy(char *line, size_t bytes, const struct plan *plan)
 {
-    const struct gpu_spec *gpu = &plan->gpu[0].spec;
+    const struct gpu_spec *gpu = &plan->gpu[0].cluster.gpu;
     bool whole = gpu->allin_watts > 0.0;
     (void)snprintf(line, bytes, "electricity: %s, %.0f W a GPU %s%s",
                    plan->terms.energy_apart ? "added to the price" : "within the price",
@@ -193,19 +193,19 @@ static void say_energy(char *line, size_t bytes, const struct plan *plan)
                    plan->num_gpus > 1 ? "; other kinds by their own presets" : "");
 }
 
-static void say_errors(char *line, size_t bytes, const struct plan_answer *answer)
+static void say_error(char *line, size_t bytes, const struct plan_answer *answer,
+                      enum cost_pool pool)
 {
-    const struct plan_error *error = &answer->error[COST_DECODE];
+    const struct plan_error *error = &answer->error[pool];
+    const char *name = pool == COST_PREFILL ? "prefill" : "decode";
     if (answer->num_deployments == 0) {
         (void)snprintf(line, bytes, "error: nothing was simulated");
     } else if (error->is_known) {
         (void)snprintf(line, bytes,
-                       "error: %s; that is %.0f %% of a prefill step and %.0f %% of a "
-                       "decode step",
-                       error->words, 100.0 * answer->error[COST_PREFILL].share,
-                       100.0 * error->share);
+                       "error of %s, medians held out: %s; nothing is known of the other %.0f %%",
+                       name, error->words, 100.0 * (1.0 - error->share));
     } else {
-        (void)snprintf(line, bytes, "error: %s", error->words);
+        (void)snprintf(line, bytes, "error of %s: %s", name, error->words);
     }
 }
 
@@ -244,7 +244,8 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
         say_energy(line, bytes, plan);
         return true;
     case 5:
-        say_errors(line, bytes, answer);
+    case 6:
+        say_error(line, bytes, answer, index == 5 ? COST_PREFILL : COST_DECODE);
         return true;
     default:
         return false;

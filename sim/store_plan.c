@@ -218,7 +218,7 @@ static int insert_deployment(struct store *store, const char *plan_id, const str
     plan_point_words(words[COST_DECODE], sizeof words[0], decode);
     const struct cell cells[] = {text_cell(plan_id),
                                  integer_cell(index),
-                                 text_cell(plan->gpu[prefill->gpu].spec.name),
+                                 text_cell(plan->gpu[prefill->gpu].cluster.gpu.name),
                                  text_cell(deployment->shared ? "shared" : "disaggregated"),
                                  text_cell(words[COST_PREFILL]),
                                  text_cell(words[COST_DECODE]),

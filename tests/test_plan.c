@@ -239,7 +239,7 @@ Test(plan, a_plan_with_mistakes_is_refused_with_all_of_them)
     static const char *const words[] = {"test_plan.yaml:2: model",
                                         "test_plan.yaml:3: traffic.requests_per_day: 'many'",
                                         "test_plan.yaml:4: slo.ttft: '2 hours'",
-                                        "test_plan.yaml:5: gpus.gpu",
+                                        "test_plan.yaml:5: gpus",
                                         "test_plan.yaml:6: search.strategy: 'best'",
                                         "test_plan.yaml:7: compute.model",
                                         NULL};

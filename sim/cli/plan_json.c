@@ -12,7 +12,7 @@ static cJSON *point_json(const struct plan *plan, const struct plan_point *point
     cJSON *json = cJSON_CreateObject();
     plan_point_words(words, sizeof words, point);
     cJSON_AddStringToObject(json, "words", words);
-    cJSON_AddStringToObject(json, "gpu", plan->gpu[point->gpu].spec.name);
+    cJSON_AddStringToObject(json, "gpu", plan->gpu[point->gpu].cluster.gpu.name);
     cJSON_AddNumberToObject(json, "ep", point->ep);
     cJSON_AddNumberToObject(json, "attention_tp", point->tp);
     cJSON_AddNumberToObject(json, "redundant_experts", point->redundant_experts);

@@ -32,8 +32,8 @@ static void print_asked(const struct plan *plan)
            format_percent(cached, traffic->cached_share), cost_peak_over_mean(traffic));
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct plan_gpu *gpu = &plan->gpu[i];
-        printf("%s at $%.4g a GPU-hour (%s, %s; %s)\n", gpu->spec.name, gpu->price.usd_per_gpu_hour,
-               gpu->price.name, gpu->price.date, gpu->price.source);
+        printf("%s at $%.4g a GPU-hour (%s, %s; %s)\n", gpu->cluster.gpu.name,
+               gpu->price.usd_per_gpu_hour, gpu->price.name, gpu->price.date, gpu->price.source);
     }
 }
 
@@ -64,7 +64,7 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
                                         : ' ',
            row->meets_targets ? ' ' : '-', usd, format_usd(in, row->cost.usd_per_million_input),
            format_usd(out, row->cost.usd_per_million_output), format_ns(ttft, row->ttft_s * 1e9),
-           format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].spec.name,
+           format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].cluster.gpu.name,
            (int)row->num_gpus, (int)prefill->ep, (int)row->groups[COST_PREFILL],
            (int)prefill->tokens_per_rank, (int)prefill->redundant_experts,
            (int)prefill->micro_batches, (int)decode->ep, (int)row->groups[COST_DECODE],

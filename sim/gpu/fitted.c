@@ -145,6 +145,14 @@ static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec
     return true;
 }
 
+static double phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
+                          enum gpu_phase phase, bool prefill)
+{
+    bool is_fitted = phase == GPU_EXPERT && gpu->fitted_chosen >= 0;
+    return is_fitted ? gpu->fitted[gpu->fitted_chosen].error_median
+                     : fitted_phase_error(gpu, model, phase, prefill);
+}
+
 const struct gpu_model gpu_fitted = {
     .name = "fitted",
     .summary =
@@ -157,4 +165,5 @@ const struct gpu_model gpu_fitted = {
     .duration_ns = fitted_ns,
     .evidence = fitted_evidence,
     .coverage = fitted_coverage,
+    .phase_error = phase_error,
 };

@@ -267,3 +267,24 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
     (void)append(text, bytes, used, "router and head", bf16 != NULL ? bf16->kernels : "",
                  bf16 != NULL ? &bf16->fit : NULL);
 }
+
+double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
+                          enum gpu_phase phase, bool prefill)
+{
+    const struct attention_constants *module = find_module(gpu, model, prefill);
+    const struct attention_constants *core = find_core(gpu, model, prefill);
+    bool is_bf16 = phase == GPU_GATE || phase == GPU_HEAD;
+    const struct gemm_constants *gemm =
+        find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);
+    double gemm_error = gemm != NULL ? gemm->fit.error_median : -1.0;
+    if (phase == GPU_EXPERT) {
+        return -1.0;
+    }
+    if (phase != GPU_ATTENTION) {
+        return gemm_error;
+    }
+    if (module != NULL) {
+        return module->fit.error_median;
+    }
+    return gemm != NULL && core != NULL ? fmax(gemm_error, core->fit.error_median) : -1.0;
+}

@@ -16,4 +16,8 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work);
 void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
                      const struct moe_model *model, bool prefill);
 
+/* Median held-out error of what predicts a phase but the experts; < 0: a roofline, unknown. */
+double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
+                          enum gpu_phase phase, bool prefill);
+
 #endif

@@ -76,6 +76,10 @@ struct gpu_model {
      * but what the summary says. */
     void (*coverage)(char *text, size_t bytes, const struct gpu_spec *gpu,
                      const struct moe_model *model, bool prefill);
+    /* Median held-out error of what predicts a phase, as a fraction; < 0: not measured. NULL:
+     * error_median holds for every phase. */
+    double (*phase_error)(const struct gpu_spec *gpu, const struct moe_model *model,
+                          enum gpu_phase phase, bool prefill);
 };
 
 /* The evidence of a model on this GPU with the constants in use; unknown where there is none. */
