@@ -6,6 +6,7 @@
 static const struct validate_source sources[] = {
     {"kernels-moe", "whole MoE operations, in the columns of aiconfigurator's MoE tables",
      validate_moe},
+    {"kernels", "GEMMs, attention and experts of one rank, a kernel a row", validate_kernels},
     {"alltoall", "exchanges between GPUs, in the columns of alltoall.csv", validate_alltoall},
     {"balance", "what imbalance costs, in the columns of balance.csv", validate_balance},
     {"serving", "throughput of engines, in the columns of serving.csv", validate_serving},

@@ -25,6 +25,10 @@ const struct validate_source *validate_sources(int32_t *count);
 MUST_CHECK enum status validate_moe(struct error_report *report, const char *path,
                                     struct error *error);
 
+/* Single kernels: GEMMs, attention, experts of one rank (sim/kernel_rows.h). */
+MUST_CHECK enum status validate_kernels(struct error_report *report, const char *path,
+                                        struct error *error);
+
 /* Exchanges between GPUs, by the constants in the cluster presets. */
 MUST_CHECK enum status validate_alltoall(struct error_report *report, const char *path,
                                          struct error *error);
