@@ -1,0 +1,197 @@
+/* test_kernel_rows.c -- reading single kernels, fitting their constants, predicting rows. */
+#include <criterion/criterion.h>
+#include <gsl/gsl_randist.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "calibrate_kernels.h"
+#include "kernel_rows.h"
+#include "rng.h"
+#include "validate.h"
+
+#define HEADER                                                                                     \
+    "kernel,gpu,library,dtype,kv_dtype,phase,m,n,k,num_groups,num_experts,topk,hidden,inter,ep,"   \
+    "local_experts,tokens,tokens_scope,tokens_per_expert,batch,seq_or_kv_len,q_heads,model_shape," \
+    "distribution,num_slots,latency_us\n"
+#define H100 "NVIDIA H100 80GB HBM3"
+#define GEMM(m, n, k, us)                                                                          \
+    "dense GEMM," H100 ",TRT-LLM 1.3,bfloat16,,," m "," n "," k ",,,,,,,,,,,,,,,,," us "\n"
+#define ATTENTION(gpu, phase, batch, length, heads, us)                                            \
+    "mha attention " phase "," gpu ",FlashMLA,bf16,bf16," phase ",,,,,,,,,,,,,," batch "," length  \
+    "," heads ",,,," us "\n"
+#define EXPERTS(tokens, distribution, slots)                                                       \
+    "WideEP MoE compute," H100 ",TRT-LLM 1.3,fp8_block,,both,,,,,16,2,1024,512,4,," tokens         \
+    ",global over EP group,,,,,Tiny," distribution "," slots ",50\n"
+
+static struct error error;
+static struct kernel_rows rows;
+
+static const char *table(const char *text)
+{
+    static char path[64];
+    strcpy(path, "/tmp/test_kernel_rows_XXXXXX");
+    int descriptor = mkstemp(path);
+    cr_assert_geq(descriptor, 0);
+    cr_assert_eq(write(descriptor, text, strlen(text)), (ssize_t)strlen(text));
+    close(descriptor);
+    return path;
+}
+
+static enum status read_text(const char *text)
+{
+    const char *path = table(text);
+    enum status status = kernel_rows_read(&rows, path, &error);
+    unlink(path);
+    return status;
+}
+
+Test(kernel_rows, reads_shapes_of_every_kind)
+{
+    cr_assert_eq(read_text(HEADER GEMM("16", "4096", "7168", "26.5")
+                               ATTENTION("H20", "decode", "8", "1024", "32-4-128", "35")
+                                   EXPERTS("64", "power_law_1.2", "")),
+                 STATUS_OK, "%s", error.text);
+
+    cr_expect_eq(rows.num_rows, 3);
+    cr_expect_str_eq(rows.row[0].kernels, "trtllm");
+    cr_expect_str_eq(rows.row[0].shape, "4096 x 7168");
+    cr_expect_float_eq(rows.row[0].latency_ns, 26500.0, 1e-9);
+    cr_expect_eq(rows.row[1].phase, PHASE_GQA_DECODE);
+    /* 4 KV heads x (128 + 128) x 2 bytes */
+    cr_expect_float_eq(rows.row[1].attention.kv_bytes, 2048.0, 1e-9);
+    cr_expect_eq(rows.row[2].class, KERNEL_MOE);
+    cr_expect_eq(rows.moe.row[0].class, MOE_SKEWED_EP);
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, spreads_tokens_evenly_over_the_slots_of_eplb)
+{
+    cr_assert_eq(read_text(HEADER EXPERTS("60", "power_law_1.2_eplb", "20")), STATUS_OK, "%s",
+                 error.text);
+
+    const struct moe_row *moe = &rows.moe.row[0];
+    cr_expect_eq(moe->num_experts, 20);
+    cr_expect_eq(moe->class, MOE_BALANCED_EP);
+    /* 60 tokens x top-2 over 20 slots, of which rank 0 of 4 holds 5 */
+    cr_expect_float_eq(moe->load[0].copies, 30.0, 1e-9);
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, keeps_rows_that_lack_a_number_with_the_reason)
+{
+    cr_assert_eq(read_text(HEADER GEMM("", "4096", "7168", "26.5") "gdn attention decode,H20,X,,,"
+                                                                   ",,,,,,,,,,,,,,,,,,,,\n"),
+                 STATUS_OK, "%s", error.text);
+
+    cr_expect_str_eq(rows.row[0].skip, "a shape or the latency is missing");
+    cr_expect_eq(rows.row[1].class, KERNEL_OTHER);
+    cr_expect_not_null(rows.row[1].skip);
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, refuses_cells_that_are_no_numbers_all_of_a_row_at_once)
+{
+    cr_expect_eq(
+        read_text(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("many", "-1", "7168", "fast")),
+        STATUS_INVALID);
+
+    cr_expect_eq(error.num_problems, 3);
+    cr_expect_not_null(strstr(error.text, ":3: m is 'many', not a positive number"));
+    cr_expect_not_null(strstr(error.text, ":3: latency_us is 'fast'"));
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, refuses_heads_and_experts_that_do_not_go_together)
+{
+    cr_expect_eq(read_text(HEADER ATTENTION("H20", "decode", "8", "1024", "4-32-128", "35")),
+                 STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: q_heads is '4-32-128'"));
+    kernel_rows_free(&rows);
+
+    cr_expect_eq(read_text(HEADER EXPERTS("64", "power_law_1.2", "5000")), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, "do not go together"));
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, refuses_a_table_without_its_columns)
+{
+    cr_expect_eq(read_text("kernel,gpu\n"), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":1: there is no column 'library'"));
+    kernel_rows_free(&rows);
+    cr_expect_eq(kernel_rows_read(&rows, "/nonexistent.csv", &error), STATUS_IO);
+    kernel_rows_free(&rows);
+}
+
+Test(kernel_rows, are_predicted_or_listed_by_validate)
+{
+    struct error_report report = {0};
+    const char *path = table(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("", "1", "1", "1"));
+
+    cr_assert_eq(validate_kernels(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(error_report_finish(&report, &error), STATUS_OK);
+
+    cr_expect_eq(report.total.num_rows, 1);
+    cr_expect_eq(report.num_skipped, 1);
+    cr_expect_str_eq(report.reason[0].text, "a shape or the latency is missing");
+    cr_expect_lt(report.total.max, 0.2); /* a row that the preset was fitted to */
+    error_report_free(&report);
+    unlink(path);
+}
+
+static void gemm_rows(char *text, size_t bytes)
+{
+    static const char *const shapes[] = {"256,7168",   "4096,7168", "7168,2048",
+                                         "7168,16384", "2048,4096", "12288,1024"};
+    size_t used = (size_t)snprintf(text, bytes, "%s", HEADER);
+    for (int32_t i = 0; i < 6; i++) {
+        for (int32_t m = 1; m <= 16384; m *= 2) {
+            used += (size_t)snprintf(text + used, bytes - used,
+                                     "dense GEMM," H100 ",TRT-LLM 1.3,bfloat16,,,%d,%s,,,,,,,,,,,,,"
+                                     ",,,,1\n",
+                                     (int)m, shapes[i]);
+        }
+    }
+}
+
+Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
+{
+    static char text[65536];
+    const struct gemm_constants truth = {.tiles = TILES_TUNED,
+                                         .t0_ns = 3000.0,
+                                         .weight_bytes_per_s = 2.5e12,
+                                         .flops_per_s = 0.7e15,
+                                         .feed_bytes_per_s = 30e12,
+                                         .prepare_bytes_per_s = 20e12,
+                                         .output_bytes_per_s = 3e12,
+                                         .tile_ns = 800.0,
+                                         .split_ns = 2000.0,
+                                         .depth_ns = 0.2,
+                                         .blend = 2.5};
+    struct kernel_calibration *found = calloc(KERNEL_CALIBRATIONS_MAX, sizeof *found);
+    gsl_rng *rng = rng_stream(3, "test kernel rows", 0);
+    const struct calibrate_options options = {.table = "synthetic", .num_bootstrap = 5};
+    int32_t count = 0;
+    gemm_rows(text, sizeof text);
+    cr_assert_eq(read_text(text), STATUS_OK, "%s", error.text);
+    for (int64_t i = 0; i < rows.num_rows; i++) {
+        rows.row[i].latency_ns = kernel_row_gemm_ns(&rows.row[i], &rows.moe.gpu[0], &truth) *
+                                 exp(gsl_ran_gaussian(rng, 0.01));
+    }
+
+    cr_assert_eq(calibrate_kernels(found, &count, &rows, &options, &error), STATUS_OK);
+
+    cr_assert_eq(count, 1);
+    cr_expect_eq(found->num_shapes, 6);
+    cr_expect_float_eq(found->gemm.weight_bytes_per_s / truth.weight_bytes_per_s, 1.0, 0.05);
+    cr_expect_float_eq(found->gemm.flops_per_s / truth.flops_per_s, 1.0, 0.05);
+    cr_expect_lt(found->held_out.median, 0.015); /* noise alone: 0.7 % */
+    cr_expect_lt(found->held_out.p90, 0.05);
+    cr_expect_leq(found->low[1], found->gemm.weight_bytes_per_s * 1.02);
+    cr_expect_geq(found->high[1], found->gemm.weight_bytes_per_s * 0.98);
+    gsl_rng_free(rng);
+    free(found);
+    kernel_rows_free(&rows);
+}
