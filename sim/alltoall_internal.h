@@ -6,7 +6,7 @@
 
 #include "alltoall_rows.h"
 
-#define ALLTOALL_EP_MAX 1024
+#define ALLTOALL_EP_MAX 256
 
 /* Makes the plans of a row's legs and measures them. */
 MUST_CHECK enum status alltoall_plan(struct alltoall_row *row, const struct gpu_spec *gpu,

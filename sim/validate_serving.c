@@ -23,6 +23,8 @@
 
 #define NUM_KEYS    4
 #define EXPERTS_MAX 1024
+#define RANKS_MAX   4096
+#define TOKENS_MAX  (INT64_C(1) << 21) /* of a step: their choices are held in memory */
 
 static const char *const keys[NUM_KEYS] = {"engine", "model", "gpu", "phase"};
 static const char *const columns[] = {"engine",  "model", "precision",    "gpu",
@@ -224,6 +226,9 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     }
     if (row->ep < 1 || row->batch < 1 || (is_prefill ? row->isl : row->kv_len) < 1) {
         return "EP degree, batch or context is not stated";
+    }
+    if (row->ep > RANKS_MAX || (int64_t)row->ep * row->batch > TOKENS_MAX) {
+        return "its step is too large to be simulated here";
     }
     if (row->tp > 1 || has(csv_cell(table, index, MTP), "yes")) {
         return "tensor parallelism or drafted tokens are not predicted";
