@@ -233,6 +233,7 @@ static enum status set_up(struct engine *engine)
     if (status == STATUS_OK) {
         status = scenario->net->open(&engine->net, &scenario->cluster, scenario->ep);
     }
+    engine->metrics.gate_mass_is_known = !scenario->router->is_blind;
     engine->metrics.digest = DIGEST_START;
     return status;
 }

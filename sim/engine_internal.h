@@ -268,6 +268,9 @@ void record_time(const struct engine *engine, int32_t rank, int32_t layer, enum 
 void record_step(struct engine *engine, int64_t end_ns);
 MUST_CHECK enum status record_run(struct engine *engine);
 
+/* engine_record_route.c */
+void record_route(struct engine *engine, const struct layer_run *run); /* after record_wishes */
+
 /* engine_rebalance.c */
 /* Puts in force, before the first step, what a strategy answers that looks at no load: an order in
  * which an engine loads a checkpoint. Nothing is charged. */

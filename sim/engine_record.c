@@ -189,6 +189,7 @@ enum status record_layer_begin(struct engine *engine, const struct layer_run *ru
     if (run->route.dropped_assignments > 0) {
         count_dropped(engine, run);
     }
+    record_route(engine, run);
     count_ranks(engine, run);
     count_traffic(engine, run);
     struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];

@@ -52,6 +52,7 @@ enum status metrics_init(struct run_metrics *metrics, const struct scenario *sce
     size_t cells = (size_t)metrics->num_cells;
     metrics->window = arena_alloc(arena, windows, sizeof *metrics->window);
     metrics->layer = arena_alloc(arena, layers, sizeof *metrics->layer);
+    metrics->route = arena_alloc(arena, layers, sizeof *metrics->route);
     metrics->expert_tokens = arena_alloc(arena, layers * experts, sizeof(int64_t));
     metrics->expert_dropped = arena_alloc(arena, layers * experts, sizeof(int64_t));
     metrics->rank_tokens = arena_alloc(arena, layers * ranks, sizeof(int64_t));
@@ -61,7 +62,7 @@ enum status metrics_init(struct run_metrics *metrics, const struct scenario *sce
     metrics->dropped_at = arena_alloc(arena, 2 * DROP_FACTORS, sizeof(int64_t));
     metrics->rebalance =
         arena_alloc(arena, (size_t)metrics->num_rebalances_max, sizeof *metrics->rebalance);
-    bool complete = metrics->window != NULL && metrics->layer != NULL &&
+    bool complete = metrics->window != NULL && metrics->layer != NULL && metrics->route != NULL &&
                     metrics->expert_tokens != NULL && metrics->expert_dropped != NULL &&
                     metrics->rank_tokens != NULL && metrics->window_rank_tokens != NULL &&
                     metrics->rank_busy_ns != NULL && metrics->traffic_bytes != NULL &&

@@ -91,6 +91,18 @@ struct rebalance_worth {
     double steps_between; /* settled steps a change */
 };
 
+/* What routing a layer gave up and how even it was; a batch is a step, or one of its parts that
+ * travel one by one. */
+struct route_metrics {
+    int64_t batches;
+    int64_t tokens;                /* those that were routed */
+    int64_t tokens_without_expert; /* dropped by all, or chosen by none */
+    int64_t rerouted_assignments;
+    double gate_mass_sum;     /* over tokens: see engine_record_route.c */
+    double max_violation_sum; /* over batches: (hottest expert - mean) / mean of wishes, MaxVio */
+    double places;            /* rows of experts' buffers; 0: there was no capacity */
+};
+
 struct run_metrics {
     int32_t num_layers; /* MoE layers; 0: dense */
     int32_t num_experts;
@@ -102,6 +114,8 @@ struct run_metrics {
 
     struct step_window *window; /* [num_windows] */
     struct layer_metrics *layer;
+    struct route_metrics *route; /* [num_layers] */
+    bool gate_mass_is_known;     /* the router looked at scores, or replayed who did */
     int64_t *expert_tokens;      /* [num_layers][num_experts] wishes */
     int64_t *expert_dropped;     /* [num_layers][num_experts] */
     int64_t *rank_tokens;        /* [num_layers][num_ranks] kept assignments */
@@ -155,6 +169,21 @@ struct scenario;
 /* Allocates all arrays for num_steps steps from the arena. STATUS_NO_MEMORY. */
 MUST_CHECK enum status metrics_init(struct run_metrics *metrics, const struct scenario *scenario,
                                     int64_t num_steps, struct arena *arena);
+
+/* A run's routing: means over all layers. */
+struct route_totals {
+    double gate_mass;             /* mean over tokens */
+    double tokens_without_expert; /* share of tokens */
+    double max_violation_global;  /* MaxVio (arXiv 2408.15664) over the whole run */
+    double max_violation_batch;   /* mean over batches */
+    double places_filled;         /* of experts' buffers by tokens, the rest is padding; 1: none */
+    int64_t rerouted_assignments;
+};
+
+struct route_totals route_totals(const struct run_metrics *metrics);
+
+/* MaxVio of one layer over the whole run. */
+double route_max_violation(const struct run_metrics *metrics, int32_t layer);
 
 struct rebalance_worth rebalance_worth(const struct run_metrics *metrics);
 

@@ -56,6 +56,23 @@ static void add_phases(cJSON *object, const struct run_metrics *metrics, double 
     }
 }
 
+static cJSON *routing_json(const struct run_metrics *metrics)
+{
+    struct route_totals totals = route_totals(metrics);
+    cJSON *object = cJSON_CreateObject();
+    if (metrics->gate_mass_is_known) {
+        cJSON_AddNumberToObject(object, "gate_mass", totals.gate_mass);
+    } else {
+        cJSON_AddNullToObject(object, "gate_mass");
+    }
+    cJSON_AddNumberToObject(object, "max_violation_global", totals.max_violation_global);
+    cJSON_AddNumberToObject(object, "max_violation_batch", totals.max_violation_batch);
+    cJSON_AddNumberToObject(object, "tokens_without_expert", totals.tokens_without_expert);
+    cJSON_AddNumberToObject(object, "rerouted_assignments", (double)totals.rerouted_assignments);
+    cJSON_AddNumberToObject(object, "places_filled", totals.places_filled);
+    return object;
+}
+
 cJSON *run_json(const char *run_id, const char *label, const struct scenario *scenario,
                 const struct run_metrics *metrics)
 {
@@ -102,6 +119,9 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
         cJSON_AddNumberToObject(object, "exchange_error_median", exchange.error_median);
     }
     add_phases(object, metrics, totals.step_ns_mean);
+    if (metrics->num_layers > 0) {
+        cJSON_AddItemToObject(object, "routing", routing_json(metrics));
+    }
     cJSON_AddItemToObject(object, "layers", layers_json(metrics));
     return object;
 }

@@ -257,6 +257,32 @@ static enum status write_drop_curve(struct store *store, const struct run_metric
     return cursor_end(&cursor, store, error);
 }
 
+/* Of a blind router nobody knows the gate mass. */
+static enum status write_routes(struct store *store, const struct run_metrics *metrics,
+                                struct error *error)
+{
+    struct cursor cursor =
+        cursor_begin(store, "INSERT INTO layer_route VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    for (int32_t i = 0; i < metrics->num_layers; i++) {
+        const struct route_metrics *route = &metrics->route[i];
+        put_integer(&cursor, metrics->layer[i].model_layer);
+        put_integer(&cursor, route->batches);
+        put_integer(&cursor, route->tokens);
+        put_integer(&cursor, route->tokens_without_expert);
+        put_integer(&cursor, route->rerouted_assignments);
+        if (metrics->gate_mass_is_known) {
+            put_real(&cursor, route->gate_mass_sum);
+        } else {
+            cursor.column++; /* stays NULL */
+        }
+        put_real(&cursor, route_max_violation(metrics, i));
+        put_real(&cursor, route->max_violation_sum);
+        put_real(&cursor, route->places);
+        put_row(&cursor);
+    }
+    return cursor_end(&cursor, store, error);
+}
+
 static enum status write_rebalances(struct store *store, const struct run_metrics *metrics,
                                     struct error *error)
 {
@@ -283,9 +309,9 @@ enum status store_write_metrics(struct store *store, const struct run_metrics *m
 {
     static enum status (*const writer[])(struct store *, const struct run_metrics *,
                                          struct error *) = {
-        write_steps,   write_phases,    write_balance,      write_layers,
-        write_experts, write_rank_load, write_rank_windows, write_rank_busy,
-        write_traffic, write_links,     write_drop_curve,   write_rebalances,
+        write_steps,      write_phases,       write_balance,    write_layers,  write_experts,
+        write_rank_load,  write_rank_windows, write_rank_busy,  write_traffic, write_links,
+        write_drop_curve, write_routes,       write_rebalances,
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof writer / sizeof writer[0] && status == STATUS_OK; i++) {

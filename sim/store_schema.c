@@ -98,6 +98,13 @@ const struct store_table store_schema[] = {
                    "run_id TEXT, scope TEXT, capacity_factor REAL, assignments INTEGER NOT NULL, "
                    "dropped_assignments INTEGER NOT NULL, "
                    "PRIMARY KEY (run_id, scope, capacity_factor)) WITHOUT ROWID"},
+    {"layer_route",
+     "CREATE TABLE layer_route("
+     "run_id TEXT, layer INTEGER, batches INTEGER NOT NULL, tokens INTEGER NOT NULL, "
+     "tokens_without_expert INTEGER NOT NULL, rerouted_assignments INTEGER NOT NULL, "
+     "gate_mass_sum REAL, max_violation_global REAL NOT NULL, "
+     "max_violation_batch_sum REAL NOT NULL, places REAL NOT NULL, "
+     "PRIMARY KEY (run_id, layer)) WITHOUT ROWID"},
     {"rebalance", "CREATE TABLE rebalance("
                   "run_id TEXT, rebalance INTEGER, step INTEGER NOT NULL, moves INTEGER NOT NULL, "
                   "bytes INTEGER NOT NULL, duration_ns INTEGER NOT NULL, "

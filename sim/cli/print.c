@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "collective/exchange.h"
 #include "format.h"
@@ -159,6 +160,33 @@ static void print_cost(const struct variant *variant)
     }
 }
 
+/* Said where a router chose or a capacity was enforced: a plain replay gives up nothing. */
+static void print_routing(const struct variant *variant)
+{
+    const struct scenario *scenario = &variant->scenario;
+    struct route_settings settings = scenario_route_settings(scenario);
+    bool is_replay = strcmp(scenario->router->name, "trace") == 0;
+    if (variant->metrics->num_layers == 0 ||
+        (is_replay && !drop_applies(scenario->drop, &settings))) {
+        return;
+    }
+    struct route_totals totals = route_totals(variant->metrics);
+    char mass[FORMAT_BYTES] = "unknown";
+    char text[FORMAT_BYTES];
+    if (variant->metrics->gate_mass_is_known) {
+        format_percent(mass, totals.gate_mass);
+    }
+    printf("  router         %s: gate mass %s, hottest expert %.2f x the mean a batch, %.2f over "
+           "the run\n",
+           scenario->router->name, mass, 1.0 + totals.max_violation_batch,
+           1.0 + totals.max_violation_global);
+    if (drop_applies(scenario->drop, &settings)) {
+        printf("  capacity       %s: %s of tokens without an expert, ", scenario->drop->name,
+               format_percent(text, totals.tokens_without_expert));
+        printf("%s of buffers filled\n", format_percent(text, totals.places_filled));
+    }
+}
+
 void print_summary(const struct variant *variant)
 {
     const struct scenario *scenario = &variant->scenario;
@@ -184,6 +212,7 @@ void print_summary(const struct variant *variant)
                                                             : 0.0),
                format_count(more, (double)totals->assignments));
     }
+    print_routing(variant);
     print_loans(variant);
     print_rebalances(variant);
     print_phases(variant);
