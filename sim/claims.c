@@ -130,6 +130,29 @@ static enum status compute_case(struct claims *claims, const struct claim *claim
     return status;
 }
 
+static bool keep_evidence(void *context, const struct store_row *row)
+{
+    struct claim_run *run = context;
+    (void)snprintf(run->evidence, sizeof run->evidence, "%s",
+                   row->value[0] != NULL ? row->value[0] : "");
+    return false;
+}
+
+/* What the times of every run rest on. */
+static enum status find_evidence(struct claims *claims, struct store *store, struct error *error)
+{
+    static const char sql[] =
+        "SELECT gpu_model || CASE WHEN error_median IS NULL THEN ', error not measured' ELSE "
+        "printf(', median error %.1f %%', 100 * error_median) END FROM run WHERE run_id = ?1";
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < claims->num_runs && status == STATUS_OK; i++) {
+        char run_id[RUN_ID_BYTES];
+        (void)snprintf(run_id, sizeof run_id, "%016llx", (unsigned long long)claims->run[i].run_id);
+        status = store_query(store, sql, run_id, keep_evidence, &claims->run[i], error);
+    }
+    return status;
+}
+
 static enum claim_verdict judge(const struct claim *claim)
 {
     int32_t num_holding = 0;
@@ -151,6 +174,9 @@ enum status claims_judge(struct claims *claims, const char *results, struct erro
     enum status status = problems == NULL ? error_add(error, STATUS_NO_MEMORY, "out of memory")
                          : claims->num_runs > 0 ? store_open(&store, results, false, error)
                                                 : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = find_evidence(claims, store, error);
+    }
     for (int32_t i = 0; status == STATUS_OK && i < claims->count; i++) {
         struct claim *claim = &claims->claim[i];
         for (int32_t j = 0; j < claim->num_cases; j++) {

@@ -92,6 +92,7 @@ struct claim_run {
     const char **setting; /* [num_settings] "key=value" */
     const char *where;    /* "file:line" of its first use */
     uint64_t run_id;      /* after claims_simulate */
+    char evidence[128];   /* after claims_judge: model of the GPU's times and its error */
 };
 
 /* Zero-initialise; release with claims_free. */

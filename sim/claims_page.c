@@ -28,8 +28,10 @@ static const char own_style[] =
     "table.wrap { width: 100%; } .wrap td:last-child { min-width: 4rem; }\n"
     ".wrap td:first-child { width: 60%; } .n { white-space: nowrap !important; }\n"
     "@media (max-width: 640px) { article { margin: 0 -0.3rem 1.2rem; padding: 1rem 0.8rem; }\n"
-    "  .wrap .verdict { white-space: normal; } .wrap td { padding-right: 0.5rem; min-width: 0; } "
-    "}\n";
+    "  .wrap .verdict { font-size: 0.78rem; padding: 0 0.4rem; }\n"
+    "  .wrap td { padding-right: 0.5rem; min-width: 0; } .wrap th { overflow-wrap: normal; }\n"
+    "  .wrap td:last-child { min-width: 0; padding-right: 0; overflow-wrap: normal; }\n"
+    "  .wrap .n { white-space: normal !important; } }\n";
 
 static const char *const verdict_class[] = {
     [CLAIM_HOLDS] = "holds",
@@ -167,6 +169,7 @@ static void write_origin(const struct claims *claims, const struct claim_value *
         fprintf(page,
                 " <code>%016llx</code>: ", (unsigned long long)claims->run[value->run].run_id);
         html_text(page, value->figure);
+        write_named(page, " (", claims->run[value->run].evidence, ")");
         break;
     }
 }
