@@ -123,6 +123,56 @@ Test(published, deepep_low_latency_over_32_ranks)
     check("flow", 4, 155.0, 273.0);
 }
 
+/* Through the engine, with the constants of the preset h800-cx7, which are fitted to H100s. */
+static void check_preset(const char *collective, int32_t num_nodes, double dispatch_us,
+                         double combine_us, double limit)
+{
+    static const char *const networks[] = {"alpha_beta", "flow"};
+    for (int network = 0; network < 2; network++) {
+        struct scenario scenario = low_latency(num_nodes, networks[network]);
+        struct cluster *cluster = &scenario.cluster;
+        struct trace trace;
+        struct engine *engine = NULL;
+        struct error error = {0};
+        cr_assert_eq(cluster_load(cluster, "h800-cx7", &error), STATUS_OK, "%s", error.text);
+        scenario.collective = collective_find(collective);
+        cluster->fitted_used =
+            (int32_t)(cluster_constants(cluster, collective, "fp8") - cluster->fitted) + 1;
+        uniform_trace(&trace, &scenario.model, (int64_t)128 * scenario.ep);
+        cr_assert_eq(engine_open(&engine, &scenario, &trace, &error), STATUS_OK, "%s", error.text);
+        cr_assert_eq(engine_run(engine, NULL, &error), STATUS_OK, "%s", error.text);
+        const double *phase_ns = engine_metrics(engine)->window[0].phase_ns;
+        double dispatch = phase_ns[STEP_DISPATCH] * 1e-3;
+        double combine = (phase_ns[STEP_COMBINE] + phase_ns[STEP_WAITING]) * 1e-3;
+        cr_log_info("%s %s EP%d: dispatch %.0f us (published %.0f), combine %.0f us (%.0f)\n",
+                    collective, networks[network], (int)scenario.ep, dispatch, dispatch_us, combine,
+                    combine_us);
+        cr_expect(dispatch_us == 0.0 || fabs(dispatch / dispatch_us - 1.0) < limit,
+                  "%s EP%d dispatch %.0f us", collective, (int)scenario.ep, dispatch);
+        cr_expect(combine_us == 0.0 || fabs(combine / combine_us - 1.0) < limit,
+                  "%s EP%d combine %.0f us", collective, (int)scenario.ep, combine);
+        engine_close(engine);
+        trace_close(&trace);
+    }
+}
+
+/* deepseek-ai/DeepEP README @ ebfe47e46f, February 2025; pplx-kernels quotes the rest of its table:
+ * 128 tokens a rank on H800s, RDMA also inside a node. */
+Test(published, deepep_of_february_2025_goes_by_nic_alone)
+{
+    check_preset("deepep_low_latency_rdma", 1, 163.0, 318.0, 0.06);
+    check_preset("deepep_low_latency_rdma", 2, 173.0, 329.0, 0.06);
+    check_preset("deepep_low_latency_rdma", 4, 182.0, 350.0, 0.06);
+}
+
+/* deepseek-ai/DeepEP docs/legacy.md, June 2025; 0: not published. */
+Test(published, deepep_of_june_2025_with_constants_of_other_gpus)
+{
+    check_preset("deepep_low_latency", 1, 77.0, 0.0, 0.20);
+    check_preset("deepep_low_latency", 2, 118.0, 195.0, 0.15);
+    check_preset("deepep_low_latency", 4, 155.0, 273.0, 0.10);
+}
+
 /* The mean step of two on nine nodes of H100s, four layers with experts alike. */
 static double step_us(int32_t tokens_per_rank, int32_t micro_batches, const char *network)
 {
