@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
+#include "digest.h"
 #include "rng.h"
 #include "small_serving.h"
 
@@ -93,4 +94,25 @@ Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
         serve_result_free(&apart);
         arrivals_free(&arrivals);
     }
+}
+
+/* Moves when what happens in the loop, or how requests are drawn, changes. */
+Test(serve_laws, histories_are_pinned)
+{
+    uint64_t digest = DIGEST_START;
+    for (uint64_t round = 0; round < 20; round++) {
+        struct serving_config config;
+        struct arrivals_law law;
+        struct arrivals arrivals;
+        struct serve_result result;
+        gsl_rng *rng = rng_stream(3, "random serving", round);
+        const struct serve_options options = random_options(rng, &config, &law);
+        gsl_rng_free(rng);
+        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
+        small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+        digest = digest_u64(digest, result.totals.digest);
+        serve_result_free(&result);
+        arrivals_free(&arrivals);
+    }
+    cr_assert_eq(digest, UINT64_C(0xee37c8f433eaf18c), "digest %016llx", (unsigned long long)digest);
 }

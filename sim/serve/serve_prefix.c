@@ -118,8 +118,11 @@ void prefix_close(struct serving *serving)
 static int32_t use_prefix(struct prefix_cache_state *cache, const struct arrivals *arrivals,
                           const struct arrival *arrival)
 {
-    const int64_t *hash = &arrivals->hash[arrival->hash_begin];
     int32_t found = 0;
+    if (arrival->num_hashes == 0) {
+        return 0;
+    }
+    const int64_t *hash = &arrivals->hash[arrival->hash_begin];
     while (found < arrival->num_hashes && cache->table[slot_of(cache, hash[found])] != NOBODY) {
         found++;
     }
