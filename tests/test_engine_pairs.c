@@ -99,6 +99,7 @@ Test(engine, tells_strategies_which_experts_tokens_choose_together)
         struct error error = {0};
         random_run_make(&run, round);
         run.scenario.strategy = &looking;
+        run.scenario.router = route_find("trace");
         run.scenario.batching = BATCHING_CONSECUTIVE;
         run.scenario.rebalance_interval_steps = 1;
         run.scenario.window_steps = 0;

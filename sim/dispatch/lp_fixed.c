@@ -12,7 +12,8 @@
  * vanish every expert falls back on even shares; ours begins at the even split, which is feasible
  * and stays so, with M a tenth above its busiest rank. Arithmetic is fp64 (there fp32). Shares
  * become whole tokens by largest remainder and slots take turns (there dice). Left out: the
- * all-reduce of counts, and the time to solve.
+ * all-reduce of counts, and the time to solve. The factor takes the cube of the ranks; lp is exact
+ * and no slower, so this one is for what engines would get.
  */
 #include "dispatch/split.h"
 
