@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moesim plan as a user meets it: killed and resumed, refused, as JSON, with a page.
+"""moesim plan, cost and memory as a user meets them: killed and resumed, refused, as JSON, a page.
 
 Usage: plan_cli.py MOESIM SOURCE_DIRECTORY
 
@@ -31,11 +31,15 @@ def check(good, words):
         print("FAILED: " + words)
 
 
-def plan(arguments, code=0):
-    run = subprocess.run([MOESIM, "plan"] + arguments, capture_output=True, text=True, check=False)
-    check(run.returncode == code, f"plan {' '.join(arguments)}: exit {run.returncode}, not {code}: "
-                                  f"{run.stderr[:400]}")
+def ask(command, arguments, code=0):
+    run = subprocess.run([MOESIM, command] + arguments, capture_output=True, text=True, check=False)
+    check(run.returncode == code, f"{command} {' '.join(arguments)}: exit {run.returncode}, not "
+                                  f"{code}: {run.stderr[:400]}")
     return run
+
+
+def plan(arguments, code=0):
+    return ask("plan", arguments, code)
 
 
 def points(path):
@@ -114,6 +118,37 @@ def test_page():
         check(os.path.exists(f"page/figures/{figure}.csv"), f"no {figure}.csv")
 
 
+def test_cost():
+    """DeepSeek's day from its rates: $87,072 and 545 % on cost; an error makes an interval."""
+    day = ["--gpu", "h800-sxm", "--price", "lease", "--prefill", "73.7k", "--decode", "14.8k",
+           "--per", "8", "--input", "608G", "--output", "168G", "--cached", "0.5625",
+           "--rate-of-all", "--model", "deepseek-v3", "--json"]
+    answer = json.loads(ask("cost", day).stdout)
+    usd = answer["usd_per_day"]["value"]
+    check(abs(usd / 87072 - 1) < 0.002, f"a day costs ${usd:.0f}")
+    check(abs(answer["api_prices"][0]["income_usd_per_day"] / usd - 6.45) < 0.02, "545 % on cost")
+    answer = json.loads(ask("cost", day + ["--error", "0.1"]).stdout)["usd_per_million_output"]
+    check(answer["low"] < answer["value"] < answer["high"], "no interval")
+    check("545 % on cost" in ask("cost", day[:-1]).stdout, "no table")
+    ask("cost", ["--gpu", "h800-sxm", "--price", "h100-neocloud"] + day[4:], code=1)
+    ask("cost", day[2:], code=1)
+    ask("cost", day + ["--cached", "1.5"], code=1)
+
+
+def test_memory():
+    """671 GB in fp8 need eight H200; what cannot be is refused."""
+    answer = json.loads(ask("memory", ["deepseek-v3", "--gpu", "h200-sxm", "--attention", "tp",
+                                       "--gpus", "4-8", "--json"]).stdout)
+    check(answer["gpus_min"] == 8 and len(answer["rows"]) == 5, "not eight H200")
+    check("fits from 8" in ask("memory", ["deepseek-v3", "--gpu", "h200-sxm", "--attention", "tp",
+                                          "-n", "8"]).stdout, "no verdict")
+    for arguments in (["deepseek-v3"], ["--gpu", "h200-sxm"], ["nobody", "--gpu", "h200-sxm"],
+                      ["deepseek-v3", "--gpu", "h200-sxm", "--gpus", "8-4"],
+                      ["deepseek-v3", "--gpu", "h200-sxm", "--kv", "fp7"],
+                      ["deepseek-v3", "--gpu", "h200-sxm", "--fraction", "2"]):
+        ask("memory", arguments, code=1)
+
+
 def test_deepseek():
     """EP32 for prefill, EP144 for decode and 32 redundant experts beside their neighbours: on the
     front or within 10 % of it. The whole plan is scenarios/plans/deepseek_r1_h800.yaml."""
@@ -133,7 +168,8 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
-        for test in (test_kill, test_reuse, test_mistakes, test_page, test_deepseek):
+        for test in (test_kill, test_reuse, test_mistakes, test_page, test_cost, test_memory,
+                     test_deepseek):
             test()
         os.chdir("/")
     print("problems" if problems else "ok", problems or "")

@@ -25,6 +25,7 @@ int command_calibrate(int argc, char **argv);
 int command_validate(int argc, char **argv);
 int command_memory(int argc, char **argv);
 int command_plan(int argc, char **argv);
+int command_cost(int argc, char **argv);
 
 /* Prints each problem on stderr as "moesim: ..." and returns the exit code for status. */
 int cli_fail(enum status status, const struct error *error);
