@@ -36,7 +36,7 @@ static const struct fit_parameter experts[CALIBRATE_PARAMS] = {
     {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},
 };
 
-const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels)};
+const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 
 double *fit_constant(const struct fit_form *form, void *constants, int32_t index)
 {
@@ -102,7 +102,8 @@ static int residuals(const gsl_vector *x, void *context, gsl_vector *f)
     }
     for (int32_t i = 0; i < fit->form->count; i++) {
         double off = gsl_vector_get(x, (size_t)i) - to_log(fit->form, fit->start, i);
-        gsl_vector_set(f, (size_t)(fit->num_rows + i), fit->form->parameter[i].pull * off);
+        gsl_vector_set(f, (size_t)(fit->num_rows + i),
+                       fit->form->pull * fit->form->parameter[i].pull * off);
     }
     return GSL_SUCCESS;
 }

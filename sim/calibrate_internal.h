@@ -32,6 +32,7 @@ struct fit_form {
     const struct fit_parameter *parameter;
     int32_t count;
     size_t bytes; /* of the struct of constants */
+    double pull;  /* times each parameter's */
 };
 
 extern const struct fit_form fit_experts; /* struct fitted_kernels */

@@ -25,17 +25,17 @@ static const struct fit_parameter tuned[] = {
     {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
 };
 static const struct fit_parameter fewest_waves[] = {
-    {AT(gemm_constants, t0_ns), LOOSE, FIT_PLAIN},
-    {AT(gemm_constants, weight_bytes_per_s), USUAL, FIT_HBM},
-    {AT(gemm_constants, flops_per_s), USUAL, FIT_PEAK},
-    {AT(gemm_constants, feed_bytes_per_s), LOOSE, FIT_SMS},
-    {AT(gemm_constants, prepare_bytes_per_s), FIT_PULL, FIT_HBM},
-    {AT(gemm_constants, output_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(gemm_constants, tile_ns), LOOSE, FIT_PLAIN},
-    {AT(gemm_constants, depth_ns), LOOSE, FIT_PLAIN},
-    {AT(gemm_constants, uneven_share), LOOSE, FIT_PLAIN},
-    {AT(gemm_constants, pad_ns), LOOSE, FIT_PLAIN},
-    {"blend", offsetof(struct gemm_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
+    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
+    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
+    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
+    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, depth_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, uneven_share), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, pad_ns), USUAL, FIT_PLAIN},
+    {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
 };
 static const struct fit_parameter attention[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
@@ -53,11 +53,15 @@ static const struct fit_parameter attention[] = {
 #define COUNT(array)         ((int32_t)(sizeof(array) / sizeof(array)[0]))
 #define NUM_KERNEL_ATTENTION 7 /* a kernel alone has none of a module's */
 
+enum form { FORM_TUNED, FORM_DEEPGEMM, FORM_DEEPGEMM_COPY, FORM_ATTENTION, FORM_MODULE };
+
+/* DeepGEMM alone was measured on many shapes, TensorRT-LLM's copy on four. */
 static const struct fit_form forms[] = {
-    {tuned, COUNT(tuned), sizeof(struct gemm_constants)},
-    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants)},
-    {attention, NUM_KERNEL_ATTENTION, sizeof(struct attention_constants)},
-    {attention, COUNT(attention), sizeof(struct attention_constants)},
+    {tuned, COUNT(tuned), sizeof(struct gemm_constants), 1.0},
+    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 0.5},
+    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 2.0},
+    {attention, NUM_KERNEL_ATTENTION, sizeof(struct attention_constants), 1.0},
+    {attention, COUNT(attention), sizeof(struct attention_constants), 1.0},
 };
 
 static bool is_module(enum attention_phase phase)
@@ -68,9 +72,12 @@ static bool is_module(enum attention_phase phase)
 const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *calibration)
 {
     if (calibration->class == KERNEL_GEMM) {
-        return &forms[calibration->gemm.tiles == TILES_TUNED ? 0 : 1];
+        return &forms[calibration->gemm.tiles == TILES_TUNED          ? FORM_TUNED
+                      : calibration->gemm.tiles == TILES_FEWEST_WAVES ? FORM_DEEPGEMM
+                                                                      : FORM_DEEPGEMM_COPY];
     }
-    return &forms[is_module((enum attention_phase)calibration->attention.phase) ? 3 : 2];
+    bool with_gemms = is_module((enum attention_phase)calibration->attention.phase);
+    return &forms[with_gemms ? FORM_MODULE : FORM_ATTENTION];
 }
 
 static double peak_of(const struct gpu_spec *gpu, enum precision precision)
@@ -88,6 +95,7 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
     bool is_bf16 = row->precision == PRECISION_BF16;
     bool is_block = row->precision == PRECISION_FP8 && !is_tensor;
     bool is_fp4 = row->precision == PRECISION_NVFP4;
+    bool is_copy = row->tiles == TILES_FEWEST_WAVES_SWAPPED;
     bool is_int = strstr(row->kernels, "_weight_only") != NULL ||
                   strstr(row->kernels, "_smoothquant") != NULL;
     struct gemm_constants start = {.precision = row->precision,
@@ -97,7 +105,8 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
                                             : is_tensor || is_int ? 12200.0
                                                                   : 4200.0,
                                    .weight_bytes_per_s = 0.8 * gpu->hbm_bytes_per_s,
-                                   .flops_per_s = 0.8 * peak_of(gpu, row->precision),
+                                   .flops_per_s =
+                                       (is_copy ? 0.76 : 0.8) * peak_of(gpu, row->precision),
                                    .feed_bytes_per_s = 0.25e12 * (double)gpu->num_sms,
                                    .prepare_bytes_per_s = (is_alone || is_bf16 || is_int ? 10.0
                                                            : is_tensor                   ? 0.25
@@ -111,9 +120,10 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
                                    .depth_ns = is_fp4                                  ? 1.6
                                                : is_block && row->tiles == TILES_TUNED ? 0.58
                                                : is_int                                ? 0.4
+                                               : is_copy                               ? 0.3
                                                                                        : 0.17,
                                    .uneven_share = 0.15,
-                                   .pad_ns = 0.013,
+                                   .pad_ns = 0.017,
                                    .blend = 2.0};
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;

@@ -63,8 +63,9 @@ struct fit_evidence {
 
 /* How a library cuts a GEMM into tiles. */
 enum tile_choice {
-    TILES_TUNED,        /* whatever is fastest, split along the depth where tiles are few */
-    TILES_FEWEST_WAVES, /* DeepGEMM's rule: fewest waves, then the fullest last wave */
+    TILES_TUNED,                /* whatever is fastest, split along the depth where tiles are few */
+    TILES_FEWEST_WAVES,         /* DeepGEMM's rule: fewest waves, then the fullest last wave */
+    TILES_FEWEST_WAVES_SWAPPED, /* the same, but below 32 rows weights take the rows */
     TILE_CHOICE_COUNT,
 };
 

@@ -6,7 +6,7 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
-const char *const tile_choice_names[] = {"tuned", "fewest_waves", NULL};
+const char *const tile_choice_names[] = {"tuned", "fewest_waves", "fewest_waves_swapped", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
     "mla_module_decode", "mla_module_prefill", NULL};

@@ -98,7 +98,10 @@ static enum status parse_dense(struct kernel_row *row, const struct csv_stream *
     const struct gemm_format *format = NULL;
     row->class = KERNEL_GEMM;
     row->gemm.groups = 1.0;
-    row->tiles = is_deepgemm(row, table) ? TILES_FEWEST_WAVES : TILES_TUNED;
+    bool is_copy = begins_with(row->library, "TRT-LLM");
+    row->tiles = !is_deepgemm(row, table) ? TILES_TUNED
+                 : is_copy                ? TILES_FEWEST_WAVES_SWAPPED
+                                          : TILES_FEWEST_WAVES;
     (void)snprintf(row->label, sizeof row->label, "dense GEMM");
     for (size_t i = 0; i < sizeof gemm_formats / sizeof gemm_formats[0]; i++) {
         if (strcmp(row->dtype, gemm_formats[i].dtype) == 0) {

@@ -84,7 +84,7 @@ static double tuned_ns(const struct gemm_constants *constants, const struct gemm
 static double fewest_waves_ns(const struct gemm_constants *constants,
                               const struct gemm_shape *shape)
 {
-    bool is_swapped = shape->rows < SWAP_ROWS && !shape->is_ragged;
+    bool is_swapped = constants->tiles == TILES_FEWEST_WAVES_SWAPPED && shape->rows < SWAP_ROWS;
     double rows = is_swapped ? shape->columns : shape->rows;
     double columns = is_swapped ? shape->rows : shape->columns;
     double height = rows <= 64.0 && !shape->is_ragged ? 64.0 : 128.0;
@@ -110,7 +110,8 @@ static double fewest_waves_ns(const struct gemm_constants *constants,
                      shape->depth * constants->depth_ns + constants->tile_ns;
     double missing =
         is_swapped || is_shared || shape->groups > 1.0 ? 0.0 : ceil(rows / height) * height - rows;
-    return waves * tile_ns + missing * shape->depth * constants->pad_ns * last / shape->num_sms;
+    double full = last / shape->num_sms; /* loads of idle SMs would hide the padding */
+    return waves * tile_ns + missing * shape->depth * constants->pad_ns * full * full;
 }
 
 double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
