@@ -1,17 +1,18 @@
 /*
  * bench_drift.c -- every placement strategy on loads that drift, decided on past steps only.
  *
- *     bench_drift [LOADS.npy [SLOTS RANKS NODES]]
+ *     bench_drift [LOADS.npy [STRATEGY,... or all [SLOTS RANKS NODES]]]
  *
  * Protocol: the second half of the steps is judged. At its start, and after every interval of 1, 4,
  * 8, 16 or 32 steps, a strategy sees all steps before (and nothing behind) with the placement in
  * force, linear at first; what it answers serves the steps of the interval. Replicas share evenly.
  * balancedness is mean / max tokens a rank, averaged over layers and judged steps; split is what
  * the best split over the same replicas reaches, bound what any placement could. busiest_tokens is
- * the mean of max. moves counts (rank, expert) pairs that were not resident; doubles those replicas
- * at the end that share a rank with another of their expert. A move is priced at 44 MB over one NIC
- * of 50 GB/s (150 GB/s inside a node), a token at its 21.5 KB over the same NIC. ms is the median
- * of the calls, state of the cache as it comes.
+ * the mean of max; net_tokens adds what the moves cost, at 44 MB over one NIC of 50 GB/s a rank
+ * (150 GB/s inside a node) against 21.5 KB a token over the same NIC. moves counts (rank, expert)
+ * pairs that were not resident; doubles those replicas at the end that share a rank with another of
+ * their expert. ms_a_layer is CPU time, the median of the calls. Strategies that look at more than
+ * loads are left out.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ struct tally {
     double split;
     double bound;
     double busiest_tokens;
-    double net_busiest_tokens;
+    double move_tokens; /* moves, in tokens of the busiest rank */
     int64_t moves;
     int32_t doubles;
     int32_t num_plans;
@@ -56,7 +57,7 @@ struct tally {
 static double now_ms(void)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
 }
 
@@ -117,8 +118,16 @@ static enum status plan(struct tally *tally, struct drift_bench *bench, void *st
     tally->plan_ms[tally->num_plans++] = now_ms() - start_ms;
     for (int32_t layer = 0; status == STATUS_OK && layer < load->num_layers; layer++) {
         const int32_t *map = bench->map + (size_t)layer * slots;
-        tally->moves += placement_moves(&bench->placement[layer], bench->move, layer, map,
-                                        bench->num_ranks / bench->num_nodes);
+        int32_t ranks_per_node = bench->num_ranks / bench->num_nodes;
+        int32_t moves =
+            placement_moves(&bench->placement[layer], bench->move, layer, map, ranks_per_node);
+        tally->moves += moves;
+        for (int32_t i = 0; i < moves; i++) {
+            bool near = bench->move[i].from_rank / ranks_per_node ==
+                        bench->move[i].to_rank / ranks_per_node;
+            tally->move_tokens +=
+                (near ? input.near_move_ns : input.far_move_ns) / input.token_ns / bench->num_ranks;
+        }
         status = placement_set(&bench->placement[layer], map, &bench->error);
     }
     return status;
@@ -193,9 +202,7 @@ static enum status run(struct drift_bench *bench, const struct balance_strategy 
     const struct load_file *load = &bench->load;
     int32_t first = load->num_steps / 2;
     enum status status = start(bench);
-    size_t state_bytes =
-        balance_state_bytes(strategy, bench->load.num_layers, bench->load.num_experts);
-    void *state = calloc(1, state_bytes + 1);
+    void *state = calloc(1, strategy->state_bytes + 1);
     if (state == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -211,9 +218,10 @@ static enum status run(struct drift_bench *bench, const struct balance_strategy 
     if (status == STATUS_OK) {
         double judged = (double)(load->num_steps - first) * load->num_layers;
         qsort(tally.plan_ms, (size_t)tally.num_plans, sizeof tally.plan_ms[0], compare_doubles);
-        printf("%s,%d,%.4f,%.4f,%.4f,%.1f,%lld,%d,%.4f\n", strategy->name, (int)interval,
+        printf("%s,%d,%.4f,%.4f,%.4f,%.1f,%.1f,%lld,%d,%.4f\n", strategy->name, (int)interval,
                tally.balancedness / judged, tally.split / judged, tally.bound / judged,
-               tally.busiest_tokens / judged, (long long)tally.moves, (int)count_doubles(bench),
+               tally.busiest_tokens / judged, (tally.busiest_tokens + tally.move_tokens) / judged,
+               (long long)tally.moves, (int)count_doubles(bench),
                tally.plan_ms[tally.num_plans / 2] / load->num_layers);
         fflush(stdout);
     }
@@ -249,27 +257,29 @@ int main(int argc, char **argv)
 {
     static struct drift_bench bench = {.num_slots = 288, .num_ranks = 32, .num_nodes = 4};
     const char *path = argc > 1 ? argv[1] : SHARED_DATA "/placement/dsv3_ts64.npy";
-    const char *only = getenv("STRATEGY");
+    const char *only = argc > 2 && strcmp(argv[2], "all") != 0 ? argv[2] : NULL;
     int32_t count = 0;
     const struct balance_strategy *const *all = balance_all(&count);
     if (access(path, R_OK) != 0) {
         printf("bench_drift: no data: %s\n", path);
         return 0;
     }
-    if (argc == 5) {
-        bench.num_slots = atoi(argv[2]);
-        bench.num_ranks = atoi(argv[3]);
-        bench.num_nodes = atoi(argv[4]);
+    if (argc == 6) {
+        bench.num_slots = atoi(argv[3]);
+        bench.num_ranks = atoi(argv[4]);
+        bench.num_nodes = atoi(argv[5]);
     }
     enum status status = open_bench(&bench, path);
-    printf("strategy,interval_steps,balancedness,split,bound,busiest_tokens,moves,doubles,"
-           "ms_a_layer\n");
+    printf(
+        "strategy,interval_steps,balancedness,split,bound,busiest_tokens,net_tokens,moves,doubles,"
+        "ms_a_layer\n");
     for (int32_t i = 0; i < count; i++) {
-        if ((all[i]->needs & ~(unsigned)(BALANCE_NEEDS_WINDOW | BALANCE_NEEDS_STEPS)) != 0) {
-            continue; /* loads do not tell who is chosen together */
+        bool wanted = only == NULL || strstr(only, all[i]->name) != NULL;
+        if (!wanted || all[i]->needs > (BALANCE_NEEDS_WINDOW | BALANCE_NEEDS_STEPS)) {
+            continue;
         }
         for (size_t at = 0; at < sizeof intervals / sizeof intervals[0]; at++) {
-            if (status == STATUS_OK && (only == NULL || strstr(only, all[i]->name) != NULL)) {
+            if (status == STATUS_OK) {
                 status = run(&bench, all[i], intervals[at]);
             }
         }
