@@ -237,7 +237,8 @@ enum status price_load_for(struct price *price, const char *name, const struct g
     if (gpu != NULL) {
         int family = (int)strcspn(gpu->name, "-");
         (void)snprintf(of_gpu, sizeof of_gpu, "%.*s-%.*s", family, gpu->name, NAME_BYTES - 1, name);
-        if (data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
+        bool has_family = strncmp(name, of_gpu, (size_t)family + 1) == 0; /* "h100-neocloud" */
+        if (!has_family && data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
             name = path;
         }
     }

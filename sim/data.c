@@ -135,6 +135,15 @@ int32_t data_list(const char *const **names, const char *kind, struct arena *are
     return count;
 }
 
+/* scenarios/KIND/NAME.yaml: most names are a preset's own, and need no look at the others' aliases.
+ */
+static bool names_preset(char *path, size_t path_bytes, const char *kind, const char *name)
+{
+    int length =
+        snprintf(path, path_bytes, "%s/scenarios/%s/%s%s", data_directory(), kind, name, SUFFIX);
+    return strchr(name, '/') == NULL && length > 0 && (size_t)length < path_bytes && is_file(path);
+}
+
 /* A preset whose file cannot be read has no aliases: naming it directly tells what is wrong. */
 static enum status read_aliases(const struct yaml_node **alias, const char *path,
                                 struct arena *arena)
@@ -205,6 +214,9 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
         return length >= 0 && (size_t)length < path_bytes
                    ? STATUS_OK
                    : error_add(error, STATUS_INVALID, "%.64s...: the path is too long", name);
+    }
+    if (names_preset(path, path_bytes, kind, name)) {
+        return STATUS_OK;
     }
     struct arena arena = {0};
     const char *const *names = NULL;

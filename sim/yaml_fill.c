@@ -328,13 +328,15 @@ static void fill_field(struct filler *filler, const struct yaml_node *node,
 static void fill_child(struct filler *filler, const struct frame *frame,
                        const struct yaml_node *child)
 {
-    struct suggestion suggestion = {.word = child->key};
     set_path(filler, frame->path_length, child->key);
     for (const struct yaml_field *field = frame->table; field->key != NULL; field++) {
         if (strcmp(field->key, child->key) == 0) {
             fill_field(filler, child, field);
             return;
         }
+    }
+    struct suggestion suggestion = {.word = child->key};
+    for (const struct yaml_field *field = frame->table; field->key != NULL; field++) {
         suggest_offer(&suggestion, field->key);
     }
     char text[YAML_EXCERPT_BYTES + 64];
