@@ -48,8 +48,8 @@ static int32_t best_of(int32_t count, const float *score, const bool *taken)
     return best;
 }
 
-static float group_score(const struct gate_rule *rule, const float *score, int32_t count,
-                         bool of_logits)
+/* The two best of a group, by value. */
+static void best_two(const float *score, int32_t count, float *two)
 {
     float first = score[0];
     float second = -INFINITY;
@@ -58,11 +58,26 @@ static float group_score(const struct gate_rule *rule, const float *score, int32
         first = score[i] > first ? score[i] : first;
         second = lesser > second ? lesser : second;
     }
-    if (of_logits) {
-        first = gate_sigmoid(first);
-        second = gate_sigmoid(second);
+    two[0] = first;
+    two[1] = second;
+}
+
+/* A score for each group, from the sigmoids of its two best if of_logits. */
+static void score_groups(const struct gate_rule *rule, float *of_group, const float *score,
+                         bool of_logits)
+{
+    float two[2 * GATE_EXPERTS_MAX];
+    int32_t group_experts = rule->num_experts / rule->num_groups;
+    for (int32_t group = 0; group < rule->num_groups; group++) {
+        best_two(&score[group * group_experts], group_experts, &two[2 * group]);
     }
-    return rule->group_score == GATE_GROUP_MAX ? first : first + second;
+    if (of_logits) {
+        gate_sigmoids(two, two, 2 * rule->num_groups);
+    }
+    for (int32_t group = 0; group < rule->num_groups; group++) {
+        bool is_max = rule->group_score == GATE_GROUP_MAX;
+        of_group[group] = is_max ? two[2 * group] : two[2 * group] + two[2 * group + 1];
+    }
 }
 
 /* Copies the scores of the best groups side by side. */
@@ -72,10 +87,7 @@ static void open_groups(const struct gate_rule *rule, struct choice *choice, con
     float of_group[GATE_EXPERTS_MAX];
     bool is_open[GATE_EXPERTS_MAX] = {false};
     int32_t group_experts = rule->num_experts / rule->num_groups;
-    for (int32_t group = 0; group < rule->num_groups; group++) {
-        of_group[group] =
-            group_score(rule, &score[group * group_experts], group_experts, of_logits);
-    }
+    score_groups(rule, of_group, score, of_logits);
     for (int32_t n = 0; n < rule->topk_groups; n++) {
         is_open[best_of(rule->num_groups, of_group, is_open)] = true;
     }

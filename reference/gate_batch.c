@@ -55,14 +55,18 @@ static double sum_of(const float *clean, bool sigmoid, float largest, const int3
                      int32_t count)
 {
     float logit[GATE_TOP_K_MAX + 2] = {0};
-    double below[GATE_TOP_K_MAX + 2];
+    double term[GATE_TOP_K_MAX + 2];
     double sum = 0.0;
     for (int32_t k = 0; k < count; k++) {
         logit[k] = clean[expert[k]];
     }
-    gate_exp_below(below, logit, count, largest);
+    if (sigmoid) {
+        gate_sigmoids(logit, logit, count);
+    } else {
+        gate_exp_below(term, logit, count, largest);
+    }
     for (int32_t k = 0; k < count; k++) {
-        sum += sigmoid ? (double)gate_sigmoid(logit[k]) : below[k];
+        sum += sigmoid ? (double)logit[k] : term[k];
     }
     return sum;
 }
@@ -80,10 +84,16 @@ void ref_full_weight(struct gate_batch batch, bool sigmoid, float *full_weight,
         }
         gate_load(clean, &batch.logits[token * batch.num_experts], batch.num_experts);
         gate_choose(likeliest, clean, batch.num_experts, batch.top_k, false);
+        full_weight[token] = (float)weight;
+        if (memcmp(likeliest, own, (size_t)batch.top_k * sizeof *own) == 0) {
+            continue; /* they are its own */
+        }
         float largest = clean[likeliest[0]];
         double best = sum_of(clean, sigmoid, largest, likeliest, batch.top_k);
         double chosen = sum_of(clean, sigmoid, largest, own, batch.top_k);
-        full_weight[token] = (float)(chosen > 0.0 ? weight * (best / chosen) : weight);
+        if (chosen > 0.0) {
+            full_weight[token] = (float)(weight * (best / chosen));
+        }
     }
 }
 

@@ -66,20 +66,30 @@ void gate_pad(float *score, int32_t count)
 /* At least top_k scores are as good as what this returns. */
 static float lower_bound(const float *score, int32_t count, int32_t top_k)
 {
-    float_lanes best[VECTORS] = {lowest, lowest, lowest, lowest};
-    mask_lanes better[VECTORS] = {{0}};
+    float_lanes a = lowest; /* by name, so that they stay in registers */
+    float_lanes b = lowest;
+    float_lanes c = lowest;
+    float_lanes d = lowest;
     float lane[LANES];
     for (int32_t i = 0; i < count; i += LANES) {
-        for (int32_t v = 0; v < VECTORS; v++) {
-            best[v] = larger(load_lanes(&score[i + 4 * v]), best[v]);
-        }
+        a = larger(load_lanes(&score[i]), a);
+        b = larger(load_lanes(&score[i + 4]), b);
+        c = larger(load_lanes(&score[i + 8]), c);
+        d = larger(load_lanes(&score[i + 12]), d);
     }
+    const float_lanes best[VECTORS] = {a, b, c, d};
+    mask_lanes better_a = {0};
+    mask_lanes better_b = {0};
+    mask_lanes better_c = {0};
+    mask_lanes better_d = {0};
     memcpy(lane, best, sizeof lane);
-    for (int32_t i = 0; i < LANES; i++) {
-        for (int32_t v = 0; v < VECTORS; v++) {
-            better[v] -= lane[i] > best[v]; /* a mask is -1 */
-        }
+    for (int32_t i = 0; i < LANES; i++) { /* a mask is -1 */
+        better_a -= lane[i] > a;
+        better_b -= lane[i] > b;
+        better_c -= lane[i] > c;
+        better_d -= lane[i] > d;
     }
+    const mask_lanes better[VECTORS] = {better_a, better_b, better_c, better_d};
     float_lanes bound = -lowest;
     for (int32_t v = 0; v < VECTORS; v++) {
         float_lanes good = select_lanes(better[v] < top_k, best[v], -lowest);

@@ -311,7 +311,8 @@ Test(gate, exponentials_by_two_are_those_by_one)
         cr_assert(memcmp(&(double){both[0]}, &(double){gate_exp(x[0])}, sizeof(double)) == 0);
         cr_assert(memcmp(&(double){both[1]}, &(double){gate_exp(x[1])}, sizeof(double)) == 0);
     }
-    const double odd[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0, 709.0, -708.0, -708.5};
+    const double odd[] = {
+        (double)NAN, (double)INFINITY, -(double)INFINITY, 0.0, -0.0, 709.0, -708.0, -708.5};
     for (int32_t i = 0; i < 8; i++) {
         exp_pair both = gate_exp_pair((exp_pair){odd[i], 1.0});
         cr_assert(memcmp(&(double){both[0]}, &(double){gate_exp(odd[i])}, sizeof(double)) == 0);
