@@ -17,8 +17,10 @@
 static const char run_sql[] =
     "SELECT run.*, run_origin.finished_utc, run_origin.hostname,"
     " (SELECT count(*) FROM rebalance WHERE run_id = ?1) AS num_rebalances,"
-    " (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
-    "  WHERE study.run_id = ?1 AND best.place = 1 ORDER BY study.rowid DESC LIMIT 1) AS verdict,"
+    " coalesce("
+    "  (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
+    "   WHERE study.run_id = ?1 AND best.place = 1 ORDER BY study.rowid DESC LIMIT 1),"
+    "  (SELECT value FROM serving_total WHERE run_id = ?1 AND name = 'verdict')) AS verdict,"
     " (SELECT dropped_assignments * 1.0 / assignments FROM drop_curve WHERE run_id = ?1"
     "  AND capacity_factor = 1.25 AND scope = run.capacity_scope) AS dropped_share_at_1_25,"
     " time.dispatch / time.total AS dispatch_share, time.combine / time.total AS combine_share,"

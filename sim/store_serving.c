@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "format.h"
 #include "serve/deployment.h"
 #include "store_internal.h"
 
@@ -56,14 +57,42 @@ static enum status write_pool(struct store *store, const struct deployment *depl
     return store_insert(store, "serving", value, COUNT(value), error);
 }
 
-static enum status write_totals(struct store *store, const struct deployment *deployment,
-                                const struct serve_totals *totals, struct error *error)
+/* What users meet, in two sentences. */
+static void write_verdict(char verdict[TEXT_BYTES], const struct deployment *deployment,
+                          const struct serve_result *result)
 {
+    const struct serve_totals *totals = &result->totals;
+    const struct serving_config *config = deployment->options.config;
+    const double *first_s = result->latency[SERVE_TTFT].quantile_s;
+    const double *further_s = result->latency[SERVE_TPOT].quantile_s;
+    char text[6][FORMAT_BYTES];
+    char met[128] = "";
+    if (config->ttft_target_s > 0.0 || config->tpot_target_s > 0.0) {
+        snprintf(met, sizeof met, "%s of all requests meet their targets. ",
+                 format_percent(text[5], totals->met_fraction));
+    }
+    snprintf(verdict, TEXT_BYTES,
+             "Of %s requests on %d GPUs, half get their first token within %s and 99 of 100 within "
+             "%s; each further token takes %s, and at 99 of 100 no more than %s. %sWhat follows is "
+             "about steps of one batch, the scenario's own.",
+             format_count(text[0], (double)totals->num_requests),
+             (int)deployment_num_gpus(deployment), format_ns(text[1], first_s[0] * 1e9),
+             format_ns(text[2], first_s[3] * 1e9), format_ns(text[3], further_s[0] * 1e9),
+             format_ns(text[4], further_s[3] * 1e9), met);
+}
+
+static enum status write_totals(struct store *store, const struct deployment *deployment,
+                                const struct serve_result *result, struct error *error)
+{
+    const struct serve_totals *totals = &result->totals;
+    char verdict[TEXT_BYTES];
     char digest[RUN_ID_BYTES];
     snprintf(digest, sizeof digest, "%016" PRIx64, totals->digest);
+    write_verdict(verdict, deployment, result);
     double usd = deployment_usd_per_hour(deployment) * totals->duration_s / 3600.0;
     const struct store_value total[] = {
         text_value("digest", digest),
+        text_value("verdict", verdict),
         integer_value("num_requests", totals->num_requests),
         integer_value("num_refused", totals->num_refused),
         integer_value("preemptions", totals->preemptions),
@@ -185,7 +214,7 @@ enum status store_serving(struct store *store, const struct deployment *deployme
         }
     }
     if (status == STATUS_OK) {
-        status = write_totals(store, deployment, &result->totals, error);
+        status = write_totals(store, deployment, result, error);
     }
     for (int32_t i = 0; i < SERVE_MEASURES && status == STATUS_OK; i++) {
         status = write_latency(store, deployment->options.config, (enum serve_measure)i,
