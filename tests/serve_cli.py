@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Uses `moesim serve` as a user does: equal runs, what is stored, every kind of bad input.
+
+Usage: serve_cli.py MOESIM SOURCE_DIRECTORY
+"""
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+
+MOESIM, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+CHAT = os.path.join(SOURCE, "scenarios/serving/gpt_oss_20b_chat_8xh100.yaml")
+SMALL = ["--set", "trace.tokens=4096", "--set", "trace.steps=2",
+         "--set", "serving.arrivals.duration_s=10", "--set", "serving.batch={tokens: 64, sequences: 32}"]
+failures = []
+
+
+def check(truth, what):
+    if not truth:
+        failures.append(what)
+        print("FAILED:", what)
+
+
+def moesim(*args):
+    return subprocess.run([MOESIM, *args], capture_output=True, text=True, timeout=300)
+
+
+def expect_error(what, result, *needles):
+    check(result.returncode == 1, f"{what}: exit {result.returncode}")
+    check(all(line.startswith("moesim: ") for line in result.stderr.splitlines()),
+          f"{what}: {result.stderr}")
+    check(result.stdout == "", f"{what}: printed {result.stdout}")
+    for needle in needles:
+        check(needle in result.stderr, f"{what}: '{needle}' is not in {result.stderr}")
+
+
+def equal_runs():
+    digests = []
+    for threads in "1", "3":
+        result = moesim("serve", CHAT, *SMALL, "-o", f"run{threads}.db", "--threads", threads,
+                        "--json", "--detail")
+        check(result.returncode == 0, f"serve: {result.stderr}")
+        digests.append(json.loads(result.stdout)["digest"])
+    check(digests[0] == digests[1], "threads change the digest")
+    other = moesim("serve", CHAT, *SMALL, "-o", "run1.db", "--seed", "2", "--json")
+    check(json.loads(other.stdout)["digest"] != digests[0], "the seed changes nothing")
+
+
+def rows(path, query):
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        return database.execute(query).fetchall()
+
+
+def stored():
+    run_id = rows("run3.db", "SELECT run_id FROM run WHERE complete = 1")[0][0]
+    where = f"WHERE run_id = '{run_id}'"
+    total = dict(rows("run3.db", f"SELECT name, value FROM serving_total {where}"))
+    requests = rows("run3.db", f"SELECT count(*), sum(decode_tokens) FROM request {where}")[0]
+    check(requests == (total["num_requests"], total["new_tokens"]),
+          f"requests {requests} are not {total}")
+    arrivals = rows("run3.db", f"SELECT sum(arrivals) FROM serving_window {where}")[0][0]
+    check(arrivals == total["num_requests"], "windows lose arrivals")
+    for table in "serving", "serving_total", "serving_latency", "serving_curve", "serving_window", \
+            "request":
+        one = rows("run1.db", f"SELECT * FROM {table} {where}")
+        check(one == rows("run3.db", f"SELECT * FROM {table} {where}") and len(one) > 0,
+              f"{table} differs between threads")
+    # Of 201 quantiles, the middle one is the median.
+    middle = rows("run3.db", f"SELECT value_s FROM serving_curve {where} AND measure = 'ttft' "
+                             "AND fraction = 0.5")
+    check(middle == rows("run3.db", f"SELECT p50_s FROM serving_latency {where} "
+                                    "AND measure = 'ttft'"), "the curve misses the median")
+
+
+def bad_input():
+    with open("bad.csv", "w", encoding="utf-8") as file:
+        file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,x,44\nnever,1,1\n")
+    with open("hashes.jsonl", "w", encoding="utf-8") as file:
+        file.write('{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": ["a"]}\n')
+    arrivals = "serving.arrivals={path: %s}"
+    expect_error("no file", moesim("serve", "none.yaml"), "none.yaml")
+    expect_error("no name", moesim("serve"), "name a scenario file")
+    expect_error("no keys", moesim("serve", os.path.join(
+        SOURCE, "scenarios/studies/deepseek_v3_decode_32xh800.yaml")), "no `serving:` keys")
+    expect_error("bad lines", moesim("serve", CHAT, "--set", arrivals % os.path.abspath("bad.csv")),
+                 "bad.csv:2: expected whole numbers", "bad.csv:3: expected a time")
+    expect_error("bad hashes", moesim("serve", CHAT, "--set",
+                                      arrivals % os.path.abspath("hashes.jsonl")),
+                 "hashes.jsonl:1: expected whole numbers as hash_ids")
+    expect_error("no requests", moesim("serve", CHAT, "--set",
+                                       "serving.arrivals.duration_s=0.001"), "no request comes")
+    expect_error("prefill", moesim("serve", CHAT, *SMALL, "--set", "phase=prefill"),
+                 "it must be decode")
+    expect_error("other model", moesim("serve", CHAT, *SMALL, "--set", "serving.prefill.scenario="
+                                       "scenarios/studies/deepseek_v3_prefill_32xh800.yaml"),
+                 "reads prompts for deepseek-v3")
+    expect_error("no room", moesim("serve", CHAT, *SMALL, "--set", "context_tokens=1", "--set",
+                                   "memory_fraction=0.03"), "fit")
+    expect_error("timeline", moesim("serve", CHAT, "--timeline", "t.json"), "belongs to moesim run")
+    check(not os.path.exists("results.db"), "bad input left a results file")
+
+
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
+    equal_runs()
+    stored()
+    bad_input()
+print("serve_cli:", "failed" if failures else "all is well")
+sys.exit(1 if failures else 0)
