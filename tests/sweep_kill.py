@@ -105,8 +105,9 @@ def stored(results, mode="ro"):
             ids.update(run for (run,) in database.execute(
                 "SELECT run_id FROM run WHERE complete = 1"))
             database.close()
-        except sqlite3.Error:
-            return None
+        except sqlite3.Error as problem:
+            if "no such table" not in str(problem):  # else killed before it was a results file
+                return None
     return ids
 
 
