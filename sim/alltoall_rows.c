@@ -74,8 +74,8 @@ static enum status read_counts(struct alltoall_row *row, const struct csv_table 
                   {&row->num_sms, SMS, 4096}};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        if (csv_count(counts[i].value, table, index, counts[i].column, 1, counts[i].max, error) !=
-            STATUS_OK) {
+        if (csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 1, counts[i].max,
+                      error) != STATUS_OK) {
             status = STATUS_INVALID;
         }
     }

@@ -192,8 +192,8 @@ static enum status read_numbers(struct row *row, const struct csv_table *table, 
                   {&row->kv_len, KV_LEN}};
     enum status status = csv_number(&row->throughput, table, index, THROUGHPUT, 1e-6, 1e9, error);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        if (csv_count(counts[i].value, table, index, counts[i].column, 0, 1 << 24, error) !=
-            STATUS_OK) {
+        if (csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 0, 1 << 24,
+                      error) != STATUS_OK) {
             status = STATUS_INVALID;
         }
     }

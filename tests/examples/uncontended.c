@@ -82,11 +82,11 @@ static enum status uncontended_open(void **state, const struct cluster *cluster,
     return STATUS_OK;
 }
 
-/* Returns how long the bytes pass the port. */
-static double pass(struct port *port, int64_t bytes)
+/* Returns how long the message passes the port. */
+static double pass(struct port *port, const struct net_message *message)
 {
-    double wire_ns = (double)bytes * port->ns_per_byte;
-    port->bytes += bytes;
+    double wire_ns = (double)message->bytes * (1.0 + message->overhead) * port->ns_per_byte;
+    port->bytes += message->bytes;
     port->busy_ns += wire_ns;
     return wire_ns;
 }
@@ -116,9 +116,9 @@ static enum status uncontended_send(void *state, int64_t now_ns, const struct ne
         net->capacity = capacity;
     }
     for (const struct net_message *next = message; next < message + count; next++) {
-        enum tier tier = cluster_tier(net->cluster, next->src_rank, next->dst_rank);
-        double out_ns = pass(port_of(net, next->src_rank, tier, OUT), next->bytes);
-        double in_ns = pass(port_of(net, next->dst_rank, tier, IN), next->bytes);
+        enum tier tier = net_message_tier(net->cluster, next);
+        double out_ns = pass(port_of(net, next->src_rank, tier, OUT), next);
+        double in_ns = pass(port_of(net, next->dst_rank, tier, IN), next);
         double way_ns = net->cluster->gpu.port[tier].latency_ns + fmax(out_ns, in_ns);
         enqueue(net, (struct delivery){now_ns + llround(way_ns), next->id});
     }
