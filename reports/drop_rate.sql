@@ -15,7 +15,7 @@ WHERE run_id = ?1 AND drop_curve.assignments > 0
 ORDER BY scope DESC, drop_curve.capacity_factor;
 
 -- finding
-SELECT CASE WHEN capacity_factor > 0
+SELECT CASE WHEN capacity_factor <> 0
             THEN printf('The run dropped %.1f %% of its assignments at capacity factor %g, scope %s.',
                         100.0 * dropped_assignments / assignments, capacity_factor, capacity_scope)
             ELSE 'The run itself has no capacity limit and dropped nothing.' END

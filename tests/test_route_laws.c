@@ -90,7 +90,7 @@ Test(route_law, every_router_gives_tokens_different_experts_best_first_and_the_s
         if (router->top_k != 0 && router->top_k != 8) {
             continue; /* a gate of another k than the lab's */
         }
-        struct route first;
+        struct route first = {.num_tokens = 0};
         for (int32_t run = 0; run < 2; run++) {
             scored_close(&scored);
             scored_open(&scored, LAB "loss_free_scores", NUM_RANKS);
