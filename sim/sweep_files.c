@@ -121,7 +121,9 @@ static void write_cell(FILE *file, const char *text)
         if (*text == '"') {
             fputc('"', file);
         }
-        fputc(*text == '\n' ? ' ' : *text, file);
+        if (*text != '\n' || text[1] != '\0') {
+            fputc(*text == '\n' ? ' ' : *text, file);
+        }
     }
     fputc('"', file);
 }

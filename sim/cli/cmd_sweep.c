@@ -260,8 +260,9 @@ static int conclude(const struct command *command, const struct sweep_study *stu
     return code;
 }
 
-/* Of one rank. */
-static int sweep(const struct command *command, const struct team *team, struct error *error)
+/* Of one rank. *has_parted: all ranks have said goodbye to each other, so that none waits. */
+static int sweep(const struct command *command, const struct team *team, bool *has_parted,
+                 struct error *error)
 {
     struct sweep_study *study = calloc(1, sizeof *study);
     struct sweep_outcome *outcome = calloc(1, sizeof *outcome);
@@ -280,6 +281,7 @@ static int sweep(const struct command *command, const struct team *team, struct 
     if (status == STATUS_OK) {
         struct sweep_source source = sweep_study_source(study);
         status = sweep_run(&source, &command->options, team, run_id, outcome, error);
+        *has_parted = status != STATUS_NO_MEMORY;
     }
     if (status != STATUS_OK) {
         code = team->rank == 0 ? cli_fail(status, error) : 1;
@@ -310,8 +312,10 @@ int command_sweep(int argc, char **argv)
         return 2;
     }
     enum status status = team_open(&team, error);
-    code = status == STATUS_OK ? sweep(&command, &team, error) : cli_fail(status, error);
-    if (code != 0 && team.size > 1) {
+    bool has_parted = false;
+    code =
+        status == STATUS_OK ? sweep(&command, &team, &has_parted, error) : cli_fail(status, error);
+    if (code != 0 && team.size > 1 && !has_parted) {
         fflush(NULL);
         team.end(code);
     }
