@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "serve/deployment.h"
 #include "simulate.h"
 
 #define STUDY     SOURCE_DIRECTORY "/scenarios/studies/router_lab_training_8xh100.yaml"
@@ -55,8 +56,8 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
 }
 
 /* A whole run, from the scenario's file to the last step; digest is its result's. */
-static enum status run(uint64_t *digest, const char *const *override, int32_t num_overrides,
-                       struct error *error)
+static enum status simulate(uint64_t *digest, const char *const *override, int32_t num_overrides,
+                            struct error *error)
 {
     struct scenario scenario = {0};
     struct trace trace = {0};
@@ -78,7 +79,35 @@ static enum status run(uint64_t *digest, const char *const *override, int32_t nu
     return status;
 }
 
-static void fail_every_call_once(const char *const *override, int32_t num_overrides)
+static enum status serve(uint64_t *digest, const char *const *override, int32_t num_overrides,
+                         struct error *error)
+{
+    struct scenario scenario = {0};
+    struct trace trace = {0};
+    struct deployment deployment = {0};
+    struct serve_result result = {0};
+    const struct deployment_progress progress = {.num_threads = 1};
+    enum status status = scenario_load(&scenario, STUDY, override, num_overrides, error);
+    if (status == STATUS_OK) {
+        status = simulate_open_trace(&trace, &scenario, 1, error);
+    }
+    if (status == STATUS_OK) {
+        status = deployment_open(&deployment, &scenario, &trace, &progress, error);
+    }
+    if (status == STATUS_OK) {
+        status = serve_run(&result, &deployment.arrivals, &deployment.options, error);
+    }
+    *digest = result.totals.digest;
+    serve_result_free(&result);
+    deployment_close(&deployment);
+    trace_close(&trace);
+    scenario_free(&scenario);
+    return status;
+}
+
+static void fail_every_call_once(enum status (*run)(uint64_t *, const char *const *, int32_t,
+                                                    struct error *),
+                                 const char *const *override, int32_t num_overrides)
 {
     struct error error = {0};
     uint64_t expected = 0;
@@ -114,7 +143,7 @@ Test(allocation_failure, is_told_by_a_run_that_rebalances)
     static const char *const override[] = {
         "placement.strategy=eplb", "placement.redundant_experts=8",
         "placement.rebalance_interval_steps=2", "overlap.micro_batches=2", SMALL};
-    fail_every_call_once(override, 6);
+    fail_every_call_once(simulate, override, 6);
 }
 
 Test(allocation_failure, is_told_by_a_run_with_shared_links_and_drops)
@@ -125,5 +154,15 @@ Test(allocation_failure, is_told_by_a_run_with_shared_links_and_drops)
                                            "routing.capacity_factor=1",
                                            "dispatch.collective=deepep_normal",
                                            SMALL};
-    fail_every_call_once(override, 7);
+    fail_every_call_once(simulate, override, 7);
+}
+
+Test(allocation_failure, is_told_by_requests_that_are_served)
+{
+    static const char *const override[] = {
+        "placement.strategy=eplb", "placement.rebalance_interval_steps=2",
+        "trace.tokens_per_rank=4",
+        "serving={arrivals: {rate_per_s: 2000, duration_s: 0.02, prompt_tokens: 40, decode_tokens: "
+        "40, decode_cv: 1}, batch: {tokens: 8, sequences: 8}, kv: {tokens: 256, block_tokens: 8}}"};
+    fail_every_call_once(serve, override, 4);
 }
