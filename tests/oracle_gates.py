@@ -309,7 +309,7 @@ def measured_layers(directory, overrides):
     if os.path.exists(path):
         os.remove(path)
     command = [MOESIM, "run", STUDY, "-o", path]
-    for override in overrides:
+    for override in ["trace.batching=consecutive"] + overrides:
         command += ["--set", override]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     database = sqlite3.connect(path)
@@ -377,7 +377,7 @@ def main():
                 ("tutel", 8, 0.0, "rank"), ("tutel", 8, -1.0, "global"),
                 ("device_limited", 8, 1.0, "global"), ("reroute", 8, 1.0, "global"),
                 ("reroute", 8, 0.5, "rank")):
-            own = ["routing.policy=topk_softmax", f"routing.drop={policy}",
+            own = ["routing.policy=topk_softmax", "trace.steps=1", f"routing.drop={policy}",
                    f"routing.capacity_factor={factor}", f"routing.capacity_scope={scope}"]
             own += narrow.get(k, [])
             expected = expected_layers("topk_softmax", policy, k, factor, scope, 1, logits)
