@@ -53,7 +53,7 @@ Test(serve, one_server_with_exponential_service_is_m_m_1)
     struct serve_result result;
     const struct arrivals_law law = {.rate_per_s = 5.0,
                                      .cv = 1.0,
-                                     .duration_s = 400000.0,
+                                     .duration_s = 200000.0,
                                      .prompt_tokens = 1.0,
                                      .decode_tokens = 1.0,
                                      .seed = 1};
@@ -95,7 +95,7 @@ static void check_m_d_c(int32_t servers, double rho)
     struct serve_result result;
     const struct arrivals_law law = {.rate_per_s = servers * rho / 2.0,
                                      .cv = 1.0,
-                                     .duration_s = 1000000.0 / (servers * rho),
+                                     .duration_s = 400000.0 / (servers * rho),
                                      .prompt_tokens = 1.0,
                                      .decode_tokens = 2000.0,
                                      .seed = 4};
