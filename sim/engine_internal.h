@@ -10,6 +10,7 @@
  *   engine_fault.c      ranks that are slow for some steps
  *   engine_record.c     metrics
  *   engine_rebalance.c  load windows, placements, weights on the move
+ *   engine_price.c      what strategies are told a move and a token cost
  */
 #ifndef MOESIM_ENGINE_INTERNAL_H
 #define MOESIM_ENGINE_INTERNAL_H
@@ -270,6 +271,10 @@ MUST_CHECK enum status record_run(struct engine *engine);
 
 /* engine_record_route.c */
 void record_route(struct engine *engine, const struct layer_run *run); /* after record_wishes */
+
+/* engine_price.c */
+/* Fills near_move_ns, far_move_ns and token_ns. STATUS_NO_MEMORY. */
+MUST_CHECK enum status price_moves(struct engine *engine, struct balance_input *input);
 
 /* engine_rebalance.c */
 /* Puts in force, before the first step, what a strategy answers that looks at no load: an order in

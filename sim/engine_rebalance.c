@@ -220,9 +220,13 @@ static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
         .transition_tokens = engine->window_transitions,
         .placement = engine->placement,
         .expert_bytes = model_expert_bytes(&scenario->model),
+        .interval_steps = scenario->rebalance_interval_steps,
         .scratch = &engine->rebalance_arena,
     };
-    return scenario->strategy->plan(engine->strategy_state, &input, expert_of_slot, engine->error);
+    enum status status = price_moves(engine, &input);
+    return status == STATUS_OK ? scenario->strategy->plan(engine->strategy_state, &input,
+                                                          expert_of_slot, engine->error)
+                               : status;
 }
 
 enum status rebalance_place(struct engine *engine)

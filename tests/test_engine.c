@@ -269,6 +269,41 @@ Test(engine, waits_for_weights_that_are_lent)
     trace_close(&trace);
 }
 
+/* What the strategy below was told; the plug-in table has no place for a context. */
+static struct balance_input told;
+
+static enum status listen(void *state, const struct balance_input *input, int32_t *expert_of_slot,
+                          struct error *error)
+{
+    (void)state;
+    (void)expert_of_slot;
+    (void)error;
+    told = *input;
+    return STATUS_OK;
+}
+
+/* 6000 bytes at 1 byte/ns and 50 ns on the node, at 9 and 5000 ns to another; 100 x (2 + 2) bytes
+ * there and back for a token, and experts take 500 ns however many there are. */
+Test(engine, tells_strategies_what_moves_and_tokens_cost)
+{
+    static const struct balance_strategy listening = {
+        .name = "listening", .needs = BALANCE_NEEDS_WINDOW, .plan = listen};
+    struct scenario scenario = two_ranks();
+    scenario.strategy = &listening;
+    scenario.rebalance_interval_steps = 2;
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "010101");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    cr_expect_float_eq(told.near_move_ns, 6050.0, 1e-9);
+    cr_expect_float_eq(told.far_move_ns, 5000.0 + 6000.0 / 9.0, 1e-9);
+    cr_expect_float_eq(told.token_ns, 400.0, 1e-9);
+    cr_expect_eq(told.interval_steps, 2);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
 /* Steps of 100 ns become 80 and 80 behind one of 140, then 90 behind one of 170: a change costs
  * (60 + 80) / 2 = 70 ns, settled steps take (160 + 90) / 3 ns, so 16.7 ns are saved a step. */
 Test(metrics, tell_after_how_many_steps_a_rebalance_is_paid_back)
