@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "source_batch.h"
 #include "trace_writer.h"
 
 void scored_make_directory(char *directory, size_t size)
@@ -160,4 +161,19 @@ void scored_write(const char *path, int32_t num_tokens, int32_t num_experts, int
                  error.text);
     cr_assert_eq(trace_writer_finish(writer, NULL, 0, &error), STATUS_OK, "%s", error.text);
     free(expert);
+}
+
+void scored_open_source_batch(struct scored *scored, const char *path, int32_t top_k,
+                              int32_t num_ranks)
+{
+    static float logits[SOURCE_TOKENS * SOURCE_EXPERTS];
+    for (int32_t i = 0; i < SOURCE_TOKENS * SOURCE_EXPERTS; i++) {
+        logits[i] = (float)source_logits_64[i / SOURCE_EXPERTS][i % SOURCE_EXPERTS] / 64.0f;
+    }
+    scored_write(path, SOURCE_TOKENS, SOURCE_EXPERTS, top_k, TRACE_SCORE_LOGITS, logits);
+    scored_close(scored);
+    scored_open(scored, path, num_ranks);
+    for (int32_t token = 0; token < SOURCE_TOKENS; token++) {
+        scored->batch.row[token] = token;
+    }
 }

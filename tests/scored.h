@@ -36,6 +36,10 @@ enum status scored_route(struct scored *scored, const char *router, int32_t laye
 /* Applies a drop policy to what was routed. */
 void scored_drop(struct scored *scored, const char *policy);
 
+/* Writes source_batch.h's logits to path and opens them, tokens in its order. */
+void scored_open_source_batch(struct scored *scored, const char *path, int32_t top_k,
+                              int32_t num_ranks);
+
 /* Writes a trace of one layer with these scores [num_tokens][num_experts], its experts being
  * whatever is first, in shards of three tokens. */
 void scored_write(const char *path, int32_t num_tokens, int32_t num_experts, int32_t top_k,

@@ -26,16 +26,7 @@ TestSuite(drop_policy, .init = init, .fini = fini);
 /* The source's batch, routed by softmax and top-k; tokens in its order, one scope. */
 static void open_source_batch(int32_t top_k)
 {
-    static float logits[SOURCE_TOKENS * SOURCE_EXPERTS];
-    for (int32_t i = 0; i < SOURCE_TOKENS * SOURCE_EXPERTS; i++) {
-        logits[i] = (float)source_logits_64[i / SOURCE_EXPERTS][i % SOURCE_EXPERTS] / 64.0f;
-    }
-    scored_write(path, SOURCE_TOKENS, SOURCE_EXPERTS, top_k, TRACE_SCORE_LOGITS, logits);
-    scored_close(&scored);
-    scored_open(&scored, path, 1);
-    for (int32_t token = 0; token < SOURCE_TOKENS; token++) {
-        scored.batch.row[token] = token;
-    }
+    scored_open_source_batch(&scored, path, top_k, 1);
     cr_assert_eq(scored_route(&scored, "softmax_topk", 0), STATUS_OK);
 }
 

@@ -41,11 +41,7 @@ static void open_scores(const float *logits, int32_t num_tokens, int32_t num_exp
 
 static void open_source_batch(int32_t top_k, int32_t num_ranks)
 {
-    static float logits[SOURCE_TOKENS * SOURCE_EXPERTS];
-    for (int32_t i = 0; i < SOURCE_TOKENS * SOURCE_EXPERTS; i++) {
-        logits[i] = (float)source_logits_64[i / SOURCE_EXPERTS][i % SOURCE_EXPERTS] / 64.0f;
-    }
-    open_scores(logits, SOURCE_TOKENS, SOURCE_EXPERTS, top_k, num_ranks);
+    scored_open_source_batch(&scored, path, top_k, num_ranks);
 }
 
 static void choose(const char *router)

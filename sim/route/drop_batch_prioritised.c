@@ -32,7 +32,8 @@ static int64_t drop_unsure_tokens(struct route *route, const struct route_input 
         int64_t first_choice = (int64_t)(scope->first + i) * route->top_k;
         record[i] = radix_descending(route->gate_weight[first_choice], (uint32_t)i);
     }
-    return drop_by_choice(route, scope, radix_sort(record, record + scope->count, scope->count));
+    return drop_by_choice_in_order(route, scope,
+                                   radix_sort(record, record + scope->count, scope->count));
 }
 
 const struct drop_policy drop_batch_prioritised = {

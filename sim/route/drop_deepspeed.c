@@ -39,7 +39,8 @@ static int64_t drop_at_random(struct route *route, const struct route_input *inp
         uint64_t draw = gate_hash(stream ^ (uint64_t)input->batch->row[scope->first + i]);
         record[i] = (draw & ~UINT64_C(0xffffffff)) | (uint64_t)i;
     }
-    return drop_by_choice(route, scope, radix_sort(record, record + scope->count, scope->count));
+    return drop_by_choice_in_order(route, scope,
+                                   radix_sort(record, record + scope->count, scope->count));
 }
 
 static int64_t drop_overflow(struct route *route, const struct route_input *input,
@@ -49,9 +50,9 @@ static int64_t drop_overflow(struct route *route, const struct route_input *inpu
     case 1:
         return drop_at_random(route, input, scope);
     case 2:
-        return drop_by_choice(route, scope, NULL);
+        return drop_by_choice(route, input, scope);
     default:
-        return drop_by_weight(route, scope);
+        return drop_by_weight(route, input, scope);
     }
 }
 

@@ -9,17 +9,10 @@
  */
 #include "route/drop_order.h"
 
-static int64_t drop_late_choices(struct route *route, const struct route_input *input,
-                                 const struct drop_scope *scope)
-{
-    (void)input; /* the order of tokens says it all */
-    return drop_by_choice(route, scope, NULL);
-}
-
 const struct drop_policy drop_gshard = {
     .name = "gshard",
     .summary = "first choices before second ones, the earliest first; capacity rounded down",
     .source = "GShard, arXiv 2006.16668",
     .capacity = drop_floor_capacity,
-    .drop = drop_late_choices,
+    .drop = drop_by_choice,
 };

@@ -35,8 +35,10 @@ static uint64_t *clear_taken(const struct route *route, const struct drop_scope 
     return scope->work;
 }
 
-int64_t drop_by_position(struct route *route, const struct drop_scope *scope)
+int64_t drop_by_position(struct route *route, const struct route_input *input,
+                         const struct drop_scope *scope)
 {
+    (void)input;
     uint64_t *taken = clear_taken(route, scope);
     int64_t begin = (int64_t)scope->first * route->top_k;
     int64_t end = (int64_t)(scope->first + scope->count) * route->top_k;
@@ -47,8 +49,8 @@ int64_t drop_by_position(struct route *route, const struct drop_scope *scope)
     return dropped;
 }
 
-int64_t drop_by_choice(struct route *route, const struct drop_scope *scope,
-                       const uint64_t *token_order)
+int64_t drop_by_choice_in_order(struct route *route, const struct drop_scope *scope,
+                                const uint64_t *token_order)
 {
     uint64_t *taken = clear_taken(route, scope);
     int64_t dropped = 0;
@@ -62,8 +64,17 @@ int64_t drop_by_choice(struct route *route, const struct drop_scope *scope,
     return dropped;
 }
 
-int64_t drop_by_weight(struct route *route, const struct drop_scope *scope)
+int64_t drop_by_choice(struct route *route, const struct route_input *input,
+                       const struct drop_scope *scope)
 {
+    (void)input;
+    return drop_by_choice_in_order(route, scope, NULL);
+}
+
+int64_t drop_by_weight(struct route *route, const struct route_input *input,
+                       const struct drop_scope *scope)
+{
+    (void)input;
     uint64_t *wished = clear_taken(route, scope);
     uint64_t *record = scope->work + route->num_experts;
     uint64_t *swap = record + (int64_t)scope->count * route->top_k;

@@ -6,16 +6,9 @@
  */
 #include "route/drop_order.h"
 
-static int64_t drop_late_tokens(struct route *route, const struct route_input *input,
-                                const struct drop_scope *scope)
-{
-    (void)input; /* the order of tokens says it all */
-    return drop_by_position(route, scope);
-}
-
 const struct drop_policy drop_position = {
     .name = "position",
     .summary = "the earliest tokens keep their expert",
     .source = "Megatron-LM moe_utils.py @ d98e8a6",
-    .drop = drop_late_tokens,
+    .drop = drop_by_position,
 };

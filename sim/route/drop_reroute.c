@@ -92,7 +92,7 @@ static int64_t reroute_overflow(struct route *route, const struct route_input *i
     if (logit == NULL || !keep_full_weights(route, input->scratch)) {
         return -1;
     }
-    int64_t dropped = drop_by_position(route, scope); /* leaves the wishes counted in work */
+    int64_t dropped = drop_by_position(route, input, scope); /* leaves the wishes counted in work */
     int64_t begin = (int64_t)scope->first * route->top_k;
     int64_t end = (int64_t)(scope->first + scope->count) * route->top_k;
     for (int64_t wish = begin; wish < end && dropped > 0; wish++) {

@@ -9,18 +9,11 @@
  */
 #include "route/drop_order.h"
 
-static int64_t drop_late_tokens(struct route *route, const struct route_input *input,
-                                const struct drop_scope *scope)
-{
-    (void)input; /* the order of tokens says it all */
-    return drop_by_position(route, scope);
-}
-
 const struct drop_policy drop_switch = {
     .name = "switch",
     .summary = "of top-1 gates: the earliest tokens keep it; capacity rounded down, at least 4",
     .source = "Switch Transformers, arXiv 2101.03961",
     .top_k = 1,
     .capacity = drop_floor_capacity,
-    .drop = drop_late_tokens,
+    .drop = drop_by_position,
 };

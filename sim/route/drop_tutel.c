@@ -32,13 +32,6 @@ static int64_t adaptive_capacity(const struct capacity_input *input)
     return (capacity + multiple - 1) / multiple * multiple;
 }
 
-static int64_t drop_late_choices(struct route *route, const struct route_input *input,
-                                 const struct drop_scope *scope)
-{
-    (void)input; /* the order of tokens says it all */
-    return drop_by_choice(route, scope, NULL);
-}
-
 const struct drop_policy drop_tutel = {
     .name = "tutel",
     .summary = "first choices before second ones; factor 0: what is needed, below 0: at most that",
@@ -46,5 +39,5 @@ const struct drop_policy drop_tutel = {
     .is_adaptive = true,
     .may_be_negative = true,
     .capacity = adaptive_capacity,
-    .drop = drop_late_choices,
+    .drop = drop_by_choice,
 };
