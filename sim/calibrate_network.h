@@ -32,6 +32,7 @@ struct network_options {
     enum network_holdout holdout;
     double random_share;
     int32_t num_bootstrap; /* resampled fits for the intervals; 0: none */
+    const char *gpu;       /* only clusters of this preset; NULL: all */
     const char *table;     /* file name, for the provenance */
 };
 

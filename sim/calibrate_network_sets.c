@@ -32,13 +32,15 @@ static bool is_of(const struct alltoall_row *row, const struct network_set *set)
 }
 
 /* In order of appearance; those of few rows are taken out again. */
-static void list_sets(struct network_calibration *calibration, const struct alltoall_rows *rows)
+static void list_sets(struct network_calibration *calibration, const struct alltoall_rows *rows,
+                      const char *gpu)
 {
     int32_t count = 0;
     for (int64_t i = 0; i < rows->num_rows; i++) {
         const struct alltoall_row *row = &rows->row[i];
         int32_t known = 0;
-        if (row->skip != ALLTOALL_USED || row->num_legs != 1) {
+        bool is_other = gpu != NULL && row->gpu >= 0 && strcmp(rows->gpu[row->gpu].name, gpu) != 0;
+        if (row->skip != ALLTOALL_USED || row->num_legs != 1 || is_other) {
             continue;
         }
         while (known < count && !is_of(row, &calibration->set[known])) {
@@ -105,11 +107,12 @@ enum status calibrate_network(struct network_calibration *calibration,
     if (calibration->error == NULL || calibration->sorted == NULL || calibration->ep == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    list_sets(calibration, rows);
+    list_sets(calibration, rows, options->gpu);
     if (calibration->num_sets == 0) {
         return error_add(error, STATUS_INVALID,
-                         "%s: no cluster, collective and format has %d rows that can be fitted",
-                         options->table, NETWORK_ROWS_MIN);
+                         "%s: no cluster, collective and format has %d rows that can be fitted%s%s",
+                         options->table, NETWORK_ROWS_MIN, options->gpu != NULL ? " for " : "",
+                         options->gpu != NULL ? options->gpu : "");
     }
     enum status status = STATUS_OK;
     for (int32_t i = 0; i < calibration->num_sets && status == STATUS_OK; i++) {

@@ -39,7 +39,8 @@ enum status transfer_count_hbm(struct transfer *transfer, const struct gpu_spec 
     }
     for (int32_t index = 0; index < plan->num_messages; index++) {
         const struct message *message = &plan->message[index];
-        bool is_far = node_of_rank[message->src_rank] != node_of_rank[message->dst_rank];
+        bool is_far =
+            transfer->by_nic || node_of_rank[message->src_rank] != node_of_rank[message->dst_rank];
         enum tier tier = is_far ? TIER_SCALE_OUT : TIER_SCALE_UP;
         bytes[message->src_rank].of[tier][0] += message->bytes;
         bytes[message->dst_rank].of[tier][1] += message->bytes;

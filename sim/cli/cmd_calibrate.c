@@ -335,8 +335,8 @@ int command_calibrate(int argc, char **argv)
         return bench_calibrate(options.bench);
     }
     if (options.alltoall != NULL) {
-        return network_calibrate(options.alltoall, options.holdout, options.calibrate.num_bootstrap,
-                                 options.out);
+        return network_calibrate(options.alltoall, options.calibrate.gpu, options.holdout,
+                                 options.calibrate.num_bootstrap, options.out);
     }
     struct error *error = calloc(1, sizeof *error);
     struct calibration *experts = calloc(CALIBRATE_SOURCES, sizeof *experts);

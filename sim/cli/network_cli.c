@@ -82,10 +82,11 @@ static void print_calibration(const struct network_calibration *calibration,
     }
 }
 
-int network_calibrate(const char *path, const char *holdout, int32_t num_bootstrap, const char *out)
+int network_calibrate(const char *path, const char *gpu, const char *holdout, int32_t num_bootstrap,
+                      const char *out)
 {
-    struct network_options options = {.num_bootstrap = num_bootstrap,
-                                      .table = validate_table_name(path)};
+    struct network_options options = {
+        .num_bootstrap = num_bootstrap, .gpu = gpu, .table = validate_table_name(path)};
     struct alltoall_rows rows = {0};
     int code = parse_holdout(&options, holdout);
     if (code != 0) {
