@@ -202,7 +202,7 @@ static enum status run(struct drift_bench *bench, const struct balance_strategy 
     const struct load_file *load = &bench->load;
     int32_t first = load->num_steps / 2;
     enum status status = start(bench);
-    void *state = calloc(1, strategy->state_bytes + 1);
+    void *state = calloc(1, balance_state_bytes(strategy, load->num_layers, load->num_experts) + 1);
     if (state == NULL) {
         return STATUS_NO_MEMORY;
     }

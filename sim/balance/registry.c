@@ -21,6 +21,7 @@
     ENTRY(balance_affinity)                                                                        \
     ENTRY(balance_smart)                                                                           \
     ENTRY(balance_biased)                                                                          \
+    ENTRY(balance_flashlb)                                                                         \
     ENTRY(balance_drift_aware)
 
 #define DECLARE(symbol) extern const struct balance_strategy symbol;
