@@ -98,6 +98,8 @@ def bad_input():
                  "reads prompts for deepseek-v3")
     expect_error("no room", moesim("serve", CHAT, *SMALL, "--set", "context_tokens=1", "--set",
                                    "memory_fraction=0.03"), "fit")
+    expect_error("no block", moesim("serve", CHAT, *SMALL, "--set", "serving.kv={tokens: 10}"),
+                 "not one block of 64")
     expect_error("timeline", moesim("serve", CHAT, "--timeline", "t.json"), "belongs to moesim run")
     check(not os.path.exists("results.db"), "bad input left a results file")
 

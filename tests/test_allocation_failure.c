@@ -159,10 +159,11 @@ Test(allocation_failure, is_told_by_a_run_with_shared_links_and_drops)
 
 Test(allocation_failure, is_told_by_requests_that_are_served)
 {
-    static const char *const override[] = {
-        "placement.strategy=eplb", "placement.rebalance_interval_steps=2",
-        "trace.tokens_per_rank=4",
+    static const char serving[] =
         "serving={arrivals: {rate_per_s: 2000, duration_s: 0.02, prompt_tokens: 40, decode_tokens: "
-        "40, decode_cv: 1}, batch: {tokens: 8, sequences: 8}, kv: {tokens: 256, block_tokens: 8}}"};
+        "40, decode_cv: 1}, batch: {tokens: 8, sequences: 8}, kv: {tokens: 256, block_tokens: 8}}";
+    static const char *const override[] = {"placement.strategy=eplb",
+                                           "placement.rebalance_interval_steps=2",
+                                           "trace.tokens_per_rank=4", serving};
     fail_every_call_once(serve, override, 4);
 }

@@ -150,6 +150,13 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
         status = deployment_kv_tokens(&deployment->kv_tokens[kind], scenario, &pool->batch, error);
     }
     pool->kv_blocks = deployment->kv_tokens[kind] / serving->block_tokens;
+    if (status == STATUS_OK && pool->kv_blocks == 0) {
+        status = error_add(error, STATUS_INVALID,
+                           "%s: a KV cache of %lld tokens holds not one block of %d; use a smaller "
+                           "serving.kv.block_tokens",
+                           scenario->name, (long long)deployment->kv_tokens[kind],
+                           (int)serving->block_tokens);
+    }
     if (status != STATUS_OK) {
         return status;
     }
