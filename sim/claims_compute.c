@@ -159,32 +159,6 @@ static const char *const api_figures[] = {"usd_per_million_input_min", "usd_per_
                                           "usd_per_million_output_min",
                                           "usd_per_million_output_max", NULL};
 
-/* Of a finished run, by its id. */
-static const struct {
-    const char *name;
-    const char *sql;
-} run_figures[] = {
-    {"step_ns_mean", "SELECT step_ns_mean FROM run WHERE run_id = ?1"},
-    {"tokens_per_s_per_gpu", "SELECT tokens_per_s_per_gpu FROM run WHERE run_id = ?1"},
-    {"usd_per_million_tokens", "SELECT usd_per_million_tokens FROM run WHERE run_id = ?1"},
-    {"usd_per_gpu_hour", "SELECT usd_per_gpu_hour FROM run WHERE run_id = ?1"},
-    {"num_gpus", "SELECT num_gpus FROM run WHERE run_id = ?1"},
-    {"dropped_share", "SELECT dropped_assignments * 1.0 / assignments FROM run WHERE run_id = ?1"},
-    {"rank_tokens_max_over_mean", "SELECT rank_tokens_max_over_mean FROM run WHERE run_id = ?1"},
-    {"expert_share",
-     "SELECT sum(phase_ns_sum * (phase = 'expert')) / sum(phase_ns_sum) FROM step_phase "
-     "WHERE run_id = ?1"},
-    {"communication_share",
-     "SELECT sum(phase_ns_sum * (phase IN ('dispatch', 'combine', 'exchange'))) / "
-     "sum(phase_ns_sum) FROM step_phase WHERE run_id = ?1"},
-    {"cross_node_bytes_per_token",
-     "SELECT dispatch_cross_node_bytes * 1.0 / tokens FROM run WHERE run_id = ?1"},
-    {"gpu_pairs_share",
-     "SELECT count(*) * 1.0 / (max(1, (SELECT ep * (ep - 1) FROM run WHERE run_id = ?1))) "
-     "FROM traffic WHERE run_id = ?1 AND bytes > 0 AND src_cell != dst_cell"},
-    {NULL, NULL},
-};
-
 /* The nearest known figure, where one is near. */
 static bool is_among(const struct claim_value *value, const char *const *names, size_t stride,
                      struct error *error)
@@ -216,7 +190,7 @@ bool claim_figure_is_known(const struct claim_value *value, struct error *error)
     case CLAIM_API_PRICE:
         return is_among(value, api_figures, sizeof api_figures[0], error);
     case CLAIM_RUN:
-        return is_among(value, &run_figures[0].name, sizeof run_figures[0], error);
+        return is_among(value, &claim_run_figures[0].name, sizeof claim_run_figures[0], error);
     case CLAIM_EXPRESSION:
     case CLAIM_GIVEN:
     case CLAIM_PRICE:
@@ -341,35 +315,6 @@ static enum status compute_gpus_for(double *result, const struct claim_value *va
     return status;
 }
 
-static bool keep_number(void *context, const struct store_row *row)
-{
-    double *number = context;
-    if (row->value[0] != NULL) {
-        *number = strtod(row->value[0], NULL);
-    }
-    return false;
-}
-
-static enum status compute_run(double *result, const struct claims *claims,
-                               const struct claim_value *value, struct store *store,
-                               struct error *error)
-{
-    char run_id[RUN_ID_BYTES];
-    const struct claim_run *run = &claims->run[value->run];
-    int32_t i = 0;
-    while (run_figures[i].name != NULL && strcmp(run_figures[i].name, value->figure) != 0) {
-        i++;
-    }
-    *result = (double)NAN;
-    snprintf(run_id, sizeof run_id, "%016llx", (unsigned long long)run->run_id);
-    enum status status = store_query(store, run_figures[i].sql, run_id, keep_number, result, error);
-    if (status == STATUS_OK && isnan(*result)) {
-        status =
-            error_add(error, STATUS_INVALID, "the run of %s gave no %s", run->where, value->figure);
-    }
-    return status;
-}
-
 enum status claim_compute(double *result, const struct claims *claims,
                           const struct claim_value *value, struct store *store, struct error *error)
 {
@@ -388,7 +333,7 @@ enum status claim_compute(double *result, const struct claims *claims,
     case CLAIM_GPUS_FOR:
         return compute_gpus_for(result, value, error);
     case CLAIM_RUN:
-        return compute_run(result, claims, value, store, error);
+        return claim_compute_run(result, claims, value, store, error);
     }
     *result = value->given;
     return STATUS_OK;

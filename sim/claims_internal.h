@@ -56,6 +56,17 @@ MUST_CHECK enum status claim_compute(double *result, const struct claims *claims
                                      const struct claim_value *value, struct store *store,
                                      struct error *error);
 
+struct claim_run_figure {
+    const char *name;
+    const char *sql; /* one number; ?1 is the run's id */
+};
+extern const struct claim_run_figure claim_run_figures[]; /* ended by a NULL name */
+
+/* The same of a run's figure. */
+MUST_CHECK enum status claim_compute_run(double *result, const struct claims *claims,
+                                         const struct claim_value *value, struct store *store,
+                                         struct error *error);
+
 /* The number of a name among the first count values of a case: an expression_lookup whose context
  * is a struct claim_names. */
 struct claim_names {

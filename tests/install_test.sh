@@ -77,6 +77,16 @@ same_digest() {
     [ "$found" = "$digest" ] || problem "$1: digest $found, but moesim run has $digest"
 }
 
+# Ranks load their module from the moved prefix.
+if [ -e "$build/moesim_mpi.so" ] && command -v mpirun >/dev/null; then
+    printf 'version: 1\nscenario: %s\nset: {trace.tokens: 4096}\nvary: {seed: [1, 2]}\n' "$scenario" \
+        >"$directory/study.yaml"
+    expect "moesim sweep on two ranks" env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+        ASAN_OPTIONS=detect_leaks=0 mpirun -np 2 --oversubscribe "$moesim" sweep \
+        "$directory/study.yaml" -o "$directory/sweep.db"
+    grep -q 'of 2 ranks' "$directory/log" || problem "moesim sweep did not use two ranks"
+fi
+
 # Through pkg-config.
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name moesim.pc)")
 export PKG_CONFIG_PATH
