@@ -59,6 +59,11 @@ void scenario_choose_exchange(struct scenario_loader *loader)
 {
     struct scenario *scenario = loader->scenario;
     struct cluster *cluster = &scenario->cluster;
+    if (loader->has_gpu && scenario->num_sms >= cluster->gpu.num_sms) {
+        scenario_complain(loader, "dispatch.num_sms",
+                          "%d leaves none of the %d SMs of %s to compute", (int)scenario->num_sms,
+                          (int)cluster->gpu.num_sms, cluster->gpu.name);
+    }
     if (scenario->collective == NULL || cluster->num_fitted == 0) {
         return;
     }

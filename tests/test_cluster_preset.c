@@ -98,6 +98,7 @@ Test(cluster_preset, mistakes_are_told_with_their_key)
     static const char *const unknown[] = {"cluster.preset=h100-cx8"};
     static const char *const nothing[] = {"cluster={nodes: 4}"};
     static const char *const sms[] = {"dispatch.num_sms=-1"};
+    static const char *const all_sms[] = {"dispatch.num_sms=132"};
     cr_expect_eq(load(other_gpu, 1), STATUS_INVALID);
     expect_error("cluster.gpu: h800-sxm is not the GPU of h100-cx7, which is h100-sxm");
     scenario_free(&scenario);
@@ -111,6 +112,9 @@ Test(cluster_preset, mistakes_are_told_with_their_key)
     scenario_free(&scenario);
     cr_expect_eq(load(sms, 1), STATUS_INVALID);
     expect_error("num_sms");
+    scenario_free(&scenario);
+    cr_expect_eq(load(all_sms, 1), STATUS_INVALID);
+    expect_error("dispatch.num_sms: 132 leaves none of the 132 SMs of h800-sxm to compute");
     scenario_free(&scenario);
 }
 
