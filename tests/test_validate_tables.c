@@ -1,0 +1,134 @@
+/* test_validate_tables.c -- balance.csv and serving.csv: what is predicted, and why the rest is
+ * not. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "validate.h"
+
+#define BALANCE "model,hardware,ep,slots,metric,value,unit,condition,source\n"
+#define SERVING                                                                                    \
+    "engine,model,precision,gpu,n_gpus,phase,ep,redundant_experts,tp,isl,kv_len,batch_per_gpu,"    \
+    "overlap,mtp,tok_s_per_gpu\n"
+
+static struct error error;
+static struct error_report report;
+static char path[64];
+
+static void set_up(void)
+{
+    (void)snprintf(path, sizeof path, "/tmp/moesim-validate-%d.csv", (int)getpid());
+    error = (struct error){0};
+    report = (struct error_report){0};
+}
+
+static void clean_up(void)
+{
+    error_report_free(&report);
+    (void)unlink(path);
+}
+
+TestSuite(validate_tables, .init = set_up, .fini = clean_up);
+
+static void write_text(const char *text)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    cr_assert_geq(fputs(text, file), 0);
+    cr_assert_eq(fclose(file), 0);
+}
+
+static void expect_reason(int32_t row, const char *part)
+{
+    int32_t reason = report.row[row].reason;
+    cr_assert_geq(reason, 0, "row %d is predicted", (int)row);
+    cr_expect_not_null(strstr(report.reason[reason].text, part), "row %d: %s", (int)row,
+                       report.reason[reason].text);
+}
+
+/* Without skew nothing is saved and nothing lost; a heavy tail over 32 ranks at least doubles the
+ * time of the busiest, and EPLB wins back part of it. */
+Test(validate_tables, imbalance_costs_and_eplb_wins_back)
+{
+    write_text(BALANCE
+               "DeepSeek-V3,H100,32,256,\"MoE compute latency on hottest rank / uniform, prefill\","
+               "2,x,power_law_1.2; 65536 global tokens (2048 per rank),wideep_context\n"
+               "DeepSeek-V3,H100,32,288,MoE compute latency with EPLB / without (rank 0),0.5,x,"
+               "\"power law alpha=1.2, 65536 global tokens\",trtllm\n");
+    cr_assert_eq(validate_balance(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(report.num_rows, 2);
+    cr_expect_gt(report.row[0].predicted, 2.0);
+    cr_expect_lt(report.row[0].predicted, 32.0);
+    cr_expect_lt(report.row[1].predicted, 0.8);
+    cr_expect_gt(report.row[1].predicted, 1.0 / 32.0);
+}
+
+Test(validate_tables, rows_of_balance_that_cannot_be_predicted_say_why)
+{
+    write_text(BALANCE "Kimi-K2,,,,redundant experts,32,experts,,x\n"
+                       "Tutel,,,,all-to-all faster,20.7,x,,x\n"
+                       "Kimi-K2,H100,8,256,MoE compute latency on hottest rank / uniform,2,x,"
+                       "power_law_1.2; 64 global tokens,x\n"
+                       "DeepSeek-V3,H100,8,256,MoE compute latency on hottest rank / uniform,2,x,"
+                       "zipf; 64 global tokens,x\n"
+                       "DeepSeek-V3,H100,7,256,MoE compute latency on hottest rank / uniform,2,x,"
+                       "power_law_1.2; 64 global tokens,x\n"
+                       "DeepSeek-V3,TPU,8,256,MoE compute latency on hottest rank / uniform,2,x,"
+                       "power_law_1.2; 64 global tokens,x\n");
+    cr_assert_eq(validate_balance(&report, path, &error), STATUS_OK, "%s", error.text);
+    expect_reason(0, "no ratio");
+    expect_reason(1, "is not published");
+    expect_reason(2, "no model preset");
+    expect_reason(3, "not a power law");
+    expect_reason(4, "do not divide");
+    expect_reason(5, "no GPU preset");
+}
+
+/* Two micro-batches of few tokens read the weights twice: slower than one. */
+Test(validate_tables, a_step_is_simulated_as_its_row_says)
+{
+    write_text(SERVING "e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,,,1000\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,two micro-batch,,1000\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,prefill,8,,,64,,128 tokens,,,1000\n");
+    cr_assert_eq(validate_serving(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(report.num_rows, 3);
+    for (int32_t row = 0; row < 3; row++) {
+        cr_assert_lt(report.row[row].reason, 0, "row %d is not predicted", (int)row);
+        cr_expect_gt(report.row[row].predicted, 0.0);
+    }
+    cr_expect_lt(report.row[1].predicted, report.row[0].predicted);
+    cr_expect_gt(report.row[2].predicted, report.row[0].predicted);
+}
+
+Test(validate_tables, rows_of_serving_that_cannot_be_predicted_say_why)
+{
+    write_text(SERVING "e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,,,\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,both,8,,,,64,8,,,9\n"
+                       "e,unheard-of,fp8,H100,8,decode,8,,,,64,8,,,9\n"
+                       "e,Llama-2-70B,fp8,H100,8,decode,8,,,,64,8,,,9\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,,8,,,9\n"
+                       "e,Mixtral-8x7B,int3,H100,8,decode,8,,,,64,8,,,9\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,decode,5000,,,,64,8,,,9\n"
+                       "e,Mixtral-8x7B,fp8,H100,8,prefill,8,,,64,,100,,,9\n");
+    cr_assert_eq(validate_serving(&report, path, &error), STATUS_OK, "%s", error.text);
+    expect_reason(0, "no throughput");
+    expect_reason(1, "requests come and go");
+    expect_reason(2, "no preset of its model");
+    expect_reason(3, "dense");
+    expect_reason(4, "not stated");
+    expect_reason(5, "number format");
+    expect_reason(6, "too large");
+    expect_reason(7, "do not fill");
+}
+
+Test(validate_tables, numbers_that_are_none_are_refused)
+{
+    write_text(SERVING "e,Mixtral-8x7B,fp8,H100,8,decode,x,,,,64,8,,,9\n");
+    cr_expect_eq(validate_serving(&report, path, &error), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: ep is 'x'"), "%s", error.text);
+    error_report_free(&report);
+    write_text(BALANCE "DeepSeek-V3,H100,8.5,256,m,2,x,c,s\n");
+    cr_expect_eq(validate_balance(&report, path, &error), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: ep is '8.5', not a count"), "%s", error.text);
+}
