@@ -56,6 +56,7 @@ struct plan {
     char name[NAME_BYTES];
     char question[TEXT_BYTES];
     struct moe_model model;
+    char model_written[PATH_BYTES]; /* as the plan names it */
     char trace_path[PATH_BYTES];
     char trace_preset[NAME_BYTES];
     struct cost_traffic traffic; /* of the day */
@@ -170,8 +171,9 @@ struct plan_answer {
     int32_t num_shifts;
 };
 
-/* Reads PLAN.yaml (path NULL: none, all comes from overrides "slo.ttft=2s"). All problems at once,
- * each with file and line. Release with plan_free, also after a failure. */
+/* Reads PLAN.yaml, or the plan of that name in scenarios/plans (path NULL: none, all comes from
+ * overrides "slo.ttft=2s"). All problems at once, each with file and line. Release with plan_free,
+ * also after a failure. */
 MUST_CHECK enum status plan_load(struct plan *plan, const char *path, const char *const *overrides,
                                  int32_t num_overrides, struct error *error);
 void plan_free(struct plan *plan); /* safe on a zeroed struct, and twice */

@@ -364,8 +364,8 @@ void plan_look_up(struct plan_file *file)
         file->status = STATUS_NO_MEMORY;
         return;
     }
-    if (file->model[0] != '\0') {
-        has_model = model_load(&plan->model, file->model, problems) == STATUS_OK;
+    if (plan->model_written[0] != '\0') {
+        has_model = model_load(&plan->model, plan->model_written, problems) == STATUS_OK;
         pass_on(file, yaml_get(file->root, "model"), "model", problems);
     }
     free(problems);

@@ -13,6 +13,7 @@
 #include "data.h"
 #include "plan_read.h"
 #include "quantity.h"
+#include "textfile.h"
 
 static const struct yaml_field trace_fields[] = {
     {"path", YAML_TEXT, offsetof(struct plan_file, plan.trace_path), .size = PATH_BYTES},
@@ -107,7 +108,8 @@ static const struct yaml_field plan_fields[] = {
     {"version", YAML_INT32, offsetof(struct plan_file, version), .required = true, .min = 1,
      .max = 1},
     {"question", YAML_TEXT, offsetof(struct plan_file, plan.question), .size = TEXT_BYTES},
-    {"model", YAML_TEXT, offsetof(struct plan_file, model), .size = PATH_BYTES, .required = true},
+    {"model", YAML_TEXT, offsetof(struct plan_file, plan.model_written), .size = PATH_BYTES,
+     .required = true},
     {"trace", YAML_TABLE, .table = trace_fields},
     {"traffic", YAML_TABLE, .required = true, .table = traffic_fields},
     {"slo", YAML_TABLE, .table = slo_fields},
@@ -249,15 +251,23 @@ enum status plan_load(struct plan *plan, const char *path, const char *const *ov
                       int32_t num_overrides, struct error *error)
 {
     struct arena arena = {0};
+    char found[FILE_PATH_BYTES];
     struct plan_file *file = calloc(1, sizeof *file);
     *plan = (struct plan){0};
     if (file == NULL) {
         return STATUS_NO_MEMORY;
     }
+    enum status status = STATUS_OK;
+    if (path != NULL) {
+        status = data_find(found, sizeof found, "plans", path, error);
+        path = found;
+    }
     file->error = error;
     file->name = path != NULL ? path : "command line";
     plan_defaults(file);
-    enum status status = read_tree(file, path, overrides, num_overrides, &arena);
+    if (status == STATUS_OK) {
+        status = read_tree(file, path, overrides, num_overrides, &arena);
+    }
     if (status == STATUS_OK) {
         file->status = yaml_fill(file, file->root, plan_fields, error);
         take_amounts(file);

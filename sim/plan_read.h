@@ -10,7 +10,6 @@
 struct plan_file {
     struct plan plan; /* what is read; the rest is as written */
     int32_t version;
-    char model[PATH_BYTES];
     char requests[NAME_BYTES];
     char input[NAME_BYTES];
     char output[NAME_BYTES];

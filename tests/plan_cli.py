@@ -87,6 +87,22 @@ def test_reuse():
                                                                  "TPOT target"}, "shifts missing")
 
 
+def test_serve():
+    """The winner, request by request: means as the plan has them, all targets met. Lengths that
+    differ make users wait longer; batches that are not full make tokens come sooner."""
+    answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--serve", "winner", "--set",
+                                      "search.pools=disaggregated"]).stdout)
+    winner = [row for row in answer["deployments"] if row["winner"]][0]
+    served = json.loads(ask("serve", ["winner/serve.yaml", "-o", "serve.db", "--json"]).stdout)
+    ttft_s, tpot_s = (served["latency"][name]["mean_s"] for name in ("ttft", "tpot"))
+    check(served["num_gpus"] == winner["num_gpus"], "another number of GPUs")
+    check(0.8 < ttft_s / winner["ttft_s"] < 1.4, f"TTFT {ttft_s} against {winner['ttft_s']}")
+    check(0.8 < tpot_s / winner["tpot_s"] < 1.05, f"TPOT {tpot_s} against {winner['tpot_s']}")
+    check(served["met_fraction"] > 0.99, "targets missed")
+    print(f"planned and served: TTFT {1e3 * winner['ttft_s']:.2f} and {1e3 * ttft_s:.2f} ms, "
+          f"TPOT {1e3 * winner['tpot_s']:.3f} and {1e3 * tpot_s:.3f} ms")
+
+
 def test_mistakes():
     """What users get wrong: each told in words, all at once, exit 1, nothing written."""
     run = plan(["--model", "deepseek-v33", "--gpu", "h900", "--input", "4k", "--output", "x",
@@ -96,7 +112,7 @@ def test_mistakes():
     plan([], code=1)
     plan(["a.yaml", "b.yaml"], code=1)
     plan(["--threads", "0", "a.yaml"], code=1)
-    check("no such" in plan(["nowhere.yaml"], code=1).stderr.lower(), "a missing file")
+    check("neither a file" in plan(["nowhere.yaml"], code=1).stderr, "a missing file")
     check(not os.path.exists("none.db"), "a refused plan left a file")
     with open("text.db", "w", encoding="utf-8") as file:
         file.write("no database")
@@ -168,7 +184,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
-        for test in (test_kill, test_reuse, test_mistakes, test_page, test_cost, test_memory,
+        for test in (test_kill, test_reuse, test_serve, test_mistakes, test_page, test_cost, test_memory,
                      test_deepseek):
             test()
         os.chdir("/")

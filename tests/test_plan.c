@@ -274,7 +274,7 @@ Test(plan, keys_that_do_not_fit_together_are_refused)
         {GOOD "trace: {preset: nobody}\n", {"no such preset", NULL}},
         {GOOD "trace: {path: nowhere}\n", {"no such trace", NULL}},
         {GOOD "slo: {tpot: -1ms}\n", {"slo.tpot", NULL}},
-        {"version: 1\nmodel: kimi-k2\n"
+        {"version: 1\nmodel: router-lab-14m\n"
          "traffic: {requests_per_day: 1M, input_tokens: 1k, output_tokens: 100}\n"
          "gpus: [{gpu: h800-sxm}]\n",
          {"no preset of this model's routing", NULL}},

@@ -10,6 +10,7 @@
 #include "cli/print.h"
 #include "cli/print_plan.h"
 #include "plan_page.h"
+#include "plan_serve.h"
 #include "progress.h"
 #include "store_plan.h"
 
@@ -21,6 +22,8 @@ static const char help[] =
     "killed goes on, and other prices, traffic or targets need no new simulation.\n\n"
     "  -o, --results FILE        results file (SQLite), default plan.db\n"
     "  -r, --report DIR          also make the page\n"
+    "      --serve DIR           also write the winner as scenarios for moesim serve, which knows\n"
+    "                            queues, percentiles and requests of different length\n"
     "      --set KEY=VALUE       override one key of the plan; may be repeated\n"
     "      --model NAME          the same as --set model=NAME, as are the next:\n"
     "      --gpu NAME[:PRICE]    a kind of GPU, its price a preset or dollars an hour; may be\n"
@@ -45,6 +48,7 @@ struct plan_arguments {
     const char *plan;
     const char *results;
     const char *report;
+    const char *serve;
     char override[OVERRIDES][TEXT_MAX];
     const char *overrides[OVERRIDES];
     int32_t num_overrides;
@@ -122,6 +126,9 @@ static int take_option(struct plan_arguments *arguments, int option, char **argv
     case 'r':
         arguments->report = optarg;
         return -1;
+    case 'w':
+        arguments->serve = optarg;
+        return -1;
     case 's':
         return add_override(arguments, "", optarg);
     case 'g':
@@ -142,13 +149,13 @@ static int take_option(struct plan_arguments *arguments, int option, char **argv
 
 static int parse(struct plan_arguments *arguments, int argc, char **argv)
 {
-    struct option long_options[NUM_KEYS + 8] = {
+    struct option long_options[NUM_KEYS + 9] = {
         {"results", required_argument, NULL, 'o'}, {"report", required_argument, NULL, 'r'},
         {"set", required_argument, NULL, 's'},     {"gpu", required_argument, NULL, 'g'},
         {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}};
+        {"help", no_argument, NULL, 'h'},          {"serve", required_argument, NULL, 'w'}};
     for (int i = 0; i < NUM_KEYS; i++) {
-        long_options[7 + i] = (struct option){keys[i].option, required_argument, NULL, KEY + i};
+        long_options[8 + i] = (struct option){keys[i].option, required_argument, NULL, KEY + i};
     }
     int option = 0;
     optind = 1;
@@ -231,6 +238,9 @@ static int run(struct plan *plan, struct plan_answer *answer,
         struct plan_page page = {arguments->results, arguments->report, plan_id, plan, answer};
         status = plan_page_write(&page, error);
     }
+    if (status == STATUS_OK && arguments->serve != NULL && answer->winner >= 0) {
+        status = plan_serve_write(arguments->serve, plan, answer, error);
+    }
     int code = 0;
     if (status != STATUS_OK) {
         code = cli_fail(status, error);
@@ -242,6 +252,9 @@ static int run(struct plan *plan, struct plan_answer *answer,
                arguments->report != NULL ? "; page: " : "",
                arguments->report != NULL ? arguments->report : "",
                arguments->report != NULL ? "/index.html" : "");
+        if (arguments->serve != NULL && answer->winner >= 0) {
+            printf("for percentiles: moesim serve %s/serve.yaml\n", arguments->serve);
+        }
     }
     free(prices);
     return code;

@@ -1,0 +1,141 @@
+/* plan_serve.c -- writes the winner's scenarios. */
+#include "plan_serve.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "directory.h"
+#include "textfile.h"
+
+#define REQUESTS           20000.0 /* enough for a 99th percentile, */
+#define LIVES              10.0    /* or as long as so many requests after each other */
+#define LENGTH_CV          0.7
+#define REBALANCE_INTERVAL 1000 /* serve places once, by the loads of warm-up steps */
+#define TRACE_TOKENS       131072
+
+/* Groups of part of a node are nodes of their own: whole nodes may hold more of them than asked. */
+static void write_cluster(FILE *file, const struct cluster *cluster, int32_t ep, int32_t groups)
+{
+    int32_t on_node = ep < cluster->gpus_per_node ? ep : cluster->gpus_per_node;
+    fprintf(file, "cluster: {%s: %s, nodes: %lld, gpus_per_node: %d}\n",
+            cluster->preset[0] != '\0' ? "preset" : "gpu",
+            cluster->preset[0] != '\0' ? cluster->preset : cluster->gpu.name,
+            (long long)groups * (ep / on_node), (int)on_node);
+}
+
+static void write_point(FILE *file, const struct plan *plan, const struct plan_point *point,
+                        int32_t groups)
+{
+    const struct plan_gpu *gpu = &plan->gpu[point->gpu];
+    bool prefill = point->pool == COST_PREFILL;
+    fprintf(file, "version: 1\nmodel: %s\n", plan->model_written);
+    write_cluster(file, &gpu->cluster, point->ep, groups);
+    fprintf(file, "parallel: {ep: %d, attention: %s, tp: %d}\nphase: %s\ncontext_tokens: %d\n",
+            (int)point->ep, point->tp > 1 ? "tp" : "dp", (int)point->tp,
+            prefill ? "prefill" : "decode",
+            prefill ? (int)point->tokens_per_rank : (int)plan_decode_context(&plan->traffic));
+    if (plan->model.num_experts > 0) {
+        fprintf(file, "precision: {expert: %s}\n", precision_name(point->expert_precision));
+    }
+    if (plan->trace_preset[0] != '\0') {
+        fprintf(file, "trace: {preset: %s, tokens: %d, tokens_per_rank: %d, steps: 8}\n",
+                plan->trace_preset, TRACE_TOKENS, (int)point->tokens_per_rank);
+    } else if (plan->trace_path[0] != '\0') {
+        fprintf(file, "trace: {path: \"%s\", tokens_per_rank: %d, steps: 8}\n", plan->trace_path,
+                (int)point->tokens_per_rank);
+    } else {
+        fprintf(file, "trace: {tokens_per_rank: %d, steps: 8}\n", (int)point->tokens_per_rank);
+    }
+    if (plan->model.num_experts > 0) {
+        fprintf(file, "placement: {strategy: %s, redundant_experts: %d", point->strategy->name,
+                (int)point->redundant_experts);
+        fprintf(file, point->strategy->needs != 0 ? ", rebalance_interval_steps: %d}\n" : "}\n",
+                REBALANCE_INTERVAL);
+    }
+    fprintf(file, "dispatch: {dtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
+            gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",
+            (int)point->micro_batches);
+    fprintf(file,
+            "network: %s\ncompute: {model: %s, kernels: %s}\nmemory_fraction: %g\nprice: %.6g\n"
+            "seed: %llu\n",
+            plan->net->name, plan->gpu_model->name, plan->kernels, plan->memory_fraction,
+            gpu->price.usd_per_gpu_hour, (unsigned long long)plan->seed);
+}
+
+static void write_serving(FILE *file, const struct plan *plan, const struct plan_deployment *winner,
+                          const struct plan_point *prefill, const struct plan_point *decode)
+{
+    const struct cost_traffic *traffic = &plan->traffic;
+    double rate_per_s = traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic);
+    double life_s = winner->ttft_s + traffic->output_tokens * winner->tpot_s;
+    double duration_s = ceil(fmax(REQUESTS / rate_per_s, LIVES * life_s));
+    fprintf(file,
+            "serving:\n  arrivals: {rate_per_s: %.6g, cv: 1, duration_s: %g, prompt_tokens: %.6g, "
+            "prompt_cv: %g, decode_tokens: %.6g, decode_cv: %g}\n",
+            rate_per_s, duration_s, traffic->input_tokens, LENGTH_CV, traffic->output_tokens,
+            LENGTH_CV);
+    int32_t read = winner->shared ? prefill->tokens_per_rank * prefill->tp : 0;
+    fprintf(file, "  batch: {tokens: %d, sequences: %d}\n",
+            (int)(read + decode->tokens_per_rank * decode->tp),
+            (int)(decode->tokens_per_rank * decode->tp));
+    if (!winner->shared) {
+        fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %d}\n",
+                (int)(prefill->tokens_per_rank * prefill->tp), (int)prefill->tokens_per_rank);
+    }
+    if (traffic->cached_share > 0.0) {
+        fprintf(file, "  prefix_cache: {kind: rate, hit_rate: %g}\n", traffic->cached_share);
+    }
+    if (plan->ttft_s > 0.0 || plan->tpot_s > 0.0) {
+        fprintf(file, "  targets: {ttft_s: %g, tpot_s: %g}\n", plan->ttft_s, plan->tpot_s);
+    }
+}
+
+static enum status close_file(FILE *file, const char *path, struct error *error)
+{
+    bool failed = fflush(file) != 0 || ferror(file) != 0;
+    failed = fclose(file) != 0 || failed;
+    return failed ? error_add(error, STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
+}
+
+static enum status open_file(FILE **file, char path[FILE_PATH_BYTES], const char *directory,
+                             const char *name, struct error *error)
+{
+    int length = snprintf(path, FILE_PATH_BYTES, "%s/%s", directory, name);
+    if (length < 0 || length >= FILE_PATH_BYTES) {
+        return error_add(error, STATUS_INVALID, "%.40s...: too long a name", directory);
+    }
+    *file = fopen(path, "w");
+    return *file == NULL ? error_add(error, STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
+}
+
+enum status plan_serve_write(const char *directory, const struct plan *plan,
+                             const struct plan_answer *answer, struct error *error)
+{
+    assert(answer->winner >= 0);
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
+    const struct plan_point *decode = &answer->point[winner->point[COST_DECODE]];
+    char path[FILE_PATH_BYTES];
+    FILE *file = NULL;
+    enum status status = directory_make(directory, error);
+    if (status == STATUS_OK && !winner->shared) {
+        status = open_file(&file, path, directory, "prefill.yaml", error);
+        if (status == STATUS_OK) {
+            write_point(file, plan, prefill, winner->groups[COST_PREFILL]);
+            status = close_file(file, path, error);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = open_file(&file, path, directory, "serve.yaml", error);
+    }
+    if (status == STATUS_OK) {
+        fprintf(file, "question: How long do users wait in the busiest hour of %s?\n", plan->name);
+        write_point(file, plan, decode, winner->groups[COST_DECODE]);
+        write_serving(file, plan, winner, prefill, decode);
+        status = close_file(file, path, error);
+    }
+    return status;
+}

@@ -1,0 +1,16 @@
+/*
+ * plan_serve.h -- a plan's winner as scenarios for moesim serve, which knows queues, percentiles
+ * and requests that differ, where the plan knows means.
+ */
+#ifndef MOESIM_PLAN_SERVE_H
+#define MOESIM_PLAN_SERVE_H
+
+#include "plan.h"
+
+/* Writes DIRECTORY/serve.yaml and, where prompts are read apart, DIRECTORY/prefill.yaml: all groups
+ * of the busiest hour under that hour's requests, lengths with a standard
+ * deviation of 0.7 means. STATUS_IO. The answer must have a winner. */
+MUST_CHECK enum status plan_serve_write(const char *directory, const struct plan *plan,
+                                        const struct plan_answer *answer, struct error *error);
+
+#endif
