@@ -14,8 +14,7 @@
 #include "quantity.h"
 
 static const char help[] =
-    "usage: moesim cost --gpu NAME --prefill RATE --decode RATE --input TOKENS --output TOKENS\n"
-    "                   [options]\n\n"
+    "usage: moesim cost --gpu NAME --price PRICE --prefill RATE --decode RATE [options]\n\n"
     "Dollars a million input and output tokens, a request and a day, from rates that were\n"
     "measured or published; beside API prices of the model. moesim plan simulates the rates.\n\n"
     "      --gpu NAME          a GPU of moesim list gpus\n"
