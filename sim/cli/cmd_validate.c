@@ -9,6 +9,7 @@
 #include "cli/bench_cli.h"
 #include "cli/cli.h"
 #include "cli/print.h"
+#include "error_figure.h"
 #include "validate.h"
 
 static const char help[] =
@@ -29,6 +30,8 @@ static const char help_options[] =
     "  -o, --out FILE           write every row of the table: its line, group, measured and "
     "predicted\n"
     "                           value, relative error, or why there is none\n"
+    "      --figure FILE        draw predicted over measured and the errors' distribution, .svg or "
+    ".png\n"
     "  -j, --json               print total and groups as JSON; errors are fractions\n\n"
     "example:\n"
     "  moesim validate --kernels-moe kernels_moe.csv --json\n";
@@ -44,6 +47,7 @@ struct options {
     const char *device;
     const char *routing;
     const char *out;
+    const char *figure;
     bool as_json;
 };
 
@@ -80,8 +84,8 @@ static int check(const struct options *options, const char *command)
     if (options->routing != NULL && options->device == NULL) {
         return cli_usage(command, "--routing goes with --device cpu");
     }
-    if (options->out != NULL && options->table == NULL) {
-        return cli_usage(command, "--out goes with a table such as --kernels-moe");
+    if ((options->out != NULL || options->figure != NULL) && options->table == NULL) {
+        return cli_usage(command, "--out and --figure go with a table such as --kernels-moe");
     }
     return -1;
 }
@@ -92,8 +96,8 @@ static void list_options(struct option *option)
     static const struct option fixed[] = {
         {"bench", required_argument, NULL, 'b'},  {"fit", required_argument, NULL, 'f'},
         {"device", required_argument, NULL, 'd'}, {"routing", required_argument, NULL, 'r'},
-        {"out", required_argument, NULL, 'o'},    {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}};
+        {"out", required_argument, NULL, 'o'},    {"figure", required_argument, NULL, 'F'},
+        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'}};
     int32_t num_fixed = (int32_t)(sizeof fixed / sizeof fixed[0]);
     int32_t num_sources = 0;
     const struct validate_source *source = validate_sources(&num_sources);
@@ -134,6 +138,8 @@ static int parse(struct options *options, int argc, char **argv)
             options->routing = optarg;
         } else if (option == 'o') {
             options->out = optarg;
+        } else if (option == 'F') {
+            options->figure = optarg;
         } else if (option == 'j') {
             options->as_json = true;
         } else {
@@ -236,6 +242,9 @@ static int validate_table(const struct options *options)
     }
     if (status == STATUS_OK && options->out != NULL) {
         status = write_rows(&report, options->out, error);
+    }
+    if (status == STATUS_OK && options->figure != NULL) {
+        status = error_figure_draw(&report, options->figure, error);
     }
     int code = 0;
     if (status != STATUS_OK) {
