@@ -79,6 +79,23 @@ struct store_value {
     const char *text; /* borrowed until the row is written */
 };
 
+/* text NULL: "". A plug-in may leave a text of its struct out. */
+static inline struct store_value text_value(const char *column, const char *text)
+{
+    const char *value = text == NULL ? "" : text;
+    return (struct store_value){.column = column, .kind = STORE_TEXT, .text = value};
+}
+
+static inline struct store_value integer_value(const char *column, int64_t integer)
+{
+    return (struct store_value){.column = column, .kind = STORE_INTEGER, .integer = integer};
+}
+
+static inline struct store_value real_value(const char *column, double real)
+{
+    return (struct store_value){.column = column, .kind = STORE_REAL, .real = real};
+}
+
 /* Inserts one row: run_id and the values. */
 MUST_CHECK enum status store_insert(struct store *store, const char *table,
                                     const struct store_value *value, int32_t count,

@@ -12,23 +12,6 @@
 static const char *const phase_names[] = {[PHASE_DECODE] = "decode", [PHASE_PREFILL] = "prefill"};
 static const char *const scope_names[] = {[CAPACITY_RANK] = "rank", [CAPACITY_GLOBAL] = "global"};
 
-/* A plug-in may leave a text of its struct out. */
-static struct store_value text_value(const char *column, const char *text)
-{
-    const char *value = text == NULL ? "" : text;
-    return (struct store_value){.column = column, .kind = STORE_TEXT, .text = value};
-}
-
-static struct store_value integer_value(const char *column, int64_t integer)
-{
-    return (struct store_value){.column = column, .kind = STORE_INTEGER, .integer = integer};
-}
-
-static struct store_value real_value(const char *column, double real)
-{
-    return (struct store_value){.column = column, .kind = STORE_REAL, .real = real};
-}
-
 static struct store_value error_value(struct gpu_evidence evidence)
 {
     struct store_value value = real_value("error_median", evidence.error_median);

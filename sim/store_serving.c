@@ -7,21 +7,6 @@
 #include "serve/deployment.h"
 #include "store_internal.h"
 
-static struct store_value integer_value(const char *column, int64_t integer)
-{
-    return (struct store_value){.column = column, .kind = STORE_INTEGER, .integer = integer};
-}
-
-static struct store_value real_value(const char *column, double real)
-{
-    return (struct store_value){.column = column, .kind = STORE_REAL, .real = real};
-}
-
-static struct store_value text_value(const char *column, const char *text)
-{
-    return (struct store_value){.column = column, .kind = STORE_TEXT, .text = text};
-}
-
 static struct store_value null_unless(bool has_value, struct store_value value)
 {
     value.kind = has_value ? value.kind : STORE_NULL;
