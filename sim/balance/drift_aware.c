@@ -68,15 +68,12 @@ static double life_of(const struct forecast *forecast, int32_t lead_steps, int32
     return 0.5 * (forecast->keep * life + (1.0 - forecast->keep) * window);
 }
 
-/* b/2 v of every expert. */
+/* Makes b/2 v of the variances in risk. */
 static void set_risk(struct drift *drift)
 {
     struct relocate *relocate = &drift->relocate;
-    const struct forecast *forecast = &drift->forecast;
     double variance = 0.0;
     for (int32_t expert = 0; expert < relocate->input->num_experts; expert++) {
-        double tokens = relocate->tokens[expert];
-        relocate->risk[expert] = tokens * (forecast->noise + forecast->drift * tokens);
         variance += relocate->risk[expert];
     }
     double sigma = sqrt(variance / relocate->input->num_ranks);
@@ -130,7 +127,7 @@ static enum status plan_drift(void *state, const struct balance_input *input,
     for (int32_t layer = 0; layer < input->num_layers; layer++) {
         const int32_t *in_force = input->placement[layer].expert_of_slot;
         size_t slots = (size_t)input->num_slots;
-        forecast_layer(drift.relocate.tokens, &drift.forecast, input, layer);
+        forecast_layer(drift.relocate.tokens, drift.relocate.risk, &drift.forecast, input, layer);
         set_risk(&drift);
         memcpy(drift.work.fresh, in_force, slots * sizeof *in_force);
         memcpy(drift.work.tokens, drift.relocate.tokens,

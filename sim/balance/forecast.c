@@ -174,22 +174,47 @@ enum status forecast_fit(struct forecast *forecast, const struct balance_input *
     return STATUS_OK;
 }
 
-void forecast_layer(double *tokens, const struct forecast *forecast,
-                    const struct balance_input *input, int32_t layer)
+/* tokens: keep * level + (1 - keep) * mean; squares: sums of squares of the steps.  */
+static void sum_steps(double *tokens, double *squares, const struct forecast *forecast,
+                      const struct balance_input *input, int32_t layer, int32_t count)
 {
-    const int64_t *load_tokens = input->load_tokens + (int64_t)layer * input->num_experts;
-    double mean_share = (1.0 - forecast->keep) / (input->num_steps > 0 ? input->num_steps : 1);
-    for (int32_t expert = 0; expert < input->num_experts; expert++) {
-        tokens[expert] = mean_share * (double)load_tokens[expert];
-    }
-    int32_t count = input->num_steps < FORECAST_STEPS_MAX ? input->num_steps : FORECAST_STEPS_MAX;
     double left = forecast->keep; /* weight of the steps not yet counted */
-    for (int32_t back = 0; back < count && left > 1e-4; back++) {
+    for (int32_t back = 0; back < count; back++) {
         const int32_t *step = tokens_at(input, input->num_steps - 1 - back, layer);
         double weight = back == count - 1 ? left : left * forecast->gain;
         for (int32_t expert = 0; expert < input->num_experts; expert++) {
-            tokens[expert] += weight * step[expert];
+            double fresh = step[expert];
+            tokens[expert] += weight * fresh;
+            squares[expert] += fresh * fresh;
         }
         left -= weight;
+    }
+}
+
+void forecast_layer(double *tokens, double *variance, const struct forecast *forecast,
+                    const struct balance_input *input, int32_t layer)
+{
+    const int64_t *load_tokens = input->load_tokens + (int64_t)layer * input->num_experts;
+    int32_t count = input->num_steps < FORECAST_STEPS_MAX ? input->num_steps : FORECAST_STEPS_MAX;
+    double share = input->num_steps > 0 ? 1.0 / input->num_steps : 0.0;
+    for (int32_t expert = 0; expert < input->num_experts; expert++) {
+        tokens[expert] = (1.0 - forecast->keep) * share * (double)load_tokens[expert];
+        variance[expert] = 0.0;
+    }
+    sum_steps(tokens, variance, forecast, input, layer, count);
+    double own_sum = 0.0;
+    double pooled_sum = 0.0;
+    for (int32_t expert = 0; expert < input->num_experts; expert++) {
+        double mean = share * (double)load_tokens[expert];
+        double own = count > 0 ? variance[expert] / count - mean * mean : 0.0;
+        variance[expert] = own > 0.0 ? own : 0.0;
+        own_sum += variance[expert];
+        pooled_sum += tokens[expert] * (forecast->noise + forecast->drift * tokens[expert]);
+    }
+    double scale = own_sum > 0.0 ? 0.5 * pooled_sum / own_sum : 0.0;
+    double pooled_part = own_sum > 0.0 ? 0.5 : 1.0;
+    for (int32_t expert = 0; expert < input->num_experts; expert++) {
+        double pooled = tokens[expert] * (forecast->noise + forecast->drift * tokens[expert]);
+        variance[expert] = pooled_part * pooled + scale * variance[expert];
     }
 }

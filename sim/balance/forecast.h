@@ -27,8 +27,10 @@ struct forecast {
 MUST_CHECK enum status forecast_fit(struct forecast *forecast, const struct balance_input *input,
                                     int32_t lead_steps);
 
-/*   tokens  [num_experts]  out */
-void forecast_layer(double *tokens, const struct forecast *forecast,
+/* Half of the variance is the formula's, half goes by how much each expert scattered in the window.
+ *   tokens    [num_experts]  out
+ *   variance  [num_experts]  out */
+void forecast_layer(double *tokens, double *variance, const struct forecast *forecast,
                     const struct balance_input *input, int32_t layer);
 
 #endif
