@@ -33,6 +33,14 @@ const char *const kernel_column_names[KERNEL_COLUMN_COUNT] = {"kernel",
                                                               "num_slots",
                                                               "latency_us"};
 
+#define NUMBER_MIN 1e-3 /* of all that is read: shapes, tokens, microseconds */
+#define NUMBER_MAX 1e9
+
+/* The collector of SGLang's prefill rows (collect_wideep_deepep_moe.py) fills one expert after the
+ * other for `uniform`; that it stops at 128 tokens shows in the times, and is the alignment of
+ * DeepGEMM's contiguous layout. */
+#define FILLED_TOKENS 128
+
 static const char missing[] = "a shape or the latency is missing";
 
 /* GEMM formats of the table. One scale a tensor, weight-only and SmoothQuant are kernels of their
@@ -73,6 +81,10 @@ static enum status read_numbers(struct kernel_row *row, const struct csv_stream 
         } else if (csv_stream_number(wanted[i].value, table, (int32_t)wanted[i].column, error) !=
                    STATUS_OK) {
             status = STATUS_INVALID;
+        } else if (*wanted[i].value < NUMBER_MIN || *wanted[i].value > NUMBER_MAX) {
+            status = error_add(error, STATUS_INVALID, "%s: %s is %s, not from %g to %g",
+                               table->place, table->name[wanted[i].column],
+                               table->cell[wanted[i].column], NUMBER_MIN, NUMBER_MAX);
         }
     }
     return status;
@@ -199,7 +211,7 @@ static enum status parse_attention(struct kernel_row *row, const struct csv_stre
                         : (is_prefill ? PHASE_GQA_PREFILL : PHASE_GQA_DECODE);
     bool is_fp8 = strcmp(table->cell[KERNEL_COLUMN_KV_DTYPE], "fp8") == 0;
     row->precision = is_fp8 ? PRECISION_FP8 : PRECISION_BF16;
-    (void)snprintf(row->label, sizeof row->label, "%s attention %s, %s KV", is_mla ? "MLA" : "GQA",
+    (void)snprintf(row->label, sizeof row->label, "%s attention %s (%s KV)", is_mla ? "MLA" : "GQA",
                    is_prefill ? "prefill" : "decode", precision_name(row->precision));
     (void)snprintf(row->kernels, sizeof row->kernels, "flash");
     const char *heads = table->cell[KERNEL_COLUMN_Q_HEADS];
@@ -308,7 +320,7 @@ static enum status parse_moe(struct kernel_row *row, struct moe_row *moe,
     const char *suffix = strcmp(phase, "both") == 0 ? "" : is_prefill ? "_prefill" : "_decode";
     (void)snprintf(row->kernels, sizeof row->kernels, "%s%s", name, suffix);
     (void)snprintf(row->label, sizeof row->label, "experts of a rank%s",
-                   is_mega ? ", with dispatch and combine" : "");
+                   is_mega ? " with dispatch and combine" : "");
     (void)snprintf(row->shape, sizeof row->shape, "%.40s EP %.0f",
                    table->cell[KERNEL_COLUMN_MODEL_SHAPE], ep);
     bool is_local = begins_with(table->cell[KERNEL_COLUMN_TOKENS_SCOPE], "per rank");
@@ -331,6 +343,8 @@ static enum status parse_moe(struct kernel_row *row, struct moe_row *moe,
         return STATUS_OK;
     }
     spread_evenly(moe, slots);
+    bool is_uniform = strcmp(moe->distribution, "uniform") == 0;
+    moe->filled = is_uniform && is_prefill ? FILLED_TOKENS : 0;
     if (moe->class == MOE_SKEWED_EP && !begins_with(moe->distribution, "power_law_")) {
         row->skip = moe_skip_reason(MOE_SKIP_DISTRIBUTION);
     } else if (!fits_experts(moe, slots)) {

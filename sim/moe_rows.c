@@ -94,10 +94,27 @@ static void count_load(struct expert_load *load, const struct moe_row *row,
     load->rows = distinct_rows(row, tokens_of, local);
 }
 
+/* As many experts of rank 0 as its share of the copies fills; the last one with what is left. */
+static void deal_filled(int64_t *tokens_of, const struct moe_row *row)
+{
+    int64_t left = row->tokens * row->top_k / row->ep;
+    int32_t local = row->num_experts / row->ep;
+    int64_t filled = left > row->filled * local ? (left + local - 1) / local : row->filled;
+    for (int32_t expert = 0; expert < local; expert++) {
+        tokens_of[expert] = left < filled ? left : filled;
+        left -= tokens_of[expert];
+    }
+}
+
 static void count_row(struct moe_row *row, gsl_rng *rng, uint64_t index)
 {
     int64_t tokens_of[DEAL_EXPERTS_MAX];
     const struct deal deal = {row->tokens, row->num_experts, row->top_k, row->ep};
+    if (row->filled > 0) {
+        deal_filled(tokens_of, row);
+        count_load(row->load, row, tokens_of);
+        return;
+    }
     if (row->num_loads == 1) {
         moe_deal_balanced(tokens_of, row->tokens, row->num_experts, row->top_k);
         count_load(row->load, row, tokens_of);

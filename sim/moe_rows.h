@@ -52,6 +52,7 @@ struct moe_row {
     char distribution[NAME_BYTES];
     int32_t num_experts, top_k, hidden_dim, ffn_dim, tp, ep;
     int64_t tokens;
+    int64_t filled; /* > 0: experts got so many tokens one after the other, 0: by distribution */
     double latency_ns;
     int32_t num_loads;        /* 1, or MOE_DRAWS */
     struct expert_load *load; /* [num_loads], of rank 0 */

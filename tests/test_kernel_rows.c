@@ -102,6 +102,10 @@ Test(kernel_rows, refuses_cells_that_are_no_numbers_all_of_a_row_at_once)
     cr_expect_not_null(strstr(error.text, ":3: m is 'many', not a positive number"));
     cr_expect_not_null(strstr(error.text, ":3: latency_us is 'fast'"));
     kernel_rows_free(&rows);
+
+    cr_expect_eq(read_text(HEADER GEMM("16", "1e308", "7168", "26.5")), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, ":2: n is 1e308, not from 0.001 to 1e+09"));
+    kernel_rows_free(&rows);
 }
 
 Test(kernel_rows, refuses_heads_and_experts_that_do_not_go_together)
