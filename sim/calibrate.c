@@ -58,7 +58,7 @@ static enum status source_alloc(struct source *source, int64_t count, struct err
 }
 
 /* Balanced rows say most about the constants. Of the skewed ones, whose routings are only known by
- * their distribution, a few hold the fit to what skew costs. */
+ * their distribution, a few hold the fit to what skew costs; of small tables all do. */
 static double base_weight(const struct source *source, int64_t index)
 {
     switch (source->row[index]->class) {

@@ -356,6 +356,18 @@ static enum status parse_moe(struct kernel_row *row, struct moe_row *moe,
     return STATUS_OK;
 }
 
+/* Without the commit, date or remark behind it. */
+static void copy_library(char library[NAME_BYTES], const char *text)
+{
+    size_t length = strcspn(text, "@(");
+    while (length > 0 && text[length - 1] == ' ') {
+        length--;
+    }
+    length = length < NAME_BYTES ? length : NAME_BYTES - 1;
+    memcpy(library, text, length);
+    library[length] = '\0';
+}
+
 enum status kernel_row_parse(struct kernel_row *row, struct moe_row *moe,
                              const struct csv_stream *table, struct error *error)
 {
@@ -364,13 +376,8 @@ enum status kernel_row_parse(struct kernel_row *row, struct moe_row *moe,
     enum status status = STATUS_OK;
     row->line = table->line_number;
     (void)snprintf(row->label, sizeof row->label, "%.63s", kernel);
-    (void)snprintf(row->library, sizeof row->library, "%.*s",
-                   (int)fmin((double)strcspn(library, "@("), 60.0), library);
+    copy_library(row->library, library);
     (void)snprintf(row->dtype, sizeof row->dtype, "%.63s", table->cell[KERNEL_COLUMN_DTYPE]);
-    row->library[strcspn(row->library, " ") == 0 ? 0 : strlen(row->library)] = '\0';
-    for (size_t end = strlen(row->library); end > 0 && row->library[end - 1] == ' '; end--) {
-        row->library[end - 1] = '\0';
-    }
     if (begins_with(kernel, "dense GEMM")) {
         status = parse_dense(row, table, error);
     } else if (begins_with(kernel, "grouped GEMM")) {
