@@ -149,10 +149,9 @@ struct plan_error {
 struct plan_shift {
     const char *what; /* "price", "traffic", "context", ... */
     double factor;
-    bool feasible;
+    bool feasible; /* some deployment meets the targets; of other lengths: the winner's does */
     double usd_per_day;
     bool winner_changes;
-    int32_t deployment; /* index, of the new winner; -1: none, or not in the list */
 };
 
 struct plan_answer {

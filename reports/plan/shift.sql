@@ -4,7 +4,8 @@
 -- row_pixels: 26 30
 -- caption: The change of a day's dollars when one number is a tenth larger or smaller. Price, traffic,
 --   targets and utilisation are weighed again over all points; other lengths are simulated anew with
---   the winner's layout. A bar that is missing: no deployment meets the targets then.
+--   the winner's layout. A bar that is missing: a target is missed then, by every deployment or, of
+--   other lengths, by the winner's layout.
 -- empty: No deployment meets the targets.
 SELECT what || CASE WHEN factor < 1 THEN ', 10 % less' ELSE ', 10 % more' END AS what, factor,
        usd_per_day,

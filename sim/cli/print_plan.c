@@ -100,7 +100,7 @@ static void print_shifts(const struct plan_answer *answer)
         printf("  %-26s", answer->shift[i].what);
         for (int32_t way = 0; way < 2; way++) {
             const struct plan_shift *shift = &answer->shift[i + way];
-            char change[FORMAT_BYTES] = "none meets it";
+            char change[FORMAT_BYTES] = "misses a target";
             if (shift->feasible) {
                 (void)snprintf(change, sizeof change, "%+.1f %%%s",
                                100.0 * (shift->usd_per_day / usd - 1.0),
