@@ -133,7 +133,7 @@ static void fail_every_call_once(enum status (*run)(uint64_t *, const char *cons
                   error.text);
     }
     cr_log_info("%lld failures were told\n", (long long)told);
-    cr_expect_gt(told, 50);
+    cr_expect_gt(told, 30); /* the calls were counted at all: arenas make them few */
 }
 
 #define SMALL "trace.tokens_per_rank=4", "trace.steps=5"
