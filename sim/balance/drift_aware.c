@@ -57,15 +57,14 @@ static void set_prices(struct relocate *relocate, const struct balance_input *in
 
 /* For how many steps behind the interval a change pays: the placement stays, and later plans start
  * from it. What comes of the level lives lead * keep / (1 - keep) steps, what comes of the mean as
- * long as the window was; half of that, because later plans change it. */
-static double life_of(const struct forecast *forecast, int32_t lead_steps, int32_t window_steps)
+ * long as the run has been seen; half of that, because later plans change it. */
+static double life_of(const struct forecast *forecast, int32_t lead_steps, double seen_steps)
 {
-    double window = window_steps < FORECAST_STEPS_MAX ? window_steps : FORECAST_STEPS_MAX;
-    double life = window;
+    double life = seen_steps;
     if (lead_steps * forecast->keep < life * (1.0 - forecast->keep)) {
         life = lead_steps * forecast->keep / (1.0 - forecast->keep);
     }
-    return 0.5 * (forecast->keep * life + (1.0 - forecast->keep) * window);
+    return 0.5 * (forecast->keep * life + (1.0 - forecast->keep) * seen_steps);
 }
 
 /* Makes b/2 v of the variances in risk. */
@@ -106,7 +105,7 @@ static void plan_layer(struct drift *drift, const int32_t *in_force, const int32
 static enum status plan_drift(void *state, const struct balance_input *input,
                               int32_t *expert_of_slot, struct error *error)
 {
-    (void)state; /* the placement in force is all it remembers */
+    double *seen_steps = state; /* all it remembers, besides the placement in force */
     struct drift drift = {0};
     enum status status = deal_open(&drift.work, "drift_aware", input, error);
     if (status != STATUS_OK) {
@@ -121,8 +120,10 @@ static enum status plan_drift(void *state, const struct balance_input *input,
     if (status != STATUS_OK) {
         return error_add(error, status, "drift_aware: no memory for %d slots", input->num_slots);
     }
+    /* A window longer than the interval has the steps before it in it. */
+    *seen_steps = input->num_steps + (input->num_steps > interval_steps ? 0.0 : *seen_steps);
     set_prices(&drift.relocate, input);
-    drift.relocate.steps = interval_steps + life_of(&drift.forecast, lead_steps, input->num_steps);
+    drift.relocate.steps = interval_steps + life_of(&drift.forecast, lead_steps, *seen_steps);
     drift.tail = sqrt(2.0 * log_of(input->num_ranks));
     for (int32_t layer = 0; layer < input->num_layers; layer++) {
         const int32_t *in_force = input->placement[layer].expert_of_slot;
@@ -145,8 +146,8 @@ const struct balance_strategy balance_drift_aware = {
     .summary = "moves that pay in the steps to come, by a forecast of load and scatter",
     .source = "",
     .needs = BALANCE_NEEDS_WINDOW | BALANCE_NEEDS_STEPS,
+    .state_bytes = sizeof(double),
     .spreads_replicas = true,
-    .settles = true,
     .keeps_balanced = true,
     .plan = plan_drift,
 };
