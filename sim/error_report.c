@@ -174,6 +174,23 @@ enum status error_report_finish(struct error_report *report, struct error *error
     return STATUS_OK;
 }
 
+/* A cell of CSV, in quotes where it has to be. */
+static void write_cell(FILE *file, const char *text)
+{
+    if (strpbrk(text, ",\"\n") == NULL) {
+        fputs(text, file);
+        return;
+    }
+    putc('"', file);
+    for (; *text != '\0'; text++) {
+        if (*text == '"') {
+            putc('"', file);
+        }
+        putc(*text, file);
+    }
+    putc('"', file);
+}
+
 void error_report_write_rows(const struct error_report *report, FILE *file)
 {
     fputs("line", file);
@@ -185,12 +202,15 @@ void error_report_write_rows(const struct error_report *report, FILE *file)
         const struct error_row *row = &report->row[i];
         fprintf(file, "%lld", (long long)row->line);
         for (int32_t key = 0; key < report->num_keys; key++) {
-            fprintf(file, ",%s", report->group[row->group].value[key]);
+            putc(',', file);
+            write_cell(file, report->group[row->group].value[key]);
         }
         if (row->reason == NOT_SKIPPED) {
             fprintf(file, ",%.6g,%.6g,%.5f,\n", row->measured, row->predicted, relative_error(row));
         } else {
-            fprintf(file, ",,,,%s\n", report->reason[row->reason].text);
+            fputs(",,,,", file);
+            write_cell(file, report->reason[row->reason].text);
+            putc('\n', file);
         }
     }
 }
