@@ -9,7 +9,7 @@
 --   settled steps save, that is, what better balance is worth where moving costs nothing. A long way
 --   from bar to mark asks for fewer changes, or for a strategy that moves less.
 SELECT study.name AS strategy, place, gain AS gain_share, settled_gain AS settled_gain_share,
-       step_ns_mean, usd_per_million_tokens, balancedness, balancedness_vllm, rank_imbalance,
+       step_ns_mean, usd_per_million_tokens, settled_balancedness AS balancedness, balancedness_vllm, rank_imbalance,
        rank_variation, CASE WHEN changes > 0 THEN interval_balancedness END AS interval_balancedness,
        bound_split, bound_placement, changes, moves, moved_bytes, change_ns, payback_steps,
        dispatch_cross_node_bytes * 1.0 / nullif(dispatch_bytes, 0) AS cross_node_share,

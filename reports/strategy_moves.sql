@@ -4,17 +4,17 @@
 -- caption: Each point is a strategy: the weights that one change of placement moves, and how even
 --   the ranks are in the mean step. Best is the top left corner. The line joins those that nobody
 --   beats in both. Strategies that move nothing stand at the left edge.
-SELECT name AS strategy, balancedness,
+SELECT name AS strategy, settled_balancedness AS balancedness,
        moved_bytes * 1.0 / max(changes, 1) AS change_bytes, gain AS gain_share,
        NOT EXISTS (
          SELECT 1 FROM study AS other JOIN run AS its USING (run_id)
          WHERE (other.study_id, other.group_label) = (study.study_id, study.group_label)
            AND other.moved_bytes * 1.0 / max(other.changes, 1)
                <= study.moved_bytes * 1.0 / max(study.changes, 1)
-           AND its.balancedness >= run.balancedness
+           AND its.settled_balancedness >= run.settled_balancedness
            AND (other.moved_bytes * 1.0 / max(other.changes, 1)
                 < study.moved_bytes * 1.0 / max(study.changes, 1)
-                OR its.balancedness > run.balancedness)) AS on_front
+                OR its.settled_balancedness > run.settled_balancedness)) AS on_front
 FROM study JOIN run USING (run_id)
 WHERE (study_id, group_label) = (
   SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)

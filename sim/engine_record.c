@@ -164,6 +164,11 @@ void record_interval(struct engine *engine)
         double mean = (double)sum / (double)metrics->num_ranks;
         balancedness += (mean + 1e-5) / ((double)max + 1e-5) / (double)metrics->num_layers;
     }
+    if (metrics->num_rebalances == 1 && metrics->settled_balance_steps == 0) {
+        metrics->interval_balancedness_sum = 0.0; /* the first interval knew no strategy */
+        metrics->num_intervals = 0;
+        return;
+    }
     metrics->interval_balancedness_sum += balancedness;
     metrics->num_intervals++;
 }
@@ -266,20 +271,29 @@ void record_time(const struct engine *engine, int32_t rank, int32_t layer, enum 
     observer->time_booked(observer->context, &booked);
 }
 
+static void add_step_balance(struct balance_sums *sum, const struct step_balance *step)
+{
+    double count = (double)step->count;
+    if (step->count == 0) { /* a dense model's ranks are alike */
+        sum->balancedness += 1.0;
+        sum->balancedness_vllm += 1.0;
+        return;
+    }
+    sum->balancedness += step->sum.balancedness / count;
+    sum->balancedness_vllm += (step->mean_sum + 1e-5) / (step->max_sum + 1e-5);
+    sum->imbalance += step->sum.imbalance / count;
+    sum->variation += step->sum.variation / count;
+}
+
 static void record_balance(struct engine *engine, struct step_window *window)
 {
-    struct step_balance *step = &engine->step_balance;
-    double count = (double)step->count;
-    if (step->count > 0) {
-        window->balance.balancedness += step->sum.balancedness / count;
-        window->balance.balancedness_vllm += (step->mean_sum + 1e-5) / (step->max_sum + 1e-5);
-        window->balance.imbalance += step->sum.imbalance / count;
-        window->balance.variation += step->sum.variation / count;
-    } else { /* a dense model's ranks are alike */
-        window->balance.balancedness += 1.0;
-        window->balance.balancedness_vllm += 1.0;
+    struct run_metrics *metrics = &engine->metrics;
+    add_step_balance(&window->balance, &engine->step_balance);
+    if (metrics->num_rebalances > 0) {
+        add_step_balance(&metrics->settled_balance, &engine->step_balance);
+        metrics->settled_balance_steps++;
     }
-    *step = (struct step_balance){0};
+    engine->step_balance = (struct step_balance){0};
 }
 
 void record_step(struct engine *engine, int64_t end_ns)

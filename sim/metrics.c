@@ -98,16 +98,27 @@ struct rebalance_worth rebalance_worth(const struct run_metrics *metrics)
     return worth;
 }
 
+static void add_balance(struct balance_sums *sum, const struct balance_sums *other)
+{
+    sum->balancedness += other->balancedness;
+    sum->balancedness_vllm += other->balancedness_vllm;
+    sum->imbalance += other->imbalance;
+    sum->variation += other->variation;
+}
+
 static void average_balance(struct run_totals *totals, const struct run_metrics *metrics)
 {
     struct balance_sums *mean = &totals->balance;
-    for (int32_t index = 0; index < metrics->num_windows; index++) {
-        const struct balance_sums *sums = &metrics->window[index].balance;
-        mean->balancedness += sums->balancedness / (double)metrics->num_steps;
-        mean->balancedness_vllm += sums->balancedness_vllm / (double)metrics->num_steps;
-        mean->imbalance += sums->imbalance / (double)metrics->num_steps;
-        mean->variation += sums->variation / (double)metrics->num_steps;
+    int64_t steps = metrics->settled_balance_steps;
+    add_balance(mean, &metrics->settled_balance);
+    for (int32_t index = 0; index < metrics->num_windows && steps == 0; index++) {
+        add_balance(mean, &metrics->window[index].balance);
     }
+    double share = 1.0 / (double)(steps > 0 ? steps : metrics->num_steps);
+    mean->balancedness *= share;
+    mean->balancedness_vllm *= share;
+    mean->imbalance *= share;
+    mean->variation *= share;
     totals->interval_balancedness =
         metrics->num_intervals > 0
             ? metrics->interval_balancedness_sum / (double)metrics->num_intervals

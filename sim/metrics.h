@@ -134,8 +134,11 @@ struct run_metrics {
     int64_t first_ns;    /* their sum, as rebalance_record's */
     /* Balancedness of what an interval between two rebalances sums up to (without any: of the run).
      * That is what a strategy works on, and it flatters: steps are less even than their sum. */
-    double interval_balancedness_sum; /* over intervals; mean over layers */
+    double interval_balancedness_sum; /* over intervals behind the first change, if any; mean over
+                                         layers */
     int32_t num_intervals;
+    struct balance_sums settled_balance; /* sums over the steps behind the first change */
+    int64_t settled_balance_steps;
 
     int64_t dispatch_bytes; /* handed to the network, forwarding included */
     int64_t dispatch_cross_node_bytes;
@@ -158,7 +161,7 @@ struct run_totals {
     double usd_per_million_tokens;
     double rank_tokens_max_over_mean; /* mean over layers and steps */
     double balancedness;
-    struct balance_sums balance; /* means over steps */
+    struct balance_sums balance; /* means over the steps behind the first change, if any */
     double interval_balancedness;
     double cross_node_share; /* of dispatch_bytes; 0 where there are none */
     int64_t rebalance_ns;    /* sum over rebalances, start to last weight */

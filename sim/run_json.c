@@ -96,6 +96,7 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     cJSON_AddNumberToObject(object, "balancedness_vllm", totals.balance.balancedness_vllm);
     cJSON_AddNumberToObject(object, "rank_imbalance", totals.balance.imbalance);
     cJSON_AddNumberToObject(object, "rank_variation", totals.balance.variation);
+    cJSON_AddNumberToObject(object, "settled_balancedness", totals.balance.balancedness);
     cJSON_AddNumberToObject(object, "interval_balancedness", totals.interval_balancedness);
     cJSON_AddNumberToObject(object, "cross_node_share", totals.cross_node_share);
     cJSON_AddNumberToObject(object, "experts_lent", (double)metrics->experts_lent);

@@ -82,6 +82,7 @@ static int32_t result_values(struct store_value *value, const struct run_metrics
         real_value("balancedness_vllm", totals->balance.balancedness_vllm),
         real_value("rank_imbalance", totals->balance.imbalance),
         real_value("rank_variation", totals->balance.variation),
+        real_value("settled_balancedness", totals->balance.balancedness),
         real_value("interval_balancedness", totals->interval_balancedness),
         integer_value("dispatch_bytes", metrics->dispatch_bytes),
         integer_value("dispatch_cross_node_bytes", metrics->dispatch_cross_node_bytes),

@@ -19,6 +19,7 @@ struct observed {
     struct watch *watch;
     struct variant *variant;
     struct arena scratch;
+    int64_t bound_first; /* the first step that a strategy has had a hand in */
     int64_t bound_stride;
 };
 
@@ -52,7 +53,7 @@ static enum status layer_placed(void *context, int64_t step, const int64_t *expe
 {
     struct observed *observed = context;
     struct variant *variant = observed->variant;
-    if (step % observed->bound_stride != 0) {
+    if (step < observed->bound_first || step % observed->bound_stride != 0) {
         return STATUS_OK;
     }
     double any_placement = 0.0;
@@ -75,8 +76,10 @@ static enum status layer_placed(void *context, int64_t step, const int64_t *expe
 static void simulate(struct variant *variant, struct watch *watch)
 {
     int64_t num_steps = engine_metrics(variant->engine)->num_steps;
+    int64_t first = variant->scenario.rebalance_interval_steps;
     struct observed observed = {.watch = watch,
                                 .variant = variant,
+                                .bound_first = first < num_steps ? first : 0,
                                 .bound_stride = (num_steps + BOUND_STEPS - 1) / BOUND_STEPS};
     struct engine_observer observer = {.context = &observed,
                                        .step_done = step_done,

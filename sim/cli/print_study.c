@@ -68,7 +68,7 @@ static void print_ranked(const struct study_run *run, int width)
     printf("%4d  %-*s %8s %8s %9s %9s %7.3f", (int)run->place, width, run->name,
            signed_percent(text[0], run->gain), signed_percent(text[1], run->settled_gain),
            format_ns(text[2], totals->step_ns_mean),
-           format_usd(text[3], totals->usd_per_million_tokens), totals->balancedness);
+           format_usd(text[3], totals->usd_per_million_tokens), totals->balance.balancedness);
     print_bound(run->metrics->num_rebalances > 0 ? totals->interval_balancedness : -1.0);
     print_bound(run->bound_split);
     print_bound(run->bound_placement);
@@ -157,10 +157,11 @@ static void print_legend(void)
 {
     puts(
         "\nshorter: of a static step, after the first change, stalls of moved weights included "
-        "(net) or not (settled);\nbalance: mean over busiest rank, in the mean step, and of what "
-        "an interval sums up to; best: what no split of\ntokens over the replicas in force, and no "
-        "placement on these slots, could exceed; a change: copies of experts\nmoved, what that "
-        "costs beyond a settled step, and the steps that pay it back");
+        "(net) or not (settled);\nbalance, behind that change: mean over busiest rank, in the mean "
+        "step, and of what an interval sums up to; best:\nwhat no split of tokens over the "
+        "replicas "
+        "in force, and no placement on these slots, could exceed; a change:\ncopies of experts "
+        "moved, what that costs beyond a settled step, and the steps that pay it back");
 }
 
 void print_study(const struct study *study)
