@@ -178,7 +178,7 @@ static enum status keep_text(struct scenario *scenario, const struct yaml_node *
     return STATUS_OK;
 }
 
-/* A file, or the name of a study that moesim has. */
+/* A file, or the name of a study or of a deployment to serve that moesim has. */
 static enum status find_scenario(char found[PATH_BYTES], const char *path, struct error *error)
 {
     struct stat entry;
@@ -189,6 +189,11 @@ static enum status find_scenario(char found[PATH_BYTES], const char *path, struc
     memcpy(found, path, length + 1);
     bool is_path = strchr(path, '/') != NULL || strchr(path, '.') != NULL;
     if (is_path || length == 0 || stat(path, &entry) == 0) {
+        return STATUS_OK;
+    }
+    int written =
+        snprintf(found, PATH_BYTES, "%s/scenarios/serving/%s.yaml", data_directory(), path);
+    if (written > 0 && written < PATH_BYTES && stat(found, &entry) == 0) {
         return STATUS_OK;
     }
     return data_find(found, PATH_BYTES, "studies", path, error);

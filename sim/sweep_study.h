@@ -61,8 +61,8 @@ struct sweep_study {
     struct arena arena;   /* holds all of the above */
 };
 
-/* Reads and checks the study alone; what its points set is not looked at. STATUS_INVALID with all
- * problems, each with file and line. */
+/* Reads and checks the study alone, path or name of one in scenarios/sweeps; what its points set is
+ * not looked at. STATUS_INVALID with all problems, each with file and line. */
 MUST_CHECK enum status sweep_study_load(struct sweep_study *study, const char *path,
                                         struct error *error);
 void sweep_study_free(struct sweep_study *study); /* safe on a zeroed struct, and twice */

@@ -361,7 +361,14 @@ enum status sweep_study_load(struct sweep_study *study, const char *path, struct
         return error_add(error, STATUS_INVALID, "%.64s...: the path is too long", path);
     }
     memcpy(study->path, path, strlen(path) + 1);
-    enum status status = yaml_load(&root, path, &study->arena, error);
+    enum status status = STATUS_OK;
+    if (path[0] != '\0' && strpbrk(path, "/.") == NULL && access(path, F_OK) != 0) {
+        status = data_find(study->path, sizeof study->path, "sweeps", path, error);
+    }
+    path = study->path;
+    if (status == STATUS_OK) {
+        status = yaml_load(&root, path, &study->arena, error);
+    }
     if (status == STATUS_OK) {
         status = yaml_fill(&reader.file, root, study_fields, error);
     }

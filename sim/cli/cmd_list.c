@@ -24,7 +24,8 @@
 static const char help[] =
     "usage: moesim list [KIND] [--json]\n\n"
     "Lists the building blocks of scenarios: names, what they are, where they come from.\n\n"
-    "  models gpus clusters prices traces studies       presets in the data directory\n"
+    "  models gpus clusters prices traces               presets in the data directory\n"
+    "  studies serving plans sweeps claims              files to run, each by its name\n"
     "  routers drops strategies replicas collectives\n"
     "  networks gpu-models                              plug-ins\n\n"
     "  -j, --json   as JSON, for models with computed and published numbers of parameters\n\n"
@@ -168,13 +169,20 @@ static enum status describe_study(struct row *row, const char *path, struct erro
     return describe_keys(row, path, "question", "source", error);
 }
 
+static enum status describe_claim(struct row *row, const char *path, struct error *error)
+{
+    return describe_keys(row, path, "claim", "source", error);
+}
+
 static const struct preset_kind {
     const char *name;
     /* Fills summary and source from a preset's file; on failure error says why. */
     enum status (*describe)(struct row *row, const char *path, struct error *error);
 } preset_kinds[] = {
-    {"models", describe_model}, {"gpus", describe_gpu},     {"clusters", describe_cluster},
-    {"prices", describe_price}, {"traces", describe_trace}, {"studies", describe_study},
+    {"models", describe_model},  {"gpus", describe_gpu},     {"clusters", describe_cluster},
+    {"prices", describe_price},  {"traces", describe_trace}, {"studies", describe_study},
+    {"serving", describe_study}, {"plans", describe_study},  {"sweeps", describe_study},
+    {"claims", describe_claim},
 };
 
 #define NUM_PRESET_KINDS ((int32_t)(sizeof preset_kinds / sizeof preset_kinds[0]))
