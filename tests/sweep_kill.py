@@ -101,12 +101,15 @@ def stored(results, mode="ro"):
         if path.endswith("-journal") or not os.path.exists(path):
             continue
         try:
-            database = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=0)
+            wait_s = 0 if mode == "ro" else 10  # after a kill nobody else may hold it for long
+            database = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=wait_s)
             ids.update(run for (run,) in database.execute(
                 "SELECT run_id FROM run WHERE complete = 1"))
             database.close()
         except sqlite3.Error as problem:
             if "no such table" not in str(problem):  # else killed before it was a results file
+                if mode == "rw":
+                    fail(f"{path}: {problem}")
                 return None
     return ids
 
