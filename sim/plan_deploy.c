@@ -48,7 +48,10 @@ static struct cost_day price(const struct plan_deployment *deployment, const str
         rates.group_gpus[pool] = point->ep;
         rates.utilisation_max[pool] = plan->utilisation_max;
     }
-    return cost_day(&terms, &plan->traffic, &rates);
+    struct cost_day cost = cost_day(&terms, &plan->traffic, &rates);
+    /* A sum of pools: what bills the same must compare as the same. */
+    cost.usd_total = round(cost.usd_total * 1e8) / 1e8;
+    return cost;
 }
 
 /* Tokens that a pool has to do a second in the busiest hour. */

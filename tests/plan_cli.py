@@ -82,6 +82,12 @@ def test_reuse():
                                       "--set", "traffic.requests_per_day=8G"]).stdout)
     check(points("whole.db")[0] == before, "points were simulated again")
     check(any(row["winner"] for row in answer["deployments"]), "no winner among the deployments")
+    keys = ("usd_per_day", "ttft_s", "tpot_s")
+    for row in (row for row in answer["deployments"] if row["on_front"]):
+        beaten = [other for other in answer["deployments"] if other is not row and
+                  all(other[key] <= row[key] for key in keys) and
+                  any(other[key] < row[key] for key in keys)]
+        check(not beaten, f"on the front, but beaten: {row}")
     check(len(answer["launch"]) >= 3, "commands are missing")
     check({shift["what"] for shift in answer["sensitivity"]} >= {"price of a GPU-hour",
                                                                  "TPOT target"}, "shifts missing")
