@@ -194,6 +194,10 @@ void plan_answer_free(struct plan_answer *answer);
 
 const char *plan_fate_name(enum plan_fate fate); /* "simulated", "does not fit", ... */
 
+/* The least seconds to the first token (prefill) or to the next (decode) that a point could give,
+ * by the lower bound of its step; 0 for one whose bound was not computed. */
+double plan_point_least_s(const struct plan *plan, const struct plan_point *point);
+
 /* "EP32, 64 sequences a GPU, 32 redundant experts, eplb". */
 void plan_point_words(char *text, size_t bytes, const struct plan_point *point);
 

@@ -70,9 +70,11 @@ struct plan_error plan_point_error(const struct plan *plan, const struct plan_po
         error.high += share * off;
     }
     if (!error.is_known) {
-        (void)snprintf(error.words, sizeof error.words,
-                       "%s and %s are not fitted to measurements: error unknown",
-                       plan->gpu_model->name, plan->net->name);
+        (void)snprintf(
+            error.words, sizeof error.words,
+            "no kernel or exchange of it has a measured error: error unknown (compute %s, "
+            "network %s)",
+            plan->gpu_model->name, plan->net->name);
     }
     return error;
 }

@@ -38,8 +38,10 @@ static void write_named(FILE *page, const char *before, const char *value, const
 static void write_head(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan *plan = plan_report->page->plan;
-    const char *title = plan->question[0] != '\0' ? plan->question : plan->name;
-    char line[WORDS];
+    char line[WORDS], asked[NAME_BYTES + 64];
+    (void)snprintf(asked, sizeof asked, "What does it take to serve %s, and what does it cost?",
+                   plan->model.name);
+    const char *title = plan->question[0] != '\0' ? plan->question : asked;
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "

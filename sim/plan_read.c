@@ -243,6 +243,12 @@ static enum status read_tree(struct plan_file *file, const char *path, const cha
         for (struct yaml_node *node = file->root->child; node != NULL; node = node->next) {
             node->line = 0; /* of no file */
         }
+        if (yaml_get(file->root, "traffic") == NULL || yaml_get(file->root, "gpus") == NULL) {
+            status = error_add(file->error, STATUS_INVALID,
+                               "%s: --gpu, --input, --output and --requests-per-day are needed, or "
+                               "the name of a PLAN.yaml",
+                               file->name);
+        }
     }
     return status;
 }

@@ -113,16 +113,21 @@ bool plan_point_fits(const struct plan *plan, const struct plan_point *point)
     return use.total_bytes <= use.limit_bytes;
 }
 
-/* The least time to the first token, or to the next, that a point could give. */
-static bool misses_target(const struct plan *plan, const struct plan_point *point)
+double plan_point_least_s(const struct plan *plan, const struct plan_point *point)
 {
     double step_s = point->bound_ns * 1e-9;
     if (point->pool == COST_DECODE) {
-        return plan->tpot_s > 0.0 && step_s > plan->tpot_s;
+        return step_s;
     }
     double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
     double steps = ceil(computed / (double)(point->tokens_per_rank * point->tp));
-    return plan->ttft_s > 0.0 && step_s * fmax(1.0, steps) > plan->ttft_s;
+    return step_s * fmax(1.0, steps);
+}
+
+static bool misses_target(const struct plan *plan, const struct plan_point *point)
+{
+    double target_s = point->pool == COST_DECODE ? plan->tpot_s : plan->ttft_s;
+    return target_s > 0.0 && plan_point_least_s(plan, point) > target_s;
 }
 
 static void judge(struct plan_point *point, const struct plan *plan)

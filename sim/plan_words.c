@@ -199,7 +199,7 @@ static void say_error(char *line, size_t bytes, const struct plan_answer *answer
     const struct plan_error *error = &answer->error[pool];
     const char *name = pool == COST_PREFILL ? "prefill" : "decode";
     if (answer->num_deployments == 0) {
-        (void)snprintf(line, bytes, "error: nothing was simulated");
+        (void)snprintf(line, bytes, "error: no deployment was simulated");
     } else if (error->is_known) {
         (void)snprintf(line, bytes,
                        "error of %s, medians held out: %s; nothing is known of the other %.0f %%",
@@ -245,6 +245,9 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
         return true;
     case 5:
     case 6:
+        if (index == 6 && answer->num_deployments == 0) {
+            return false; /* said once */
+        }
         say_error(line, bytes, answer, index == 5 ? COST_PREFILL : COST_DECODE);
         return true;
     default:

@@ -37,13 +37,38 @@ static void print_asked(const struct plan *plan)
     }
 }
 
-static void print_fates(const struct plan_answer *answer)
+/* What would have to give: the first objection, or the nearest that a bound comes to a target. */
+static void print_way_out(const struct plan *plan, const struct plan_answer *answer,
+                          enum plan_fate fate)
+{
+    double least[COST_POOLS] = {INFINITY, INFINITY};
+    char ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        const struct plan_point *point = &answer->point[i];
+        if (fate == PLAN_IMPOSSIBLE && point->fate == fate) {
+            printf("          %s\n", point->why);
+            return;
+        }
+        if (point->bound_ns > 0.0) {
+            least[point->pool] = fmin(least[point->pool], plan_point_least_s(plan, point));
+        }
+    }
+    if (fate == PLAN_TOO_SLOW && answer->num_deployments == 0 && isfinite(least[COST_PREFILL]) &&
+        isfinite(least[COST_DECODE])) {
+        printf("          no bound is below TTFT %s and TPOT %s\n",
+               format_ns(ttft, least[COST_PREFILL] * 1e9),
+               format_ns(tpot, least[COST_DECODE] * 1e9));
+    }
+}
+
+static void print_fates(const struct plan *plan, const struct plan_answer *answer)
 {
     printf("\n%d points\n", (int)answer->num_points);
     for (int32_t fate = 0; fate < PLAN_FATES; fate++) {
         if (answer->fates[fate] > 0) {
             printf("  %6lld  %s\n", (long long)answer->fates[fate],
                    plan_fate_name((enum plan_fate)fate));
+            print_way_out(plan, answer, (enum plan_fate)fate);
         }
     }
     printf("  %6d  deployments of them, %d meet the targets, %d are on the front\n",
@@ -167,7 +192,7 @@ void print_plan(const struct plan *plan, const struct plan_answer *answer,
 {
     char line[WORDS];
     print_asked(plan);
-    print_fates(answer);
+    print_fates(plan, answer);
     printf("\n");
     for (int32_t i = 0; plan_sentence(line, sizeof line, plan, answer, i); i++) {
         printf("%s\n", line);
