@@ -222,6 +222,30 @@ static void say_why_not(const struct study *study, struct study_group *group)
     say(group->verdict, ".");
 }
 
+/* What the shortest step hides: tokens it drops, and tokens that are cheaper in longer steps. */
+static void say_price(const struct study *study, struct study_group *group,
+                      const struct study_run *winner)
+{
+    const struct study_run *cheapest = winner;
+    const struct run_totals *totals = winner->totals;
+    char usd[FORMAT_BYTES];
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (run->group_index == winner->group_index &&
+            run->totals->usd_per_million_tokens < cheapest->totals->usd_per_million_tokens) {
+            cheapest = run;
+        }
+    }
+    if (totals->dropped_assignments > 0) {
+        say(group->verdict, " It drops %.1f %% of all assignments.",
+            100.0 * (double)totals->dropped_assignments / (double)totals->assignments);
+    }
+    if (cheapest != winner) {
+        say(group->verdict, " '%s' has the cheapest tokens, %s a million.", cheapest->name,
+            format_usd(usd, cheapest->totals->usd_per_million_tokens));
+    }
+}
+
 static void say_fastest(const struct study *study, struct study_group *group)
 {
     const struct study_run *winner = &study->run[group->winner];
@@ -232,6 +256,7 @@ static void say_fastest(const struct study *study, struct study_group *group)
         say(group->verdict, "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,
             100.0 * winner->gain, reference->name);
     }
+    say_price(study, group, winner);
 }
 
 static void judge_group(struct study *study, struct study_group *group)
