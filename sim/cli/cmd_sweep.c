@@ -193,9 +193,14 @@ static void print_text(const struct command *command, const struct sweep_study *
     if (study->question[0] != '\0') {
         printf("%s\n\n", study->question);
     }
-    printf("%lld points: %lld stored before, %lld %s", (long long)outcome->num_points,
-           (long long)outcome->num_done, (long long)outcome->num_simulated,
-           command->options.check_only ? "simulated" : "simulated now");
+    printf("%lld points: %lld stored before", (long long)outcome->num_points,
+           (long long)outcome->num_done);
+    if (command->options.check_only) {
+        printf(", %lld to simulate", (long long)(outcome->num_points - outcome->num_done -
+                                                 outcome->num_same - outcome->num_failed));
+    } else {
+        printf(", %lld simulated now", (long long)outcome->num_simulated);
+    }
     if (outcome->num_same > 0) {
         printf(", %lld the same as another", (long long)outcome->num_same);
     }

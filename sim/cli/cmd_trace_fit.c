@@ -193,6 +193,9 @@ static int fit(const struct request *request, const char *directory)
     } else if (request->report) {
         code = report(request, &preset, &trace, directory);
     }
+    if (code == 0 && !request->json) {
+        printf("%spreset: %s\n", request->report ? "\n" : "", request->out);
+    }
     generate_preset_free(&preset);
     trace_close(&gates);
     trace_close(&trace);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "suggest.h"
+
 static const struct command {
     const char *name;
     const char *summary;
@@ -102,6 +104,14 @@ int main(int argc, char **argv)
             return code;
         }
     }
-    fprintf(stderr, "moesim: there is no command '%s' (see moesim --help)\n", argv[1]);
+    struct suggestion suggestion = {.word = argv[1]};
+    for (size_t index = 0; index < NUM_COMMANDS; index++) {
+        suggest_offer(&suggestion, commands[index].name);
+    }
+    fprintf(stderr, "moesim: there is no command '%s'", argv[1]);
+    if (suggestion.nearest != NULL) {
+        fprintf(stderr, "; did you mean '%s'?", suggestion.nearest);
+    }
+    fputs(" (see moesim --help)\n", stderr);
     return 1;
 }

@@ -152,7 +152,7 @@ static void print_cost(const struct variant *variant)
     if (exchange.error_median < 0.0) {
         printf("  exchange error unknown: %s is not fitted to measurements%s\n",
                scenario->collective->name,
-               scenario->cluster.preset[0] == '\0' ? "; cluster.preset names clusters that are"
+               scenario->cluster.preset[0] == '\0' ? "; some clusters are (moesim list clusters)"
                                                    : " of this cluster");
     } else {
         printf("  exchange error %s on %s: median %.1f %% (%s)\n", scenario->collective->name,
