@@ -126,7 +126,9 @@ static enum status check_tables(struct store *store, struct error *error)
         return store_error(store, code, error);
     }
     if (!same) {
-        return error_add(error, STATUS_INVALID, "%s: its tables are not those of moesim",
+        return error_add(error, STATUS_INVALID,
+                         "%s: its tables are not those of moesim " MOESIM_VERSION
+                         ": written by another; name another file",
                          store->path);
     }
     return STATUS_OK;
@@ -162,7 +164,8 @@ static enum status check_version(struct store *store, struct error *error)
     }
     if (version != STORE_SCHEMA_VERSION) {
         return error_add(error, STATUS_INVALID,
-                         "%s: written by %s moesim (schema %" PRId64 ", this one knows %d)",
+                         "%s: written by %s moesim (schema %" PRId64
+                         ", this one knows %d); name another file",
                          store->path, version > STORE_SCHEMA_VERSION ? "a newer" : "another",
                          version, STORE_SCHEMA_VERSION);
     }
