@@ -74,10 +74,13 @@ static void write_header(const struct claims *claims, FILE *page)
           "<header><div class=\"page\">\n<p class=\"brand\">moesim claims</p>\n"
           "<h1>What is said about mixture-of-experts economics, and what comes out</h1>\n",
           page);
-    fprintf(page,
-            "<p class=\"answer\">Of %d statements %d hold, %d hold under conditions, %d do not",
-            (int)claims->count, (int)count[CLAIM_HOLDS], (int)count[CLAIM_HOLDS_IF],
-            (int)count[CLAIM_DOES_NOT_HOLD]);
+    fprintf(
+        page,
+        "<p class=\"answer\">Of %d statement%s, %d hold%s, %d hold%s under conditions, %d do%s not",
+        (int)claims->count, claims->count == 1 ? "" : "s", (int)count[CLAIM_HOLDS],
+        count[CLAIM_HOLDS] == 1 ? "s" : "", (int)count[CLAIM_HOLDS_IF],
+        count[CLAIM_HOLDS_IF] == 1 ? "s" : "", (int)count[CLAIM_DOES_NOT_HOLD],
+        count[CLAIM_DOES_NOT_HOLD] == 1 ? "es" : "");
     if (count[CLAIM_UNKNOWN] > 0) {
         fprintf(page, ", and %d could not be computed", (int)count[CLAIM_UNKNOWN]);
     }

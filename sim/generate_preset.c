@@ -9,12 +9,11 @@
 #include "data.h"
 #include "generate_coupled.h"
 
-#define PATH_BYTES  4096
-#define TOKENS_MAX  (1 << 24) /* of one request */
-#define TINY        1e-6      /* for "above 0": yaml_fill's bounds are inclusive */
-#define SHARE_MAX   0.9       /* of tokens that may choose one expert: 1 leaves no law */
-#define NAMES_SHOWN 10        /* known presets in a message */
-#define REQUIRED    .required = true
+#define PATH_BYTES 4096
+#define TOKENS_MAX (1 << 24) /* of one request */
+#define TINY       1e-6      /* for "above 0": yaml_fill's bounds are inclusive */
+#define SHARE_MAX  0.9       /* of tokens that may choose one expert: 1 leaves no law */
+#define REQUIRED   .required = true
 
 /* What yaml_fill takes from the file: the preset, and what is read by hand. */
 struct preset_file {
@@ -230,25 +229,6 @@ static enum status groups_check(const struct generate_preset *preset, const char
     return status;
 }
 
-/* Lists the presets there are, for a user who named another. */
-static void known_list(struct arena *arena, struct error *error)
-{
-    const char *const *names = NULL;
-    int32_t num_names = data_list(&names, "traces", arena);
-    char text[NAMES_SHOWN * NAME_BYTES] = "";
-    size_t length = 0;
-    for (int32_t i = 0; i < num_names && i < NAMES_SHOWN; i++) {
-        int written =
-            snprintf(text + length, sizeof text - length, "%s%s", i > 0 ? ", " : "", names[i]);
-        if (written < 0 || (size_t)written >= sizeof text - length) {
-            break;
-        }
-        length += (size_t)written;
-    }
-    (void)error_add(error, STATUS_INVALID, "trace presets: %s",
-                    length > 0 ? text : "none in scenarios/traces");
-}
-
 void generate_preset_free(struct generate_preset *preset)
 {
     if (preset->coupled != NULL) {
@@ -284,7 +264,6 @@ enum status generate_preset_load(struct generate_preset *preset, const char *nam
     }
     status = data_find(path, sizeof path, "traces", name, error);
     if (status != STATUS_OK) {
-        known_list(&arena, error);
         goto done;
     }
     status = yaml_load(&root, path, &arena, error);
