@@ -43,9 +43,10 @@ const char *launch_engine_name(enum launch_engine engine)
     return names[engine];
 }
 
-static bool has_experts(const struct launch *launch)
+/* On one GPU there is nobody to exchange tokens with, and nothing to balance. */
+static bool spreads_experts(const struct launch *launch)
 {
-    return launch->plan->model.num_experts > 0;
+    return launch->plan->model.num_experts > 0 && launch->point->ep > 1;
 }
 
 static bool balances(const struct launch *launch)
@@ -67,11 +68,11 @@ static void write_vllm(struct command *command, const struct launch *launch)
             "--data-parallel-address $MAIN --data-parallel-rpc-port 13345",
             (int)local, (int)local);
     }
-    if (has_experts(launch)) {
+    if (spreads_experts(launch)) {
         add(command, " \\\n  --enable-expert-parallel --all2all-backend %s",
             launch->prefill && !launch->shared ? "deepep_high_throughput" : "deepep_low_latency");
     }
-    if (has_experts(launch) && balances(launch)) {
+    if (spreads_experts(launch) && balances(launch)) {
         add(command, " \\\n  --enable-eplb --eplb-config '{\"num_redundant_experts\":%d}'",
             (int)point->redundant_experts);
     }
@@ -104,14 +105,14 @@ static void write_sglang(struct command *command, const struct launch *launch)
         add(command, " \\\n  --nnodes %d --node-rank $NODE --dist-init-addr $MAIN:5000",
             (int)launch->nodes);
     }
-    if (has_experts(launch)) {
+    if (spreads_experts(launch)) {
         add(command, " \\\n  --ep-size %d --moe-a2a-backend deepep --deepep-mode %s",
             (int)point->ep,
             launch->shared    ? "auto"
             : launch->prefill ? "normal"
                               : "low_latency");
     }
-    if (has_experts(launch) && balances(launch)) {
+    if (spreads_experts(launch) && balances(launch)) {
         add(command, " \\\n  --ep-num-redundant-experts %d --enable-eplb",
             (int)point->redundant_experts);
     }
@@ -135,7 +136,7 @@ static void write_trtllm(struct command *command, const struct launch *launch)
     const struct plan_point *point = launch->point;
     int64_t slots = (int64_t)launch->plan->model.num_experts + point->redundant_experts;
     add(command, "cat > config.yaml <<EOF\ntensor_parallel_size: %d\n", (int)point->ep);
-    if (has_experts(launch)) {
+    if (spreads_experts(launch)) {
         add(command, "moe_expert_parallel_size: %d\n", (int)point->ep);
     }
     add(command,
@@ -148,7 +149,7 @@ static void write_trtllm(struct command *command, const struct launch *launch)
     }
     add(command, "kv_cache_config:\n  free_gpu_memory_fraction: %.2f\n",
         launch->plan->memory_fraction);
-    if (has_experts(launch) && balances(launch)) {
+    if (spreads_experts(launch) && balances(launch)) {
         add(command,
             "moe_config:\n  backend: WIDEEP\n  load_balancer:\n    num_slots: %lld\n"
             "    layer_updates_per_iter: 1\n",
@@ -157,8 +158,10 @@ static void write_trtllm(struct command *command, const struct launch *launch)
     if (!launch->shared) {
         add(command, "cache_transceiver_config:\n  backend: DEFAULT\n");
     }
-    add(command, "EOF\ntrtllm-serve \"$MODEL\" --config config.yaml # under MPI, %d ranks",
-        (int)point->ep);
+    add(command, "EOF\ntrtllm-serve \"$MODEL\" --config config.yaml");
+    if (point->ep > 1) {
+        add(command, " # under MPI, %d ranks", (int)point->ep);
+    }
     if (point->micro_batches > 1) {
         add(command, "\n# two-batch overlap is not among its options");
     }
