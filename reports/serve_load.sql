@@ -15,7 +15,7 @@ ORDER BY window;
 SELECT CASE
          WHEN waiting.most > 10 AND 2 * waiting.at_end > waiting.most
            THEN printf('The queue reaches %.0f requests and is still long when the last come: more arrive than can be served.', waiting.most)
-         ELSE printf('At most %.0f requests wait in a stretch, %.1f on average.', waiting.most, waiting.mean)
+         ELSE printf('At most %.1f requests wait in a stretch, %.1f on average.', waiting.most, waiting.mean)
        END
 FROM (SELECT max(waiting) AS most,
              sum(waiting * (end_s - begin_s)) / sum(end_s - begin_s) AS mean,

@@ -16,7 +16,7 @@ GROUP BY window
 ORDER BY window;
 
 -- finding
-SELECT group_concat(printf('%s pool: busy %.0f %% of the time, KV cache %.0f %% full, at most %.0f %%',
+SELECT group_concat(printf('%s pool: busy %.0f %% of the time, KV cache %.1f %% full, at most %.1f %%',
                            pool, 100 * busy, 100 * kv_fraction, 100 * kv_fraction_max), '; ') || '.'
 FROM serving
 WHERE run_id = ?1;

@@ -5,9 +5,10 @@
 -- row_pixels: 26 34
 -- error: model
 -- caption: How much shorter a strategy makes a step than leaving the experts in place, behind its
---   first change. The bar is what is left when the stalls of moved weights are paid; the mark is what
---   settled steps save, that is, what better balance is worth where moving costs nothing. A long way
---   from bar to mark asks for fewer changes, or for a strategy that moves less.
+--   first change. The bar and its number are what is left when the stalls of moved weights are paid;
+--   a long loss is cut, and its number says how long it is. The mark is what settled steps save, that
+--   is, what better balance is worth where moving costs nothing. A long way from bar to mark asks for
+--   fewer changes, or for a strategy that moves less.
 SELECT study.name AS strategy, place, gain AS gain_share, settled_gain AS settled_gain_share,
        step_ns_mean, usd_per_million_tokens, settled_balancedness AS balancedness, balancedness_vllm, rank_imbalance,
        rank_variation, CASE WHEN changes > 0 THEN interval_balancedness END AS interval_balancedness,
