@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "cli/compare.h"
@@ -229,6 +230,19 @@ static enum status load_base(struct scenario *base, const struct cli_options *op
     return scenario_load(base, options->scenario, override, count, error);
 }
 
+/* A results file that cannot take the runs is refused before they are simulated. */
+static enum status check_results(const struct cli_options *options, struct error *error)
+{
+    struct store *store = NULL;
+    struct stat entry;
+    if (stat(options->results, &entry) != 0) {
+        return STATUS_OK; /* made when there is something to store */
+    }
+    enum status status = store_open(&store, options->results, true, error);
+    store_close(store);
+    return status;
+}
+
 int command_compare(int argc, char **argv)
 {
     struct cli_options options;
@@ -241,6 +255,9 @@ int command_compare(int argc, char **argv)
     struct compare_plan plan = {0};
     struct scenario base = {0};
     enum status status = load_base(&base, &options, error);
+    if (status == STATUS_OK) {
+        status = check_results(&options, error);
+    }
     code = status == STATUS_OK ? compare_plan_make(&plan, &options, argv[0], &base)
                                : cli_fail(status, error);
     scenario_free(&base);
