@@ -287,10 +287,10 @@ static void print_table(const struct memory_arguments *arguments)
     const struct moe_model *model = &arguments->model;
     const struct memory_question *question = &arguments->question;
     bool has_experts = model->num_experts > 0;
-    char weights[FORMAT_BYTES], kv[FORMAT_BYTES], hbm[FORMAT_BYTES], params[FORMAT_BYTES];
+    char weights[FORMAT_BYTES], kv[FORMAT_BYTES], hbm[FORMAT_BYTES];
     struct memory_fit fit = {0};
-    printf("%s: %s parameters, %s of weights (dense %s, experts %s), KV %s a token (%s)\n",
-           model->name, format_count(params, model_params(model).total),
+    printf("%s: %.1f B parameters, %s of weights (dense %s, experts %s), KV %s a token (%s)\n",
+           model->name, model_params(model).total / 1e9,
            format_bytes(weights, memory_weight_bytes(model)),
            precision_name(model->precision_dense), precision_name(model->precision_expert),
            format_bytes(kv, memory_kv_bytes_per_token(model)), precision_name(model->precision_kv));

@@ -195,9 +195,10 @@ static void print_text(const struct place_arguments *arguments, const struct loa
 {
     const struct place_quality *before = &result->before;
     const struct place_quality *after = &result->after;
-    printf("%s: %d layers, %d experts on %d slots, %d GPUs, %d nodes\n\n", arguments->strategy,
+    printf("%s: %d layers, %d experts on %d slots, %d GPUs, %d node%s\n\n", arguments->strategy,
            (int)load->num_layers, (int)load->num_experts, (int)arguments->options.num_slots,
-           (int)arguments->options.num_ranks, (int)arguments->options.num_nodes);
+           (int)arguments->options.num_ranks, (int)arguments->options.num_nodes,
+           arguments->options.num_nodes == 1 ? "" : "s");
     printf("                               before    after\n");
     printf("  balancedness, window       %8.4f %8.4f\n", before->balancedness, after->balancedness);
     if (load->num_steps > 1) {

@@ -41,8 +41,9 @@ static void print_pool(const struct deployment *deployment, const struct serve_r
     char tokens[FORMAT_BYTES];
     char median[FORMAT_BYTES];
     char max[FORMAT_BYTES];
-    printf("\n%s pool: %d groups of %d replicas, KV cache of %s tokens each\n",
-           serve_pool_name(kind), (int)pool->num_groups, (int)pool->replicas_per_group,
+    printf("\n%s pool: %d group%s of %d replica%s, KV cache of %s tokens each\n",
+           serve_pool_name(kind), (int)pool->num_groups, pool->num_groups == 1 ? "" : "s",
+           (int)pool->replicas_per_group, pool->replicas_per_group == 1 ? "" : "s",
            format_count(tokens, (double)deployment->kv_tokens[kind]));
     printf("  busy           %s of the time, %.1f tokens a replica and step\n",
            format_percent(busy, totals->busy[kind]), totals->tokens_per_step[kind]);
