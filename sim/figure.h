@@ -47,7 +47,7 @@ struct figure {
     char name[NAME_BYTES]; /* a-z, 0-9 and _ */
     const char *title;
     const char *caption;
-    const char *empty; /* or NULL */
+    const char *empty;      /* or NULL */
     const char *row_column; /* of a map, or NULL */
     const char *column_column;
     int64_t order;

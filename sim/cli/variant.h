@@ -25,7 +25,7 @@ struct variant {
     struct engine *engine;
     const struct run_metrics *metrics;
     struct run_totals totals;
-    bool wants_bounds; /* it is a strategy among others */
+    bool wants_bounds;          /* it is a strategy among others */
     double bound_placement_sum; /* of balancedness: what no placement could exceed, over ... */
     double bound_split_sum;     /* what no split over its replicas could exceed, over ... */
     int64_t num_bounds;         /* ... layers of some steps */
