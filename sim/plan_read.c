@@ -176,7 +176,8 @@ static void take_time(struct plan_file *file, double *seconds, const char *key, 
 {
     char words[NAME_BYTES + 80];
     if (text[0] != '\0' && (!quantity_seconds(seconds, text) || *seconds <= 0.0)) {
-        (void)snprintf(words, sizeof words, "'%s' is not a time above 0 (2s, 50ms)", text);
+        (void)snprintf(words, sizeof words, "'%s' is not a time above 0 with its unit (2s, 50ms)",
+                       text);
         plan_complain(file, key, words);
     }
 }

@@ -13,8 +13,7 @@ struct unit {
 
 static const struct unit count_units[] = {{"", 1.0},  {"k", 1e3}, {"K", 1e3}, {"M", 1e6},
                                           {"G", 1e9}, {"B", 1e9}, {"T", 1e12}};
-static const struct unit time_units[] = {
-    {"", 1.0}, {"us", 1e-6}, {"ms", 1e-3}, {"s", 1.0}, {"min", 60.0}};
+static const struct unit time_units[] = {{"us", 1e-6}, {"ms", 1e-3}, {"s", 1.0}, {"min", 60.0}};
 
 static bool parse(double *value, const char *text, const struct unit *unit, size_t count)
 {

@@ -80,6 +80,7 @@ def test_reuse():
     before = points("whole.db")[0]
     answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--set", "slo.tpot=1ms",
                                       "--set", "traffic.requests_per_day=8G"]).stdout)
+    plan(SMALL + ["-o", "whole.db", "--set", "slo.tpot=1us"], code=1)  # nothing is so fast
     check(points("whole.db")[0] == before, "points were simulated again")
     check(any(row["winner"] for row in answer["deployments"]), "no winner among the deployments")
     keys = ("usd_per_day", "ttft_s", "tpot_s")

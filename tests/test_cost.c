@@ -165,7 +165,7 @@ Test(cost, numbers_with_units_are_read_as_people_write_them)
     cr_expect(quantity_count(&value, "600B") && value == 600e9);
     cr_expect(quantity_count(&value, "4096") && value == 4096.0);
     cr_expect(quantity_seconds(&value, "50ms") && fabs(value - 0.05) < 1e-12);
-    cr_expect(quantity_seconds(&value, "2") && value == 2.0);
+    cr_expect_not(quantity_seconds(&value, "2"));
     cr_expect_not(quantity_count(&value, "1x"));
     cr_expect_not(quantity_count(&value, ""));
     cr_expect_not(quantity_count(&value, "nan"));

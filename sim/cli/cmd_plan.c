@@ -257,7 +257,7 @@ static int run(struct plan *plan, struct plan_answer *answer,
         }
     }
     free(prices);
-    return code;
+    return code == 0 && answer->winner < 0 ? 1 : code; /* targets that nothing meets */
 }
 
 int command_plan(int argc, char **argv)
