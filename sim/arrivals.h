@@ -19,6 +19,8 @@
 #include "model.h"
 #include "status.h"
 
+#define ARRIVALS_SPAN_MAX_S 3.1536e8 /* ten years: nanoseconds of more would not fit */
+
 struct arrival {
     double arrival_s;      /* the first at 0, but for moesim's own file, where it is as written */
     int32_t prompt_tokens; /* at least 1 */

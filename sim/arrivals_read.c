@@ -258,6 +258,13 @@ static enum status put_in_order(struct arrivals_reader *reader, bool is_kept)
         double since_s = arrivals->arrival[i].arrival_s - begin_s;
         arrivals->arrival[i].arrival_s = round(since_s * 1e9) / 1e9;
     }
+    double span_s = arrivals->arrival[arrivals->count - 1].arrival_s;
+    if (span_s > ARRIVALS_SPAN_MAX_S) {
+        return error_add(reader->error, STATUS_INVALID,
+                         "%s: the last request arrives %.0f days after the first; 3,650 are the "
+                         "most: is a date wrong?",
+                         reader->path, span_s / 86400.0);
+    }
     return STATUS_OK;
 }
 

@@ -226,3 +226,24 @@ Test(arrivals, count_seconds_over_days)
     arrivals_free(&arrivals);
     unlink(path);
 }
+
+Test(arrivals, span_ten_years_at_most)
+{
+    char path[] = "/tmp/moesim-arrivals-XXXXXX";
+    struct error error = {0};
+    struct arrivals arrivals;
+    int descriptor = mkstemp(path);
+    cr_assert_geq(descriptor, 0);
+    FILE *file = fdopen(descriptor, "w");
+    cr_assert_not_null(file);
+    fputs("TIMESTAMP,ContextTokens,GeneratedTokens\n"
+          "2023-11-16 18:15:46.68,880,44\n4023-11-16 18:15:50.99,396,109\n",
+          file);
+    cr_assert_eq(fclose(file), 0);
+
+    cr_expect_eq(arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &error), STATUS_INVALID);
+
+    cr_expect_not_null(strstr(error.text, "3,650 are the most"), "%s", error.text);
+    arrivals_free(&arrivals);
+    unlink(path);
+}

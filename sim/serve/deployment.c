@@ -96,6 +96,12 @@ static enum status open_arrivals(struct deployment *deployment, const struct sce
     for (int64_t i = 0; i < arrivals->count; i++) {
         arrivals->arrival[i].arrival_s /= said->speed;
     }
+    if (arrivals->arrival[arrivals->count - 1].arrival_s > ARRIVALS_SPAN_MAX_S) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: serving.arrivals.speed %g makes the last request arrive after more "
+                         "than ten years",
+                         said->path, said->speed);
+    }
     if (arrivals->num_hashes == 0 && scenario->serving->prefix_cache == PREFIX_CACHE_HASHES) {
         return error_add(error, STATUS_INVALID,
                          "%s: has no hashes of prompts for serving.prefix_cache; use kind: rate",
