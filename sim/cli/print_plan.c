@@ -41,7 +41,7 @@ static void print_asked(const struct plan *plan)
 static void print_way_out(const struct plan *plan, const struct plan_answer *answer,
                           enum plan_fate fate)
 {
-    double least[COST_POOLS] = {INFINITY, INFINITY};
+    double least[COST_POOLS] = {HUGE_VAL, HUGE_VAL};
     char ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
     for (int32_t i = 0; i < answer->num_points; i++) {
         const struct plan_point *point = &answer->point[i];
