@@ -53,8 +53,8 @@ static void list_sets(struct network_calibration *calibration, const struct allt
         if (known == count) {
             *set = (struct network_set){.collective = row->collective,
                                         .exchange = row->leg[0].exchange,
-                                        .library = row->library,
                                         .gpu = &rows->gpu[row->gpu]};
+            set->library = row->library;
             memcpy(set->cluster, row->cluster, sizeof set->cluster);
             memcpy(set->dtype, row->dtype, sizeof set->dtype);
             count++;
