@@ -255,6 +255,9 @@ def test_bad_scenarios():
     expect_error("override without value", moesim("run", "scenario.yaml", "--set", "seed"), "seed")
     expect_error("unknown option", moesim("run", "scenario.yaml", "--sed", "1"), "--sed", lines=1)
     expect_error("unknown command", moesim("rum"), "rum", lines=1)
+    for command in ("run", "sweep", "claims", "plan", "demo"):  # 2^32 + 1 is not one thread
+        expect_error(f"threads of {command}", moesim(command, "--threads", "4294967297"),
+                     "expected 1 to 1024", lines=1)
     expect_error("vary without values", moesim("compare", "scenario.yaml", "--vary", "seed"),
                  "--vary", lines=1)
     write("loop.yaml", "inherits: loop.yaml\n")

@@ -1,5 +1,4 @@
 /* cmd_claims.c -- moesim claims: popular statements, computed. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +6,10 @@
 
 #include "claims.h"
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "cli/print.h"
 
-#define PATH_SIZE   4096
-#define THREADS_MAX 1024
+#define PATH_SIZE 4096
 
 static const char help[] =
     "usage: moesim claims [NAME...] [options]\n\n"
@@ -43,7 +42,6 @@ struct command {
 static int parse(struct command *command, int argc, char **argv)
 {
     int letter;
-    char *end = NULL;
     *command = (struct command){.directory = "out/claims"};
     optind = 1;
     opterr = 0;
@@ -61,14 +59,13 @@ static int parse(struct command *command, int argc, char **argv)
         case 'j':
             command->json = true;
             break;
-        case 't':
-            errno = 0;
-            command->num_threads = (int32_t)strtol(optarg, &end, 10);
-            if (errno != 0 || *end != '\0' || command->num_threads < 1 ||
-                command->num_threads > THREADS_MAX) {
-                return cli_usage(argv[0], "--threads %s: expected 1 to %d", optarg, THREADS_MAX);
+        case 't': {
+            int code = cli_take_threads(&command->num_threads, argv[0], optarg);
+            if (code >= 0) {
+                return code;
             }
             break;
+        }
         default:
             return cli_usage(argv[0], letter == ':' ? "%s needs a value" : "unknown option %s",
                              argv[optind - 1]);

@@ -109,12 +109,16 @@ int command_demo(int argc, char **argv)
             fputs(help, stdout);
             return 0;
         }
+        int code = -1;
         if (option == 'o') {
             options.report = optarg;
-        } else if (option == 't' && atoi(optarg) > 0) {
-            options.num_threads = (int32_t)atoi(optarg);
+        } else if (option == 't') {
+            code = cli_take_threads(&options.num_threads, argv[0], optarg);
         } else {
-            return cli_usage(argv[0], "option not understood");
+            code = cli_usage(argv[0], "option not understood");
+        }
+        if (code >= 0) {
+            return code;
         }
     }
     if (optind < argc) {

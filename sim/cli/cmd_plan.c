@@ -1,5 +1,4 @@
 /* cmd_plan.c -- moesim plan: the cheapest deployment that meets latency targets. */
-#include <errno.h>
 #include <getopt.h>
 #include <omp.h>
 #include <stdio.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "cli/print.h"
 #include "cli/print_plan.h"
 #include "plan_page.h"
@@ -101,18 +101,6 @@ static int add_gpu(struct plan_arguments *arguments, const char *text)
                : -1;
 }
 
-static int take_threads(struct plan_arguments *arguments, const char *text)
-{
-    char *end;
-    errno = 0;
-    long threads = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || threads < 1 || threads > 4096) {
-        return cli_usage("plan", "--threads %s: not a whole number in 1 ... 4096", text);
-    }
-    arguments->num_threads = (int32_t)threads;
-    return -1;
-}
-
 /* Returns -1 to go on, else the exit code. */
 static int take_option(struct plan_arguments *arguments, int option, char **argv)
 {
@@ -134,7 +122,7 @@ static int take_option(struct plan_arguments *arguments, int option, char **argv
     case 'g':
         return add_gpu(arguments, optarg);
     case 't':
-        return take_threads(arguments, optarg);
+        return cli_take_threads(&arguments->num_threads, argv[0], optarg);
     case 'j':
         arguments->json = true;
         return -1;

@@ -1,11 +1,11 @@
 /* cmd_sweep.c -- moesim sweep: every point of a study, on threads and MPI ranks, resumable. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/options.h"
 #include "cli/print.h"
 #include "format.h"
 #include "report.h"
@@ -13,7 +13,6 @@
 #include "sweep_study.h"
 
 #define CHEAPEST_SHOWN 10
-#define THREADS_MAX    1024
 
 static const char help[] =
     "usage: moesim sweep STUDY [options]\n\n"
@@ -65,7 +64,6 @@ struct command {
 static int parse(struct command *command, int argc, char **argv)
 {
     int letter;
-    char *end = NULL;
     *command = (struct command){.options = {.results = "results.db", .unit = "points"}};
     optind = 1;
     opterr = 0;
@@ -86,14 +84,13 @@ static int parse(struct command *command, int argc, char **argv)
         case 'j':
             command->json = true;
             break;
-        case 't':
-            errno = 0;
-            command->options.num_threads = (int32_t)strtol(optarg, &end, 10);
-            if (errno != 0 || *end != '\0' || command->options.num_threads < 1 ||
-                command->options.num_threads > THREADS_MAX) {
-                return cli_usage(argv[0], "--threads %s: expected 1 to %d", optarg, THREADS_MAX);
+        case 't': {
+            int code = cli_take_threads(&command->options.num_threads, argv[0], optarg);
+            if (code >= 0) {
+                return code;
             }
             break;
+        }
         default:
             return cli_usage(argv[0], letter == ':' ? "%s needs a value" : "unknown option %s",
                              argv[optind - 1]);

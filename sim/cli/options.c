@@ -39,6 +39,16 @@ static bool parse_whole(const char *text, unsigned long long max, unsigned long 
     return errno == 0 && end != text && *end == '\0' && text[0] != '-' && *value <= max;
 }
 
+int cli_take_threads(int32_t *num_threads, const char *command, const char *text)
+{
+    unsigned long long value = 0;
+    if (!parse_whole(text, THREADS_MAX, &value) || value == 0) {
+        return cli_usage(command, "--threads %s: expected 1 to %d", text, THREADS_MAX);
+    }
+    *num_threads = (int32_t)value;
+    return -1;
+}
+
 /* "A-B", or "A" for one step. */
 static bool parse_steps(const char *text, int64_t *first, int64_t *last)
 {
@@ -99,11 +109,7 @@ static int take(struct cli_options *options, const char *command, int option)
         snprintf(options->seed_override, sizeof options->seed_override, "seed=%llu", value);
         return -1;
     case 't':
-        if (!parse_whole(optarg, THREADS_MAX, &value) || value == 0) {
-            return cli_usage(command, "--threads %s: expected 1 to %d", optarg, THREADS_MAX);
-        }
-        options->num_threads = (int32_t)value;
-        return -1;
+        return cli_take_threads(&options->num_threads, command, optarg);
     case 'o':
         options->results = optarg;
         return -1;

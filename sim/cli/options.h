@@ -32,6 +32,9 @@ struct cli_options {
 /* Parses argv; help is printed for --help. Returns -1 to go on, else the exit code. */
 int cli_parse(struct cli_options *options, int argc, char **argv, const char *help);
 
+/* Reads what --threads says. Returns -1 to go on, else the exit code. */
+int cli_take_threads(int32_t *num_threads, const char *command, const char *text);
+
 /* Cores to use: num_threads, or all. */
 int32_t cli_threads(const struct cli_options *options);
 
