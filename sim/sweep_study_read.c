@@ -357,14 +357,7 @@ enum status sweep_study_load(struct sweep_study *study, const char *path, struct
     struct reader reader = {.study = study, .error = error};
     struct yaml_node *root = NULL;
     *study = (struct sweep_study){0};
-    if (strlen(path) >= PATH_BYTES) {
-        return error_add(error, STATUS_INVALID, "%.64s...: the path is too long", path);
-    }
-    memcpy(study->path, path, strlen(path) + 1);
-    enum status status = STATUS_OK;
-    if (path[0] != '\0' && strpbrk(path, "/.") == NULL && access(path, F_OK) != 0) {
-        status = data_find(study->path, sizeof study->path, "sweeps", path, error);
-    }
+    enum status status = data_find(study->path, sizeof study->path, "sweeps", path, error);
     path = study->path;
     if (status == STATUS_OK) {
         status = yaml_load(&root, path, &study->arena, error);
