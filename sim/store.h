@@ -68,8 +68,9 @@ MUST_CHECK enum status store_study(struct store *store, const struct study *stud
  */
 MUST_CHECK enum status store_merge(struct store *store, const char *path, struct error *error);
 
-/* Puts runs last and in this order: results are listed in the order in which runs were stored.
- * run_id [count] as numbers; ids that are not in the file are passed over. */
+/* Puts runs in this order: results are listed in the order in which runs were stored. They go last
+ * unless their order is right. run_id [count] as numbers; ids that are not in the file are passed
+ * over. */
 MUST_CHECK enum status store_order(struct store *store, const uint64_t *run_id, int64_t count,
                                    struct error *error);
 

@@ -76,31 +76,57 @@ enum status store_merge(struct store *store, const char *path, struct error *err
     return status != STATUS_OK ? status : detached;
 }
 
+/* Ids that are asked for, each at the first place it has. */
+static enum status list_wanted(struct store *store, const uint64_t *run_id, int64_t count,
+                               struct error *error)
+{
+    static const char insert_sql[] = "INSERT OR IGNORE INTO temp.wanted VALUES (?1, ?2)";
+    sqlite3_stmt *insert = NULL;
+    enum status status = store_execute(
+        store, "CREATE TEMP TABLE wanted (run_id TEXT PRIMARY KEY, place INTEGER)", error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int code = sqlite3_prepare_v2(store->database, insert_sql, -1, &insert, NULL);
+    for (int64_t i = 0; i < count && code == SQLITE_OK; i++) {
+        char text[RUN_ID_BYTES];
+        snprintf(text, sizeof text, "%016" PRIx64, run_id[i]);
+        code = sqlite3_bind_text(insert, 1, text, -1, SQLITE_TRANSIENT);
+        code = code == SQLITE_OK ? sqlite3_bind_int64(insert, 2, i) : code;
+        code = code == SQLITE_OK ? sqlite3_step(insert) : code;
+        code = code == SQLITE_DONE ? SQLITE_OK : code;
+        sqlite3_reset(insert);
+    }
+    sqlite3_finalize(insert);
+    return code == SQLITE_OK ? STATUS_OK : store_error(store, code, error);
+}
+
 enum status store_order(struct store *store, const uint64_t *run_id, int64_t count,
                         struct error *error)
 {
-    static const char next_sql[] =
-        "UPDATE run SET rowid = (SELECT max(rowid) + 1 FROM run) WHERE run_id = ?1";
+    /* Nothing is written where the order is right, so that a second start leaves the file alone. */
+    static const char order_sql[] =
+        "UPDATE run SET rowid = (SELECT max(rowid) FROM run) + 1 + wanted.place FROM temp.wanted "
+        "WHERE wanted.run_id = run.run_id AND EXISTS (SELECT 1 FROM (SELECT run.rowid AS at, "
+        "lag(run.rowid) OVER (ORDER BY place) AS before FROM temp.wanted JOIN run USING (run_id)) "
+        "WHERE at < before)";
     assert(store->write);
     enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
     if (status != STATUS_OK) {
         return status;
     }
-    sqlite3_stmt *next = NULL;
-    int code = sqlite3_prepare_v2(store->database, next_sql, -1, &next, NULL);
-    for (int64_t i = 0; i < count && code == SQLITE_OK; i++) {
-        char text[RUN_ID_BYTES];
-        snprintf(text, sizeof text, "%016" PRIx64, run_id[i]);
-        code = sqlite3_bind_text(next, 1, text, -1, SQLITE_TRANSIENT);
-        code = code == SQLITE_OK ? sqlite3_step(next) : code;
-        code = code == SQLITE_DONE ? SQLITE_OK : code;
-        sqlite3_reset(next);
+    status = list_wanted(store, run_id, count, error);
+    if (status == STATUS_OK) {
+        status = store_execute(store, order_sql, error);
     }
-    sqlite3_finalize(next);
-    if (code == SQLITE_OK) {
-        return store_execute(store, "COMMIT", error);
+    if (status == STATUS_OK) {
+        status = store_execute(store, "DROP TABLE temp.wanted", error);
     }
-    status = store_error(store, code, error);
-    sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+    if (status == STATUS_OK) {
+        status = store_execute(store, "COMMIT", error);
+    }
+    if (status != STATUS_OK) {
+        sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+    }
     return status;
 }

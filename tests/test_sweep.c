@@ -300,6 +300,45 @@ Test(sweep, files_of_ranks_are_merged_and_removed)
     arena_free(&arena);
 }
 
+/* The second word is what the file lists after runs a, b and c were put in the order of the first.
+ */
+Test(sweep, runs_that_are_in_order_stay_where_they_are)
+{
+    static const char *const cases[][3] = {
+        /* order, listed, rowids moved? */
+        {"abc", "abc", "no"}, {"ac", "abc", "no"},  {"abca", "abc", "no"}, {"ab?c", "abc", "no"},
+        {"cb", "acb", "yes"}, {"acb", "acb", "no"}, {"bac", "bac", "yes"}, {"?", "bac", "no"},
+    };
+    static const char where[] = "SELECT group_concat(rowid, ' ') FROM run";
+    char results[80], run_id[RUN_ID_BYTES], before[256];
+    struct arena arena = {0};
+    struct fake_run run;
+    uint64_t id['z'] = {['?'] = 12345};
+    fake_run_make(&run, &(struct fake_size){2, 8, 4, 2, 0.5}, &arena);
+    snprintf(results, sizeof results, "%s/ordered.db", directory);
+    for (const char *label = "abc"; *label != '\0'; label++) {
+        const char text[] = {*label, '\0'};
+        cr_assert(fake_run_store(run_id, results, &run, text, &error) == STATUS_OK, "%s",
+                  error.text);
+        id[(unsigned char)*label] = strtoull(run_id, NULL, 16);
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t wanted[4];
+        int64_t count = (int64_t)strlen(cases[i][0]);
+        for (int64_t k = 0; k < count; k++) {
+            wanted[k] = id[(unsigned char)cases[i][0][k]];
+        }
+        snprintf(before, sizeof before, "%s", ask(results, where));
+        struct store *store = NULL;
+        cr_assert(store_open(&store, results, true, &error) == STATUS_OK, "%s", error.text);
+        cr_assert(store_order(store, wanted, count, &error) == STATUS_OK, "%s", error.text);
+        store_close(store);
+        cr_expect_str_eq(ask(results, "SELECT group_concat(label, '') FROM run"), cases[i][1]);
+        cr_expect_eq(strcmp(ask(results, where), before) != 0, cases[i][2][0] == 'y');
+    }
+    arena_free(&arena);
+}
+
 Test(sweep, a_part_that_is_no_results_file_is_told_and_kept)
 {
     char results[80], part[96];
