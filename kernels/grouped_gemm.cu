@@ -165,7 +165,8 @@ enum status gemm_plain(const struct gemm_args *args, cudaStream_t stream)
 #define MMA_THREADS 256
 #define MMA_OUT     257 /* floats between tokens of a tile's sums */
 
-struct mma_operands {
+struct __align__(16) mma_operands
+{ /* filled 16 bytes at a time */
     uint16_t x[MMA_TOKENS][MMA_STRIDE];
     uint16_t weight[TILE_WEIGHTS][MMA_STRIDE];
 };
