@@ -152,12 +152,7 @@ static __device__ __forceinline__ void produce(const struct large_maps &maps,
          number += stride) {
         if (threadIdx.x % 32 == 0) {
             for (int32_t step = 0; step < steps; step++) {
-                uint32_t empty = base + EMPTY_OFFSET + ring.stage * 8;
-                if (CLUSTERS) {
-                    barrier_wait_cluster(empty, ring.parity ^ 1);
-                } else {
-                    barrier_wait(empty, ring.parity ^ 1);
-                }
+                barrier_wait(base + EMPTY_OFFSET + ring.stage * 8, ring.parity ^ 1);
                 load_stage<FP8, CLUSTERS>(maps, args, base, ring, tile, step);
                 ring_advance<LARGE_STAGES>(ring);
             }

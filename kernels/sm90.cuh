@@ -34,15 +34,17 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
 
-/* Arrives at the barrier that lies at the same address in block `rank` of the cluster. */
+/* Arrives at the barrier that lies at the same address in block `rank` of the cluster. Of the
+ * default scope, the block: nothing is written to memory for the other one to read, and a release
+ * to the whole cluster is a MEMBAR.ALL.GPU, in every stage. What the waiting block overwrites was
+ * read by wgmma, whose end wgmma_wait has seen. */
 __device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, uint32_t rank)
 {
-    asm volatile(
-        "{\n.reg .b32 remote;\n"
-        "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}\n" ::"r"(barrier),
-        "r"(rank)
-        : "memory");
+    asm volatile("{\n.reg .b32 remote;\n"
+                 "mapa.shared::cluster.u32 remote, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
 }
 
 /* Arrives and announces bytes that copies will write. */
@@ -59,20 +61,6 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity)
     do {
         asm volatile("{\n.reg .pred p;\n"
                      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, p;\n}\n"
-                     : "=r"(ended)
-                     : "r"(barrier), "r"(parity)
-                     : "memory");
-    } while (ended == 0);
-}
-
-/* The same where the other block's arrivals have to be seen, too. */
-__device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, uint32_t parity)
-{
-    uint32_t ended;
-    do {
-        asm volatile("{\n.reg .pred p;\n"
-                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
                      "selp.u32 %0, 1, 0, p;\n}\n"
                      : "=r"(ended)
                      : "r"(barrier), "r"(parity)

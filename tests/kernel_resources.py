@@ -4,8 +4,9 @@
 Usage: kernel_resources.py NVCC SOURCE_DIRECTORY
 
 Compiles the files for sm_90a, reads ptxas' report, and counts instructions in the machine code: the
-lower 12 bits of a 16-byte word are the operation. Exits with 77 where there is no NVCC, with 1 if a kernel spills, waits for every single
-wgmma, needs more registers than it can have, or lacks the instructions that it is about.
+lower 12 bits of a 16-byte word are the operation. Exits with 77 where there is no NVCC, with 1 if a
+kernel spills, waits for every single wgmma, needs more registers than it can have, lacks the
+instructions that it is about, or orders memory for the whole GPU where a block's order is enough.
 """
 import os
 import re
@@ -18,6 +19,11 @@ import tempfile
 # memory, such to both blocks of a cluster, such from shared memory.
 OPERATIONS = (0x9F0, 0x9F3, 0x5B4, 0x3B4, 0x3B5)
 REGISTERS_MAX = 168  # of 384 threads, one block an SM
+# A fence of memory, and the bit of its second half that makes it one for the GPU: MEMBAR.ALL.GPU.
+FENCE, FENCE_GPU = 0x992, 0x2000
+
+# Most fences for the GPU: of a cluster's two barriers, and around a tile's parts at 5 widths.
+FENCES_MAX = {"grouped_gemm.cu": 0, "grouped_gemm_large.cu": 2, "grouped_gemm_stream.cu": 2 * 5}
 
 # File: {part of the mangled name (FP8, PAIRED, CLUSTERS as 0 and 1): least number of each}.
 # Counted in the source: multiplies of a stage, boxes of a stage, boxes of a tile of out.
@@ -56,12 +62,14 @@ def sections(elf):
 
 
 def instruction_counts(elf):
-    """{kernel: how often it has each of OPERATIONS}"""
+    """{kernel: how often it has each of OPERATIONS, and a fence for the GPU}"""
     counts = {}
     for name, content in sections(elf):
         if name.startswith(".text."):
-            words = [word & 0xFFF for word, _ in struct.iter_unpack("<QQ", content)]
-            counts[name.removeprefix(".text.")] = tuple(map(words.count, OPERATIONS))
+            words = list(struct.iter_unpack("<QQ", content))
+            fences = sum(low & 0xFFF == FENCE and high & FENCE_GPU != 0 for low, high in words)
+            operations = [low & 0xFFF for low, _ in words]
+            counts[name.removeprefix(".text.")] = (*map(operations.count, OPERATIONS), fences)
     return counts
 
 
@@ -99,13 +107,16 @@ def check(source, report, counts):
         for name in kernels:
             registers, spilled = used[name]
             print(f"{name[4:40]:36} {registers:4} registers {spilled:3} spilled; wgmma bf16 "
-                  "{:2} fp8 {:2}; copies {} shared {} stores {}".format(*counts[name]))
+                  "{:2} fp8 {:2}; copies {} shared {} stores {}; fences {}".format(*counts[name]))
             if spilled:
                 problems.append(f"{name}: {spilled} bytes of stack")
             if registers > REGISTERS_MAX:
                 problems.append(f"{name}: {registers} registers; at most {REGISTERS_MAX}")
             if any(count < limit for count, limit in zip(counts[name], least)):
                 problems.append(f"{name}: {counts[name]} of {OPERATIONS}; at least {least}")
+            if counts[name][-1] > FENCES_MAX[source]:
+                problems.append(f"{name}: {counts[name][-1]} fences for the whole GPU; at most "
+                                f"{FENCES_MAX[source]}")
     return problems
 
 

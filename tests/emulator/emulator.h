@@ -203,7 +203,6 @@ static inline uint32_t shared_address(const void *)
     return 1024; /* where a block's memory begins, as on the hardware */
 }
 
-#define barrier_wait_cluster    barrier_wait
 #define barrier_init_fence()    ((void)0)
 #define prefetch_map(map)       ((void)(map))
 #define shared_writes_fence()   ((void)0)
