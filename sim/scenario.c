@@ -109,6 +109,9 @@ static enum status load_chain(struct yaml_node **root, const char *path, struct 
     }
     *root = chain->root[chain->count - 1];
     for (int32_t i = chain->count - 2; status == STATUS_OK && i >= 0; i--) {
+        const struct yaml_node *cluster = yaml_get(chain->root[i], "cluster");
+        scenario_drop_rival(*root, yaml_get(cluster, "gpu") != NULL,
+                            yaml_get(cluster, "preset") != NULL);
         *root = yaml_merge(*root, chain->root[i]);
     }
     return status;
@@ -199,6 +202,11 @@ static enum status find_scenario(char found[PATH_BYTES], const char *path, struc
     return data_find(found, PATH_BYTES, "studies", path, error);
 }
 
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
 enum status scenario_load(struct scenario *scenario, const char *path, const char *const *overrides,
                           int32_t num_overrides, struct error *error)
 {
@@ -226,6 +234,8 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
         goto done;
     }
     for (int32_t i = 0; i < num_overrides; i++) {
+        scenario_drop_rival(loader->root, starts_with(overrides[i], "cluster.gpu="),
+                            starts_with(overrides[i], "cluster.preset="));
         enum status outcome = yaml_override(loader->root, overrides[i], &arena, error);
         loader->status = outcome != STATUS_OK ? outcome : loader->status;
     }

@@ -30,6 +30,15 @@ static void read_preset(struct scenario_loader *loader, struct error *problems)
     }
 }
 
+void scenario_drop_rival(struct yaml_node *root, bool has_gpu, bool has_preset)
+{
+    struct yaml_node *cluster = yaml_get(root, "cluster");
+    const struct yaml_node *rival = yaml_get(cluster, has_gpu ? "preset" : "gpu");
+    if (has_gpu != has_preset && rival != NULL) {
+        yaml_remove(cluster, rival);
+    }
+}
+
 void scenario_read_cluster(struct scenario_loader *loader)
 {
     const struct scenario_file *file = &loader->file;

@@ -106,6 +106,9 @@ void scenario_read_serving(struct scenario_loader *loader);
 void scenario_read_placement(struct scenario_loader *loader);
 
 /* Reads cluster.preset, where it is given, and fills in what follows from it. */
+/* A GPU and a preset, which has one, are two ways to say the same. What a later file or override
+ * has takes the place of what root has. */
+void scenario_drop_rival(struct yaml_node *root, bool has_gpu, bool has_preset);
 void scenario_read_cluster(struct scenario_loader *loader);
 
 /* Chooses the constants of the collective, where the cluster has some. */

@@ -73,6 +73,31 @@ Test(cluster_preset, a_scenario_takes_gpu_wiring_and_constants_from_it)
     scenario_free(&scenario);
 }
 
+Test(cluster_preset, the_last_of_preset_and_gpu_counts)
+{
+    static const char *const gpu[] = {"cluster.gpu=h100-sxm", "price=neocloud"};
+    static const char *const preset[] = {"cluster.gpu=h200-sxm", "cluster.preset=h100-cx7",
+                                         "price=neocloud"};
+    cr_assert_eq(load(gpu, 2), STATUS_OK, "%s", error.text);
+    cr_expect_str_eq(scenario.cluster.gpu.name, "h100-sxm");
+    cr_expect_eq(scenario.cluster.num_fitted, 0);
+    scenario_free(&scenario);
+    cr_assert_eq(load(preset, 3), STATUS_OK, "%s", error.text);
+    cr_expect_str_eq(scenario.cluster.gpu.name, "h100-sxm");
+    cr_expect_gt(scenario.cluster.num_fitted, 0);
+    scenario_free(&scenario);
+    FILE *file = fopen("inherits_gpu.yaml", "w");
+    cr_assert_not_null(file);
+    cr_assert_geq(fputs("inherits: " DECODE "\ncluster: {gpu: h100-sxm}\nprice: neocloud\n", file),
+                  0);
+    cr_assert_eq(fclose(file), 0);
+    cr_expect_eq(scenario_load(&scenario, "inherits_gpu.yaml", NULL, 0, &error), STATUS_OK, "%s",
+                 error.text);
+    cr_expect_eq(scenario.cluster.num_fitted, 0);
+    scenario_free(&scenario);
+    cr_assert_eq(remove("inherits_gpu.yaml"), 0);
+}
+
 Test(cluster_preset, constants_follow_the_format_and_a_collective_without_some_keeps_its_own)
 {
     static const char *const two_sided[] = {
@@ -94,7 +119,8 @@ Test(cluster_preset, constants_follow_the_format_and_a_collective_without_some_k
 
 Test(cluster_preset, mistakes_are_told_with_their_key)
 {
-    static const char *const other_gpu[] = {"cluster.preset=h100-cx7"};
+    static const char *const other_gpu[] = {
+        "cluster={preset: h100-cx7, gpu: h800-sxm, nodes: 4, gpus_per_node: 8}"};
     static const char *const unknown[] = {"cluster.preset=h100-cx8"};
     static const char *const nothing[] = {"cluster={nodes: 4}"};
     static const char *const sms[] = {"dispatch.num_sms=-1"};
