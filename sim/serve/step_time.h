@@ -15,7 +15,8 @@
  * between two of them are met. own(n) is the part of it that follows a rank's own tokens (dense
  * layers, gate, dispatch, combine, exchange). Attention and head are outside, because without
  * micro-batches nothing overlaps them: the sum is then exact. With micro-batches attention hides
- * communication, and rest is tabulated for several contexts.
+ * communication, a is that of the micro-batches one after another, and rest is tabulated for
+ * several contexts.
  *
  * A batch may mix sequences that decode with chunks of prompts: projections run once over all
  * tokens, attention over the cache apart for each kind.

@@ -53,7 +53,7 @@ static double projections_ns(const struct step_time *step_time, const struct att
     return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
 }
 
-double step_attention_ns(const struct step_time *step_time, const struct step_load *load)
+static double layers_ns(const struct step_time *step_time, const struct step_load *load)
 {
     double sum_ns = 0.0;
     for (int32_t i = 0; i < step_time->num_kinds; i++) {
@@ -73,6 +73,43 @@ double step_attention_ns(const struct step_time *step_time, const struct step_lo
             layer_ns -= fmax(0.0, apart_ns - once_ns);
         }
         sum_ns += layer_ns * kind->num_layers;
+    }
+    return sum_ns;
+}
+
+/* The part of a sum that falls to one of count that share it evenly. */
+static int64_t share(int64_t sum, int32_t part, int32_t count)
+{
+    return sum * (part + 1) / count - sum * part / count;
+}
+
+/* Of one micro-batch of count. */
+static struct step_load micro_batch(const struct step_load *load, int32_t part, int32_t count)
+{
+    int64_t sequences = share(load->sequences, part, count);
+    return (struct step_load){
+        .sequences = (int32_t)sequences,
+        .decode_tokens = load->sequences > 0
+                             ? (int32_t)(sequences * (load->decode_tokens / load->sequences))
+                             : 0,
+        .context_tokens = share(load->context_tokens, part, count),
+        .prefill_tokens = (int32_t)share(load->prefill_tokens, part, count),
+        .prefill_attended = share(load->prefill_attended, part, count),
+        .prefill_context = share(load->prefill_context, part, count),
+    };
+}
+
+double step_attention_ns(const struct step_time *step_time, const struct step_load *load)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    int64_t tokens = (int64_t)load->decode_tokens + load->prefill_tokens;
+    int32_t count = tokens < (int64_t)scenario->micro_batches * scenario->chunks * scenario->tp
+                        ? 1
+                        : scenario->micro_batches;
+    double sum_ns = 0.0;
+    for (int32_t part = 0; part < count; part++) {
+        struct step_load one = micro_batch(load, part, count);
+        sum_ns += layers_ns(step_time, &one);
     }
     return sum_ns * step_time->slowdown;
 }
