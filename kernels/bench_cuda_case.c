@@ -96,7 +96,10 @@ enum status gpu_weights_create(struct gpu *gpu, const struct bench_layer *layer,
         status = fill_weights(gpu, memory, &to->shared_down, layer->dtype, layer_shared_shape(to),
                               true, seed + 50);
     }
-    return status == STATUS_OK ? fill_biases(gpu, layer, seed + 60, made) : status;
+    status = status == STATUS_OK ? fill_biases(gpu, layer, seed + 60, made) : status;
+    /* Whoever copies from them need not know by which stream they were made. */
+    return status == STATUS_OK && cudaStreamSynchronize(gpu->stream) != cudaSuccess ? STATUS_CUDA
+                                                                                    : status;
 }
 
 void gpu_weights_free(struct gpu_weights *made)

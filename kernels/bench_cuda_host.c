@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dev_memory.h"
+
 static void *host_alloc(struct bench_host_memory *memory, int64_t bytes)
 {
     void *block = memory->failed || memory->num_blocks == HOST_BLOCKS_MAX
@@ -80,11 +82,9 @@ void bench_download_experts(struct bench_host_memory *memory, const struct moe_l
 enum status bench_upload(struct matrix device, struct matrix host, int64_t count,
                          int64_t num_scales)
 {
-    bool ok = cudaMemcpy(device.data, host.data, (size_t)(count * dtype_bytes(host.dtype)),
-                         cudaMemcpyHostToDevice) == cudaSuccess;
+    bool ok = dev_upload(device.data, host.data, count * dtype_bytes(host.dtype));
     if (ok && device.scale != NULL) {
-        ok = cudaMemcpy(device.scale, host.scale, (size_t)num_scales * 4, cudaMemcpyHostToDevice) ==
-             cudaSuccess;
+        ok = dev_upload(device.scale, host.scale, num_scales * 4);
     }
     return ok ? STATUS_OK : STATUS_CUDA;
 }

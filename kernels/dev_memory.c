@@ -2,11 +2,27 @@
 #include "dev_memory.h"
 
 #include <cuda_runtime_api.h>
+#include <stdlib.h>
+
+static bool has_room(struct dev_memory *memory)
+{
+    if (memory->num_blocks < memory->capacity) {
+        return true;
+    }
+    int32_t capacity = 2 * memory->capacity + 32;
+    void **block = realloc(memory->block, (size_t)capacity * sizeof *block);
+    if (block == NULL) {
+        return false;
+    }
+    memory->block = block;
+    memory->capacity = capacity;
+    return true;
+}
 
 void *dev_alloc(struct dev_memory *memory, int64_t bytes)
 {
     void *block = NULL;
-    if (memory->failed || memory->num_blocks == DEV_BLOCKS_MAX ||
+    if (memory->failed || !has_room(memory) ||
         cudaMalloc(&block, (size_t)(bytes > 0 ? bytes : 1)) != cudaSuccess) {
         (void)cudaGetLastError(); /* said by failed; must not be found by the next launch */
         memory->failed = true;
@@ -17,11 +33,16 @@ void *dev_alloc(struct dev_memory *memory, int64_t bytes)
     return block;
 }
 
+bool dev_upload(void *device, const void *host, int64_t bytes)
+{
+    return cudaMemcpy(device, host, (size_t)bytes, cudaMemcpyHostToDevice) == cudaSuccess &&
+           cudaStreamSynchronize(NULL) == cudaSuccess;
+}
+
 void *dev_alloc_copy(struct dev_memory *memory, const void *host, int64_t bytes)
 {
     void *block = dev_alloc(memory, bytes);
-    if (block != NULL &&
-        cudaMemcpy(block, host, (size_t)bytes, cudaMemcpyHostToDevice) != cudaSuccess) {
+    if (block != NULL && !dev_upload(block, host, bytes)) {
         memory->failed = true;
     }
     return block;
@@ -32,6 +53,7 @@ void dev_memory_free(struct dev_memory *memory)
     for (int32_t index = 0; index < memory->num_blocks; index++) {
         cudaFree(memory->block[index]);
     }
+    free(memory->block);
     *memory = (struct dev_memory){0};
 }
 

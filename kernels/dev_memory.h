@@ -8,19 +8,24 @@
 #include <stdint.h>
 
 #include "matrix.h"
-
-#define DEV_BLOCKS_MAX 1024
+#include "status.h"
 
 /* Zero-initialise; release with dev_memory_free. Once an allocation fails all later ones do, and
  * failed is set, so that whoever takes twenty arrays asks once. */
 struct dev_memory {
-    void *block[DEV_BLOCKS_MAX];
+    void **block; /* [capacity] */
     int32_t num_blocks;
+    int32_t capacity;
     int64_t bytes;
     bool failed;
 };
 
 void *dev_alloc(struct dev_memory *memory, int64_t bytes);
+
+/* Host memory to the device, and there when it returns: cudaMemcpy alone may return while pageable
+ * memory is still on its way from the driver's own buffer, and streams that do not block (all of
+ * ours) would not wait for it. false: a call failed. */
+MUST_CHECK bool dev_upload(void *device, const void *host, int64_t bytes);
 void *dev_alloc_copy(struct dev_memory *memory, const void *host, int64_t bytes);
 void dev_memory_free(struct dev_memory *memory);
 

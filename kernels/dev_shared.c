@@ -36,11 +36,10 @@ static enum status fill_group(struct dev_shared *shared)
         row_of[token] = token;
     }
     int32_t zero = 0;
-    size_t bytes = (size_t)shared->num_tokens * sizeof *row_of;
-    bool ok =
-        cudaMemcpy(shared->row_of, row_of, bytes, cudaMemcpyHostToDevice) == cudaSuccess &&
-        cudaMemcpy(shared->row_begin, &zero, 4, cudaMemcpyHostToDevice) == cudaSuccess &&
-        cudaMemcpy(shared->num_rows, &shared->num_tokens, 4, cudaMemcpyHostToDevice) == cudaSuccess;
+    int64_t bytes = (int64_t)shared->num_tokens * 4;
+    bool ok = dev_upload(shared->row_of, row_of, bytes) &&
+              dev_upload(shared->row_begin, &zero, 4) &&
+              dev_upload(shared->num_rows, &shared->num_tokens, 4);
     free(row_of);
     return ok ? dev_grouped_gemm_workspace_init(shared->workspace, shared->workspace_bytes, NULL)
               : STATUS_CUDA;
