@@ -157,7 +157,7 @@ static enum status dense_ceiling(struct gpu *gpu)
                                : gpu_fill(dense.weights, DTYPE_BF16, count, 1.0f, 9, gpu->stream);
     }
     if (status == STATUS_OK) {
-        struct lt_shape shape = {CEILING_DIM, CEILING_DIM, CEILING_DIM, DTYPE_BF16};
+        struct lt_shape shape = {CEILING_DIM, CEILING_DIM, CEILING_DIM, DTYPE_BF16, false};
         status = lt_gemm_plan(&dense.gemm, &dense.lt, shape, NULL);
     }
     if (status == STATUS_OK) {

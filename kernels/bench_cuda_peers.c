@@ -86,7 +86,7 @@ static enum status plan_loop(struct peer_gemm *gemm)
         group->plan = find_plan(gemm, group->rows);
         if (group->plan == gemm->num_plans) {
             struct lt_shape shape = {group->rows, gemm->shape.columns, gemm->shape.depth,
-                                     DTYPE_BF16};
+                                     DTYPE_BF16, false};
             status = lt_gemm_plan(&gemm->plan[group->plan], &gemm->lt, shape, NULL);
             gemm->plan_rows[group->plan] = group->rows;
             gemm->num_plans++;

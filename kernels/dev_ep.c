@@ -141,7 +141,7 @@ static enum status create_member(struct dev_ep *ep, const struct ep_placement *p
         return status;
     }
     struct lt_shape router = {member->num_tokens, layer->expert.num_experts,
-                              layer->expert.hidden_dim, DTYPE_FP32};
+                              layer->expert.hidden_dim, DTYPE_FP32, false};
     status = lt_gemm_plan(&member->router, &ep->lt, router, layer->router_bias);
     return status == STATUS_OK ? dev_shared_create(&member->shared, &ep->weights.layer,
                                                    member->num_tokens, ep->workspace_bytes)

@@ -72,7 +72,7 @@ static enum status create(struct dev_layer *layer)
         return STATUS_CUDA;
     }
     struct lt_shape router = {layer->permute.num_tokens, layer->permute.num_experts,
-                              from->expert.hidden_dim, DTYPE_FP32};
+                              from->expert.hidden_dim, DTYPE_FP32, false};
     enum status status = lt_open(&layer->lt);
     status = status == STATUS_OK
                  ? lt_gemm_plan(&layer->router, &layer->lt, router, from->router_bias)

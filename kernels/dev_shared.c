@@ -50,8 +50,8 @@ static enum status plan(struct dev_shared *shared)
     struct expert_shape shape = layer_shared_shape(shared->layer);
     /* fp32: the activation is of unrounded sums, as in the grouped GEMMs' epilogue */
     struct lt_shape gate_up = {shared->num_tokens, gate_up_rows(shape), shape.hidden_dim,
-                               DTYPE_FP32};
-    struct lt_shape down = {shared->num_tokens, shape.hidden_dim, shape.ffn_dim, DTYPE_BF16};
+                               DTYPE_FP32, false};
+    struct lt_shape down = {shared->num_tokens, shape.hidden_dim, shape.ffn_dim, DTYPE_BF16, false};
     enum status status = lt_open(&shared->lt);
     if (status == STATUS_OK) {
         status = lt_gemm_plan(&shared->gate_up_gemm, &shared->lt, gate_up, NULL);

@@ -39,8 +39,23 @@ static int set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t at
            CUBLAS_STATUS_SUCCESS;
 }
 
+/* Of TN products alone, which ours are. */
+static int describe_scales(struct lt_gemm *gemm)
+{
+#if CUBLAS_VERSION >= 120900
+    int32_t weights = CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+    int32_t x = CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+    return set(gemm->operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &weights, sizeof weights) &&
+           set(gemm->operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &x, sizeof x);
+#else
+    (void)gemm;
+    return 0;
+#endif
+}
+
 static int describe(struct lt_gemm *gemm, struct lt_shape shape, const void *bias)
 {
+    cudaDataType_t in = shape.fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
     cudaDataType_t out = shape.out_dtype == DTYPE_FP32 ? CUDA_R_32F : CUDA_R_16BF;
     uint64_t tokens = (uint64_t)shape.num_tokens;
     uint64_t columns = (uint64_t)shape.columns;
@@ -55,29 +70,59 @@ static int describe(struct lt_gemm *gemm, struct lt_shape shape, const void *bia
              set(gemm->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias) &&
              set(gemm->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out);
     }
+    ok = ok && (!shape.fp8 || describe_scales(gemm));
     return ok &&
-           cublasLtMatrixLayoutCreate(&gemm->weights, CUDA_R_16BF, depth, columns, shape.depth) ==
+           cublasLtMatrixLayoutCreate(&gemm->weights, in, depth, columns, shape.depth) ==
                CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&gemm->x, CUDA_R_16BF, depth, tokens, shape.depth) ==
+           cublasLtMatrixLayoutCreate(&gemm->x, in, depth, tokens, shape.depth) ==
                CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&gemm->out, out, columns, tokens, shape.columns) ==
                CUBLAS_STATUS_SUCCESS;
 }
 
-static int choose(struct lt_gemm *gemm, const struct lt *lt)
+/* What every row of so many bytes begins at a multiple of, of whatever cudaMalloc aligns to. The
+ * preference's default, 256, does not hold where operands begin at a row. */
+static uint32_t row_alignment(int64_t row_bytes)
+{
+    return row_bytes % 256 == 0 ? 256 : (uint32_t)(row_bytes & -row_bytes);
+}
+
+static int prefer(cublasLtMatmulPreference_t preference, const struct lt *lt, struct lt_shape shape)
+{
+    size_t bytes = (size_t)lt->workspace_bytes;
+    uint32_t in = row_alignment(shape.depth * (shape.fp8 ? 1 : 2));
+    uint32_t out = row_alignment(shape.columns * dtype_bytes(shape.out_dtype));
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t attribute;
+        const void *value;
+        size_t bytes;
+    } wishes[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &in, sizeof in},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &in, sizeof in},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &out, sizeof out},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out, sizeof out},
+    };
+    int ok = 1;
+    for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
+        ok = ok &&
+             cublasLtMatmulPreferenceSetAttribute(preference, wishes[i].attribute, wishes[i].value,
+                                                  wishes[i].bytes) == CUBLAS_STATUS_SUCCESS;
+    }
+    return ok;
+}
+
+static int choose(struct lt_gemm *gemm, const struct lt *lt, struct lt_shape shape)
 {
     cublasLtMatmulPreference_t preference = NULL;
     cublasLtMatmulHeuristicResult_t result;
     int found = 0;
-    size_t bytes = (size_t)lt->workspace_bytes;
-    int ok =
-        cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &bytes, sizeof bytes) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulAlgoGetHeuristic(lt->handle, gemm->operation, gemm->weights, gemm->x,
-                                       gemm->out, gemm->out, preference, 1, &result,
-                                       &found) == CUBLAS_STATUS_SUCCESS &&
-        found == 1;
+    int ok = cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS &&
+             prefer(preference, lt, shape) &&
+             cublasLtMatmulAlgoGetHeuristic(lt->handle, gemm->operation, gemm->weights, gemm->x,
+                                            gemm->out, gemm->out, preference, 1, &result,
+                                            &found) == CUBLAS_STATUS_SUCCESS &&
+             found == 1;
     if (ok) {
         gemm->algorithm = result.algo;
     }
@@ -91,7 +136,7 @@ enum status lt_gemm_plan(struct lt_gemm *gemm, const struct lt *lt, struct lt_sh
                          const void *bias)
 {
     *gemm = (struct lt_gemm){0};
-    if (!describe(gemm, shape, bias) || !choose(gemm, lt)) {
+    if (!describe(gemm, shape, bias) || !choose(gemm, lt, shape)) {
         lt_gemm_free(gemm);
         return STATUS_CUDA;
     }
@@ -107,6 +152,16 @@ enum status lt_gemm_run(const struct lt_gemm *gemm, const struct lt *lt, void *o
                           &zero, out, gemm->out, out, gemm->out, &gemm->algorithm, lt->workspace,
                           (size_t)lt->workspace_bytes,
                           (cudaStream_t)stream) == CUBLAS_STATUS_SUCCESS
+               ? STATUS_OK
+               : STATUS_CUDA;
+}
+
+enum status lt_gemm_set_scales(struct lt_gemm *gemm, struct lt_scales scales)
+{
+    return set(gemm->operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &scales.weights,
+               sizeof scales.weights) &&
+                   set(gemm->operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &scales.x,
+                       sizeof scales.x)
                ? STATUS_OK
                : STATUS_CUDA;
 }

@@ -8,6 +8,7 @@
 #define MOESIM_LT_GEMM_H
 
 #include <cublasLt.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "matrix.h"
@@ -39,15 +40,27 @@ struct lt_shape {
     int64_t num_tokens;   /* t */
     int64_t columns;      /* n */
     int64_t depth;        /* k */
-    enum dtype out_dtype; /* fp32 or bf16; weights and x are bf16 */
+    enum dtype out_dtype; /* fp32 or bf16 */
+    bool fp8;             /* weights and x: e4m3 with block scales; else bf16 */
+};
+
+/* Scales of fp8 in cuBLASLt's own order, device memory. Weights: a float32 for 128 x 128, [ceil(n /
+ * 128)][ceil(k / 128) up to a multiple of four]; x: for 1 x 128, [ceil(k / 128)][t up to a multiple
+ * of four]. */
+struct lt_scales {
+    const float *weights;
+    const float *x;
 };
 
 /* Plans a product of a shape: the algorithm is cuBLASLt's first choice, so one plan is one sequence
- * of kernels. bias [columns] of out_dtype in device memory, or NULL. STATUS_CUDA: none fits. */
+ * of kernels. bias [columns] of out_dtype in device memory, or NULL. Operands may begin at any of
+ * their rows. STATUS_CUDA: none fits; fp8 needs CUDA 12.9. */
 MUST_CHECK enum status lt_gemm_plan(struct lt_gemm *gemm, const struct lt *lt,
                                     struct lt_shape shape, const void *bias);
 MUST_CHECK enum status lt_gemm_run(const struct lt_gemm *gemm, const struct lt *lt, void *out,
                                    const void *x, const void *weights, void *stream);
+/* For the runs from here on; fp8 only. */
+MUST_CHECK enum status lt_gemm_set_scales(struct lt_gemm *gemm, struct lt_scales scales);
 void lt_gemm_free(struct lt_gemm *gemm); /* safe on zero and twice */
 
 #ifdef __cplusplus
