@@ -20,7 +20,7 @@ struct forward {
     const struct gpu_tokens *tokens;
     struct dev_layer *layer;
     struct dev_memory memory;
-    uint16_t *gate_up_out; /* of peers, before the activation */
+    struct peer_activation activation; /* of peers */
     struct peer_gemm *gate_up[PEER_COUNT];
     struct peer_gemm *down[PEER_COUNT];
     int32_t peer;
@@ -46,12 +46,7 @@ static enum status run_peer_experts(void *context, enum dev_phase phase, cudaStr
         return peer_run(forward->down[forward->peer], stream);
     }
     enum status status = peer_run(forward->gate_up[forward->peer], stream);
-    return status == STATUS_OK
-               ? dev_activate(forward->weights->layer.expert, forward->tokens->load.rows,
-                              dev_layer_route(forward->layer)->h.data,
-                              (struct matrix){.dtype = DTYPE_BF16, .data = forward->gate_up_out},
-                              stream)
-               : status;
+    return status == STATUS_OK ? peer_activate(&forward->activation, stream) : status;
 }
 
 static enum status launch_peer(void *context, int32_t version, int32_t input, cudaStream_t stream)
@@ -64,26 +59,26 @@ static enum status launch_peer(void *context, int32_t version, int32_t input, cu
     return status;
 }
 
+/* A peer that cannot be made stays NULL and fails when its turn comes. */
 static enum status create_peers(struct forward *forward)
 {
     const struct expert_shape expert = forward->options->layer.expert;
     const struct dev_layer_route *route = dev_layer_route(forward->layer);
     const struct moe_layer *weights = &forward->weights->layer;
-    struct peer_shape up = {expert.num_experts, gate_up_rows(expert), expert.hidden_dim,
-                            forward->tokens->expert_tokens};
-    struct peer_shape down = {expert.num_experts, expert.hidden_dim, expert.ffn_dim,
-                              forward->tokens->expert_tokens};
-    enum status status = STATUS_OK;
-    forward->gate_up_out =
-        dev_alloc(&forward->memory, forward->tokens->load.rows * gate_up_rows(expert) * 2);
+    const int32_t *loads = forward->tokens->expert_tokens;
+    struct peer_shape up = {expert.num_experts, gate_up_rows(expert), expert.hidden_dim, loads,
+                            weights->dtype};
+    struct peer_shape down = {expert.num_experts, expert.hidden_dim, expert.ffn_dim, loads,
+                              weights->dtype};
+    enum status status = peer_activation_create(&forward->activation, &forward->memory, expert,
+                                                forward->tokens->load.rows, route->h);
     for (int peer = 0; peer < PEER_COUNT && status == STATUS_OK; peer++) {
-        status = forward->memory.failed
-                     ? STATUS_CUDA
-                     : peer_create(&forward->gate_up[peer], (enum peer)peer, up,
-                                   forward->gate_up_out, route->x.data, weights->gate_up.data);
-        if (status == STATUS_OK) {
-            status = peer_create(&forward->down[peer], (enum peer)peer, down, route->y.data,
-                                 route->h.data, weights->down.data);
+        if (peer_takes((enum peer)peer, weights->dtype) &&
+            peer_create(&forward->gate_up[peer], (enum peer)peer, up, forward->activation.gate_up,
+                        route->x.data, weights->gate_up.data) == STATUS_OK &&
+            peer_create(&forward->down[peer], (enum peer)peer, down, route->y.data, route->h.data,
+                        weights->down.data) != STATUS_OK) {
+            fprintf(stderr, "moe-bench: no plan of %s for down\n", peer_names[peer]);
         }
     }
     return status;
@@ -95,10 +90,9 @@ static enum status time_whole(struct forward *forward)
     struct gpu_contender contender[1 + PEER_COUNT] = {
         {.name = "graph", .work = {launch_layer, forward}}};
     int32_t count = 1;
-    enum status status = STATUS_OK;
-    if (forward->options->peers && layer->dtype == DTYPE_BF16) {
-        status = create_peers(forward);
-        for (int peer = 0; peer < PEER_COUNT; peer++) {
+    enum status status = forward->options->peers ? create_peers(forward) : STATUS_OK;
+    for (int peer = 0; peer < PEER_COUNT; peer++) {
+        if (forward->options->peers && peer_takes((enum peer)peer, layer->dtype)) {
             contender[count++] = (struct gpu_contender){
                 .name = peer_names[peer], .work = {launch_peer, forward}, .version = peer};
         }

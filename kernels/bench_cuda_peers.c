@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lt_gemm.h"
+#include "moe_kernels.h"
 
 const char *const peer_names[] = {"cublaslt_loop", "cublas_grouped"};
 
@@ -13,8 +14,10 @@ struct group {
     const char *x;
     const char *weights;
     char *out;
+    int32_t expert;
     int32_t rows;
-    int32_t plan; /* of the loop */
+    int32_t plan;            /* of the loop */
+    struct lt_scales scales; /* fp8 */
 };
 
 struct peer_gemm {
@@ -42,11 +45,17 @@ struct peer_gemm {
     void **dev_out;
 };
 
+bool peer_takes(enum peer peer, enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 || (dtype == DTYPE_FP8_E4M3 && peer == PEER_CUBLASLT_LOOP);
+}
+
 static enum status list_groups(struct peer_gemm *gemm, char *out, const char *x,
                                const char *weights)
 {
     const struct peer_shape *shape = &gemm->shape;
     int64_t row = 0;
+    int64_t row_bytes = (int64_t)shape->depth * dtype_bytes(shape->dtype);
     gemm->group = calloc((size_t)shape->num_experts, sizeof *gemm->group);
     if (gemm->group == NULL) {
         return STATUS_NO_MEMORY;
@@ -55,9 +64,11 @@ static enum status list_groups(struct peer_gemm *gemm, char *out, const char *x,
         int32_t rows = shape->expert_tokens[expert];
         if (rows > 0) {
             gemm->group[gemm->num_groups++] =
-                (struct group){x + row * shape->depth * 2,
-                               weights + (int64_t)expert * shape->columns * shape->depth * 2,
-                               out + row * shape->columns * 2, rows, 0};
+                (struct group){.x = x + row * row_bytes,
+                               .weights = weights + expert * shape->columns * row_bytes,
+                               .out = out + row * shape->columns * 2,
+                               .expert = expert,
+                               .rows = rows};
         }
         row += rows;
     }
@@ -73,9 +84,43 @@ static int32_t find_plan(const struct peer_gemm *gemm, int32_t rows)
     return plan;
 }
 
+static int64_t up_to_four(int64_t count)
+{
+    return (count + 3) / 4 * 4;
+}
+
+/* Scales of all experts and of all groups' rows. */
+static enum status make_scales(struct peer_gemm *gemm)
+{
+    int64_t depth_blocks = scale_blocks(gemm->shape.depth);
+    int64_t of_expert = scale_blocks(gemm->shape.columns) * up_to_four(depth_blocks);
+    int64_t of_rows = 0;
+    for (int32_t i = 0; i < gemm->num_groups; i++) {
+        of_rows += depth_blocks * up_to_four(gemm->group[i].rows);
+    }
+    int64_t of_weights = of_expert * gemm->shape.num_experts;
+    float *scale = dev_alloc(&gemm->memory, (of_weights + of_rows) * 4);
+    if (scale == NULL ||
+        cudaMemset(scale, 0x3c, (size_t)(of_weights + of_rows) * 4) != cudaSuccess ||
+        cudaStreamSynchronize(NULL) != cudaSuccess) { /* 0x3c3c3c3c is 0.0115 */
+        return STATUS_CUDA;
+    }
+    float *of_group = scale + of_weights;
+    for (int32_t i = 0; i < gemm->num_groups; i++) {
+        struct group *group = &gemm->group[i];
+        group->scales = (struct lt_scales){scale + of_expert * group->expert, of_group};
+        of_group += depth_blocks * up_to_four(group->rows);
+    }
+    return STATUS_OK;
+}
+
 static enum status plan_loop(struct peer_gemm *gemm)
 {
+    bool fp8 = gemm->shape.dtype == DTYPE_FP8_E4M3;
     enum status status = lt_open(&gemm->lt);
+    if (status == STATUS_OK && fp8) {
+        status = make_scales(gemm);
+    }
     gemm->plan = calloc((size_t)gemm->num_groups + 1, sizeof *gemm->plan);
     gemm->plan_rows = calloc((size_t)gemm->num_groups + 1, sizeof *gemm->plan_rows);
     if (gemm->plan == NULL || gemm->plan_rows == NULL) {
@@ -86,7 +131,7 @@ static enum status plan_loop(struct peer_gemm *gemm)
         group->plan = find_plan(gemm, group->rows);
         if (group->plan == gemm->num_plans) {
             struct lt_shape shape = {group->rows, gemm->shape.columns, gemm->shape.depth,
-                                     DTYPE_BF16, false};
+                                     DTYPE_BF16, fp8};
             status = lt_gemm_plan(&gemm->plan[group->plan], &gemm->lt, shape, NULL);
             gemm->plan_rows[group->plan] = group->rows;
             gemm->num_plans++;
@@ -150,29 +195,48 @@ enum status peer_create(struct peer_gemm **made, enum peer peer, struct peer_sha
                         const void *x, const void *weights)
 {
     struct peer_gemm *gemm = calloc(1, sizeof *gemm);
-    *made = gemm;
+    *made = NULL;
     if (gemm == NULL) {
         return STATUS_NO_MEMORY;
     }
     gemm->peer = peer;
     gemm->shape = shape;
     enum status status = list_groups(gemm, out, x, weights);
+    if (status == STATUS_OK) {
+        status = peer == PEER_CUBLASLT_LOOP ? plan_loop(gemm) : plan_grouped(gemm);
+    }
     if (status != STATUS_OK) {
+        (void)cudaGetLastError(); /* told; must not be found by ours */
+        peer_free(gemm);
         return status;
     }
-    return peer == PEER_CUBLASLT_LOOP ? plan_loop(gemm) : plan_grouped(gemm);
+    *made = gemm;
+    return STATUS_OK;
+}
+
+static enum status run_loop(struct peer_gemm *gemm, cudaStream_t stream)
+{
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < gemm->num_groups && status == STATUS_OK; i++) {
+        const struct group *group = &gemm->group[i];
+        struct lt_gemm *plan = &gemm->plan[group->plan];
+        if (gemm->shape.dtype == DTYPE_FP8_E4M3) {
+            status = lt_gemm_set_scales(plan, group->scales);
+        }
+        if (status == STATUS_OK) {
+            status = lt_gemm_run(plan, &gemm->lt, group->out, group->x, group->weights, stream);
+        }
+    }
+    return status;
 }
 
 enum status peer_run(struct peer_gemm *gemm, cudaStream_t stream)
 {
-    enum status status = STATUS_OK;
+    if (gemm == NULL) {
+        return STATUS_CUDA;
+    }
     if (gemm->peer == PEER_CUBLASLT_LOOP) {
-        for (int32_t i = 0; i < gemm->num_groups && status == STATUS_OK; i++) {
-            const struct group *group = &gemm->group[i];
-            status = lt_gemm_run(&gemm->plan[group->plan], &gemm->lt, group->out, group->x,
-                                 group->weights, stream);
-        }
-        return status;
+        return run_loop(gemm, stream);
     }
     if (gemm->num_groups == 0) {
         return STATUS_OK;
@@ -215,4 +279,39 @@ void peer_free(struct peer_gemm *gemm)
     free(gemm->alpha);
     free(gemm->beta);
     free(gemm);
+}
+
+enum status peer_activation_create(struct peer_activation *made, struct dev_memory *memory,
+                                   struct expert_shape shape, int64_t rows, struct matrix h)
+{
+    *made = (struct peer_activation){.shape = shape, .rows = rows, .h = h};
+    made->gate_up = dev_alloc(memory, rows * gate_up_rows(shape) * 2);
+    if (h.dtype == DTYPE_BF16) {
+        return memory->failed ? STATUS_CUDA : STATUS_OK;
+    }
+    int32_t *row_of = malloc(((size_t)rows + 1) * sizeof *row_of);
+    if (row_of == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t row = 0; row < rows; row++) {
+        row_of[row] = row;
+    }
+    made->row_of = dev_alloc_copy(memory, row_of, rows * 4);
+    made->h_bf16 = dev_alloc(memory, rows * shape.ffn_dim * 2);
+    free(row_of);
+    return memory->failed ? STATUS_CUDA : STATUS_OK;
+}
+
+enum status peer_activate(const struct peer_activation *activation, cudaStream_t stream)
+{
+    bool fp8 = activation->h.dtype == DTYPE_FP8_E4M3;
+    struct matrix gate_up = {.dtype = DTYPE_BF16, .data = activation->gate_up};
+    struct matrix h = {.dtype = DTYPE_BF16, .data = activation->h_bf16};
+    struct combine_shape rows = {(int32_t)activation->rows, 1, activation->shape.ffn_dim};
+    enum status status =
+        dev_activate(activation->shape, activation->rows,
+                     fp8 ? activation->h_bf16 : activation->h.data, gate_up, stream);
+    return status == STATUS_OK && fp8
+               ? dev_permute_rows(rows, activation->h, h, activation->row_of, NULL, stream)
+               : status;
 }

@@ -24,7 +24,7 @@ struct time_case {
     void *permute_work;
     void *workspace;
     int64_t workspace_bytes;
-    uint16_t *gate_up_out; /* of peers, before the activation */
+    struct peer_activation activation; /* of peers */
     struct peer_gemm *peer[PEER_COUNT];
     double stop_s;
 };
@@ -135,12 +135,7 @@ static enum status launch_peer_gate_up(void *context, int32_t version, int32_t i
     struct time_case *time = context;
     (void)input;
     enum status status = peer_run(time->peer[version], stream);
-    return status == STATUS_OK
-               ? dev_activate(time->weights->layer.expert, time->tokens->load.rows,
-                              dev_layer_route(time->layer)->h.data,
-                              (struct matrix){.dtype = DTYPE_BF16, .data = time->gate_up_out},
-                              stream)
-               : status;
+    return status == STATUS_OK ? peer_activate(&time->activation, stream) : status;
 }
 
 static enum status launch_peer_down(void *context, int32_t version, int32_t input,
@@ -171,22 +166,31 @@ static const struct timed_kernel {
 
 static const char *const version_names[] = {"", "v1", "v2", "v3"};
 
-static enum status create_peers(struct time_case *time, enum bench_part part)
+static bool wants_peer(const struct time_case *time, const struct timed_kernel *kernel, int peer)
+{
+    return time->options->peers && kernel->peer != NULL &&
+           peer_takes((enum peer)peer, time->options->layer.dtype);
+}
+
+/* A peer that cannot be made stays NULL and fails when its turn comes. */
+static void create_peers(struct time_case *time, const struct timed_kernel *kernel)
 {
     const struct expert_shape expert = time->options->layer.expert;
     const struct dev_layer_route *route = dev_layer_route(time->layer);
-    bool up = part == BENCH_GATE_UP;
+    bool up = kernel->part == BENCH_GATE_UP;
     struct peer_shape shape = {expert.num_experts, up ? gate_up_rows(expert) : expert.hidden_dim,
-                               up ? expert.hidden_dim : expert.ffn_dim,
-                               time->tokens->expert_tokens};
-    enum status status = STATUS_OK;
-    for (int peer = 0; peer < PEER_COUNT && status == STATUS_OK; peer++) {
-        status = up ? peer_create(&time->peer[peer], (enum peer)peer, shape, time->gate_up_out,
-                                  route->x.data, time->weights->layer.gate_up.data)
-                    : peer_create(&time->peer[peer], (enum peer)peer, shape, route->y.data,
-                                  route->h.data, time->weights->layer.down.data);
+                               up ? expert.hidden_dim : expert.ffn_dim, time->tokens->expert_tokens,
+                               time->options->layer.dtype};
+    for (int peer = 0; peer < PEER_COUNT; peer++) {
+        if (wants_peer(time, kernel, peer) &&
+            peer_create(&time->peer[peer], (enum peer)peer, shape,
+                        up ? (void *)time->activation.gate_up : route->y.data,
+                        up ? route->x.data : route->h.data,
+                        up ? time->weights->layer.gate_up.data : time->weights->layer.down.data) !=
+                STATUS_OK) {
+            fprintf(stderr, "moe-bench: no plan of %s for %s\n", peer_names[peer], kernel->name);
+        }
     }
-    return status;
 }
 
 static void free_peers(struct time_case *time)
@@ -218,10 +222,11 @@ static int32_t list_contenders(struct time_case *time, const struct timed_kernel
                 .version = version};
         }
     }
-    bool peers = time->options->peers && kernel->peer != NULL && layer->dtype == DTYPE_BF16;
-    for (int peer = 0; peers && peer < PEER_COUNT; peer++) {
-        contender[count++] = (struct gpu_contender){
-            .name = peer_names[peer], .work = {kernel->peer, time}, .version = peer};
+    for (int peer = 0; peer < PEER_COUNT; peer++) {
+        if (wants_peer(time, kernel, peer)) {
+            contender[count++] = (struct gpu_contender){
+                .name = peer_names[peer], .work = {kernel->peer, time}, .version = peer};
+        }
     }
     return count;
 }
@@ -230,15 +235,10 @@ static enum status time_kernel(struct time_case *time, const struct timed_kernel
 {
     struct gpu_contender contender[GPU_CONTENDERS_MAX] = {{0}};
     struct bench_work work = bench_work_of(&time->options->layer, kernel->part, time->tokens->load);
-    enum status status = STATUS_OK;
-    if (time->options->peers && kernel->peer != NULL && time->options->layer.dtype == DTYPE_BF16) {
-        status = create_peers(time, kernel->part);
-    }
+    create_peers(time, kernel);
     int32_t count = list_contenders(time, kernel, work.flops, contender);
-    if (status == STATUS_OK) {
-        status =
-            gpu_time(time->gpu, contender, count, GPU_INPUTS_MAX, time->options->num_samples, 1.0);
-    }
+    enum status status =
+        gpu_time(time->gpu, contender, count, GPU_INPUTS_MAX, time->options->num_samples, 1.0);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
         struct bench_row row =
             gpu_row(time->gpu, time->options, time->tokens, "time", kernel->name);
@@ -262,10 +262,10 @@ static enum status prepare(struct time_case *time, struct dev_memory *memory, st
     time->permute_work = dev_alloc(memory, dev_permute_work(permute_shape(time)));
     time->workspace_bytes = dev_grouped_gemm_workspace_bytes();
     time->workspace = dev_alloc(memory, time->workspace_bytes);
-    time->gate_up_out =
-        time->options->peers
-            ? dev_alloc(memory, time->tokens->load.rows * gate_up_rows(layer->expert) * 2)
-            : NULL;
+    if (status == STATUS_OK && time->options->peers) {
+        status = peer_activation_create(&time->activation, memory, layer->expert,
+                                        time->tokens->load.rows, dev_layer_route(time->layer)->h);
+    }
     if (status == STATUS_OK && memory->failed) {
         status = error_add(error, STATUS_CUDA, "%d tokens: the GPU's memory is full",
                            (int)time->tokens->num_tokens);
