@@ -52,6 +52,20 @@ const char *moe_skip_reason(enum moe_skip skip)
     return reasons[skip];
 }
 
+/* Which gate read the collector's logits (moe_gate.c), and whose tokens rank 0 was handed: models
+ * with a routing of their own went through SGLang's whole layer, others straight to its kernel. */
+static struct moe_gate find_gate(const struct moe_row *row)
+{
+    bool is_sglang = strcmp(row->kernels, "sglang") == 0;
+    bool is_trtllm = strncmp(row->kernels, "trtllm", 6) == 0;
+    bool is_deepseek = strncmp(row->model_shape, "DeepSeek-V3", 11) == 0 ||
+                       strncmp(row->model_shape, "DeepSeek-R1", 11) == 0;
+    bool is_min_latency = strcmp(row->kernels, "trtllm_min_latency") == 0;
+    bool is_bare = is_sglang && row->ep > 1 && strncmp(row->model_shape, "Mixtral", 7) == 0;
+    return (struct moe_gate){.is_grouped = is_min_latency || (is_deepseek && !is_trtllm),
+                             .remote = is_bare ? MOE_REMOTE_TO_FIRST : MOE_REMOTE_SEEN};
+}
+
 static enum status parse_count(int32_t *value, const struct csv_stream *table, int32_t column,
                                struct error *error)
 {
@@ -134,5 +148,6 @@ enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, s
     (void)snprintf(row->model_shape, sizeof row->model_shape, "%.63s", cell[COLUMN_MODEL_SHAPE]);
     (void)snprintf(row->distribution, sizeof row->distribution, "%.63s", cell[COLUMN_DISTRIBUTION]);
     row->skip = classify(row, cell);
+    row->gate = find_gate(row);
     return STATUS_OK;
 }

@@ -69,55 +69,43 @@ static enum status read_table(struct moe_rows *rows, struct csv_stream *table, s
     return status;
 }
 
-/* TensorRT-LLM and vLLM see every token of the group and leave out what is not theirs; SGLang's
- * collector hands rank 0 only tokens that chose one of its experts, of which this is the mean. */
-static double distinct_rows(const struct moe_row *row, const int64_t *tokens_of, int32_t count)
-{
-    double missed = 1.0;
-    if (row->ep == 1 || strcmp(row->kernels, "sglang") != 0) {
-        return (double)row->tokens;
-    }
-    for (int32_t expert = 0; expert < count; expert++) {
-        missed *= 1.0 - (double)tokens_of[expert] / (double)row->tokens;
-    }
-    return (1.0 - missed) * (double)row->tokens;
-}
-
 static void count_load(struct expert_load *load, const struct moe_row *row,
-                       const int64_t *tokens_of)
+                       const struct dealt *dealt)
 {
     int32_t local = row->num_experts / row->ep;
     *load = (struct expert_load){0};
     for (int32_t expert = 0; expert < local; expert++) {
-        expert_load_add(load, tokens_of[expert], 1.0);
+        expert_load_add(load, dealt->tokens_of[expert], 1.0);
     }
-    load->rows = distinct_rows(row, tokens_of, local);
+    load->rows = (double)dealt->rows;
 }
 
 /* As many experts of rank 0 as its share of the copies fills; the last one with what is left. */
-static void deal_filled(int64_t *tokens_of, const struct moe_row *row)
+static void deal_filled(struct dealt *dealt, const struct moe_row *row)
 {
     int64_t left = row->tokens * row->top_k / row->ep;
     int32_t local = row->num_experts / row->ep;
     int64_t filled = left > row->filled * local ? (left + local - 1) / local : row->filled;
     for (int32_t expert = 0; expert < local; expert++) {
-        tokens_of[expert] = left < filled ? left : filled;
-        left -= tokens_of[expert];
+        dealt->tokens_of[expert] = left < filled ? left : filled;
+        left -= dealt->tokens_of[expert];
     }
+    dealt->rows = row->tokens;
 }
 
 static void count_row(struct moe_row *row, gsl_rng *rng, uint64_t index)
 {
     int64_t tokens_of[DEAL_EXPERTS_MAX];
+    struct dealt dealt;
     const struct deal deal = {row->tokens, row->num_experts, row->top_k, row->ep};
     if (row->filled > 0) {
-        deal_filled(tokens_of, row);
-        count_load(row->load, row, tokens_of);
+        deal_filled(&dealt, row);
+        count_load(row->load, row, &dealt);
         return;
     }
     if (row->num_loads == 1) {
-        moe_deal_balanced(tokens_of, row->tokens, row->num_experts, row->top_k);
-        count_load(row->load, row, tokens_of);
+        moe_gate_balanced(&dealt, &deal, &row->gate);
+        count_load(row->load, row, &dealt);
         return;
     }
     double alpha = strtod(row->distribution + strlen("power_law_"), NULL);
@@ -125,7 +113,8 @@ static void count_row(struct moe_row *row, gsl_rng *rng, uint64_t index)
     rng_restream(rng, index, "moe rows", 0);
     for (int32_t draw = 0; draw < row->num_loads; draw++) {
         moe_deal_power_law(tokens_of, &deal, alpha, rng);
-        count_load(&row->load[draw], row, tokens_of);
+        moe_gate_counts(&dealt, tokens_of, &deal, &row->gate);
+        count_load(&row->load[draw], row, &dealt);
     }
 }
 

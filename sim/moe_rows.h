@@ -5,7 +5,8 @@
  * row_id, gpu, framework, version, kernel_source, dtype, model_shape, num_experts, topk, hidden,
  * inter, moe_tp, moe_ep, tokens, distribution, latency_us, source. `tokens` is global over the EP
  * group; the operation measured is rank 0's, which holds the first num_experts / moe_ep experts.
- * What each of them got is not in the table, so it is counted again as the collector dealt it out.
+ * What each of them got is not in the table, so it is counted again as the collector dealt it out
+ * and as the engine's gate read it.
  */
 #ifndef MOESIM_MOE_ROWS_H
 #define MOESIM_MOE_ROWS_H
@@ -41,6 +42,18 @@ enum moe_skip {
     MOE_SKIP_COUNT,
 };
 
+/* What rank 0 does with choices of other ranks' experts. */
+enum moe_remote {
+    MOE_REMOTE_SEEN,     /* sees all tokens of the group, leaves out what is not its own */
+    MOE_REMOTE_TO_FIRST, /* likewise, but does their other choices as well, as its first expert */
+};
+
+/* How the engine that was measured read the logits it was given. */
+struct moe_gate {
+    bool is_grouped; /* DeepSeek-V3's: 4 of 8 groups */
+    enum moe_remote remote;
+};
+
 struct moe_row {
     enum moe_skip skip;
     enum moe_class class;
@@ -52,6 +65,7 @@ struct moe_row {
     char distribution[NAME_BYTES];
     int32_t num_experts, top_k, hidden_dim, ffn_dim, tp, ep;
     int64_t tokens;
+    struct moe_gate gate;
     int64_t filled; /* > 0: experts got so many tokens one after the other, 0: by distribution */
     double latency_ns;
     int32_t num_loads;        /* 1, or MOE_DRAWS */

@@ -22,6 +22,18 @@ struct deal {
  * [num_experts] out. */
 void moe_deal_power_law(int64_t *tokens_of, const struct deal *deal, double alpha, gsl_rng *rng);
 
+/* What choices become, and what rank 0 has to do (moe_gate.c). */
+struct dealt {
+    int64_t tokens_of[DEAL_EXPERTS_MAX]; /* of rank 0's experts, the first num_experts / ep */
+    int64_t rows;                        /* distinct tokens that it reads and writes */
+};
+
+/* Zeroes dealt, then adds every token: dealt out evenly, or by the tokens of each expert
+ * [num_experts], whose sum is tokens times top_k. */
+void moe_gate_balanced(struct dealt *dealt, const struct deal *deal, const struct moe_gate *gate);
+void moe_gate_counts(struct dealt *dealt, const int64_t *tokens_of, const struct deal *deal,
+                     const struct moe_gate *gate);
+
 /* Fills row from the table's row; see moe_rows.h for the columns. */
 MUST_CHECK enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table,
                                      struct error *error);

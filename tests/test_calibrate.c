@@ -81,6 +81,69 @@ Test(moe_rows, deals_skewed_tokens_all_of_them_with_the_busiest_rank_first)
     gsl_rng_free(rng);
 }
 
+Test(moe_rows, follows_a_gate_that_keeps_half_of_the_groups)
+{
+    const struct deal deal = {.tokens = 8, .num_experts = 64, .top_k = 8, .ep = 1};
+    const struct deal half = {.tokens = 8, .num_experts = 64, .top_k = 8, .ep = 2};
+    const struct moe_gate gate = {.is_grouped = true};
+    struct dealt alone;
+    struct dealt of_two;
+
+    moe_gate_balanced(&alone, &deal, &gate);
+    moe_gate_balanced(&of_two, &half, &gate);
+
+    /* Token t asks for t, t + 8, ..., t + 56, one expert of every group; groups 0 to 3 stay, and
+     * the four lowest experts that it has not asked for make up the rest. */
+    const int64_t expected[32] = {8, 8, 8, 8, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    cr_expect_arr_eq(alone.tokens_of, expected, sizeof expected);
+    cr_expect_arr_eq(of_two.tokens_of, expected, sizeof expected);
+    cr_expect_eq(alone.tokens_of[32], 0);
+    cr_expect_eq(alone.rows, 8);
+}
+
+Test(moe_rows, leaves_choices_alone_that_fit_into_half_of_the_groups)
+{
+    const struct deal deal = {.tokens = 9, .num_experts = 32, .top_k = 4, .ep = 4};
+    struct dealt plain;
+    struct dealt grouped;
+
+    moe_gate_balanced(&plain, &deal, &(struct moe_gate){0});
+    moe_gate_balanced(&grouped, &deal, &(struct moe_gate){.is_grouped = true});
+
+    int64_t tokens_of[32];
+    moe_deal_balanced(tokens_of, 9, 32, 4);
+    cr_expect_arr_eq(plain.tokens_of, tokens_of, 8 * sizeof *tokens_of);
+    cr_expect_arr_eq(grouped.tokens_of, tokens_of, 8 * sizeof *tokens_of);
+}
+
+Test(moe_rows, gives_remote_choices_to_the_first_expert_where_the_collector_did)
+{
+    /* The example in the collector's own words: tokens choose 0 2, 0 2, 0 3, 0 3 and 2 1. */
+    const int64_t tokens_of[4] = {4, 1, 3, 2};
+    const struct deal deal = {.tokens = 5, .num_experts = 4, .top_k = 2, .ep = 2};
+    const struct deal alone = {.tokens = 5, .num_experts = 4, .top_k = 2, .ep = 1};
+    const struct deal spread = {.tokens = 4, .num_experts = 8, .top_k = 2, .ep = 8};
+    const struct moe_gate to_first = {.remote = MOE_REMOTE_TO_FIRST};
+    struct dealt seen;
+    struct dealt first;
+    struct dealt whole;
+    struct dealt far;
+
+    moe_gate_counts(&seen, tokens_of, &deal, &(struct moe_gate){0});
+    moe_gate_counts(&first, tokens_of, &deal, &to_first);
+    moe_gate_counts(&whole, tokens_of, &alone, &to_first);
+    moe_gate_balanced(&far, &spread, &to_first);
+
+    cr_expect_arr_eq(seen.tokens_of, ((int64_t[]){4, 1}), 2 * sizeof(int64_t));
+    cr_expect_arr_eq(first.tokens_of, ((int64_t[]){9, 1}), 2 * sizeof(int64_t));
+    cr_expect_arr_eq(whole.tokens_of, tokens_of, sizeof tokens_of);
+    cr_expect_eq(first.rows, 5);
+    /* 0 4, 1 5, 2 6, 3 7: one token comes to the rank of expert 0, and brings its other choice */
+    cr_expect_eq(far.tokens_of[0], 2);
+    cr_expect_eq(far.rows, 1);
+}
+
 Test(moe_rows, refuses_a_bad_cell_with_file_and_line)
 {
     cr_expect_eq(read_text(HEADER ROW "2,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,"
