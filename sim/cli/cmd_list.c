@@ -18,7 +18,6 @@
 #define SUMMARY_BYTES 1024
 #define LIST_PATH     4096
 #define NAME_WIDTH    20 /* at least */
-#define LINE_WIDTH    100
 #define NUMBERS_MAX   5
 
 static const char help[] =
@@ -236,23 +235,6 @@ static int32_t list_rows(struct row **rows, int32_t kind, struct arena *arena)
         (void)snprintf(row->source, sizeof row->source, "%s", entry.source);
     }
     return *rows != NULL ? count : -1;
-}
-
-/* Text from column indent on, broken at spaces. */
-static void print_wrapped(const char *text, int indent)
-{
-    int column = indent;
-    while (*text != '\0') {
-        int word = (int)strcspn(text, " ");
-        if (column > indent && column + 1 + word > LINE_WIDTH) {
-            printf("\n%*s", indent, "");
-            column = indent;
-        }
-        column += printf("%s%.*s", column > indent ? " " : "", word, text);
-        text += word;
-        text += strspn(text, " ");
-    }
-    printf("\n");
 }
 
 static void print_rows(const struct row *rows, int32_t count)

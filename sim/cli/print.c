@@ -132,32 +132,71 @@ void print_rebalances(const struct variant *variant)
     print_worth(metrics);
 }
 
+void print_wrapped(const char *text, int indent)
+{
+    int column = indent;
+    while (*text != '\0') {
+        int word = (int)strcspn(text, " ");
+        int columns = 0;
+        for (int i = 0; i < word; i++) {
+            columns += ((unsigned char)text[i] & 0xC0) != 0x80; /* a character once */
+        }
+        if (column > indent && column + 1 + columns > LINE_COLUMNS) {
+            printf("\n%*s", indent, "");
+            column = indent;
+        }
+        printf("%s%.*s", column > indent ? " " : "", word, text);
+        column += columns + (column > indent);
+        text += word;
+        text += strspn(text, " ");
+    }
+    puts("");
+}
+
+void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario)
+{
+    const struct gpu_model *gpu_model = scenario->gpu_model;
+    struct gpu_evidence evidence = gpu_model_evidence(gpu_model, &scenario->cluster.gpu);
+    if (evidence.error_median < 0.0) {
+        snprintf(text, EVIDENCE_BYTES, "unknown: %s and %s are not fitted to measurements",
+                 gpu_model->name, scenario->net->name);
+    } else {
+        snprintf(text, EVIDENCE_BYTES, "%s: median %.1f %% on held-out %s", gpu_model->name,
+                 100.0 * evidence.error_median, evidence.fitted_on);
+    }
+}
+
+void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario)
+{
+    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
+    if (exchange.error_median < 0.0) {
+        snprintf(text, EVIDENCE_BYTES, "unknown: %s is not fitted to measurements%s",
+                 scenario->collective->name,
+                 scenario->cluster.preset[0] == '\0' ? "; some clusters are (moesim list clusters)"
+                                                     : " of this cluster");
+    } else {
+        snprintf(text, EVIDENCE_BYTES, "%s on %s: median %.1f %% (%s)", scenario->collective->name,
+                 scenario->cluster.preset, 100.0 * exchange.error_median, exchange.fitted_on);
+    }
+}
+
+static void print_evidence(const struct scenario *scenario)
+{
+    char text[EVIDENCE_BYTES];
+    model_error_text(text, scenario);
+    printf("  model error    %s\n", text);
+    exchange_error_text(text, scenario);
+    printf("  exchange error %s\n", text);
+}
+
 static void print_cost(const struct variant *variant)
 {
     const struct scenario *scenario = &variant->scenario;
-    const struct gpu_model *gpu_model = scenario->gpu_model;
     char usd[FORMAT_BYTES];
     printf("  cost           %s per million tokens at $%.2f a GPU-hour (%s, %s)\n",
            format_usd(usd, variant->totals.usd_per_million_tokens),
            scenario->price.usd_per_gpu_hour, scenario->price.name, scenario->price.date);
-    struct gpu_evidence evidence = gpu_model_evidence(gpu_model, &scenario->cluster.gpu);
-    if (evidence.error_median < 0.0) {
-        printf("  model error    unknown: %s and %s are not fitted to measurements\n",
-               gpu_model->name, scenario->net->name);
-    } else {
-        printf("  model error    %s: median %.1f %% on held-out %s\n", gpu_model->name,
-               100.0 * evidence.error_median, evidence.fitted_on);
-    }
-    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
-    if (exchange.error_median < 0.0) {
-        printf("  exchange error unknown: %s is not fitted to measurements%s\n",
-               scenario->collective->name,
-               scenario->cluster.preset[0] == '\0' ? "; some clusters are (moesim list clusters)"
-                                                   : " of this cluster");
-    } else {
-        printf("  exchange error %s on %s: median %.1f %% (%s)\n", scenario->collective->name,
-               scenario->cluster.preset, 100.0 * exchange.error_median, exchange.fitted_on);
-    }
+    print_evidence(scenario);
 }
 
 /* Said where a router chose or a capacity was enforced: a plain replay gives up nothing. */

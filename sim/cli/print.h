@@ -8,6 +8,17 @@
 
 #include "cli/variant.h"
 
+#define EVIDENCE_BYTES 512
+#define LINE_COLUMNS   98 /* of a table or a paragraph */
+
+/* Text from column indent on, where the line has come to, broken at spaces, and a new line. */
+void print_wrapped(const char *text, int indent);
+
+/* How far the GPU model was off measurements that it was not fitted to, and the network's; or that
+ * nobody knows. */
+void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
+void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
+
 /* Nothing if there were none. */
 void print_rebalances(const struct variant *variant);
 

@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "format.h"
 #include "run_json.h"
-
-#define SHOWN_PERCENT 10 /* wide enough for "+123.4 %" */
 
 static int name_width(const struct study *study)
 {
@@ -37,27 +36,26 @@ static char *signed_percent(char *text, double fraction)
 /* What a change moves, costs, and when it is paid back; dashes for who never moved anything. */
 static void print_changes(const struct study_run *run)
 {
-    char text[2][FORMAT_BYTES];
+    char text[FORMAT_BYTES];
     if (run->changes == 0) {
-        printf(" %9s %9s %9s %8s\n", "-", "-", "-", "-");
+        printf(" %6s %7s %6s\n", "-", "-", "-");
         return;
     }
-    printf(" %9.0f %9s %9s", (double)run->moves / (double)run->changes,
-           format_bytes(text[0], (double)run->moved_bytes / (double)run->changes),
-           format_ns(text[1], run->change_ns));
+    printf(" %6.0f %7s", (double)run->moves / (double)run->changes,
+           format_ns(text, run->change_ns));
     if (run->payback_steps < 0.0) {
-        printf(" %8s\n", "never");
+        printf(" %6s\n", "never");
     } else {
-        printf(" %8.0f\n", ceil(run->payback_steps));
+        printf(" %6.0f\n", ceil(run->payback_steps));
     }
 }
 
 static void print_bound(double balancedness)
 {
     if (balancedness < 0.0) {
-        printf(" %7s", "-");
+        printf(" %6s", "-");
     } else {
-        printf(" %7.3f", balancedness);
+        printf(" %6.3f", balancedness);
     }
 }
 
@@ -65,11 +63,10 @@ static void print_ranked(const struct study_run *run, int width)
 {
     const struct run_totals *totals = run->totals;
     char text[5][FORMAT_BYTES];
-    printf("%4d  %-*s %8s %8s %9s %9s %7.3f", (int)run->place, width, run->name,
+    printf("%3d %-*s %7s %7s %7s %9s %6.3f", (int)run->place, width, run->name,
            signed_percent(text[0], run->gain), signed_percent(text[1], run->settled_gain),
            format_ns(text[2], totals->step_ns_mean),
            format_usd(text[3], totals->usd_per_million_tokens), totals->balance.balancedness);
-    print_bound(run->metrics->num_rebalances > 0 ? totals->interval_balancedness : -1.0);
     print_bound(run->bound_split);
     print_bound(run->bound_placement);
     print_changes(run);
@@ -78,11 +75,10 @@ static void print_ranked(const struct study_run *run, int width)
 /* Strategies of one group, best first. */
 static void print_ranking(const struct study *study, const struct study_group *group, int width)
 {
-    printf("%4s  %-*s %8s %8s %9s %9s %7s %7s %7s %7s %9s %9s %9s %8s\n", "", width, "", "shorter",
-           "once", "", "", "balance", "of its", "best", "best", "a change", "", "", "pays back");
-    printf("%4s  %-*s %8s %8s %9s %9s %7s %7s %7s %7s %9s %9s %9s %8s\n", "rank", width, "strategy",
-           "net", "settled", "step", "$/M tok", "a step", "sum", "split", "slots", "copies",
-           "bytes", "costs", "steps");
+    printf("%3s %-*s %7s %7s %7s %9s %6s %6s %6s %6s %7s %6s\n", "", width, "", "shorter", "once",
+           "", "", "", "best", "best", "moves", "costs", "paid");
+    printf("%3s %-*s %7s %7s %7s %9s %6s %6s %6s %6s %7s %6s\n", "", width, "strategy", "net",
+           "settled", "step", "$/M tok", "balan.", "split", "slots", "a time", "a time", "after");
     for (int32_t place = 1; place <= group->count; place++) {
         for (int32_t index = 0; index < study->num_runs; index++) {
             const struct study_run *run = &study->run[index];
@@ -93,21 +89,41 @@ static void print_ranking(const struct study *study, const struct study_group *g
     }
 }
 
-static void print_row(const struct study_run *run, int width)
+/* A router that chose anew gives up gate mass; a replay of recorded choices has none to give. */
+static bool has_router(const struct study *study, const struct study_group *group)
+{
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (&study->group[run->group_index] == group && run->metrics->gate_mass_is_known &&
+            strcmp(run->scenario->router->name, "trace") != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void print_row(const struct study_run *run, int width, bool with_mass)
 {
     const struct run_totals *totals = run->totals;
-    char text[7][FORMAT_BYTES];
+    char text[8][FORMAT_BYTES];
     double communication = phase_share(run->metrics, STEP_DISPATCH) +
                            phase_share(run->metrics, STEP_COMBINE) +
                            phase_share(run->metrics, STEP_EXCHANGE);
-    printf("%-*s %10s %*s %10s %9s %9.3f %9s %8s %9s %9s\n", width, run->name,
-           format_ns(text[0], totals->step_ns_mean), SHOWN_PERCENT,
-           signed_percent(text[1], -run->gain), format_count(text[2], totals->tokens_per_s_per_gpu),
+    printf("%-*s %8s %9s %9s %9s %8.3f %7s %8s %7s %10s", width, run->name,
+           format_ns(text[0], totals->step_ns_mean), signed_percent(text[1], -run->gain),
+           format_count(text[2], totals->tokens_per_s_per_gpu),
            format_usd(text[3], totals->usd_per_million_tokens), totals->rank_tokens_max_over_mean,
            format_percent(text[4], dropped_share(totals)),
            run->moved_bytes > 0 ? format_bytes(text[5], (double)run->moved_bytes) : "-",
            format_percent(text[6], communication),
-           format_percent((char[FORMAT_BYTES]){0}, totals->cross_node_share));
+           format_percent(text[7], totals->cross_node_share));
+    if (with_mass && run->metrics->gate_mass_is_known) {
+        char mass[FORMAT_BYTES];
+        printf(" %9s", format_percent(mass, route_totals(run->metrics).gate_mass));
+    } else if (with_mass) {
+        printf(" %9s", "-");
+    }
+    puts("");
 }
 
 /* What a run's own changes were worth to it: before the first, and settled. */
@@ -115,34 +131,42 @@ static void print_worth(const struct study_run *run)
 {
     struct rebalance_worth worth = rebalance_worth(run->metrics);
     char text[4][FORMAT_BYTES];
-    printf("\n%s: %d change%s moved %s; ", run->name, (int)run->changes,
-           run->changes == 1 ? "" : "s", format_bytes(text[0], (double)run->moved_bytes));
+    char line[1024];
+    int used =
+        snprintf(line, sizeof line, "%s: %d change%s moved %s; ", run->name, (int)run->changes,
+                 run->changes == 1 ? "" : "s", format_bytes(text[0], (double)run->moved_bytes));
+    size_t left = sizeof line - (size_t)used;
     if (worth.changes == 0) {
-        puts("no steps behind them tell what that was worth");
-        return;
-    }
-    printf("experts, all-to-all and waiting take %s a step before and %s after;\n"
-           "a change costs %s, ",
-           format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
-           format_ns(text[3], worth.cost_ns));
-    if (worth.payback_steps < 0.0) {
-        puts("never paid back");
+        snprintf(line + used, left, "no steps behind them tell what that was worth");
+    } else if (worth.payback_steps < 0.0) {
+        snprintf(line + used, left,
+                 "experts, all-to-all and waiting take %s a step before and %s after; a change "
+                 "costs %s, never paid back",
+                 format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
+                 format_ns(text[3], worth.cost_ns));
     } else {
-        printf("paid back after %.0f steps; they are %.0f apart%s\n", ceil(worth.payback_steps),
-               worth.steps_between + 1.0,
-               worth.payback_steps > worth.steps_between ? ": too often" : "");
+        snprintf(line + used, left,
+                 "experts, all-to-all and waiting take %s a step before and %s after; a change "
+                 "costs %s, paid back after %.0f steps; they are %.0f apart%s",
+                 format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
+                 format_ns(text[3], worth.cost_ns), ceil(worth.payback_steps),
+                 worth.steps_between + 1.0,
+                 worth.payback_steps > worth.steps_between ? ": too often" : "");
     }
+    puts("");
+    print_wrapped(line, 0);
 }
 
 /* Variants of whatever else, in the order asked for. */
 static void print_rows(const struct study *study, const struct study_group *group, int width)
 {
-    printf("%-*s %10s %*s %10s %9s %9s %9s %8s %9s %9s\n", width, "variant", "step", SHOWN_PERCENT,
-           "vs first", "tok/s/GPU", "$/M tok", "max/mean", "dropped", "moved", "comm.",
-           "cross-node");
+    bool with_mass = has_router(study, group);
+    printf("%-*s %8s %9s %9s %9s %8s %7s %8s %7s %10s%s\n", width, "variant", "step", "vs first",
+           "tok/s/GPU", "$/M tok", "max/mean", "dropped", "moved", "comm.", "cross-node",
+           with_mass ? " gate mass" : "");
     for (int32_t index = 0; index < study->num_runs; index++) {
         if (&study->group[study->run[index].group_index] == group) {
-            print_row(&study->run[index], width);
+            print_row(&study->run[index], width, with_mass);
         }
     }
     for (int32_t index = 0; index < study->num_runs; index++) {
@@ -155,13 +179,34 @@ static void print_rows(const struct study *study, const struct study_group *grou
 
 static void print_legend(void)
 {
-    puts(
-        "\nshorter: of a static step, after the first change, stalls of moved weights included "
-        "(net) or not (settled);\nbalance, behind that change: mean over busiest rank, in the mean "
-        "step, and of what an interval sums up to; best:\nwhat no split of tokens over the "
-        "replicas "
-        "in force, and no placement on these slots, could exceed; a change:\ncopies of experts "
-        "moved, what that costs beyond a settled step, and the steps that pay it back");
+    puts("");
+    print_wrapped(
+        "shorter: of a static step, after the first change, stalls for moved weights included "
+        "(net) or not (settled); balan.: mean over busiest rank, in the mean step behind that "
+        "change; best: what no split of tokens over the replicas in force, and no placement on "
+        "these slots, could exceed; a change of placement moves copies of experts, costs time "
+        "beyond a settled step, and is paid back after steps. The page has more columns.",
+        0);
+}
+
+/* What is known of the models' error, said once where all runs have the same. */
+static void print_errors(const struct study *study, const char *title,
+                         void (*error_text)(char text[EVIDENCE_BYTES],
+                                            const struct scenario *scenario))
+{
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        char text[EVIDENCE_BYTES], earlier[EVIDENCE_BYTES];
+        bool is_told = false;
+        error_text(text, study->run[index].scenario);
+        for (int32_t other = 0; other < index && !is_told; other++) {
+            error_text(earlier, study->run[other].scenario);
+            is_told = strcmp(text, earlier) == 0;
+        }
+        if (!is_told) {
+            printf("%-15s", title);
+            print_wrapped(text, 15);
+        }
+    }
 }
 
 void print_study(const struct study *study)
@@ -184,8 +229,12 @@ void print_study(const struct study *study)
     if (ranked) {
         print_legend();
     }
+    puts("");
+    print_errors(study, "model error", model_error_text);
+    print_errors(study, "exchange error", exchange_error_text);
     for (int32_t index = 0; index < study->num_groups; index++) {
-        printf("\n%s\n", study->group[index].verdict);
+        puts("");
+        print_wrapped(study->group[index].verdict, 0);
     }
 }
 
