@@ -60,6 +60,16 @@ static const struct yaml_field scale_out_fields[] = {
     {.key = NULL},
 };
 
+static const struct yaml_field host_fields[] = {
+    {"bytes_per_s", YAML_DOUBLE, offsetof(struct gpu_spec, host.bytes_per_s), .required = true,
+     .min = 1.0, .max = RATE_MAX},
+    {"fraction", YAML_DOUBLE, offsetof(struct gpu_spec, host.fraction), .required = true,
+     .min = 0.01, .max = 1.0},
+    {"latency_ns", YAML_DOUBLE, offsetof(struct gpu_spec, host.latency_ns), .required = true,
+     .max = 1e9},
+    {.key = NULL},
+};
+
 static const struct yaml_field fitted_fields[] = {
     {"kernels", YAML_TEXT, offsetof(struct fitted_kernels, kernels), .size = NAME_BYTES,
      .required = true},
@@ -118,6 +128,7 @@ static const struct yaml_field gpu_fields[] = {
     {"allin_watts", YAML_DOUBLE, offsetof(struct gpu_spec, allin_watts), .max = 1e6},
     {"scale_up", YAML_TABLE, .required = true, .table = scale_up_fields},
     {"scale_out", YAML_TABLE, .required = true, .table = scale_out_fields},
+    {"host", YAML_TABLE, .table = host_fields},
     {"fitted", YAML_NODE, offsetof(struct gpu_file, fitted), .size = 0},
     {"gemm", YAML_NODE, offsetof(struct gpu_file, gemm), .size = 0},
     {"attention", YAML_NODE, offsetof(struct gpu_file, attention), .size = 0},

@@ -136,6 +136,7 @@ struct gpu_spec {
     double tdp_watts;
     double allin_watts; /* GPU, its share of the host, network and cooling; 0: unknown */
     struct port_spec port[TIER_COUNT];
+    struct port_spec host; /* from host memory, as pinned copies reach it; 0 bytes_per_s: unknown */
     int32_t num_fitted;
     int32_t fitted_chosen; /* of experts: the scenario's compute.kernels; -1: none, a roofline */
     struct fitted_kernels fitted[FITTED_MAX];

@@ -231,6 +231,9 @@ static enum status set_up(struct engine *engine)
         status = rebalance_init(engine);
     }
     if (status == STATUS_OK) {
+        status = offload_open(engine);
+    }
+    if (status == STATUS_OK) {
         status = scenario->net->open(&engine->net, &scenario->cluster, scenario->ep);
     }
     engine->metrics.gate_mass_is_known = !scenario->router->is_blind;
@@ -275,6 +278,8 @@ static enum status handle(struct engine *engine, const struct event *event)
         return network_rank_ready(engine, event->transfer, event->rank);
     case EVENT_NET_WAKE: /* an old epoch: overtaken by a later send */
         return event->epoch == engine->net_epoch ? network_wake(engine) : STATUS_OK;
+    case EVENT_FETCHED:
+        return offload_fetched(engine, event->rank);
     }
     assert(event->kind == EVENT_NET_WAKE);
     return STATUS_OK;

@@ -107,6 +107,9 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
         work.phase = GPU_EXPERT;
         work.num_slots = placement->rank_begin[rank + 1] - placement->rank_begin[rank];
         work.slot_tokens = &run->slot_tokens[placement->rank_begin[rank]];
+        if (engine->offload != NULL) {
+            work.slot_tokens = offload_gpu_tokens(engine, rank);
+        }
         work.token_rows = received_tokens(&run->traffic, rank);
         break;
     }
@@ -140,6 +143,9 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
     assert(duration_ns >= 0.0);
     if (lane->stage == STAGE_EXPERT) {
         struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
+        if (engine->offload != NULL) {
+            duration_ns = offload_expert_ns(engine, rank, duration_ns);
+        }
         run->expert_ns_sum += duration_ns;
         run->expert_ns_max = fmax(run->expert_ns_max, duration_ns);
     }

@@ -10,6 +10,7 @@
  *   engine_fault.c      ranks that are slow for some steps
  *   engine_record.c     metrics
  *   engine_rebalance.c  load windows, placements, weights on the move
+ *   engine_offload.c    experts that live in host memory or on drives, and when they arrive
  *   engine_price.c      what strategies are told a move and a token cost
  */
 #ifndef MOESIM_ENGINE_INTERNAL_H
@@ -124,6 +125,8 @@ struct in_flight {
     int32_t next_free;
 };
 
+struct offload; /* engine_offload.c */
+
 struct engine {
     const struct scenario *scenario;
     const struct trace *trace;
@@ -180,6 +183,8 @@ struct engine {
     int32_t *window_pairs;  /* [num_moe_layers][num_experts][num_experts], if needed, as are: */
     int32_t *window_transitions; /* [num_moe_layers - 1][num_experts][num_experts] */
     int32_t *last_wishes;        /* [num_lanes][tokens_max][top_k] of the MoE layer before */
+
+    struct offload *offload; /* NULL: GPUs have all of their experts */
 
     struct step_balance step_balance;
     int64_t *interval_tokens; /* [num_moe_layers][ep] kept assignments since the last rebalance */
@@ -271,6 +276,18 @@ MUST_CHECK enum status record_run(struct engine *engine);
 
 /* engine_record_route.c */
 void record_route(struct engine *engine, const struct layer_run *run); /* after record_wishes */
+
+/* engine_offload.c: only with engine->offload, where a rank has one lane */
+MUST_CHECK enum status offload_open(struct engine *engine); /* sets engine->offload, if need be */
+/* The rank knows which of its experts the layer touches: looks for them and begins to fetch. */
+void offload_look_up(struct engine *engine, int32_t rank, int32_t layer);
+/* The rank would compute its experts: it does as soon as their weights are in. */
+MUST_CHECK enum status offload_begin_experts(struct engine *engine, int32_t rank);
+MUST_CHECK enum status offload_fetched(struct engine *engine, int32_t rank); /* they are */
+/* [slots of the rank] what is left to the GPU. */
+const int32_t *offload_gpu_tokens(const struct engine *engine, int32_t rank);
+/* How long the experts take from now on, whose part on the GPU takes gpu_ns. */
+double offload_expert_ns(const struct engine *engine, int32_t rank, double gpu_ns);
 
 /* engine_price.c */
 /* Fills near_move_ns, far_move_ns and token_ns. STATUS_NO_MEMORY. */

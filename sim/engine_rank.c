@@ -164,7 +164,9 @@ static enum status begin_stage(struct engine *engine, int32_t rank, int32_t lane
     }
     struct transfer *transfer = transfer_of(engine, state, lane_index);
     if (transfer == NULL) {
-        return compute_want(engine, rank, lane_index);
+        bool is_offloaded = stage == STAGE_EXPERT && engine->offload != NULL;
+        return is_offloaded ? offload_begin_experts(engine, rank)
+                            : compute_want(engine, rank, lane_index);
     }
     if (stage == STAGE_DISPATCH) { /* sent when the gate was done */
         return rank_data_arrived(engine, rank, transfer);
@@ -245,6 +247,9 @@ static enum status fork_chunks(struct engine *engine, int32_t rank, int32_t lead
             struct layer_run *run = layer_run_of(engine, index, layer);
             status = start_transfer(engine, &run->transfer[TRANSFER_DISPATCH], rank);
         }
+    }
+    if (engine->offload != NULL && engine->scenario->ep == 1) { /* all tokens are its own */
+        offload_look_up(engine, rank, layer);
     }
     return status;
 }

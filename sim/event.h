@@ -15,6 +15,7 @@ enum event_kind {
     EVENT_GROUP_READY,  /* the last message that a group waits for has arrived */
     EVENT_RANK_READY,   /* the last message that a rank waits for has arrived */
     EVENT_NET_WAKE,     /* the network has something to deliver */
+    EVENT_FETCHED,      /* weights of offloaded experts that a rank waits for are in */
 };
 
 struct transfer;

@@ -44,6 +44,10 @@ static int64_t expert_bytes(const struct memory_layout *layout)
 {
     const struct moe_model *model = layout->model;
     double slots = (double)model->num_experts + (double)layout->redundant_experts;
+    if (layout->is_offloaded) {
+        return slot_bytes(model, (double)layout->cached_slots) +
+               layout->buffer_slots * model_expert_bytes(model);
+    }
     return model->num_experts == 0 ? 0 : slot_bytes(model, ceil(slots / (double)layout->ep));
 }
 
@@ -127,6 +131,9 @@ struct memory_parts memory_parts(const struct memory_layout *layout)
         .logits_bytes = whole_bytes(logits_bytes(layout)),
         .copy_bytes = whole_bytes(copy_bytes(layout)),
     };
+    if (layout->is_offloaded) {
+        parts.routed_expert_bytes = slots;
+    }
     parts.redundant_expert_bytes = slots - parts.routed_expert_bytes;
     return parts;
 }

@@ -3,7 +3,8 @@
  *
  *   attention, dense FFN, embedding   divided by tp
  *   router, shared experts            whole on every rank
- *   routed experts, redundant ones    ceil((num_experts + redundant_experts) / ep) slots a layer
+ *   routed experts, redundant ones    ceil((num_experts + redundant_experts) / ep) slots a layer;
+ *                  offloaded: cached_slots a layer and buffer_slots in all
  *   KV cache       entries of the tp ranks that share sequences, divided by the KV heads they split
  *                  (MLA's latent is on every rank); layers with a sliding window keep that many
  *                  tokens a sequence
@@ -38,7 +39,14 @@ struct memory_layout {
     enum precision dispatch_precision;
     enum precision combine_precision;
     double memory_fraction; /* of HBM that may be filled */
+    bool is_offloaded;      /* experts live in host memory or on drives */
+    int32_t cached_slots;   /* of a layer, then */
+    int32_t buffer_slots;   /* for experts that arrive, then */
 };
+
+#define MEMORY_OFFLOAD_BUFFERS                                                                     \
+    2 /* one computes while another arrives, beside what is prefetched                             \
+       */
 
 /* Bytes on one GPU, the fullest. */
 struct memory_use {

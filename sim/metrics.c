@@ -12,6 +12,7 @@ const char *step_phase_name(enum step_phase phase)
         [STEP_ATTENTION] = "attention", [STEP_DENSE] = "dense",     [STEP_GATE] = "gate",
         [STEP_DISPATCH] = "dispatch",   [STEP_EXPERT] = "expert",   [STEP_COMBINE] = "combine",
         [STEP_EXCHANGE] = "exchange",   [STEP_WAITING] = "waiting", [STEP_REBALANCE] = "rebalance",
+        [STEP_FETCH] = "fetch",
     };
     return names[phase];
 }
@@ -62,6 +63,13 @@ enum status metrics_init(struct run_metrics *metrics, const struct scenario *sce
     metrics->dropped_at = arena_alloc(arena, 2 * DROP_FACTORS, sizeof(int64_t));
     metrics->rebalance =
         arena_alloc(arena, (size_t)metrics->num_rebalances_max, sizeof *metrics->rebalance);
+    if (scenario->offload.home != OFFLOAD_NOTHING) {
+        metrics->offload_layer = arena_alloc(arena, layers, sizeof *metrics->offload_layer);
+        metrics->offload_window = arena_alloc(arena, windows, sizeof *metrics->offload_window);
+        if (metrics->offload_layer == NULL || metrics->offload_window == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+    }
     bool complete = metrics->window != NULL && metrics->layer != NULL && metrics->route != NULL &&
                     metrics->expert_tokens != NULL && metrics->expert_dropped != NULL &&
                     metrics->rank_tokens != NULL && metrics->window_rank_tokens != NULL &&

@@ -26,6 +26,7 @@ enum step_phase {
     STEP_EXCHANGE,  /* tensor-parallel all-gather and reduce-scatter */
     STEP_WAITING,   /* for slower ranks */
     STEP_REBALANCE, /* for weights that move */
+    STEP_FETCH,     /* for weights of offloaded experts */
     STEP_PHASE_COUNT,
 };
 
@@ -103,6 +104,19 @@ struct route_metrics {
     double places;            /* rows of experts' buffers; 0: there was no capacity */
 };
 
+/* What became of the experts that lookups of offloaded layers touched: touches = hits + ahead +
+ * fetched + on_cpu. */
+struct offload_counts {
+    int64_t touches;
+    int64_t hits;    /* the GPU had them */
+    int64_t ahead;   /* fetched before they were known to be needed, though perhaps not all of it */
+    int64_t fetched; /* when they were needed */
+    int64_t on_cpu;  /* the host's CPUs computed them */
+    int64_t best_hits; /* of any policy that fetches what it lacks (offload/best_hits.h) */
+    int64_t transfers; /* experts that came over the link: fetched, ahead, in vain, or kept after
+                          the CPUs had computed them */
+};
+
 struct run_metrics {
     int32_t num_layers; /* MoE layers; 0: dense */
     int32_t num_experts;
@@ -114,14 +128,16 @@ struct run_metrics {
 
     struct step_window *window; /* [num_windows] */
     struct layer_metrics *layer;
-    struct route_metrics *route; /* [num_layers] */
-    bool gate_mass_is_known;     /* the router looked at scores, or replayed who did */
-    int64_t *expert_tokens;      /* [num_layers][num_experts] wishes */
-    int64_t *expert_dropped;     /* [num_layers][num_experts] */
-    int64_t *rank_tokens;        /* [num_layers][num_ranks] kept assignments */
-    int64_t *window_rank_tokens; /* [num_windows][num_ranks], all layers */
-    double *rank_busy_ns;        /* [num_ranks] compute */
-    int32_t ranks_per_cell;      /* traffic matrix granularity */
+    struct route_metrics *route;           /* [num_layers] */
+    struct offload_counts *offload_layer;  /* [num_layers] NULL: nothing is offloaded */
+    struct offload_counts *offload_window; /* [num_windows] likewise */
+    bool gate_mass_is_known;               /* the router looked at scores, or replayed who did */
+    int64_t *expert_tokens;                /* [num_layers][num_experts] wishes */
+    int64_t *expert_dropped;               /* [num_layers][num_experts] */
+    int64_t *rank_tokens;                  /* [num_layers][num_ranks] kept assignments */
+    int64_t *window_rank_tokens;           /* [num_windows][num_ranks], all layers */
+    double *rank_busy_ns;                  /* [num_ranks] compute */
+    int32_t ranks_per_cell;                /* traffic matrix granularity */
     int32_t num_cells;
     int64_t *traffic_bytes; /* [num_cells][num_cells] dispatch, by source */
     int64_t *dropped_at;    /* [2 scopes][DROP_FACTORS], enum capacity_scope */
@@ -182,6 +198,12 @@ struct route_totals {
     double places_filled;         /* of experts' buffers by tokens, the rest is padding; 1: none */
     int64_t rerouted_assignments;
 };
+
+/* Sums over all layers; zeroes where nothing is offloaded. */
+struct offload_counts offload_totals(const struct run_metrics *metrics);
+
+/* count / touches; 0 where nothing was touched. */
+double offload_share(const struct offload_counts *counts, int64_t count);
 
 struct route_totals route_totals(const struct run_metrics *metrics);
 

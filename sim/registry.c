@@ -8,13 +8,14 @@
 #include "dispatch/dispatch.h"
 #include "gpu/gpu.h"
 #include "net/net.h"
+#include "offload/offload.h"
 #include "route/route.h"
 
 static const char *const kind_names[REGISTRY_KIND_COUNT] = {
     [REGISTRY_ROUTERS] = "routers",         [REGISTRY_DROPS] = "drops",
     [REGISTRY_STRATEGIES] = "strategies",   [REGISTRY_REPLICAS] = "replicas",
     [REGISTRY_COLLECTIVES] = "collectives", [REGISTRY_NETWORKS] = "networks",
-    [REGISTRY_GPU_MODELS] = "gpu-models",
+    [REGISTRY_GPU_MODELS] = "gpu-models",   [REGISTRY_OFFLOAD] = "offload-policies",
 };
 
 const char *registry_kind_name(enum registry_kind kind)
@@ -66,6 +67,12 @@ static struct registry_entry look(enum registry_kind kind, int32_t index, int32_
     }
     case REGISTRY_GPU_MODELS: {
         const struct gpu_model *const *all = gpu_all(count);
+        return index < *count ? (struct registry_entry){all[index]->name, all[index]->summary,
+                                                        all[index]->source}
+                              : entry;
+    }
+    case REGISTRY_OFFLOAD: {
+        const struct offload_policy *const *all = offload_all(count);
         return index < *count ? (struct registry_entry){all[index]->name, all[index]->summary,
                                                         all[index]->source}
                               : entry;

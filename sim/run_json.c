@@ -73,6 +73,27 @@ static cJSON *routing_json(const struct run_metrics *metrics)
     return object;
 }
 
+static cJSON *offload_json(const struct scenario *scenario, const struct run_metrics *metrics)
+{
+    const struct offload_settings *offload = &scenario->offload;
+    struct offload_counts counts = offload_totals(metrics);
+    double expert_bytes = (double)model_expert_bytes(&scenario->model);
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "home", offload_home_name(offload->home));
+    cJSON_AddStringToObject(object, "policy", offload->policy->name);
+    cJSON_AddNumberToObject(object, "slots", offload->num_slots);
+    cJSON_AddNumberToObject(object, "experts", scenario_experts_per_rank(scenario));
+    cJSON_AddNumberToObject(object, "touches", (double)counts.touches);
+    cJSON_AddNumberToObject(object, "hit_rate", offload_share(&counts, counts.hits));
+    cJSON_AddNumberToObject(object, "hit_rate_max", offload_share(&counts, counts.best_hits));
+    cJSON_AddNumberToObject(object, "ahead_share", offload_share(&counts, counts.ahead));
+    cJSON_AddNumberToObject(object, "fetched_share", offload_share(&counts, counts.fetched));
+    cJSON_AddNumberToObject(object, "on_cpu_share", offload_share(&counts, counts.on_cpu));
+    cJSON_AddNumberToObject(object, "bytes_per_step",
+                            (double)counts.transfers * expert_bytes / (double)metrics->num_steps);
+    return object;
+}
+
 cJSON *run_json(const char *run_id, const char *label, const struct scenario *scenario,
                 const struct run_metrics *metrics)
 {
@@ -122,6 +143,9 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     add_phases(object, metrics, totals.step_ns_mean);
     if (metrics->num_layers > 0) {
         cJSON_AddItemToObject(object, "routing", routing_json(metrics));
+    }
+    if (metrics->offload_layer != NULL) {
+        cJSON_AddItemToObject(object, "offload", offload_json(scenario, metrics));
     }
     cJSON_AddItemToObject(object, "layers", layers_json(metrics));
     return object;

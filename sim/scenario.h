@@ -19,6 +19,7 @@
 #include "memory.h"
 #include "model.h"
 #include "net/net.h"
+#include "offload/offload.h"
 #include "precision.h"
 #include "route/route.h"
 #include "serve/serving_config.h"
@@ -87,6 +88,8 @@ struct scenario {
     char kernels[NAME_BYTES];
     double memory_fraction; /* of HBM that weights and KV cache may fill */
 
+    struct offload_settings offload; /* of experts; home OFFLOAD_NOTHING: none */
+
     struct fault *fault; /* [num_faults] owned */
     int32_t num_faults;
 
@@ -119,6 +122,24 @@ struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_to
 /* STATUS_INVALID, saying by how much, when it does not fit. */
 MUST_CHECK enum status scenario_check_memory(const struct scenario *scenario,
                                              int64_t kv_tokens_per_rank, struct error *error);
+
+/* As written in scenarios. */
+const char *offload_home_name(enum offload_home home);
+const char *offload_misses_name(enum offload_misses choice);
+
+/* Experts of a layer that a GPU serves: what offload.slots is a part of. */
+static inline int32_t scenario_experts_per_rank(const struct scenario *scenario)
+{
+    return (scenario->model.num_experts + scenario->redundant_experts) / scenario->ep;
+}
+
+/* At what rate an offloaded expert comes: of the link, or of the drives behind it. */
+static inline double offload_bytes_per_s(const struct offload_settings *offload)
+{
+    bool by_drives =
+        offload->home == OFFLOAD_NVME && offload->nvme_bytes_per_s < offload->link_bytes_per_s;
+    return by_drives ? offload->nvme_bytes_per_s : offload->link_bytes_per_s;
+}
 
 /* Who needs the trace's scores: the router's name, or the drop policy's; NULL: nobody. */
 const char *scenario_needs_scores(const struct scenario *scenario);

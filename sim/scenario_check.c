@@ -320,4 +320,5 @@ void scenario_cross_check(struct scenario_loader *loader)
     check_rebalance(loader);
     check_kernels(loader);
     check_price(loader);
+    scenario_read_offload(loader);
 }

@@ -167,6 +167,7 @@ const struct yaml_field scenario_fields[] = {
     {"memory_fraction", YAML_DOUBLE, offsetof(struct scenario_file, memory_fraction), .min = 0.01,
      .max = 1.0},
     {"faults", YAML_NODE, offsetof(struct scenario_file, faults), .size = 0},
+    {"offload", YAML_NODE, offsetof(struct scenario_file, offload), .size = 0},
     {"serving", YAML_NODE, offsetof(struct scenario_file, serving), .size = 0},
     {"price", YAML_TEXT, offsetof(struct scenario_file, price), .size = PATH_BYTES,
      .required = true},

@@ -4,6 +4,7 @@
 #ifndef MOESIM_SCENARIO_INTERNAL_H
 #define MOESIM_SCENARIO_INTERNAL_H
 
+#include "registry.h"
 #include "scenario.h"
 #include "yaml_file.h"
 
@@ -59,6 +60,7 @@ struct scenario_file {
     char kernels[NAME_BYTES];
     double memory_fraction;
     struct yaml_node *faults;
+    struct yaml_node *offload;
     struct yaml_node *serving;
     char price[PATH_BYTES];
     uint64_t seed;
@@ -98,6 +100,13 @@ bool scenario_find_path(const struct scenario_loader *loader, char path[PATH_BYT
 /* Problems of what a key names, told again as problems of the key. */
 void scenario_pass_on(struct scenario_loader *loader, const char *key,
                       const struct error *problems);
+
+/* Reads and checks the offload keys, once model, GPU and plug-ins are known. */
+void scenario_read_offload(struct scenario_loader *loader);
+
+/* A name that no plug-in of the kind has: says which there are, and which may be meant. */
+void scenario_complain_plugin(struct scenario_loader *loader, const char *key, const char *name,
+                              enum registry_kind kind);
 
 /* Reads and checks the serving keys. */
 void scenario_read_serving(struct scenario_loader *loader);

@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "data.h"
-#include "registry.h"
 #include "scenario_internal.h"
 #include "suggest.h"
 
@@ -145,8 +144,8 @@ static void look_up_presets(struct scenario_loader *loader)
     free(problems);
 }
 
-static void complain_plugin(struct scenario_loader *loader, const char *key, const char *name,
-                            enum registry_kind kind)
+void scenario_complain_plugin(struct scenario_loader *loader, const char *key, const char *name,
+                              enum registry_kind kind)
 {
     char known[512] = "";
     size_t used = 0;
@@ -197,7 +196,7 @@ static void look_up_plugins(struct scenario_loader *loader)
     };
     for (size_t i = 0; i < sizeof plugins / sizeof plugins[0]; i++) {
         if (!plugins[i].is_found) {
-            complain_plugin(loader, plugins[i].key, plugins[i].name, plugins[i].kind);
+            scenario_complain_plugin(loader, plugins[i].key, plugins[i].name, plugins[i].kind);
         }
     }
 }

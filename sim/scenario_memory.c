@@ -15,16 +15,24 @@ struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_to
         .dispatch_precision = scenario->dispatch_precision,
         .combine_precision = scenario->combine_precision,
         .memory_fraction = scenario->memory_fraction,
+        .is_offloaded = scenario->offload.home != OFFLOAD_NOTHING,
+        .cached_slots = scenario->offload.num_slots,
+        .buffer_slots = MEMORY_OFFLOAD_BUFFERS + scenario->offload.prefetch,
     };
     return memory_use(&layout, kv_tokens_per_rank);
 }
 
 /* What most helps against the largest part. */
-static const char *advice(const struct memory_use *use)
+static const char *advice(const struct scenario *scenario, const struct memory_use *use)
 {
+    bool is_offloaded = scenario->offload.home != OFFLOAD_NOTHING;
+    if (is_offloaded && use->expert_bytes >= use->kv_bytes) {
+        return "lower offload.slots or use a smaller precision.expert";
+    }
     if (use->expert_bytes >= use->dense_bytes && use->expert_bytes >= use->kv_bytes) {
-        return "raise parallel.ep, lower placement.redundant_experts or use a smaller "
-               "precision.expert";
+        return "raise parallel.ep, lower placement.redundant_experts, use a smaller "
+               "precision.expert "
+               "or keep experts in host memory (offload)";
     }
     if (use->kv_bytes >= use->dense_bytes) {
         return "lower trace.tokens_per_rank or context_tokens, or use precision.kv: fp8";
@@ -46,5 +54,5 @@ enum status scenario_check_memory(const struct scenario *scenario, int64_t kv_to
                      (double)use.expert_bytes / 1e9, (double)use.kv_bytes / 1e9,
                      (double)use.buffer_bytes / 1e9, scenario->memory_fraction,
                      (double)scenario->cluster.gpu.hbm_bytes / 1e9, (double)use.limit_bytes / 1e9,
-                     (double)(use.total_bytes - use.limit_bytes) / 1e9, advice(&use));
+                     (double)(use.total_bytes - use.limit_bytes) / 1e9, advice(scenario, &use));
 }

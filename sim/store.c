@@ -197,8 +197,8 @@ static enum status prepare_write(struct store *store, struct error *error)
         status = remove_incomplete(store, error);
     }
     if (status == STATUS_OK) {
-        static_assert(STORE_SCHEMA_VERSION == 2, "the pragma below takes no parameter");
-        status = store_execute(store, "PRAGMA user_version = 2", error);
+        static_assert(STORE_SCHEMA_VERSION == 3, "the pragma below takes no parameter");
+        status = store_execute(store, "PRAGMA user_version = 3", error);
     }
     if (status == STATUS_OK) {
         return store_execute(store, "COMMIT", error);

@@ -68,6 +68,10 @@ MUST_CHECK enum status store_write_run(struct store *store, const struct run_met
 MUST_CHECK enum status store_write_metrics(struct store *store, const struct run_metrics *metrics,
                                            struct error *error);
 
+/* Writes what became of offloaded experts, if there are any. */
+MUST_CHECK enum status store_write_offload(struct store *store, const struct run_metrics *metrics,
+                                           struct error *error);
+
 /* One value of a row. */
 enum store_kind { STORE_INTEGER, STORE_REAL, STORE_TEXT, STORE_NULL };
 

@@ -309,9 +309,9 @@ enum status store_write_metrics(struct store *store, const struct run_metrics *m
 {
     static enum status (*const writer[])(struct store *, const struct run_metrics *,
                                          struct error *) = {
-        write_steps,      write_phases,       write_balance,    write_layers,  write_experts,
-        write_rank_load,  write_rank_windows, write_rank_busy,  write_traffic, write_links,
-        write_drop_curve, write_routes,       write_rebalances,
+        write_steps,      write_phases,       write_balance,    write_layers,        write_experts,
+        write_rank_load,  write_rank_windows, write_rank_busy,  write_traffic,       write_links,
+        write_drop_curve, write_routes,       write_rebalances, store_write_offload,
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof writer / sizeof writer[0] && status == STATUS_OK; i++) {

@@ -204,6 +204,34 @@ static enum status write_fault(struct store *store, int32_t index, const struct 
     return write_assumption(store, index, &assumption, error);
 }
 
+/* Where experts live, and what moving them is taken to cost. */
+static enum status write_offload(struct store *store, int32_t index, struct error *error)
+{
+    const struct scenario *scenario = &store->run.scenario;
+    const struct offload_settings *offload = &scenario->offload;
+    bool is_nvme = offload->home == OFFLOAD_NVME;
+    const char *said = "the scenario";
+    const struct assumption all[] = {
+        {"experts live", is_nvme ? "on drives" : "in host memory", 0, "", said},
+        {"host memory and drives", "in the price of a GPU-hour", 0, "", "moesim"},
+        {"link from the host, one GPU", NULL, offload->link_bytes_per_s * 1e-9, "GB/s",
+         scenario->cluster.gpu.source},
+        {"latency of a fetch", NULL, (offload->link_latency_ns + offload->nvme_latency_ns) * 1e-3,
+         "us", said},
+        {"drives of a node", NULL, offload->nvme_bytes_per_s * 1e-9, "GB/s", said},
+        {"CPUs of a node read experts", NULL, offload->cpu_bytes_per_s * 1e-9, "GB/s", said},
+        {"CPUs of a node compute", NULL, offload->cpu_flops_per_s * 1e-12, "TFLOP/s", said},
+    };
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < sizeof all / sizeof all[0] && status == STATUS_OK; i++) {
+        bool is_said = all[i].text != NULL || all[i].value > 0.0;
+        if (is_said) {
+            status = write_assumption(store, index++, &all[i], error);
+        }
+    }
+    return status;
+}
+
 /* What predicts GEMMs and attention, where that differs from what predicts experts. */
 static void describe_coverage(char *text, size_t bytes, const struct scenario *scenario)
 {
@@ -278,6 +306,9 @@ static enum status write_assumptions(struct store *store, const struct run_total
     }
     for (int32_t i = 0; i < scenario->num_faults && status == STATUS_OK; i++) {
         status = write_fault(store, count + i, &scenario->fault[i], error);
+    }
+    if (status == STATUS_OK && scenario->offload.home != OFFLOAD_NOTHING) {
+        status = write_offload(store, count + scenario->num_faults, error);
     }
     return status;
 }

@@ -112,6 +112,24 @@ const struct store_table store_schema[] = {
                   "layers_changed INTEGER NOT NULL, landing_ns INTEGER NOT NULL, settled_steps "
                   "INTEGER NOT NULL, settled_ns INTEGER NOT NULL, "
                   "PRIMARY KEY (run_id, rebalance)) WITHOUT ROWID"},
+    {"offload",
+     "CREATE TABLE offload("
+     "run_id TEXT PRIMARY KEY, home TEXT NOT NULL, policy TEXT NOT NULL, slots INTEGER NOT NULL, "
+     "experts INTEGER NOT NULL, prefetch INTEGER NOT NULL, misses TEXT NOT NULL, "
+     "expert_bytes INTEGER NOT NULL, link_bytes_per_s REAL NOT NULL, cpu_bytes_per_s REAL NOT "
+     "NULL) WITHOUT ROWID"},
+    {"offload_layer",
+     "CREATE TABLE offload_layer("
+     "run_id TEXT, layer INTEGER, touches INTEGER NOT NULL, hits INTEGER NOT NULL, "
+     "ahead INTEGER NOT NULL, fetched INTEGER NOT NULL, on_cpu INTEGER NOT NULL, "
+     "best_hits INTEGER NOT NULL, transfers INTEGER NOT NULL, "
+     "PRIMARY KEY (run_id, layer)) WITHOUT ROWID"},
+    {"offload_window",
+     "CREATE TABLE offload_window("
+     "run_id TEXT, window INTEGER, touches INTEGER NOT NULL, hits INTEGER NOT NULL, "
+     "ahead INTEGER NOT NULL, fetched INTEGER NOT NULL, on_cpu INTEGER NOT NULL, "
+     "best_hits INTEGER NOT NULL, transfers INTEGER NOT NULL, "
+     "PRIMARY KEY (run_id, window)) WITHOUT ROWID"},
     {"study", "CREATE TABLE study("
               "study_id TEXT, position INTEGER, run_id TEXT NOT NULL, group_label TEXT NOT NULL, "
               "name TEXT NOT NULL, is_strategy INTEGER NOT NULL, place INTEGER NOT NULL, gain REAL "

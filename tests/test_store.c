@@ -90,7 +90,7 @@ Test(store, keeps_what_the_run_measured)
     cr_expect_str_eq(ask("SELECT count(*) FROM expert_load WHERE run_id = ?1"), "64"); /* 4 x 16 */
     cr_expect_str_eq(ask("SELECT count(*) FROM rank_load"), "32");                     /* 4 x 8 */
     cr_expect_str_eq(ask("SELECT count(*) FROM rank_window"), "24");                   /* 3 x 8 */
-    cr_expect_str_eq(ask("SELECT count(*) FROM step_phase"), "27");                    /* 3 x 9 */
+    cr_expect_str_eq(ask("SELECT count(*) FROM step_phase"), "30");                    /* 3 x 10 */
     cr_expect_str_eq(ask("SELECT count(*) FROM traffic"), "64");                       /* 8 x 8 */
     cr_expect_str_eq(ask("SELECT count(*) FROM drop_curve"), "18");                    /* 2 x 9 */
     cr_expect_str_eq(ask("SELECT min(layer) || ' ' || max(layer) FROM layer"), "3 6");
@@ -346,9 +346,9 @@ Test(store, refuses_somebody_elses_database)
 Test(store, refuses_a_newer_schema)
 {
     store_run("");
-    write_with_sqlite("PRAGMA user_version = 3");
+    write_with_sqlite("PRAGMA user_version = 4");
 
-    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 3, this one knows 2)");
+    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 4, this one knows 3)");
 }
 
 Test(store, refuses_tables_that_are_not_its_own)

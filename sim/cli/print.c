@@ -253,6 +253,7 @@ void print_summary(const struct variant *variant)
     }
     print_routing(variant);
     print_loans(variant);
+    print_offload(variant);
     print_rebalances(variant);
     print_phases(variant);
     print_hottest(variant->metrics);

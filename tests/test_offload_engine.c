@@ -1,0 +1,277 @@
+/* test_offload_engine.c -- offloaded experts on the clock: times by hand, laws in random scenarios,
+ * memory. */
+#include <criterion/criterion.h>
+#include <math.h>
+
+#include "digest.h"
+#include "engine.h"
+#include "random_run.h"
+#include "rng.h"
+#include "two_ranks.h"
+
+#include <gsl/gsl_rng.h>
+
+static struct engine *simulate(const struct scenario *scenario, const struct trace *trace)
+{
+    struct engine *engine = NULL;
+    struct error error = {0};
+    cr_assert_eq(engine_open(&engine, scenario, trace, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(engine_run(engine, NULL, &error), STATUS_OK, "%s", error.text);
+    return engine;
+}
+
+/* One GPU that keeps one of two experts of 6000 bytes; 1 byte/ns from the host, 5000 ns of latency.
+ */
+static struct scenario one_slot(void)
+{
+    struct scenario scenario = two_ranks();
+    scenario.ep = 1;
+    scenario.cluster.gpus_per_node = 1;
+    scenario.offload = (struct offload_settings){.home = OFFLOAD_HOST,
+                                                 .policy = offload_find("lru"),
+                                                 .num_slots = 1,
+                                                 .profile_steps = 10,
+                                                 .link_bytes_per_s = 1e9,
+                                                 .link_latency_ns = 5000.0};
+    return scenario;
+}
+
+static void expect_steps(const struct scenario *scenario, const char *experts,
+                         const int64_t *step_ns, double fetch_ns)
+{
+    struct trace trace;
+    two_ranks_trace(&trace, scenario, experts);
+    struct engine *engine = simulate(scenario, &trace);
+    const struct run_metrics *metrics = engine_metrics(engine);
+    double fetched_ns = 0.0;
+    for (int32_t step = 0; step < metrics->num_windows; step++) {
+        cr_expect_eq(metrics->window[step].step_ns_sum, step_ns[step], "step %d: %lld ns",
+                     (int)step, (long long)metrics->window[step].step_ns_sum);
+        fetched_ns += metrics->window[step].phase_ns[STEP_FETCH];
+    }
+    cr_expect_float_eq(fetched_ns, fetch_ns, 1e-9);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/*
+ * A hit: attention to 1000, gate to 1100, start-up to 31100, experts to 31600, start-up to 61600,
+ * head to 61610. A miss at a hundredth of the rate: the fetch begins with the gate's end, is in at
+ * 1100 + 600000 + 5000 = 606100, and all behind it comes 575000 ns later.
+ */
+Test(offload_engine, times_a_fetch_as_computed_by_hand)
+{
+    struct scenario scenario = one_slot();
+    scenario.offload.link_bytes_per_s = 1e7;
+
+    expect_steps(&scenario, "0110", (int64_t[]){61610, 636610, 61610, 636610}, 2 * 575000.0);
+}
+
+/* At 1 byte/ns it is in at 1100 + 6000 + 5000 = 12100, before the dispatch's start-up is over. */
+Test(offload_engine, hides_a_fetch_behind_what_the_rank_does_meanwhile)
+{
+    struct scenario scenario = one_slot();
+
+    expect_steps(&scenario, "01", (int64_t[]){61610, 61610}, 0.0);
+}
+
+/* A node's drives at 0.01 bytes/ns and 7000 ns behind the same link. */
+Test(offload_engine, drives_are_slower_than_the_link)
+{
+    struct scenario scenario = one_slot();
+    scenario.offload.home = OFFLOAD_NVME;
+    scenario.offload.nvme_bytes_per_s = 1e7;
+    scenario.offload.nvme_latency_ns = 7000.0;
+
+    expect_steps(&scenario, "01", (int64_t[]){61610, 643610}, 582000.0);
+}
+
+/*
+ * Two ranks, an expert each, no slot to spare for it: tokens "10" cross over. Each knows what it
+ * needs when the dispatch is in, at 31100 + 50 + 200 = 31350; rank 0's expert is there, rank 1
+ * holds no slot but fetches at 1 byte/ns: 31350 + 6000 + 5000 = 42350 and the drives' queue.
+ */
+Test(offload_engine, ranks_of_a_node_share_its_drives)
+{
+    struct scenario scenario = two_ranks();
+    struct trace trace;
+    scenario.model.num_experts = 4;
+    scenario.offload = one_slot().offload;
+    scenario.offload.home = OFFLOAD_NVME;
+    scenario.offload.nvme_bytes_per_s = 1e9;
+    two_ranks_trace(&trace, &scenario, "31"); /* rank 0 serves 0 and 1, rank 1 serves 2 and 3 */
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    /* Rank 0's token goes to rank 1 and back: one fetch is in at 42350, the other at 48350. */
+    const struct run_metrics *metrics = engine_metrics(engine);
+    struct offload_counts counts = offload_totals(metrics);
+    cr_expect_eq(counts.fetched, 2);
+    cr_expect_float_eq(metrics->window[0].phase_ns[STEP_FETCH], (11000.0 + 17000.0) / 2, 1e-9);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/*
+ * No slots: the CPUs read 0.06 bytes/ns. The token arrives at 1100 + 5000 + 200 = 6300, is computed
+ * by 106300 and back at 111500; start-up to 141500, head to 141510. Nothing is fetched.
+ */
+Test(offload_engine, cpus_compute_what_the_gpu_lacks)
+{
+    struct scenario scenario = one_slot();
+    scenario.offload.num_slots = 0;
+    scenario.offload.misses = OFFLOAD_CPU;
+    scenario.offload.cpu_bytes_per_s = 6e7;
+    scenario.offload.cpu_flops_per_s = 1e12;
+    struct trace trace;
+    two_ranks_trace(&trace, &scenario, "01");
+
+    struct engine *engine = simulate(&scenario, &trace);
+
+    const struct run_metrics *metrics = engine_metrics(engine);
+    struct offload_counts counts = offload_totals(metrics);
+    cr_expect_eq(metrics->window[1].step_ns_sum, 141510);
+    cr_expect_float_eq(metrics->window[1].phase_ns[STEP_EXPERT], 80400.0, 1e-9);
+    cr_expect_eq(counts.on_cpu, 2);
+    cr_expect_eq(counts.transfers, 0);
+    engine_close(engine);
+    trace_close(&trace);
+}
+
+/* The CPUs take 110,400 ns and the link 11,000: with `faster` nothing is computed by CPUs, and the
+ * other way round all is, and its expert comes behind it. */
+Test(offload_engine, the_faster_way_is_taken)
+{
+    struct scenario scenario = one_slot();
+    scenario.offload.misses = OFFLOAD_FASTER;
+    scenario.offload.cpu_flops_per_s = 1e12;
+    for (int32_t which = 0; which < 2; which++) {
+        scenario.offload.cpu_bytes_per_s = which == 0 ? 6e7 : 1e12;
+        struct trace trace;
+        two_ranks_trace(&trace, &scenario, "0110");
+        struct engine *engine = simulate(&scenario, &trace);
+        struct offload_counts counts = offload_totals(engine_metrics(engine));
+        cr_expect_eq(counts.fetched, which == 0 ? 2 : 0);
+        cr_expect_eq(counts.on_cpu, which == 0 ? 0 : 2);
+        cr_expect_eq(counts.transfers, 2);
+        cr_expect_eq(counts.hits, 2);
+        engine_close(engine);
+        trace_close(&trace);
+    }
+}
+
+/* Random scenarios whose experts are offloaded in all ways. */
+static void offload_at_random(struct random_run *run, uint64_t round)
+{
+    gsl_rng *rng = rng_stream(round, "offload run", 0);
+    int32_t num_policies = 0;
+    const struct offload_policy *const *policies = offload_all(&num_policies);
+    struct scenario *scenario = &run->scenario;
+    scenario->strategy = balance_find("static");
+    scenario->rebalance_interval_steps = 0;
+    scenario->window_steps = 0;
+    scenario->replica = dispatch_find("locality");
+    scenario->micro_batches = 1;
+    scenario->chunks = 1;
+    int32_t served = scenario_experts_per_rank(scenario);
+    scenario->offload = (struct offload_settings){
+        .home = gsl_rng_uniform_int(rng, 2) == 0 ? OFFLOAD_HOST : OFFLOAD_NVME,
+        .policy = policies[gsl_rng_uniform_int(rng, (unsigned long)num_policies)],
+        .num_slots = (int32_t)gsl_rng_uniform_int(rng, (unsigned long)served) + 1,
+        .prefetch = (int32_t)gsl_rng_uniform_int(rng, (unsigned long)served + 1),
+        .misses = (enum offload_misses)gsl_rng_uniform_int(rng, 3),
+        .profile_steps = 2,
+        .link_bytes_per_s = 1e8,
+        .link_latency_ns = 3000.0,
+        .nvme_bytes_per_s = 5e7,
+        .cpu_bytes_per_s = 3e8,
+        .cpu_flops_per_s = 1e9};
+    gsl_rng_free(rng);
+}
+
+static void check_counts(const struct run_metrics *metrics, const struct scenario *scenario)
+{
+    struct offload_counts windows = {0};
+    struct offload_counts layers = offload_totals(metrics);
+    for (int32_t window = 0; window < metrics->num_windows; window++) {
+        windows.touches += metrics->offload_window[window].touches;
+        windows.transfers += metrics->offload_window[window].transfers;
+    }
+    cr_assert_eq(windows.touches, layers.touches);
+    cr_assert_eq(windows.transfers, layers.transfers);
+    cr_assert_eq(layers.touches, layers.hits + layers.ahead + layers.fetched + layers.on_cpu);
+    cr_assert_leq(layers.touches - layers.best_hits, layers.transfers + layers.on_cpu);
+    cr_assert(scenario->offload.prefetch > 0 || layers.ahead == 0);
+    cr_assert(scenario->offload.misses != OFFLOAD_FETCH || layers.on_cpu == 0);
+    cr_assert(scenario->offload.misses != OFFLOAD_CPU || layers.fetched == 0);
+    cr_assert(scenario->offload.prefetch > 0 || layers.hits <= layers.best_hits);
+}
+
+static void check_time(const struct run_metrics *metrics)
+{
+    for (int32_t index = 0; index < metrics->num_windows; index++) {
+        const struct step_window *window = &metrics->window[index];
+        double booked_ns = 0.0;
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+            cr_assert_geq(window->phase_ns[phase], 0.0);
+            booked_ns += window->phase_ns[phase];
+        }
+        cr_assert_lt(fabs(booked_ns - (double)window->step_ns_sum),
+                     1e-9 * (double)window->step_ns_sum + 1e-3);
+    }
+}
+
+/* Touches are counted once, no fetches fewer than the bound, all time is booked, equal runs are
+ * equal; and the whole is pinned. */
+Test(offload_engine, keeps_its_laws_in_random_scenarios)
+{
+    uint64_t digest = DIGEST_START;
+    for (uint64_t round = 0; round < 500; round++) {
+        struct random_run run;
+        random_run_make(&run, round);
+        offload_at_random(&run, round);
+        struct engine *engine = simulate(&run.scenario, &run.trace);
+        const struct run_metrics *metrics = engine_metrics(engine);
+        check_counts(metrics, &run.scenario);
+        check_time(metrics);
+        digest = digest_u64(digest, metrics->digest);
+        if (round % 20 == 0) {
+            struct engine *again = simulate(&run.scenario, &run.trace);
+            cr_assert_eq(engine_metrics(again)->digest, metrics->digest);
+            engine_close(again);
+        }
+        engine_close(engine);
+        random_run_free(&run);
+    }
+    cr_expect_eq(digest, UINT64_C(0xe325ff5c31ea10ac), "digest is 0x%016llx",
+                 (unsigned long long)digest);
+}
+
+/* A cache that holds all is none: the very run without offload. */
+Test(offload_engine, a_slot_for_every_expert_changes_nothing)
+{
+    for (uint64_t round = 0; round < 100; round++) {
+        struct random_run run;
+        random_run_make(&run, round);
+        offload_at_random(&run, round);
+        run.scenario.offload.num_slots = scenario_experts_per_rank(&run.scenario);
+        struct engine *offloaded = simulate(&run.scenario, &run.trace);
+        run.scenario.offload = (struct offload_settings){0};
+        struct engine *whole = simulate(&run.scenario, &run.trace);
+        cr_expect_eq(engine_metrics(offloaded)->digest, engine_metrics(whole)->digest);
+        engine_close(offloaded);
+        engine_close(whole);
+        random_run_free(&run);
+    }
+}
+
+/* Slots, two buffers and one a prefetched expert, of 6000 bytes each. */
+Test(offload_engine, memory_counts_slots_and_buffers)
+{
+    struct scenario scenario = one_slot();
+    scenario.offload.prefetch = 1;
+
+    struct memory_use use = scenario_memory(&scenario, 10);
+
+    cr_expect_eq(use.expert_bytes, (1 + 2 + 1) * 6000);
+}
