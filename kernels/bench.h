@@ -47,15 +47,17 @@ struct bench_options {
     const char *csv; /* file the rows are appended to, "-": stdout; NULL: a table on stdout only */
     uint64_t seed;
     bool dry_run;
-    bool small;          /* check: --size small, for sanitizers */
-    const char *kernels; /* check, time: names, separated by commas; NULL: all */
-    double budget_s;     /* no new case is begun after so many seconds; 0: no limit */
-    int32_t num_samples; /* timed repetitions of a case, at most */
-    int32_t num_threads; /* CPU; 0: as many as OpenMP takes */
-    int32_t num_ranks;   /* virtual EP ranks: experts in even blocks by id */
-    int32_t comm_sms;    /* multiprocessors left to communication */
-    bool peers;          /* time, forward: the peers too, alternately */
-    bool turns;          /* forward: "turn" and a wait for a line before each round */
+    bool small;           /* check: --size small, for sanitizers */
+    const char *kernels;  /* check, time: names, separated by commas; NULL: all */
+    const char *versions; /* check, time: likewise */
+    const char *without;  /* versions of the grouped GEMMs that automatic passes over; or NULL */
+    double budget_s;      /* no new case is begun after so many seconds; 0: no limit */
+    int32_t num_samples;  /* timed repetitions of a case, at most */
+    int32_t num_threads;  /* CPU; 0: as many as OpenMP takes */
+    int32_t num_ranks;    /* virtual EP ranks: experts in even blocks by id */
+    int32_t comm_sms;     /* multiprocessors left to communication */
+    bool peers;           /* time, forward: the peers too, alternately */
+    bool turns;           /* forward: "turn" and a wait for a line before each round */
     struct bench_layer layer;
     int32_t num_tokens_count;
     int32_t num_tokens[BENCH_LIST_MAX];
@@ -72,6 +74,10 @@ void bench_options_help(FILE *file);
 
 /* Whether name is among --kernels', or there are none. */
 bool bench_wants_kernel(const struct bench_options *options, const char *name);
+bool bench_wants_version(const struct bench_options *options, const char *name);
+
+/* Whether list, names separated by commas or NULL, has name. */
+bool bench_list_has(const char *list, const char *name);
 
 /* The words of flags and CSV for an enum. */
 const char *bench_dtype_name(enum dtype dtype);

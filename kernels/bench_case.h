@@ -38,6 +38,10 @@ MUST_CHECK enum status gpu_tokens_create(struct gpu *gpu, const struct bench_opt
                                          struct gpu_tokens *made, struct error *error);
 void gpu_tokens_free(struct gpu_tokens *made);
 
+/* How the options want a layer run. */
+struct dev_layer_options gpu_layer_options(const struct gpu *gpu,
+                                           const struct bench_options *options);
+
 /* What every row of a case has: layer, tokens, routing, loads, ceilings. */
 struct bench_row gpu_row(const struct gpu *gpu, const struct bench_options *options,
                          const struct gpu_tokens *tokens, const char *command, const char *kernel);

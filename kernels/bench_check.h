@@ -4,16 +4,10 @@
 #ifndef MOESIM_BENCH_CHECK_H
 #define MOESIM_BENCH_CHECK_H
 
+#include "bench_difference.h"
 #include "bench_gpu.h"
 
 #define CHECK_OUTPUTS_MAX 4
-
-enum check_kind {
-    CHECK_BITS, /* equal byte for byte: ids, counts, and what is rounded as the twin rounds */
-    CHECK_FP32,
-    CHECK_BF16,
-    CHECK_FP8, /* elements, scales aside */
-};
 
 /* One output of a kernel. expected begins as poison too, so that what the twin leaves alone must be
  * left alone by the kernel. */
@@ -23,6 +17,8 @@ struct check_output {
     void *expected; /* host */
     int64_t bytes;
     double tolerance; /* relative Frobenius error below which it passes; of CHECK_BITS: 0 */
+    const char *name; /* where a difference is told: name, and rows of so many bytes */
+    int64_t row_bytes;
 };
 
 #define CHECK_POISON 0xa5 /* of bits: no id, and no count that a case has */
@@ -41,8 +37,9 @@ struct check {
     double start_s;
 };
 
-/* The row's kernel, layer and so on stand already. Runs versions first to last twice each and
- * writes a row for each. STATUS_CUDA: the GPU is lost, nothing more can be checked. */
+/* The row's kernel, layer and so on stand already. Runs versions first to last twice each (those of
+ * --versions, where that is given) and writes a row for each; of one that differs, also where.
+ * STATUS_CUDA: the GPU is lost, nothing more can be checked. */
 MUST_CHECK enum status check_versions(struct check *check, struct bench_row *row,
                                       const char *const *version_name, int32_t first_version,
                                       int32_t last_version, struct gpu_work work,

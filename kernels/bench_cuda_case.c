@@ -158,6 +158,19 @@ void gpu_tokens_free(struct gpu_tokens *made)
     *made = (struct gpu_tokens){0};
 }
 
+struct dev_layer_options gpu_layer_options(const struct gpu *gpu,
+                                           const struct bench_options *options)
+{
+    struct dev_layer_options made = {.num_sms = gpu->machine.num_sms - options->comm_sms};
+    for (int version = GROUPED_GEMM_MMA; version < NUM_GROUPED_GEMM_VERSIONS; version++) {
+        const char *name = grouped_gemm_version_name((enum grouped_gemm_version)version);
+        if (bench_list_has(options->without, name)) {
+            made.without |= 1u << version;
+        }
+    }
+    return made;
+}
+
 struct bench_row gpu_row(const struct gpu *gpu, const struct bench_options *options,
                          const struct gpu_tokens *tokens, const char *command, const char *kernel)
 {

@@ -48,30 +48,14 @@ void check_plan(const struct check *check, const char *kernel, const char *what,
     fprintf(check->csv->table, "%-15s %-60s v1 to v%d\n", kernel, what, (int)num_versions);
 }
 
-static double element(enum check_kind kind, const void *data, int64_t i)
-{
-    switch (kind) {
-    case CHECK_FP32:
-        return (double)((const float *)data)[i];
-    case CHECK_BF16:
-        return (double)bf16_to_float(((const uint16_t *)data)[i]);
-    case CHECK_FP8:
-        return (double)fp8_to_float(((const uint8_t *)data)[i]);
-    case CHECK_BITS:
-        break;
-    }
-    return 0.0;
-}
-
 /* ||got - expected|| / ||expected||; both zero: 0. A NaN on one side alone makes it NaN. */
 static double frobenius(const struct check_output *output, const void *got)
 {
     double difference = 0.0;
     double norm = 0.0;
-    int64_t width = output->kind == CHECK_FP32 ? 4 : output->kind == CHECK_BF16 ? 2 : 1;
-    for (int64_t i = 0; i < output->bytes / width; i++) {
-        double expected = element(output->kind, output->expected, i);
-        double value = element(output->kind, got, i);
+    for (int64_t i = 0; i < output->bytes / check_width(output->kind); i++) {
+        double expected = check_element(output->kind, output->expected, i);
+        double value = check_element(output->kind, got, i);
         if (isnan(expected) && isnan(value)) {
             continue; /* poison that both left alone */
         }
@@ -137,6 +121,41 @@ static enum status run_twice(struct check *check, struct gpu_work work, int32_t 
     return STATUS_OK;
 }
 
+/* Where the outputs of a version that differs do, or its two runs. */
+static void report(const struct check *check, const struct check_output *output,
+                   int32_t num_outputs, void *got[2][CHECK_OUTPUTS_MAX])
+{
+    for (int32_t i = 0; i < num_outputs; i++) {
+        const struct check_output *of = &output[i];
+        struct bench_difference found = bench_difference(of->kind, of->expected, got[0][i],
+                                                         of->bytes, of->row_bytes, of->tolerance);
+        bench_difference_print(check->csv->table, of->name, &found, of->kind, of->expected,
+                               got[0][i], of->row_bytes, (const char *const[]){"expected", "got"});
+        found = bench_difference(CHECK_BITS, got[0][i], got[1][i], of->bytes,
+                                 of->row_bytes % 4 == 0 ? of->row_bytes : 0, 0.0);
+        bench_difference_print(check->csv->table, of->name, &found, CHECK_BITS, got[0][i],
+                               got[1][i], of->row_bytes % 4 == 0 ? of->row_bytes : 0,
+                               (const char *const[]){"first run", "second"});
+    }
+    fflush(check->csv->table);
+}
+
+/* What the GPU says of a version that failed; false: the context is gone. */
+static bool survives(const struct check *check)
+{
+    cudaError_t code = cudaDeviceSynchronize();
+    fprintf(check->csv->table, "    %s\n",
+            code != cudaSuccess ? cudaGetErrorString(code)
+                                : "refused before the GPU began: CUDA_LOG_FILE=stderr says more");
+    fflush(check->csv->table);
+    return code == cudaSuccess;
+}
+
+static bool differs(const struct bench_row *row)
+{
+    return strcmp(row->status, "differs") == 0 || strcmp(row->status, "does not repeat") == 0;
+}
+
 enum status check_versions(struct check *check, struct bench_row *row,
                            const char *const *version_name, int32_t first_version,
                            int32_t last_version, struct gpu_work work,
@@ -153,15 +172,20 @@ enum status check_versions(struct check *check, struct bench_row *row,
     }
     for (int32_t version = first_version; version <= last_version && status == STATUS_OK;
          version++) {
+        if (!bench_wants_version(check->options, version_name[version])) {
+            continue;
+        }
         row->command = "check";
         row->version = version_name[version];
         status = run_twice(check, work, version, output, num_outputs, got, row);
         check->num_checked++;
         check->num_failed += strcmp(row->status, "ok") != 0;
         enum status written = bench_csv_row(check->csv, row);
+        if (status == STATUS_OK && differs(row)) {
+            report(check, output, num_outputs, got);
+        }
         /* After a refusal the others go on, and after a launch that the GPU has survived. */
-        if (status == STATUS_INVALID ||
-            (status == STATUS_CUDA && cudaDeviceSynchronize() == cudaSuccess)) {
+        if (status == STATUS_INVALID || (status == STATUS_CUDA && survives(check))) {
             status = STATUS_OK;
         }
         status = status == STATUS_OK ? written : status;
@@ -190,6 +214,10 @@ int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
     if (!options->dry_run) {
         fprintf(csv->table, "%d versions checked, %d wrong%s\n", (int)check.num_checked,
                 (int)check.num_failed, check_goes_on(&check) ? "" : "; out of time");
+    }
+    if (!options->dry_run && check.num_checked == 0 && status == STATUS_OK) {
+        status = error_add(&error, STATUS_INVALID,
+                           "nothing was checked: no such kernel or version, or no time");
     }
     return gpu_end(&gpu, status, &error, check.num_failed);
 }

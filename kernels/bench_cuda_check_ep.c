@@ -49,8 +49,8 @@ static enum status launch_ep(void *context, int32_t version, int32_t input, cuda
                       stream);
 }
 
-static enum status create_groups(struct ep_case *run, const struct group *group,
-                                 const struct gpu_weights *weights, struct error *error)
+static enum status create_groups(const struct check *check, struct ep_case *run,
+                                 const struct group *group, const struct gpu_weights *weights)
 {
     int32_t slot_begin[5] = {0};
     int32_t expert_of_slot[GATE_EXPERTS_MAX];
@@ -65,9 +65,10 @@ static enum status create_groups(struct ep_case *run, const struct group *group,
     struct ep_placement placement = {group->num_ranks, slots, slot_begin, expert_of_slot};
     enum status status = STATUS_OK;
     for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        struct dev_layer_options options = {.gate_up = versions[i], .down = versions[i]};
+        struct dev_layer_options options = gpu_layer_options(check->gpu, check->options);
+        options.gate_up = options.down = versions[i];
         status = dev_ep_create(&run->ep[i], &weights->weights, &placement, group->token_begin,
-                               &options, error);
+                               &options, check->error);
     }
     return status;
 }
@@ -98,11 +99,16 @@ static enum status check_group(struct check *check, const struct group *group,
                             .num_tokens = TOKENS,
                             .routing = "gate",
                             .num_ranks = group->num_ranks};
-    enum status status = create_groups(run, group, weights, check->error);
+    enum status status = create_groups(check, run, group, weights);
     for (int i = 0; i < 2 && status == STATUS_OK; i++) {
         bool exact = i == 0 && layer->shared_ffn_dim == 0;
-        struct check_output output = {exact ? CHECK_BITS : CHECK_BF16, run->out, expected, bytes,
-                                      exact ? 0.0 : tolerance};
+        struct check_output output = {exact ? CHECK_BITS : CHECK_BF16,
+                                      run->out,
+                                      expected,
+                                      bytes,
+                                      exact ? 0.0 : tolerance,
+                                      "out",
+                                      (int64_t)layer->expert.hidden_dim * 2};
         status =
             check_versions(check, &row, names, i, i, (struct gpu_work){launch_ep, run}, &output, 1);
     }

@@ -117,8 +117,9 @@ static enum status run_case(struct check *check, const struct gate_model *model,
                                 .num_tokens = num_tokens,
                                 .routing = logits_names[kind]};
         struct check_output output[] = {
-            {CHECK_BITS, gate.expert, expert, choices * 4, 0.0},
-            {CHECK_FP32, gate.gate_weight, gate_weight, choices * 4, 1e-5}};
+            {CHECK_BITS, gate.expert, expert, choices * 4, 0.0, "expert", model->rule.top_k * 4},
+            {CHECK_FP32, gate.gate_weight, gate_weight, choices * 4, 1e-5, "gate_weight",
+             model->rule.top_k * 4}};
         status = check_versions(check, &row, check_version_names, 1, DEV_GATE_VERSIONS,
                                 (struct gpu_work){launch_gate, &gate}, output, 2);
     }

@@ -111,10 +111,17 @@ static enum status check_both(struct check *check, struct bench_layer *layer, st
                             .expert_tokens = num_rows,
                             .num_expert_tokens = layer->expert.num_experts};
     struct check_output up[] = {{fp8 ? CHECK_FP8 : CHECK_BF16, gemm->h.data, host->h.data,
-                                 h_count * dtype_bytes(layer->dtype), tolerance},
-                                {CHECK_FP32, gemm->h.scale, host->h.scale, scale_bytes, 1e-2}};
-    struct check_output down = {CHECK_BF16, gemm->y.data, host->y.data,
-                                rows * layer->expert.hidden_dim * 2, tolerance};
+                                 h_count * dtype_bytes(layer->dtype), tolerance, "h",
+                                 (int64_t)layer->expert.ffn_dim * dtype_bytes(layer->dtype)},
+                                {CHECK_FP32, gemm->h.scale, host->h.scale, scale_bytes, 1e-2,
+                                 "h.scale", gemm->h.scale_rows * 4}};
+    struct check_output down = {CHECK_BF16,
+                                gemm->y.data,
+                                host->y.data,
+                                rows * layer->expert.hidden_dim * 2,
+                                tolerance,
+                                "y",
+                                (int64_t)layer->expert.hidden_dim * 2};
     enum status status = ref_grouped_gate_up(host->shape, host->h, host->x, host->row_begin,
                                              host->num_rows, host->gate_up, host->gate_up_bias);
     if (status == STATUS_OK) {
@@ -164,6 +171,7 @@ static enum status run_case(struct check *check, const struct gemm_case *from, e
         .gate_up_bias = made->gate_up_bias,
         .down_bias = made->down_bias};
     gemm.run = (struct grouped_gemm_run){.rows = rows,
+                                         .without = gpu_layer_options(gpu, check->options).without,
                                          .workspace_bytes = dev_grouped_gemm_workspace_bytes()};
     gemm.run.workspace = dev_alloc(&memory, gemm.run.workspace_bytes);
     int64_t x_scales = gemm.x.scale_rows * scale_blocks(from->shape.hidden_dim);

@@ -114,10 +114,18 @@ static enum status expect(const struct moe_layer *host, const struct dev_layer *
     double tolerance = host->dtype == DTYPE_FP8_E4M3 ? 3e-2 : 5e-3;
     output[0].expected = out.data;
     output[0].tolerance = tolerance;
-    output[1] = (struct check_output){CHECK_FP32, route->logits, expected_logits, logits * 4, 1e-5};
-    output[2] = (struct check_output){CHECK_BITS, route->expert, expert, choices * 4, 0.0};
+    output[1] = (struct check_output){CHECK_FP32,
+                                      route->logits,
+                                      expected_logits,
+                                      logits * 4,
+                                      1e-5,
+                                      "logits",
+                                      host->expert.num_experts * 4};
+    output[2] = (struct check_output){CHECK_BITS, route->expert,       expert, choices * 4, 0.0,
+                                      "expert",   host->gate.top_k * 4};
     output[3] =
-        (struct check_output){CHECK_FP32, route->gate_weight, gate_weight, choices * 4, 1e-5};
+        (struct check_output){CHECK_FP32, route->gate_weight, gate_weight,         choices * 4,
+                              1e-5,       "gate_weight",      host->gate.top_k * 4};
     return status;
 }
 
@@ -133,7 +141,7 @@ static enum status run_small(struct check *check, struct bench_layer layer, enum
     struct bench_host_memory host_memory = {0};
     struct arena arena = {0};
     float *router = NULL;
-    struct dev_layer_options options = {0};
+    struct dev_layer_options options = gpu_layer_options(check->gpu, check->options);
     struct matrix x = {.dtype = DTYPE_BF16, .data = dev_alloc(&memory, count * 2)};
     struct layer_case run = {.out = dev_alloc(&memory, count * 2), .x = x.data};
     enum status status = gpu_weights_create(gpu, &layer, check->options->seed, &weights);
@@ -152,7 +160,8 @@ static enum status run_small(struct check *check, struct bench_layer layer, enum
     if (status == STATUS_OK) {
         struct moe_layer host = download_layer(&host_memory, &weights.weights, &router);
         struct matrix host_x = bench_download(&host_memory, x, count, 0);
-        struct check_output output[4] = {{CHECK_BF16, run.out, NULL, count * 2, 0.0}};
+        struct check_output output[4] = {
+            {CHECK_BF16, run.out, NULL, count * 2, 0.0, "out", layer.expert.hidden_dim * 2}};
         struct bench_row row = {
             .kernel = "layer", .layer = &layer, .num_tokens = num_tokens, .routing = "gate"};
         status = expect(&host, run.layer, num_tokens, host_x, &host_memory, output, &arena);
@@ -307,7 +316,7 @@ static enum status run_sampled(struct check *check, const struct gpu_weights *we
     struct gpu *gpu = check->gpu;
     struct gpu_tokens tokens;
     struct dev_layer *layer = NULL;
-    struct dev_layer_options options = {0};
+    struct dev_layer_options options = gpu_layer_options(check->gpu, check->options);
     enum status status =
         gpu_tokens_create(gpu, check->options, num_tokens, routing, &tokens, check->error);
     if (status == STATUS_OK) {

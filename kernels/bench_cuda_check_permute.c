@@ -142,10 +142,11 @@ static enum status permute_case(struct check *check, struct prepared *made)
                             .num_expert_tokens = made->from->shape.num_experts};
     int64_t experts = made->from->shape.num_experts;
     struct check_output output[] = {
-        {CHECK_BITS, made->dev_num_rows, made->num_rows, experts * 4, 0.0},
-        {CHECK_BITS, made->dev_row_begin, made->row_begin, (experts + 1) * 4, 0.0},
-        {CHECK_BITS, made->dev_row_of, made->row_of, made->choices * 4, 0.0},
-        {CHECK_BITS, made->dev_token_of, made->token_of, made->rows * 4, 0.0}};
+        {CHECK_BITS, made->dev_num_rows, made->num_rows, experts * 4, 0.0, "num_rows", 0},
+        {CHECK_BITS, made->dev_row_begin, made->row_begin, (experts + 1) * 4, 0.0, "row_begin", 0},
+        {CHECK_BITS, made->dev_row_of, made->row_of, made->choices * 4, 0.0, "row_of",
+         made->from->shape.top_k * 4},
+        {CHECK_BITS, made->dev_token_of, made->token_of, made->rows * 4, 0.0, "token_of", 0}};
     return check_versions(check, &row, check_version_names, 1, DEV_PERMUTE_VERSIONS,
                           (struct gpu_work){launch_permute, made}, output, 4);
 }
@@ -223,8 +224,10 @@ static enum status rows_dtype(struct check *check, struct prepared *made, enum d
                                 .layer = &layer,
                                 .num_tokens = made->from->shape.num_tokens,
                                 .routing = made->from->routing};
-        struct check_output output[] = {{CHECK_BITS, out.data, expected.data, bytes, 0.0},
-                                        {CHECK_BITS, out.scale, expected.scale, scale_bytes, 0.0}};
+        struct check_output output[] = {
+            {CHECK_BITS, out.data, expected.data, bytes, 0.0, "rows",
+             (int64_t)hidden * dtype_bytes(dtype)},
+            {CHECK_BITS, out.scale, expected.scale, scale_bytes, 0.0, "scale", out.scale_rows * 4}};
         status = check_versions(check, &row, check_version_names, 1, DEV_ROWS_VERSIONS,
                                 (struct gpu_work){launch_rows, &rows}, output,
                                 dtype == DTYPE_FP8_E4M3 ? 2 : 1);
@@ -314,7 +317,13 @@ static enum status combine_dtype(struct check *check, struct prepared *made, enu
                                 .layer = &layer,
                                 .num_tokens = made->from->shape.num_tokens,
                                 .routing = made->from->routing};
-        struct check_output output = {CHECK_BITS, combine.out.data, out.data, outputs * width, 0.0};
+        struct check_output output = {CHECK_BITS,
+                                      combine.out.data,
+                                      out.data,
+                                      outputs * width,
+                                      0.0,
+                                      "out",
+                                      made->from->hidden_dim * width};
         status = check_versions(check, &row, check_version_names, 1, DEV_COMBINE_VERSIONS,
                                 (struct gpu_work){launch_combine, &combine}, &output, 1);
     }

@@ -185,8 +185,7 @@ static enum status run_case(struct forward *forward, int32_t num_tokens, const c
                             struct error *error)
 {
     struct gpu_tokens tokens;
-    struct dev_layer_options options = {.num_sms = forward->gpu->machine.num_sms -
-                                                   forward->options->comm_sms};
+    struct dev_layer_options options = gpu_layer_options(forward->gpu, forward->options);
     enum status status =
         gpu_tokens_create(forward->gpu, forward->options, num_tokens, routing, &tokens, error);
     forward->tokens = &tokens;

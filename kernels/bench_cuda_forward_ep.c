@@ -49,8 +49,7 @@ static enum status create(struct ep_forward *forward, const struct dev_weights *
         }
     }
     struct ep_placement placement = {ranks, experts, forward->slot_begin, expert_of_slot};
-    struct dev_layer_options options = {.num_sms = forward->gpu->machine.num_sms -
-                                                   forward->options->comm_sms};
+    struct dev_layer_options options = gpu_layer_options(forward->gpu, forward->options);
     return dev_ep_create(&forward->ep, weights, &placement, forward->token_begin, &options, error);
 }
 

@@ -97,9 +97,10 @@ static enum status launch_combine(void *context, int32_t version, int32_t input,
 
 static struct grouped_gemm_run gemm_run(const struct time_case *time, int32_t version)
 {
+    struct dev_layer_options options = gpu_layer_options(time->gpu, time->options);
     return (struct grouped_gemm_run){.version = (enum grouped_gemm_version)version,
-                                     .num_sms =
-                                         time->gpu->machine.num_sms - time->options->comm_sms,
+                                     .num_sms = options.num_sms,
+                                     .without = options.without,
                                      .rows = permute_rows_max(permute_shape(time)),
                                      .expected_rows = time->tokens->load.rows,
                                      .workspace = time->workspace,
@@ -208,18 +209,20 @@ static int32_t list_contenders(struct time_case *time, const struct timed_kernel
     const struct bench_layer *layer = &time->options->layer;
     int32_t count = 0;
     for (int32_t version = 1; version <= kernel->num_versions; version++) {
-        contender[count++] = (struct gpu_contender){
-            .name = version_names[version], .work = {kernel->launch, time}, .version = version};
+        if (bench_wants_version(time->options, version_names[version])) {
+            contender[count++] = (struct gpu_contender){
+                .name = version_names[version], .work = {kernel->launch, time}, .version = version};
+        }
     }
     for (int version = GROUPED_GEMM_AUTOMATIC;
          kernel->num_versions == 0 && version < NUM_GROUPED_GEMM_VERSIONS; version++) {
         bool slow = version == GROUPED_GEMM_PLAIN || version == GROUPED_GEMM_MMA;
-        if ((!slow || flops < SLOW_FLOPS_MAX) &&
+        const char *name = grouped_gemm_version_name((enum grouped_gemm_version)version);
+        if ((!slow || flops < SLOW_FLOPS_MAX) && bench_wants_version(time->options, name) &&
+            !bench_list_has(time->options->without, name) &&
             grouped_gemm_takes((enum grouped_gemm_version)version, layer->expert, layer->dtype)) {
             contender[count++] = (struct gpu_contender){
-                .name = grouped_gemm_version_name((enum grouped_gemm_version)version),
-                .work = {kernel->launch, time},
-                .version = version};
+                .name = name, .work = {kernel->launch, time}, .version = version};
         }
     }
     for (int peer = 0; peer < PEER_COUNT; peer++) {
@@ -254,8 +257,7 @@ static enum status time_kernel(struct time_case *time, const struct timed_kernel
 
 static enum status prepare(struct time_case *time, struct dev_memory *memory, struct error *error)
 {
-    struct dev_layer_options options = {.num_sms =
-                                            time->gpu->machine.num_sms - time->options->comm_sms};
+    struct dev_layer_options options = gpu_layer_options(time->gpu, time->options);
     const struct bench_layer *layer = &time->options->layer;
     enum status status =
         dev_layer_create(&time->layer, time->weights, time->tokens->num_tokens, &options, error);

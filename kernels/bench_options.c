@@ -74,6 +74,10 @@ static const struct option options_table[] = {
     {"size", "full|small", "of the cases of check (default full)", OPTION_CHOICE, AT(small),
      WORDS(size_names)},
     {"kernels", "A,B", "check and time only these", OPTION_TEXT, AT(kernels), 0, 0, NULL, 0},
+    {"versions", "A,B", "check and time only these: v1, mma, stream, ...", OPTION_TEXT,
+     AT(versions), 0, 0, NULL, 0},
+    {"without", "A,B", "grouped GEMMs that automatic shall not choose", OPTION_TEXT, AT(without), 0,
+     0, NULL, 0},
     {"peers", NULL, "time other libraries alternately with ours", OPTION_FLAG, AT(peers), 0, 0,
      NULL, 0},
     {"turns", NULL, "forward: print \"turn\" and wait for a line before each round", OPTION_FLAG,
@@ -380,20 +384,4 @@ enum status bench_options_parse(struct bench_options *options, int argc, char **
     }
     check_layer(options, error);
     return error->num_problems == 0 ? STATUS_OK : STATUS_INVALID;
-}
-
-bool bench_wants_kernel(const struct bench_options *options, const char *name)
-{
-    if (options->kernels == NULL) {
-        return true;
-    }
-    size_t length = strlen(name);
-    for (const char *next = options->kernels; *next != '\0';) {
-        size_t width = strcspn(next, ",");
-        if (width == length && strncmp(next, name, width) == 0) {
-            return true;
-        }
-        next += width + (next[width] == ',');
-    }
-    return false;
 }

@@ -75,6 +75,7 @@ static enum status run_experts(struct dev_ep *ep, struct member *member, bool up
                                    .num_sms = ep->options.num_sms,
                                    .rows = member->rows_max,
                                    .expected_rows = member->rows_max / ep->num_ranks + 1,
+                                   .without = ep->options.without,
                                    .workspace = ep->workspace,
                                    .workspace_bytes = ep->workspace_bytes};
     return up ? dev_grouped_gate_up(layer->expert, member->h, receives->x, receives->row_begin,
@@ -91,7 +92,7 @@ static enum status combine(struct dev_ep *ep, struct member *member, const struc
     int64_t first = (int64_t)member->first_token * layer->gate.top_k;
     struct combine_shape shape = {member->num_tokens, layer->gate.top_k, layer->expert.hidden_dim};
     enum status status = dev_shared_fork(&member->shared, tokens_of(ep, member, run->x),
-                                         ep->options.num_sms, stream);
+                                         ep->options.num_sms, ep->options.without, stream);
     status = status == STATUS_OK ? dev_shared_join(&member->shared, stream) : status;
     return status == STATUS_OK
                ? dev_combine(shape, tokens_of(ep, member, run->out), member->sends.returned,

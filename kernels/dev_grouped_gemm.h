@@ -47,6 +47,7 @@ struct grouped_gemm_run {
     int32_t num_sms; /* 0: all; else blocks that may run at a time (the rest is left to others) */
     int64_t rows;    /* rows of x, h and y that exist, padding included; no group reaches further */
     int64_t expected_rows; /* 0: rows; rows in all groups together that automatic shall expect */
+    uint32_t without;      /* versions that automatic passes over: bit 1 << version */
     void *workspace;       /* of dev_grouped_gemm_workspace_init; one call at a time uses it */
     int64_t workspace_bytes;
 };
@@ -59,9 +60,10 @@ const char *grouped_gemm_version_name(enum grouped_gemm_version version);
 bool grouped_gemm_takes(enum grouped_gemm_version version, struct expert_shape shape,
                         enum dtype dtype);
 
-/* What automatic stands for. */
+/* What automatic stands for: of those that take the shape and are not in `without`, the fastest for
+ * so many rows. plain is never passed over. */
 enum grouped_gemm_version grouped_gemm_choose(struct expert_shape shape, enum dtype dtype,
-                                              int64_t expected_rows);
+                                              int64_t expected_rows, uint32_t without);
 
 /* Bytes that every shape and version makes do with on the current device; 0: no device. */
 int64_t dev_grouped_gemm_workspace_bytes(void);

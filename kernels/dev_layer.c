@@ -151,6 +151,7 @@ static enum status run_experts(struct dev_layer *layer, enum dev_phase phase, cu
                                    .rows = permute_rows_max(layer->permute),
                                    .expected_rows =
                                        (int64_t)layer->permute.num_tokens * layer->permute.top_k,
+                                   .without = layer->options.without,
                                    .workspace = layer->workspace,
                                    .workspace_bytes = layer->workspace_bytes};
     return up ? dev_grouped_gate_up(from->expert, route->h, route->x, route->row_begin,
@@ -225,7 +226,8 @@ enum status dev_layer_run(struct dev_layer *layer, void *out, const void *x, con
     struct run run = run_of(layer, out, x, expert, gate_weight);
     enum status status = mark != NULL ? dev_record(mark[0], stream) : STATUS_OK;
     if (status == STATUS_OK) {
-        status = dev_shared_fork(&layer->shared, run.x, layer->options.num_sms, stream);
+        status = dev_shared_fork(&layer->shared, run.x, layer->options.num_sms,
+                                 layer->options.without, stream);
     }
     for (int phase = 0; phase < DEV_PHASE_COUNT && status == STATUS_OK; phase++) {
         if (phase == DEV_PHASE_COMBINE) {

@@ -46,6 +46,7 @@ struct dev_layer_options {
     enum grouped_gemm_version down;
     int32_t num_sms;   /* for the grouped GEMMs; 0: all */
     int32_t row_align; /* 0: 1 */
+    uint32_t without;  /* versions that automatic passes over: bit 1 << version */
 };
 
 /* What the gate chose and where rows went; device memory, the layer's. */

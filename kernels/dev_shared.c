@@ -97,13 +97,15 @@ void dev_shared_free(struct dev_shared *shared)
     *shared = (struct dev_shared){0};
 }
 
-static enum status run_fp8(struct dev_shared *shared, struct matrix x, int32_t num_sms)
+static enum status run_fp8(struct dev_shared *shared, struct matrix x, int32_t num_sms,
+                           uint32_t without)
 {
     struct expert_shape shape = layer_shared_shape(shared->layer);
     struct combine_shape rows = {shared->num_tokens, 1, shape.hidden_dim};
     struct grouped_gemm_run run = {.version = GROUPED_GEMM_AUTOMATIC,
                                    .num_sms = num_sms,
                                    .rows = shared->num_tokens,
+                                   .without = without,
                                    .workspace = shared->workspace,
                                    .workspace_bytes = shared->workspace_bytes};
     enum status status = dev_permute_rows(rows, shared->x, x, shared->row_of, NULL, shared->stream);
@@ -133,7 +135,7 @@ static enum status run_bf16(struct dev_shared *shared, struct matrix x)
 }
 
 enum status dev_shared_fork(struct dev_shared *shared, struct matrix x, int32_t num_sms,
-                            cudaStream_t stream)
+                            uint32_t without, cudaStream_t stream)
 {
     if (shared->layer == NULL) {
         return STATUS_OK;
@@ -142,8 +144,8 @@ enum status dev_shared_fork(struct dev_shared *shared, struct matrix x, int32_t 
         cudaStreamWaitEvent(shared->stream, shared->fork, 0) != cudaSuccess) {
         return STATUS_CUDA;
     }
-    enum status status =
-        shared->layer->dtype == DTYPE_BF16 ? run_bf16(shared, x) : run_fp8(shared, x, num_sms);
+    enum status status = shared->layer->dtype == DTYPE_BF16 ? run_bf16(shared, x)
+                                                            : run_fp8(shared, x, num_sms, without);
     return status == STATUS_OK && cudaEventRecord(shared->join, shared->stream) != cudaSuccess
                ? STATUS_CUDA
                : status;

@@ -42,7 +42,7 @@ void dev_shared_free(struct dev_shared *shared);
 
 /* Starts it beside the stream, after what the stream holds; num_sms as grouped_gemm_run. */
 MUST_CHECK enum status dev_shared_fork(struct dev_shared *shared, struct matrix x, int32_t num_sms,
-                                       cudaStream_t stream);
+                                       uint32_t without, cudaStream_t stream);
 /* Makes the stream wait for it. */
 MUST_CHECK enum status dev_shared_join(struct dev_shared *shared, cudaStream_t stream);
 

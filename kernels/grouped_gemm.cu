@@ -439,14 +439,22 @@ bool grouped_gemm_takes(enum grouped_gemm_version version, struct expert_shape s
 }
 
 enum grouped_gemm_version grouped_gemm_choose(struct expert_shape shape, enum dtype dtype,
-                                              int64_t expected_rows)
+                                              int64_t expected_rows, uint32_t without)
 {
-    if (!grouped_gemm_takes(GROUPED_GEMM_CLUSTER, shape, dtype)) {
-        return grouped_gemm_takes(GROUPED_GEMM_MMA, shape, dtype) ? GROUPED_GEMM_MMA
-                                                                  : GROUPED_GEMM_PLAIN;
+    static const enum grouped_gemm_version few[] = {GROUPED_GEMM_STREAM, GROUPED_GEMM_CLUSTER,
+                                                    GROUPED_GEMM_PERSISTENT, GROUPED_GEMM_WGMMA,
+                                                    GROUPED_GEMM_MMA};
+    static const enum grouped_gemm_version many[] = {GROUPED_GEMM_CLUSTER, GROUPED_GEMM_PERSISTENT,
+                                                     GROUPED_GEMM_STREAM, GROUPED_GEMM_WGMMA,
+                                                     GROUPED_GEMM_MMA};
+    bool is_few = expected_rows <= (int64_t)STREAM_ROWS_MAX * shape.num_experts;
+    for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
+        enum grouped_gemm_version version = is_few ? few[i] : many[i];
+        if ((without >> version & 1) == 0 && grouped_gemm_takes(version, shape, dtype)) {
+            return version;
+        }
     }
-    return expected_rows <= (int64_t)STREAM_ROWS_MAX * shape.num_experts ? GROUPED_GEMM_STREAM
-                                                                         : GROUPED_GEMM_CLUSTER;
+    return GROUPED_GEMM_PLAIN;
 }
 
 /* --- entry --- */
@@ -548,7 +556,7 @@ static enum status run_gemm(struct expert_shape shape, struct gemm_args *args, e
     int64_t expected = run->expected_rows > 0 ? run->expected_rows : run->rows;
     enum grouped_gemm_version version = run->version;
     if (version == GROUPED_GEMM_AUTOMATIC) {
-        version = grouped_gemm_choose(shape, args->x.dtype, expected);
+        version = grouped_gemm_choose(shape, args->x.dtype, expected, run->without);
         if (!takes_operands(version, args, fast_out)) {
             version = GROUPED_GEMM_MMA;
         }
