@@ -66,9 +66,11 @@ static bool read_object(struct arrivals_reader *reader, struct json_reader *json
         (void)json_skip(json, &token);
     }
     if (timestamp_ms < 0.0 || timestamp_ms > 1e15 || prompt_tokens < 0 ||
-        prompt_tokens > INT32_MAX || decode_tokens < 0 || decode_tokens > INT32_MAX) {
+        prompt_tokens > ARRIVALS_TOKENS_MAX || decode_tokens < 0 ||
+        decode_tokens > ARRIVALS_TOKENS_MAX) {
         return arrivals_complain(reader, line,
-                                 "expected timestamp, input_length and output_length, at least 0");
+                                 "expected timestamp, input_length and output_length, at least 0, "
+                                 "lengths at most 16777216");
     }
     if (!is_hashed) {
         return arrivals_complain(reader, line, "expected whole numbers as hash_ids");

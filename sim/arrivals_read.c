@@ -174,10 +174,11 @@ static bool read_line(struct arrivals_reader *reader, const struct csv_lines *li
                                  layout->is_date ? "expected a time such as 2023-11-16 18:15:46.68"
                                                  : "expected seconds, at least 0");
     }
-    if (!csv_whole(lines, at[1], INT32_MAX, &prompt_tokens) ||
-        !csv_whole(lines, at[2], INT32_MAX, &decode_tokens)) {
-        return arrivals_complain(reader, lines->line,
-                                 "expected whole numbers of prompt and answer tokens");
+    if (!csv_whole(lines, at[1], ARRIVALS_TOKENS_MAX, &prompt_tokens) ||
+        !csv_whole(lines, at[2], ARRIVALS_TOKENS_MAX, &decode_tokens)) {
+        return arrivals_complain(
+            reader, lines->line,
+            "expected whole numbers of prompt and answer tokens, at most 16777216");
     }
     if (prompt_tokens == 0 || decode_tokens == 0) {
         reader->arrivals->num_failed++;

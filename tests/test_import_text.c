@@ -227,6 +227,30 @@ Test(arrivals, count_seconds_over_days)
     unlink(path);
 }
 
+Test(arrivals, have_at_most_16777216_tokens)
+{
+    static const char *const lines[] = {
+        "arrival_s,prompt_tokens,decode_tokens\n0.5,16777216,16777216\n0.6,5,16777217\n",
+        "{\"timestamp\": 0, \"input_length\": 16777216, \"output_length\": 1, \"hash_ids\": []}\n"
+        "{\"timestamp\": 0, \"input_length\": 16777217, \"output_length\": 1, \"hash_ids\": []}\n"};
+    for (int32_t i = 0; i < 2; i++) {
+        char path[] = "/tmp/moesim-arrivals-XXXXXX";
+        static struct error error;
+        struct arrivals arrivals;
+        error = (struct error){0};
+        int descriptor = mkstemp(path);
+        cr_assert_geq(descriptor, 0);
+        FILE *file = fdopen(descriptor, "w");
+        fputs(lines[i], file);
+        fclose(file);
+        cr_expect_eq(arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &error), STATUS_INVALID);
+        cr_expect_eq(error.num_problems, 1, "%s", error.text);
+        cr_expect_not_null(strstr(error.text, "at most 16777216"), "%s", error.text);
+        arrivals_free(&arrivals);
+        unlink(path);
+    }
+}
+
 Test(arrivals, span_ten_years_at_most)
 {
     char path[] = "/tmp/moesim-arrivals-XXXXXX";
