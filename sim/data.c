@@ -186,20 +186,10 @@ static enum status match_preset(bool *matches, struct search *search, const char
 static enum status complain(const struct search *search, const char *const *names, int32_t count,
                             struct error *error)
 {
-    char known[1024] = "";
-    size_t used = 0;
-    for (int32_t i = 0; i < count && used < sizeof known; i++) {
-        int length =
-            snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", names[i]);
-        used += length > 0 ? (size_t)length : 0;
-    }
-    if (search->suggestion.nearest != NULL) {
-        return error_add(error, STATUS_INVALID,
-                         "'%s' is neither a file nor one of the %s; did you mean '%s'? Known: %s",
-                         search->name, search->kind, search->suggestion.nearest, known);
-    }
-    return error_add(error, STATUS_INVALID, "'%s' is neither a file nor one of the %s. Known: %s",
-                     search->name, search->kind, known);
+    char words[SUGGEST_BYTES];
+    suggest_words(words, sizeof words, &search->suggestion, names, count, search->kind);
+    return error_add(error, STATUS_INVALID, "'%s' is neither a file nor one of the %s%s",
+                     search->name, search->kind, words);
 }
 
 enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,

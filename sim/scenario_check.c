@@ -300,7 +300,9 @@ static void check_price(struct scenario_loader *loader)
     const struct scenario *scenario = loader->scenario;
     if (loader->has_price && loader->has_gpu &&
         strcmp(scenario->price.gpu, scenario->cluster.gpu.name) != 0) {
-        scenario_complain(loader, "price", "%s is the price of an %s, the cluster has %s",
+        scenario_complain(loader, "price",
+                          "%s is the price of an %s, the cluster has %s; moesim list prices shows "
+                          "others",
                           scenario->price.name, scenario->price.gpu, scenario->cluster.gpu.name);
     }
 }

@@ -1,6 +1,7 @@
 /*
  * scenario_lookup.c -- names in a scenario become presets, plug-ins and paths.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,8 @@
 #include "data.h"
 #include "scenario_internal.h"
 #include "suggest.h"
+
+#define PLUGINS_MAX 64 /* of a kind */
 
 /* The directory part of a path, "." when it has none. */
 static void directory_of(char *directory, size_t size, const char *path)
@@ -147,22 +150,18 @@ static void look_up_presets(struct scenario_loader *loader)
 void scenario_complain_plugin(struct scenario_loader *loader, const char *key, const char *name,
                               enum registry_kind kind)
 {
-    char known[512] = "";
-    size_t used = 0;
+    char words[SUGGEST_BYTES];
+    const char *known[PLUGINS_MAX];
     struct suggestion suggestion = {.word = name};
-    for (int32_t i = 0; i < registry_count(kind) && used < sizeof known; i++) {
-        const char *entry = registry_entry(kind, i).name;
-        int length = snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", entry);
-        used += length > 0 ? (size_t)length : 0;
-        suggest_offer(&suggestion, entry);
+    int32_t count = registry_count(kind);
+    assert(count <= PLUGINS_MAX);
+    for (int32_t i = 0; i < count; i++) {
+        known[i] = registry_entry(kind, i).name;
+        suggest_offer(&suggestion, known[i]);
     }
-    if (suggestion.nearest != NULL) {
-        scenario_complain(loader, key, "'%s' is none of the %s; did you mean '%s'? Known: %s", name,
-                          registry_kind_name(kind), suggestion.nearest, known);
-    } else {
-        scenario_complain(loader, key, "'%s' is none of the %s. Known: %s", name,
-                          registry_kind_name(kind), known);
-    }
+    suggest_words(words, sizeof words, &suggestion, known, count, registry_kind_name(kind));
+    scenario_complain(loader, key, "'%s' is none of the %s%s", name, registry_kind_name(kind),
+                      words);
 }
 
 static void look_up_plugins(struct scenario_loader *loader)

@@ -4,11 +4,16 @@
 #include "suggest.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
-#define WORD_BYTES 64
+#define WORD_BYTES   64
+#define PART_LETTERS 3  /* that a word needs to be looked for in names */
+#define OFFERED_MAX  12 /* names that a word is a part of */
+#define LISTED_MAX   24 /* names that a message lists whole */
 
 static bool same_letter(char a, char b)
 {
@@ -60,5 +65,57 @@ void suggest_offer(struct suggestion *suggestion, const char *name)
     if (suggestion->nearest == NULL || distance < suggestion->distance) {
         suggestion->nearest = name;
         suggestion->distance = distance;
+    }
+}
+
+static bool is_part(const char *word, const char *name)
+{
+    size_t length = strlen(word);
+    for (; strlen(name) >= length; name++) {
+        if (strncasecmp(word, name, length) == 0) {
+            return length >= PART_LETTERS;
+        }
+    }
+    return false;
+}
+
+__attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes,
+                                                         const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, bytes - used, format, arguments);
+    va_end(arguments);
+}
+
+void suggest_words(char *text, size_t bytes, const struct suggestion *suggestion,
+                   const char *const *names, int32_t count, const char *kind)
+{
+    const char *offer[OFFERED_MAX];
+    int32_t num_offers = 0;
+    for (int32_t i = 0; i < count && num_offers < OFFERED_MAX; i++) {
+        if (is_part(suggestion->word, names[i])) {
+            offer[num_offers++] = names[i];
+        }
+    }
+    if (num_offers == 0 && suggestion->nearest != NULL) {
+        offer[num_offers++] = suggestion->nearest;
+    }
+    text[0] = '\0';
+    for (int32_t i = 0; i < num_offers; i++) {
+        append(text, bytes, "%s'%s'",
+               i == 0               ? "; did you mean "
+               : i + 1 < num_offers ? ", "
+                                    : " or ",
+               offer[i]);
+    }
+    append(text, bytes, "%s", num_offers > 0 ? "? " : ". ");
+    if (count > LISTED_MAX) {
+        append(text, bytes, "moesim list %s shows all", kind);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        append(text, bytes, "%s%s", i == 0 ? "Known: " : ", ", names[i]);
     }
 }

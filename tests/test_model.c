@@ -185,14 +185,14 @@ Test(model, is_found_by_alias_in_any_letter_case)
     cr_expect_str_eq(model.name, "deepseek-v3");
 }
 
-Test(model, an_unknown_name_suggests_the_nearest_and_lists_all)
+Test(model, an_unknown_name_suggests_the_nearest_and_where_all_are)
 {
     struct moe_model model;
 
     cr_expect_eq(model_load(&model, "gpt-oss-21b", &error), STATUS_INVALID);
 
     cr_expect(strstr(error.text, "did you mean 'gpt-oss-20b'?") != NULL, "%s", error.text);
-    cr_expect(strstr(error.text, "mixtral-8x7b") != NULL);
+    cr_expect_not_null(strstr(error.text, "moesim list models"), "%s", error.text);
 }
 
 Test(model, precision_choices_stand_in_the_order_of_the_enum)
