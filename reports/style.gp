@@ -14,11 +14,11 @@ set key off
 set palette defined (0 '#440154', 1 '#482878', 2 '#3e4989', 3 '#31688e', 4 '#26828e', \
                      5 '#1f9e89', 6 '#35b779', 7 '#6ece58', 8 '#b5de2b', 9 '#fde725')
 blue = 0x0072B2; sky = 0x56B4E9; green = 0x009E73; yellow = 0xF0E442
-orange = 0xE69F00; vermillion = 0xD55E00; purple = 0xCC79A7; grey = 0x999999
-phases = 'attention dense gate dispatch expert combine exchange waiting rebalance'
+orange = 0xE69F00; vermillion = 0xD55E00; purple = 0xCC79A7; grey = 0x999999; olive = 0x999933
+phases = 'attention dense gate dispatch expert combine exchange waiting rebalance fetch'
 phase_color(p) = p eq 'attention' ? blue : p eq 'dense' ? sky : p eq 'gate' ? yellow : \
     p eq 'dispatch' ? orange : p eq 'expert' ? green : p eq 'combine' ? vermillion : \
-    p eq 'exchange' ? purple : p eq 'waiting' ? grey : 0
+    p eq 'exchange' ? purple : p eq 'waiting' ? grey : p eq 'fetch' ? olive : 0
 
 # A text of at most length characters, cut in the middle: names often differ at their ends.
 cut(text, length) = strlen(text) <= length ? text : \

@@ -32,6 +32,12 @@ const struct claim_run_figure claim_run_figures[] = {
     {"communication_share",
      "SELECT sum(phase_ns_sum * (phase IN ('dispatch', 'combine', 'exchange'))) / "
      "sum(phase_ns_sum) FROM step_phase WHERE run_id = ?1"},
+    {"expert_hit_rate", /* of offloaded experts */
+     "SELECT sum(hits) * 1.0 / sum(touches) FROM offload_layer WHERE run_id = ?1"},
+    {"expert_hit_rate_max",
+     "SELECT sum(best_hits) * 1.0 / sum(touches) FROM offload_layer WHERE run_id = ?1"},
+    {"fetch_share", "SELECT sum(phase_ns_sum * (phase = 'fetch')) / sum(phase_ns_sum) "
+                    "FROM step_phase WHERE run_id = ?1"},
     {"cross_node_bytes_per_token",
      "SELECT dispatch_cross_node_bytes * 1.0 / tokens FROM run WHERE run_id = ?1"},
     {"gpu_pairs_share",

@@ -26,7 +26,8 @@ static const char metrics_sql[] =
     " phase.expert / num_steps AS expert_ns_mean, phase.combine / num_steps AS combine_ns_mean,"
     " phase.exchange / num_steps AS exchange_ns_mean,"
     " phase.waiting / num_steps AS waiting_ns_mean,"
-    " phase.rebalance / num_steps AS rebalance_ns_mean,"
+    " phase.rebalance / num_steps AS rebalance_ns_mean, phase.fetch / num_steps AS fetch_ns_mean,"
+    " offloaded.expert_hit_rate, offloaded.fetched_bytes,"
     " moved.rebalances, moved.rebalance_moves, moved.rebalance_bytes "
     "FROM run, (SELECT"
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'attention') AS attention,"
@@ -37,10 +38,14 @@ static const char metrics_sql[] =
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'combine') AS combine,"
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'exchange') AS exchange,"
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'waiting') AS waiting,"
-    "  sum(phase_ns_sum) FILTER (WHERE phase = 'rebalance') AS rebalance"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'rebalance') AS rebalance,"
+    "  sum(phase_ns_sum) FILTER (WHERE phase = 'fetch') AS fetch"
     "  FROM step_phase WHERE run_id = ?1) AS phase,"
     " (SELECT count(*) AS rebalances, coalesce(sum(moves), 0) AS rebalance_moves,"
-    "  coalesce(sum(bytes), 0) AS rebalance_bytes FROM rebalance WHERE run_id = ?1) AS moved "
+    "  coalesce(sum(bytes), 0) AS rebalance_bytes FROM rebalance WHERE run_id = ?1) AS moved,"
+    " (SELECT coalesce(sum(hits) * 1.0 / sum(touches), 0) AS expert_hit_rate,"
+    "  coalesce(sum(transfers) * max(expert_bytes), 0) AS fetched_bytes"
+    "  FROM offload_layer JOIN offload USING (run_id) WHERE run_id = ?1) AS offloaded "
     "WHERE run_id = ?1";
 
 static const char layers_sql[] =
@@ -70,6 +75,9 @@ static const struct {
     {"exchange_ns_mean", DIFF_NS},
     {"waiting_ns_mean", DIFF_NS},
     {"rebalance_ns_mean", DIFF_NS},
+    {"fetch_ns_mean", DIFF_NS},
+    {"expert_hit_rate", DIFF_PLAIN},
+    {"fetched_bytes", DIFF_BYTES},
     {"rebalances", DIFF_COUNT},
     {"rebalance_moves", DIFF_COUNT},
     {"rebalance_bytes", DIFF_BYTES},

@@ -144,8 +144,13 @@ double memory_weight_bytes(const struct moe_model *model)
     double weight = precision_weight_bytes(model->precision_dense);
     return (params.attention + params.dense_ffn + params.shared_expert) * weight +
            (params.embedding + params.router) * unquantised_bytes(model) +
-           (double)model->num_experts * (double)model_num_moe_layers(model) *
-               (double)model_expert_bytes(model);
+           memory_expert_bytes(model);
+}
+
+double memory_expert_bytes(const struct moe_model *model)
+{
+    return (double)model->num_experts * (double)model_num_moe_layers(model) *
+           (double)model_expert_bytes(model);
 }
 
 double memory_kv_bytes_per_token(const struct moe_model *model)

@@ -79,6 +79,9 @@ struct memory_parts memory_parts(const struct memory_layout *layout);
 /* Bytes of the model's weights, every one once, whatever the number of GPUs. */
 double memory_weight_bytes(const struct moe_model *model);
 
+/* Of them, those of routed experts. */
+double memory_expert_bytes(const struct moe_model *model);
+
 /* KV cache bytes one token leaves, summed over layers, while no sliding window is full. */
 double memory_kv_bytes_per_token(const struct moe_model *model);
 

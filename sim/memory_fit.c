@@ -28,7 +28,11 @@ struct memory_fit memory_fit(const struct memory_question *question, int32_t num
         .dispatch_precision = PRECISION_BF16,
         .combine_precision = PRECISION_BF16,
         .memory_fraction = question->memory_fraction,
+        .is_offloaded = question->is_offloaded,
+        .buffer_slots = MEMORY_OFFLOAD_BUFFERS,
     };
+    int32_t served = (question->model->num_experts + fit.redundant_experts) / num_gpus;
+    layout.cached_slots = question->offload_slots < served ? question->offload_slots : served;
     fit.batch_max = memory_batch_max(&layout, question->context_tokens);
     int32_t batch = fit.batch_max > 0 ? fit.batch_max : 1;
     struct memory_layout full = memory_with_batch(&layout, batch);

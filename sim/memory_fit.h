@@ -17,6 +17,8 @@ struct memory_question {
     int32_t redundant_experts; /* a layer, at least */
     int32_t context_tokens;    /* of every decoding sequence */
     double memory_fraction;
+    bool is_offloaded;     /* experts live in host memory or on drives, and a GPU keeps: */
+    int32_t offload_slots; /* of each layer; as many as it serves, if that is fewer */
 };
 
 struct memory_fit {

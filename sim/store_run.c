@@ -210,12 +210,14 @@ static enum status write_offload(struct store *store, int32_t index, struct erro
     const struct scenario *scenario = &store->run.scenario;
     const struct offload_settings *offload = &scenario->offload;
     bool is_nvme = offload->home == OFFLOAD_NVME;
+    const struct gpu_spec *gpu = &scenario->cluster.gpu;
     const char *said = "the scenario";
+    bool is_gpus = offload->link_bytes_per_s == gpu->host.bytes_per_s * gpu->host.fraction;
     const struct assumption all[] = {
         {"experts live", is_nvme ? "on drives" : "in host memory", 0, "", said},
         {"host memory and drives", "in the price of a GPU-hour", 0, "", "moesim"},
         {"link from the host, one GPU", NULL, offload->link_bytes_per_s * 1e-9, "GB/s",
-         scenario->cluster.gpu.source},
+         is_gpus ? gpu->source : said},
         {"latency of a fetch", NULL, (offload->link_latency_ns + offload->nvme_latency_ns) * 1e-3,
          "us", said},
         {"drives of a node", NULL, offload->nvme_bytes_per_s * 1e-9, "GB/s", said},

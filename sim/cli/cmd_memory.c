@@ -24,6 +24,9 @@ static const char help[] =
     "model:\n"
     "                          tp)\n"
     "      --redundant N       redundant experts a layer, at least (0)\n"
+    "      --offload SLOTS     experts live in host memory or on drives; of each layer a GPU "
+    "keeps\n"
+    "                          so many, and two buffers for those that arrive\n"
     "      --dense FORMAT      attention, dense and shared FFN (the model's): fp32, bf16, fp8, "
     "int8,\n"
     "                          mxfp4, nvfp4\n"
@@ -32,7 +35,8 @@ static const char help[] =
     "      --fraction SHARE    of HBM that may be filled (0.9)\n"
     "  -j, --json              print the result as JSON\n\n"
     "example:\n"
-    "  moesim memory deepseek-v3 --gpu h200-sxm --gpus 4-10 --attention tp\n";
+    "  moesim memory deepseek-v3 --gpu h200-sxm --gpus 4-10 --attention tp\n"
+    "  moesim memory mixtral-8x7b --gpu rtx-4090 --gpus 1 --expert mxfp4 --offload 4\n";
 
 #define GPUS_MAX    4096
 #define ROWS_MAX    64
@@ -52,6 +56,7 @@ struct memory_arguments {
 };
 
 enum { OPTION_GPU = 256, OPTION_CONTEXT, OPTION_ATTENTION, OPTION_REDUNDANT, OPTION_FRACTION };
+enum { OPTION_OFFLOAD = 290 };
 enum { OPTION_PRECISION = 300 }; /* and the next two: dense, expert, kv */
 
 static bool take_whole(int32_t *value, const char *text, long min, long max, const char **end)
@@ -119,6 +124,9 @@ static int take_option(struct memory_arguments *arguments, int option, char **ar
                    : cli_usage("memory", "--attention %s: neither dp nor tp", optarg);
     case OPTION_REDUNDANT:
         return take_number(&arguments->question.redundant_experts, "redundant", optarg, 0, 65536);
+    case OPTION_OFFLOAD:
+        arguments->question.is_offloaded = true;
+        return take_number(&arguments->question.offload_slots, "offload", optarg, 0, 65536);
     case OPTION_FRACTION:
         arguments->question.memory_fraction = strtod(optarg, &end);
         return end != optarg && *end == '\0' && arguments->question.memory_fraction > 0.0 &&
@@ -150,6 +158,7 @@ static int parse(struct memory_arguments *arguments, int argc, char **argv)
         {"attention", required_argument, NULL, OPTION_ATTENTION},
         {"redundant", required_argument, NULL, OPTION_REDUNDANT},
         {"fraction", required_argument, NULL, OPTION_FRACTION},
+        {"offload", required_argument, NULL, OPTION_OFFLOAD},
         {"dense", required_argument, NULL, OPTION_PRECISION},
         {"expert", required_argument, NULL, OPTION_PRECISION + 1},
         {"kv", required_argument, NULL, OPTION_PRECISION + 2},
@@ -189,6 +198,10 @@ static enum status load(struct memory_arguments *arguments, struct error *error)
         if (arguments->precision[part] >= 0) {
             *chosen[part] = (enum precision)arguments->precision[part];
         }
+    }
+    if (arguments->question.is_offloaded && arguments->model.num_experts == 0) {
+        return error_add(error, STATUS_INVALID, "--offload: %s has no experts",
+                         arguments->model.name);
     }
     arguments->question.model = &arguments->model;
     arguments->question.gpu = &arguments->gpu;
@@ -294,9 +307,14 @@ static void print_table(const struct memory_arguments *arguments)
            format_bytes(weights, memory_weight_bytes(model)),
            precision_name(model->precision_dense), precision_name(model->precision_expert),
            format_bytes(kv, memory_kv_bytes_per_token(model)), precision_name(model->precision_kv));
-    printf("%s: %s, of which %g may be filled; attention %s-parallel\n\n", arguments->gpu.name,
+    printf("%s: %s, of which %g may be filled; attention %s-parallel\n", arguments->gpu.name,
            format_bytes(hbm, (double)arguments->gpu.hbm_bytes), question->memory_fraction,
            question->tensor_parallel ? "tensor" : "data");
+    if (question->is_offloaded) {
+        printf("experts offloaded: %s in host memory or on drives, %d of each layer on a GPU\n",
+               format_bytes(weights, memory_expert_bytes(model)), (int)question->offload_slots);
+    }
+    puts("");
     printf("  %5s%s %9s %9s %10s %10s\n", "GPUs", has_experts ? "  redundant" : "", "weights",
            "left", "sequences", "total");
     for (int32_t num_gpus = arguments->first; num_gpus <= arguments->last; num_gpus++) {
@@ -319,6 +337,10 @@ static cJSON *table_json(const struct memory_arguments *arguments)
     cJSON_AddNumberToObject(root, "context_tokens", question->context_tokens);
     cJSON_AddNumberToObject(root, "memory_fraction", question->memory_fraction);
     cJSON_AddNumberToObject(root, "weight_bytes", memory_weight_bytes(&arguments->model));
+    if (question->is_offloaded) {
+        cJSON_AddNumberToObject(root, "offload_slots", question->offload_slots);
+        cJSON_AddNumberToObject(root, "offloaded_bytes", memory_expert_bytes(&arguments->model));
+    }
     cJSON_AddNumberToObject(root, "kv_bytes_per_token",
                             memory_kv_bytes_per_token(&arguments->model));
     cJSON_AddNumberToObject(root, "gpus_min", memory_gpus_min(question, GPUS_MAX, false));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print_offload.h"
 #include "collective/exchange.h"
 #include "format.h"
 #include "run_json.h"

@@ -22,9 +22,6 @@ void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scena
 /* Nothing if there were none. */
 void print_rebalances(const struct variant *variant);
 
-/* Nothing if experts are not offloaded. */
-void print_offload(const struct variant *variant);
-
 void print_summary(const struct variant *variant);
 
 /* As run_json. Release with cJSON_Delete; NULL when memory is out. */

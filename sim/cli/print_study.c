@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/print.h"
+#include "cli/print_offload.h"
 #include "format.h"
 #include "run_json.h"
 
@@ -229,6 +230,7 @@ void print_study(const struct study *study)
     if (ranked) {
         print_legend();
     }
+    print_offload_study(study, width);
     puts("");
     print_errors(study, "model error", model_error_text);
     print_errors(study, "exchange error", exchange_error_text);
