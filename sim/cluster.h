@@ -123,6 +123,8 @@ struct attention_constants {
 #define GEMM_CONSTANTS_MAX      8
 #define ATTENTION_CONSTANTS_MAX 12
 
+struct measured_table; /* gpu/measured.h */
+
 struct gpu_spec {
     char name[NAME_BYTES];
     char source[SOURCE_BYTES];
@@ -144,6 +146,7 @@ struct gpu_spec {
     struct gemm_constants gemm[GEMM_CONSTANTS_MAX]; /* of one format, the first is taken */
     int32_t num_attention;
     struct attention_constants attention[ATTENTION_CONSTANTS_MAX];
+    const struct measured_table *measured; /* compute.measured: the scenario's; NULL: none */
 };
 
 /* What lies between NICs of different nodes. */

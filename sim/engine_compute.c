@@ -150,6 +150,10 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
         run->expert_ns_max = fmax(run->expert_ns_max, duration_ns);
     }
     engine->metrics.rank_busy_ns[rank] += duration_ns;
+    if (engine->scenario->gpu_model->table_share != NULL) {
+        engine->metrics.table_busy_ns += duration_ns * engine->scenario->gpu_model->table_share(
+                                                           &engine->scenario->cluster.gpu, &work);
+    }
     lane->wants_gpu = false;
     state->computing = lane_index;
     return event_push(&engine->queue, (struct event){.time_ns = engine->queue.now_ns +

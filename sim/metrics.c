@@ -153,9 +153,19 @@ static void average_layers(struct run_totals *totals, const struct run_metrics *
     totals->balancedness /= samples;
 }
 
+static double table_share(const struct run_metrics *metrics)
+{
+    double busy_ns = 0.0;
+    for (int32_t rank = 0; rank < metrics->num_ranks; rank++) {
+        busy_ns += metrics->rank_busy_ns[rank];
+    }
+    return busy_ns > 0.0 ? metrics->table_busy_ns / busy_ns : 0.0;
+}
+
 struct run_totals run_totals(const struct run_metrics *metrics, const struct scenario *scenario)
 {
     struct run_totals totals = {0};
+    totals.table_share = table_share(metrics);
     int64_t time_ns = 0;
     for (int32_t index = 0; index < metrics->num_windows; index++) {
         const struct step_window *window = &metrics->window[index];

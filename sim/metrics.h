@@ -137,7 +137,8 @@ struct run_metrics {
     int64_t *rank_tokens;                  /* [num_layers][num_ranks] kept assignments */
     int64_t *window_rank_tokens;           /* [num_windows][num_ranks], all layers */
     double *rank_busy_ns;                  /* [num_ranks] compute */
-    int32_t ranks_per_cell;                /* traffic matrix granularity */
+    double table_busy_ns;   /* of all ranks' compute, out of a table of measurements */
+    int32_t ranks_per_cell; /* traffic matrix granularity */
     int32_t num_cells;
     int64_t *traffic_bytes; /* [num_cells][num_cells] dispatch, by source */
     int64_t *dropped_at;    /* [2 scopes][DROP_FACTORS], enum capacity_scope */
@@ -181,6 +182,7 @@ struct run_totals {
     double interval_balancedness;
     double cross_node_share; /* of dispatch_bytes; 0 where there are none */
     int64_t rebalance_ns;    /* sum over rebalances, start to last weight */
+    double table_share;      /* of compute time, out of a table of measurements */
 };
 
 struct scenario;

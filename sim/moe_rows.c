@@ -151,7 +151,7 @@ enum status moe_rows_open(struct moe_rows *rows, struct error *error)
     return rows->gpu != NULL ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
 }
 
-enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error *error)
+enum status moe_rows_load(struct moe_rows *rows, const char *path, struct error *error)
 {
     struct csv_stream table;
     enum status status = moe_rows_open(rows, error);
@@ -162,11 +162,14 @@ enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error 
     if (status == STATUS_OK) {
         status = read_table(rows, &table, error);
     }
-    if (status == STATUS_OK) {
-        status = moe_rows_count(rows, error);
-    }
     csv_stream_close(&table);
     return status;
+}
+
+enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error *error)
+{
+    enum status status = moe_rows_load(rows, path, error);
+    return status == STATUS_OK ? moe_rows_count(rows, error) : status;
 }
 
 void moe_rows_free(struct moe_rows *rows)

@@ -38,6 +38,9 @@ void moe_gate_counts(struct dealt *dealt, const int64_t *tokens_of, const struct
 MUST_CHECK enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table,
                                      struct error *error);
 
+/* Reads the table without counting: whoever skips rows first does not wait for their routings. */
+MUST_CHECK enum status moe_rows_load(struct moe_rows *rows, const char *path, struct error *error);
+
 /* For readers of other layouts: an empty set of rows; the index of a GPU by its name in the table,
  * -1 when there are too many; one row more; and, at the end, what rank 0 got in every usable row.
  */

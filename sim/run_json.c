@@ -128,6 +128,9 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     cJSON_AddNumberToObject(object, "bytes_received", (double)metrics->bytes_received);
     cJSON_AddNumberToObject(object, "events", (double)metrics->events);
     cJSON_AddStringToObject(object, "gpu_model", scenario->gpu_model->name);
+    if (scenario->gpu_model->table_share != NULL) {
+        cJSON_AddNumberToObject(object, "table_share", totals.table_share);
+    }
     struct gpu_evidence evidence = gpu_model_evidence(scenario->gpu_model, &scenario->cluster.gpu);
     if (evidence.error_median < 0.0) {
         cJSON_AddNullToObject(object, "gpu_model_error_median");

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "data.h"
+#include "gpu/measured.h"
 #include "scenario_internal.h"
 
 #define INHERIT_MAX 8
@@ -264,6 +265,12 @@ void scenario_free(struct scenario *scenario)
     free(scenario->text);
     free(scenario->initial_expert_of_slot);
     free(scenario->fault);
+    if (scenario->measured != NULL) {
+        measured_free(scenario->measured);
+    }
+    free(scenario->measured);
+    scenario->measured = NULL;
+    scenario->cluster.gpu.measured = NULL;
     free(scenario->serving);
     scenario->serving = NULL;
     scenario->fault = NULL;

@@ -86,7 +86,8 @@ struct scenario {
     const struct net_model *net;
     const struct gpu_model *gpu_model;
     char kernels[NAME_BYTES];
-    double memory_fraction; /* of HBM that weights and KV cache may fill */
+    struct measured_table *measured; /* compute.measured: what cluster.gpu points to; owned */
+    double memory_fraction;          /* of HBM that weights and KV cache may fill */
 
     struct offload_settings offload; /* of experts; home OFFLOAD_NOTHING: none */
 

@@ -321,6 +321,7 @@ void scenario_cross_check(struct scenario_loader *loader)
     scenario_read_placement(loader);
     check_rebalance(loader);
     check_kernels(loader);
+    scenario_read_measured(loader);
     check_price(loader);
     scenario_read_offload(loader);
 }

@@ -139,9 +139,18 @@ static const struct yaml_field overlap_fields[] = {
     {.key = NULL},
 };
 
+static const struct yaml_field measured_fields[] = {
+    {"kernels", YAML_TEXT, offsetof(struct scenario_file, measured_kernels), .size = PATH_BYTES},
+    {"kernels_moe", YAML_TEXT, offsetof(struct scenario_file, measured_moe), .size = PATH_BYTES},
+    {"bench", YAML_TEXT, offsetof(struct scenario_file, measured_bench), .size = PATH_BYTES},
+    {"digest", YAML_TEXT, offsetof(struct scenario_file, measured_digest), .size = NAME_BYTES},
+    {.key = NULL},
+};
+
 static const struct yaml_field compute_fields[] = {
     {"model", YAML_TEXT, offsetof(struct scenario_file, gpu_model), .size = NAME_BYTES},
     {"kernels", YAML_TEXT, offsetof(struct scenario_file, kernels), .size = NAME_BYTES},
+    {"measured", YAML_TABLE, .table = measured_fields},
     {.key = NULL},
 };
 

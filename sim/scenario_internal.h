@@ -58,6 +58,10 @@ struct scenario_file {
     char network[NAME_BYTES];
     char gpu_model[NAME_BYTES];
     char kernels[NAME_BYTES];
+    char measured_kernels[PATH_BYTES];
+    char measured_moe[PATH_BYTES];
+    char measured_bench[PATH_BYTES];
+    char measured_digest[NAME_BYTES];
     double memory_fraction;
     struct yaml_node *faults;
     struct yaml_node *offload;
@@ -113,6 +117,9 @@ void scenario_read_serving(struct scenario_loader *loader);
 
 /* Reads placement.initial, once all that it must fit is known. */
 void scenario_read_placement(struct scenario_loader *loader);
+
+/* Reads compute.measured, once GPU, model and kernels are known. */
+void scenario_read_measured(struct scenario_loader *loader);
 
 /* Reads cluster.preset, where it is given, and fills in what follows from it. */
 /* A GPU and a preset, which has one, are two ways to say the same. What a later file or override

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "collective/exchange.h"
+#include "gpu/measured.h"
 #include "store_internal.h"
 
 #define COMMAND_BYTES 4096
@@ -234,6 +235,33 @@ static enum status write_offload(struct store *store, int32_t index, struct erro
     return status;
 }
 
+static enum status write_table_share(struct store *store, int32_t index,
+                                     const struct run_totals *totals, struct error *error)
+{
+    const struct assumption assumption = {"compute time that is out of a table of measurements",
+                                          NULL, totals->table_share * 100, "%",
+                                          store->run.scenario.cluster.gpu.measured->fitted_on};
+    return write_assumption(store, index, &assumption, error);
+}
+
+/* What not every scenario has. */
+static enum status write_choices(struct store *store, int32_t index,
+                                 const struct run_totals *totals, struct error *error)
+{
+    const struct scenario *scenario = &store->run.scenario;
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < scenario->num_faults && status == STATUS_OK; i++) {
+        status = write_fault(store, index++, &scenario->fault[i], error);
+    }
+    if (status == STATUS_OK && scenario->cluster.gpu.measured != NULL) {
+        status = write_table_share(store, index++, totals, error);
+    }
+    if (status == STATUS_OK && scenario->offload.home != OFFLOAD_NOTHING) {
+        status = write_offload(store, index, error);
+    }
+    return status;
+}
+
 /* What predicts GEMMs and attention, where that differs from what predicts experts. */
 static void describe_coverage(char *text, size_t bytes, const struct scenario *scenario)
 {
@@ -306,13 +334,7 @@ static enum status write_assumptions(struct store *store, const struct run_total
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
         status = write_assumption(store, i, &all[i], error);
     }
-    for (int32_t i = 0; i < scenario->num_faults && status == STATUS_OK; i++) {
-        status = write_fault(store, count + i, &scenario->fault[i], error);
-    }
-    if (status == STATUS_OK && scenario->offload.home != OFFLOAD_NOTHING) {
-        status = write_offload(store, count + scenario->num_faults, error);
-    }
-    return status;
+    return status == STATUS_OK ? write_choices(store, count, totals, error) : status;
 }
 
 static enum status write_memory(struct store *store, struct error *error)

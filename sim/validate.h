@@ -29,6 +29,13 @@ MUST_CHECK enum status validate_moe(struct error_report *report, const char *pat
 MUST_CHECK enum status validate_kernels(struct error_report *report, const char *path,
                                         struct error *error);
 
+/* Whether the compute model `measured` beats `fitted`: rows of a table by their neighbours along a
+ * curve, without themselves, beside the same rows by the presets' constants. */
+MUST_CHECK enum status validate_moe_measured(struct error_report *report, const char *path,
+                                             struct error *error);
+MUST_CHECK enum status validate_kernels_measured(struct error_report *report, const char *path,
+                                                 struct error *error);
+
 /* Exchanges between GPUs, by the constants in the cluster presets. */
 MUST_CHECK enum status validate_alltoall(struct error_report *report, const char *path,
                                          struct error *error);

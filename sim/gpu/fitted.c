@@ -105,7 +105,7 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
 }
 
 /* Of engines whose copies arrive one by one, every copy is a row. */
-static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns)
 {
     struct expert_load load = {0};
     for (int32_t slot = 0; slot < work->num_slots; slot++) {
@@ -119,13 +119,21 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
                                        .num_sms = (double)(gpu->num_sms - work->sms_taken),
                                        .gpu_sms = (double)gpu->num_sms,
                                        .hbm_taken = gpu_hbm_taken(gpu, work)};
-    return fitted_expert_ns(&gpu->fitted[gpu->fitted_chosen], &shape, &load);
+    const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
+    const struct measured_place place = measured_place_experts(&shape, &load, fitted->precision);
+    return fitted_or_measured_ns(gpu, &place, fitted_expert_ns(fitted, &shape, &load), table_ns);
+}
+
+double fitted_work_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns)
+{
+    bool is_fitted = work->phase == GPU_EXPERT && gpu->fitted_chosen >= 0;
+    return is_fitted ? expert_ns(gpu, work, table_ns) : fitted_phase_ns(gpu, work, table_ns);
 }
 
 static double fitted_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
 {
-    bool is_fitted = work->phase == GPU_EXPERT && gpu->fitted_chosen >= 0;
-    return is_fitted ? expert_ns(gpu, work) : fitted_phase_ns(gpu, work);
+    double table_ns = 0.0;
+    return fitted_work_ns(gpu, work, &table_ns);
 }
 
 static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec *gpu)

@@ -63,9 +63,20 @@ static const struct attention_constants *find_core(const struct gpu_spec *gpu,
     return find_attention(gpu, phase, model->precision_kv);
 }
 
+double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_place *place,
+                             double fitted_ns, double *table_ns)
+{
+    double ratio = 1.0;
+    if (gpu->measured == NULL || !measured_ratio(&ratio, gpu->measured, place, -1)) {
+        return fitted_ns;
+    }
+    *table_ns += fitted_ns * ratio;
+    return fitted_ns * ratio;
+}
+
 static double products_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
                           const struct gemm_constants *constants, const struct product *product,
-                          int32_t count)
+                          int32_t count, double *table_ns)
 {
     double ns = 0.0;
     for (int32_t i = 0; i < count; i++) {
@@ -78,7 +89,8 @@ static double products_ns(const struct gpu_spec *gpu, const struct gpu_work *wor
                                          .num_sms = (double)(gpu->num_sms - work->sms_taken),
                                          .gpu_sms = (double)gpu->num_sms,
                                          .hbm_taken = gpu_hbm_taken(gpu, work)};
-        ns += fitted_gemm_ns(constants, &shape);
+        const struct measured_place place = measured_place_gemm(&shape, constants->precision);
+        ns += fitted_or_measured_ns(gpu, &place, fitted_gemm_ns(constants, &shape), table_ns);
     }
     return ns;
 }
@@ -167,7 +179,17 @@ static double core_roofline_ns(const struct gpu_spec *gpu, const struct gpu_work
     return fmax(compute_s * 1e9, passes_ns(gpu, work, bytes, 0.0)) + gpu->kernel_ns;
 }
 
-static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+/* Scores and sums, or a whole module, by constants. */
+static double attended_ns(const struct gpu_spec *gpu, const struct attention_constants *constants,
+                          const struct attention_shape *shape, double *table_ns)
+{
+    const struct measured_place place = measured_place_attention(
+        shape, (enum attention_phase)constants->phase, constants->precision);
+    return fitted_or_measured_ns(gpu, &place, fitted_attention_ns(constants, shape), table_ns);
+}
+
+static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
+                           double *table_ns)
 {
     const struct moe_model *model = work->model;
     const struct attention_constants *module = find_module(gpu, model, work->prefill);
@@ -176,19 +198,22 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     const struct attention_shape shape = shape_of(gpu, work);
     double row_bytes = (double)work->tokens * shape.hidden_dim * ACTIVATION_BYTES;
     if (module != NULL) { /* besides it, the norm before it */
-        return fitted_attention_ns(module, &shape) + passes_ns(gpu, work, 4.0 * row_bytes, 1.0);
+        return attended_ns(gpu, module, &shape, table_ns) +
+               passes_ns(gpu, work, 4.0 * row_bytes, 1.0);
     }
     if (gemm == NULL) {
         return gpu_roofline.duration_ns(gpu, work);
     }
     struct product product[PRODUCTS_MAX];
     int32_t count = list_projections(product, model, (double)work->shards);
-    double core_ns = core != NULL ? fitted_attention_ns(core, &shape) : core_roofline_ns(gpu, work);
-    return products_ns(gpu, work, gemm, product, count) + core_ns +
+    double core_ns =
+        core != NULL ? attended_ns(gpu, core, &shape, table_ns) : core_roofline_ns(gpu, work);
+    return products_ns(gpu, work, gemm, product, count, table_ns) + core_ns +
            passes_ns(gpu, work, 8.0 * row_bytes, 2.0);
 }
 
-static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width)
+static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width,
+                     double *table_ns)
 {
     double hidden = (double)work->model->hidden_dim;
     const struct gemm_constants *gemm = find_gemm(gpu, work->model->precision_dense);
@@ -197,24 +222,24 @@ static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, do
         return 0.0;
     }
     return gemm == NULL ? gpu_roofline.duration_ns(gpu, work)
-                        : products_ns(gpu, work, gemm, product, 2) +
+                        : products_ns(gpu, work, gemm, product, 2, table_ns) +
                               passes_ns(gpu, work,
                                         (double)work->tokens * 3.0 * width * ACTIVATION_BYTES, 1.0);
 }
 
 /* A GEMM in bf16, and what its outputs are passed over with in fp32. */
 static double logits_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double columns,
-                        double passes)
+                        double passes, double *table_ns)
 {
     const struct gemm_constants *gemm = find_gemm(gpu, PRECISION_BF16);
     const struct product product = {columns, (double)work->model->hidden_dim};
     return gemm == NULL
                ? gpu_roofline.duration_ns(gpu, work)
-               : products_ns(gpu, work, gemm, &product, 1) +
+               : products_ns(gpu, work, gemm, &product, 1, table_ns) +
                      passes_ns(gpu, work, (double)work->tokens * columns * 4.0 * passes, 1.0);
 }
 
-double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns)
 {
     const struct moe_model *model = work->model;
     if (work->tokens <= 0 && work->phase != GPU_EXPERT) {
@@ -222,15 +247,16 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
     }
     switch (work->phase) {
     case GPU_ATTENTION:
-        return attention_ns(gpu, work);
+        return attention_ns(gpu, work, table_ns);
     case GPU_DENSE_FFN:
-        return ffn_ns(gpu, work, (double)model->dense_ffn_dim / (double)work->shards);
+        return ffn_ns(gpu, work, (double)model->dense_ffn_dim / (double)work->shards, table_ns);
     case GPU_SHARED:
-        return ffn_ns(gpu, work, (double)model->shared_ffn_dim);
+        return ffn_ns(gpu, work, (double)model->shared_ffn_dim, table_ns);
     case GPU_GATE:
-        return logits_ns(gpu, work, (double)model->num_experts, 2.0);
+        return logits_ns(gpu, work, (double)model->num_experts, 2.0, table_ns);
     case GPU_HEAD:
-        return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, 1.0);
+        return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, 1.0,
+                         table_ns);
     case GPU_EXPERT:
     case GPU_PHASE_COUNT:
         break;

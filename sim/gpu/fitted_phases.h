@@ -8,9 +8,18 @@
 #include <stddef.h>
 
 #include "gpu/gpu.h"
+#include "gpu/measured.h"
 
-/* Duration in ns: the roofline's where the GPU has no constants for the phase's GEMMs. */
-double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work);
+/* Duration in ns: the roofline's where the GPU has no constants for the phase's GEMMs. What of it
+ * comes out of the GPU's table of measurements is added to table_ns. */
+double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns);
+
+/* The same for every phase, experts as well. */
+double fitted_work_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns);
+
+/* A kernel's time by its fit, put right by the GPU's table where that covers the place. */
+double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_place *place,
+                             double fitted_ns, double *table_ns);
 
 /* What predicts GEMMs and attention of this model on this GPU, with held-out errors, in words. */
 void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,

@@ -80,6 +80,8 @@ struct gpu_model {
      * error_median holds for every phase. */
     double (*phase_error)(const struct gpu_spec *gpu, const struct moe_model *model,
                           enum gpu_phase phase, bool prefill);
+    /* The share of duration_ns that comes out of a table of measurements. NULL: none ever. */
+    double (*table_share)(const struct gpu_spec *gpu, const struct gpu_work *work);
 };
 
 /* The evidence of a model on this GPU with the constants in use; unknown where there is none. */
@@ -89,6 +91,7 @@ struct gpu_evidence gpu_model_evidence(const struct gpu_model *model, const stru
 bool gpu_model_applies(const struct gpu_model *model, const struct gpu_spec *gpu);
 
 extern const struct gpu_model gpu_roofline; /* where a model knows a phase no better */
+extern const struct gpu_model gpu_fitted;   /* where a table has no shape */
 
 const struct gpu_model *const *gpu_all(int32_t *count);
 const struct gpu_model *gpu_find(const char *name); /* NULL: no such */

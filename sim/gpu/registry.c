@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define GPU_MODELS(X) X(roofline) X(fitted)
+#define GPU_MODELS(X) X(roofline) X(fitted) X(measured)
 
 #define DECLARE(name) extern const struct gpu_model gpu_##name;
 GPU_MODELS(DECLARE)
