@@ -16,7 +16,8 @@ set ytics scale 0
 set lmargin at screen 0.03 + N_max * (narrow ? 0.019 : 0.0092)
 set rmargin at screen 0.97
 set xlabel 'shorter than static (% of a step)'
-set xrange [floor_at - pad:high + pad]
+# Numbers stand left of their bars, so that they are not taken for the mark's.
+set xrange [floor_at - pad:high + 0.3 * pad]
 set yrange [G_records - 0.4:-0.6]
 set xtics tidy_step(high - floor_at, narrow ? 4 : 10)
 set arrow 1 from 0, graph 0 to 0, graph 1 nohead lc rgb 'black' lw 1 back
@@ -28,8 +29,5 @@ plot csv using (shown(100 * column('gain_share')) / 2):0: \
          with boxxyerror lc rgb blue title 'net of its moves', \
      csv using (100 * column('settled_gain_share')):0 with points pt 2 ps 1 lw 2 lc rgb vermillion \
          title 'once settled', \
-     csv using (column('gain_share') >= 0 ? 100 * (column('gain_share') > column('settled_gain_share') \
-         ? column('gain_share') : column('settled_gain_share')) : NaN):0: \
-         (sprintf('%+.1f', 100 * column('gain_share'))) with labels left offset 1, 0 notitle, \
-     csv using (column('gain_share') < 0 ? shown(100 * column('gain_share')) : NaN):0: \
+     csv using (column('gain_share') < 0 ? shown(100 * column('gain_share')) : 0):0: \
          (sprintf('%+.1f', 100 * column('gain_share'))) with labels right offset -0.6, 0 notitle

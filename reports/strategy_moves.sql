@@ -3,7 +3,8 @@
 -- rows_min: 2
 -- caption: Each point is a strategy: the weights that one change of placement moves, and how even
 --   the ranks are in the mean step. Best is the top left corner. The line joins those that nobody
---   beats in both. Strategies that move nothing stand at the left edge.
+--   beats in both. Strategies that move nothing stand at the left edge; where points crowd, some
+--   names are in the data alone.
 SELECT name AS strategy, settled_balancedness AS balancedness,
        moved_bytes * 1.0 / max(changes, 1) AS change_bytes, gain AS gain_share,
        NOT EXISTS (
