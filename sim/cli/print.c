@@ -133,11 +133,21 @@ void print_rebalances(const struct variant *variant)
     print_worth(metrics);
 }
 
+/* Bytes up to a space where a line may end: not between a number and its percent sign. */
+static int unbroken(const char *text)
+{
+    size_t bytes = strcspn(text, " ");
+    while (text[bytes] == ' ' && text[bytes + 1] == '%') {
+        bytes += 1 + strcspn(text + bytes + 1, " ");
+    }
+    return (int)bytes;
+}
+
 void print_wrapped(const char *text, int indent)
 {
     int column = indent;
     while (*text != '\0') {
-        int word = (int)strcspn(text, " ");
+        int word = unbroken(text);
         int columns = 0;
         for (int i = 0; i < word; i++) {
             columns += ((unsigned char)text[i] & 0xC0) != 0x80; /* a character once */
