@@ -12,14 +12,20 @@ name(i) = word(runs, i)
 array label[3] = ["unbalanced", "auxiliary loss", "loss-free bias"]
 
 set output "loss.svg"
-set title "Loss of the language model (nats a token); points: held out"
+set title "Loss of the language model"
+set ylabel "nats a token"
 set yrange [*:8.5]
-plot for [i=1:3] name(i).".csv" using ($2/1e6):5 with lines lc rgb colour[i] lw 1.5 \
-         title label[i], \
-     for [i=1:3] name(i).".csv" using ($2/1e6):6 with points pt 7 ps 0.5 lc rgb colour[i] notitle
+# The three read the same text, so their curves lie on each other: drawn from wide to thin.
+array wide[3] = [5, 3, 1]
+array shape[3] = [4, 6, 2]
+plot for [i=1:3] name(i).".csv" using ($2/1e6):5 with lines lc rgb colour[i] lw wide[i] \
+         title label[i].", training", \
+     for [i=1:3] name(i).".csv" using ($2/1e6):6 with points pt shape[i] ps 0.9 \
+         lc rgb "black" title label[i].", held out"
 
 set output "balance.svg"
-set title "Load of the hottest expert over the mean, mean of the layers"
+set title "Load of the hottest expert, mean of the layers"
+set ylabel "over the mean load"
 set yrange [1:8]
 plot for [i=1:3] name(i).".csv" using ($2/1e6):8 with lines lc rgb colour[i] lw 1.5 \
          title label[i]
