@@ -31,6 +31,29 @@ static double dropped_fraction(const struct report *report)
     return number(report, "dropped_assignments") / number(report, "assignments");
 }
 
+/* Appends a sentence on the exchanges, where the run has any. */
+static void add_exchange_error(struct report *report)
+{
+    size_t used = strlen(report->model_error);
+    size_t left = sizeof report->model_error - used;
+    for (int64_t row = 0; row < report->assumption.num_rows; row++) {
+        const char *name = rows_text(&report->assumption, row, "assumption");
+        if (strcmp(name, "median error of the exchange") != 0) {
+            continue;
+        }
+        double percent = rows_number(&report->assumption, row, "value");
+        const char *fitted_on = rows_text(&report->assumption, row, "source");
+        if (rows_text(&report->assumption, row, "unit")[0] == '\0') {
+            snprintf(report->model_error + used, left,
+                     " Exchanges are not fitted to measurements.");
+        } else {
+            snprintf(report->model_error + used, left,
+                     " Exchanges are fitted on %s; held out, their median error is %.1f %%.",
+                     fitted_on, percent);
+        }
+    }
+}
+
 void answer_model_error(struct report *report)
 {
     const char *gpu_model = text(report, "gpu_model");
@@ -59,6 +82,9 @@ void answer_model_error(struct report *report)
                  gpu_model, fitted_on, percent);
         snprintf(report->model_error_short, sizeof report->model_error_short,
                  "model error \xc2\xb1 %s (median)", percent);
+    }
+    if (number(report, "ep") > 1.0) {
+        add_exchange_error(report);
     }
 }
 

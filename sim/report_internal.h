@@ -13,7 +13,7 @@
 #include "rows.h"
 #include "store.h"
 
-#define MODEL_ERROR_BYTES 512
+#define MODEL_ERROR_BYTES 1024
 
 /* One report under way. Text is the arena's. */
 struct report {

@@ -141,6 +141,22 @@ Test(report, repeats_the_error_of_a_fitted_model)
     cr_expect(!page_holds(page, "error unknown"));
 }
 
+Test(report, tells_the_error_of_exchanges)
+{
+    store(&run, "");
+    cr_expect(page_holds(make_page(), "Exchanges are not fitted to measurements."));
+
+    struct cluster *cluster = &run.scenario.cluster;
+    cluster->num_fitted = 1;
+    cluster->fitted_used = 1;
+    cluster->fitted[0].error_median = 0.071;
+    strcpy(cluster->fitted[0].fitted_on, "113 rows of a test");
+    store(&run, "");
+
+    cr_expect(page_holds(make_page(), "Exchanges are fitted on 113 rows of a test; held out, their "
+                                      "median error is 7.1 %."));
+}
+
 Test(report, answers_in_words_that_match_the_numbers)
 {
     run.totals.rank_tokens_max_over_mean = 1.9;
