@@ -33,7 +33,8 @@ struct check {
     struct bench_csv *csv;
     struct error *error;
     int32_t num_checked;
-    int32_t num_failed; /* versions that differ, or that could not run */
+    int32_t num_failed;  /* versions that differ, or that could not run */
+    int32_t num_skipped; /* cases for which this machine lacks something, said what */
     double start_s;
 };
 
@@ -60,6 +61,8 @@ MUST_CHECK enum status check_combine(struct check *check);
 MUST_CHECK enum status check_grouped_gemm(struct check *check);
 MUST_CHECK enum status check_layer(struct check *check);
 MUST_CHECK enum status check_ep(struct check *check);
+/* Skipped, with a line, where NCCL or GPUs are missing. */
+MUST_CHECK enum status check_ep_nccl(struct check *check);
 /* The layer of the options, at its real size, on sampled rows; nothing for --size small. */
 MUST_CHECK enum status check_model(struct check *check);
 

@@ -213,7 +213,7 @@ int gpu_begin(struct gpu *gpu, const struct bench_options *options, struct bench
         puts("moe-bench: no CUDA GPU on this machine: skipped");
         return BENCH_SKIPPED;
     }
-    enum status status = gpu_open(gpu, error);
+    enum status status = gpu_open(gpu, 0, error);
     if (status != STATUS_OK) {
         printf("moe-bench: %s", error->text);
         return status == STATUS_INVALID ? BENCH_SKIPPED : BENCH_FAILED;

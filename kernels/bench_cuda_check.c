@@ -22,6 +22,7 @@ static const struct kernel {
     {"grouped_gemm", check_grouped_gemm},
     {"layer", check_layer},
     {"ep", check_ep},
+    {"ep_nccl", check_ep_nccl},
     {"model", check_model},
 };
 
@@ -204,7 +205,7 @@ int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
     if (code != BENCH_OK) {
         return code;
     }
-    struct check check = {&gpu, options, csv, &error, 0, 0, bench_now_s()};
+    struct check check = {&gpu, options, csv, &error, 0, 0, 0, bench_now_s()};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < NUM_KERNELS && status == STATUS_OK; i++) {
         if (bench_wants_kernel(options, kernels[i].name) && check_goes_on(&check)) {
@@ -214,6 +215,10 @@ int bench_cuda_check(const struct bench_options *options, struct bench_csv *csv)
     if (!options->dry_run) {
         fprintf(csv->table, "%d versions checked, %d wrong%s\n", (int)check.num_checked,
                 (int)check.num_failed, check_goes_on(&check) ? "" : "; out of time");
+    }
+    if (check.num_checked == 0 && check.num_skipped > 0 && status == STATUS_OK) {
+        gpu_close(&gpu);
+        return BENCH_SKIPPED;
     }
     if (!options->dry_run && check.num_checked == 0 && status == STATUS_OK) {
         status = error_add(&error, STATUS_INVALID,

@@ -13,12 +13,13 @@ int gpu_count(void)
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-enum status gpu_open(struct gpu *gpu, struct error *error)
+enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error)
 {
     struct cudaDeviceProp properties;
     char bus[32] = "";
     *gpu = (struct gpu){0};
-    cudaError_t code = cudaGetDeviceProperties(&properties, 0);
+    cudaError_t code = cudaSetDevice(device);
+    code = code == cudaSuccess ? cudaGetDeviceProperties(&properties, device) : code;
     if (code == cudaSuccess && properties.major != 9) {
         return error_add(error, STATUS_INVALID,
                          "%s has compute capability %d.%d: these kernels are Hopper's (9.0)",
@@ -34,7 +35,7 @@ enum status gpu_open(struct gpu *gpu, struct error *error)
     code = code == cudaSuccess ? cudaEventCreate(&gpu->begin) : code;
     code = code == cudaSuccess ? cudaEventCreate(&gpu->end) : code;
     code = code == cudaSuccess ? cudaMalloc(&gpu->flush, (size_t)gpu->flush_bytes) : code;
-    code = code == cudaSuccess ? cudaDeviceGetPCIBusId(bus, sizeof bus, 0) : code;
+    code = code == cudaSuccess ? cudaDeviceGetPCIBusId(bus, sizeof bus, device) : code;
     if (code != cudaSuccess) {
         gpu_close(gpu);
         return error_add(error, STATUS_CUDA, "the GPU cannot be used: %s",

@@ -38,7 +38,8 @@ struct gpu {
 
 /* STATUS_CUDA with the reason in error; BENCH_SKIPPED is up to the caller: gpu_count() == 0. */
 int gpu_count(void);
-MUST_CHECK enum status gpu_open(struct gpu *gpu, struct error *error);
+/* Makes device the thread's current one. */
+MUST_CHECK enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error);
 void gpu_close(struct gpu *gpu);
 
 /* Clocks, power and temperature of this moment, into machine. */

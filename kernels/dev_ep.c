@@ -59,6 +59,13 @@ static bool placement_valid(const struct ep_placement *placement, const int32_t 
     return valid;
 }
 
+bool dev_ep_valid(const struct dev_weights *weights, const struct ep_placement *placement,
+                  const int32_t *token_begin)
+{
+    return gate_rule_valid(&weights->layer.gate) && weights->layer.dtype != DTYPE_FP32 &&
+           placement_valid(placement, token_begin, weights->layer.expert.num_experts);
+}
+
 /* Which slots an expert has, and which rank a slot: into device memory. */
 static enum status upload_placement(struct dev_ep *ep, const struct ep_placement *placement)
 {
@@ -118,7 +125,7 @@ static void take_member(struct dev_ep *ep, struct member *member, int32_t first_
         dev_alloc_activations(memory, layer->dtype, member->rows_max, layer->expert.ffn_dim);
 }
 
-static enum status create_member(struct dev_ep *ep, const struct ep_placement *placement,
+enum status dev_ep_create_member(struct dev_ep *ep, const struct ep_placement *placement,
                                  const int32_t *token_begin, int32_t r)
 {
     struct member *member = &ep->member[r];
@@ -148,19 +155,29 @@ static enum status create_member(struct dev_ep *ep, const struct ep_placement *p
                                : status;
 }
 
-static enum status create(struct dev_ep *ep, const struct ep_placement *placement,
-                          const int32_t *token_begin)
+enum status dev_ep_create_shared(struct dev_ep *ep, const struct ep_placement *placement,
+                                 int64_t num_tokens)
 {
-    int64_t choices = (int64_t)token_begin[ep->num_ranks] * ep->weights.layer.gate.top_k;
-    size_t ranks = (size_t)ep->num_ranks;
+    int64_t choices = num_tokens * ep->weights.layer.gate.top_k;
     ep->workspace_bytes = dev_grouped_gemm_workspace_bytes();
     ep->workspace = dev_alloc(&ep->memory, ep->workspace_bytes);
     ep->expert = dev_alloc(&ep->memory, choices * 4);
     ep->gate_weight = dev_alloc(&ep->memory, choices * 4);
     enum status status = lt_open(&ep->lt);
     status = status == STATUS_OK ? upload_placement(ep, placement) : status;
+    return status == STATUS_OK
+               ? dev_grouped_gemm_workspace_init(ep->workspace, ep->workspace_bytes, NULL)
+               : status;
+}
+
+static enum status create(struct dev_ep *ep, const struct ep_placement *placement,
+                          const int32_t *token_begin)
+{
+    size_t ranks = (size_t)ep->num_ranks;
+    enum status status = dev_ep_create_shared(ep, placement, token_begin[ep->num_ranks]);
     for (int32_t r = 0; r < ep->num_ranks && status == STATUS_OK; r++) {
-        status = create_member(ep, placement, token_begin, r);
+        ep->member[r].first_row = token_begin[r];
+        status = dev_ep_create_member(ep, placement, token_begin, r);
     }
     struct ep_rank *rank = calloc(ranks, sizeof *rank);
     struct ep_source *source = calloc(ranks, sizeof *source);
@@ -174,9 +191,7 @@ static enum status create(struct dev_ep *ep, const struct ep_placement *placemen
     if (status == STATUS_OK) {
         ep->rank = dev_alloc_copy(&ep->memory, rank, (int64_t)(ranks * sizeof *rank));
         ep->source = dev_alloc_copy(&ep->memory, source, (int64_t)(ranks * sizeof *source));
-        status = ep->memory.failed
-                     ? STATUS_CUDA
-                     : dev_grouped_gemm_workspace_init(ep->workspace, ep->workspace_bytes, NULL);
+        status = ep->memory.failed ? STATUS_CUDA : STATUS_OK;
     }
     free(rank);
     free(source);
@@ -188,8 +203,7 @@ enum status dev_ep_create(struct dev_ep **made, const struct dev_weights *weight
                           const struct dev_layer_options *options, struct error *error)
 {
     *made = NULL;
-    if (!gate_rule_valid(&weights->layer.gate) || weights->layer.dtype == DTYPE_FP32 ||
-        !placement_valid(placement, token_begin, weights->layer.expert.num_experts)) {
+    if (!dev_ep_valid(weights, placement, token_begin)) {
         return error_add(error, STATUS_INVALID, "this group of ranks cannot be run on the GPU");
     }
     struct dev_ep *ep = calloc(1, sizeof *ep);
@@ -212,11 +226,8 @@ enum status dev_ep_create(struct dev_ep **made, const struct dev_weights *weight
     return STATUS_OK;
 }
 
-void dev_ep_free(struct dev_ep *ep)
+void dev_ep_release(struct dev_ep *ep)
 {
-    if (ep == NULL) {
-        return;
-    }
     for (int32_t r = 0; ep->member != NULL && r < ep->num_ranks; r++) {
         lt_gemm_free(&ep->member[r].router);
         dev_shared_free(&ep->member[r].shared);
@@ -224,5 +235,13 @@ void dev_ep_free(struct dev_ep *ep)
     lt_close(&ep->lt);
     dev_memory_free(&ep->memory);
     free(ep->member);
-    free(ep);
+    ep->member = NULL;
+}
+
+void dev_ep_free(struct dev_ep *ep)
+{
+    if (ep != NULL) {
+        dev_ep_release(ep);
+        free(ep);
+    }
 }

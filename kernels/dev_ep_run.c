@@ -2,28 +2,20 @@
 #include "dev_ep_internal.h"
 #include "dev_record.h"
 
-/* What a run works on. */
-struct run {
-    char *out; /* bf16 */
-    const char *x;
-    const int32_t *expert;
-    const float *gate_weight;
-};
-
 static struct matrix tokens_of(const struct dev_ep *ep, const struct member *member,
                                const void *data)
 {
-    int64_t bytes = (int64_t)member->first_token * ep->weights.layer.expert.hidden_dim * 2;
+    int64_t bytes = (int64_t)member->first_row * ep->weights.layer.expert.hidden_dim * 2;
     /* A matrix has no const data; x is only read. */
     return (struct matrix){.dtype = DTYPE_BF16,
                            .data = (void *)(uintptr_t)((const char *)data + bytes)};
 }
 
-static enum status route(struct dev_ep *ep, struct member *member, const struct run *run,
+enum status dev_ep_route(struct dev_ep *ep, struct member *member, const struct ep_run *run,
                          cudaStream_t stream)
 {
     const struct moe_layer *layer = &ep->weights.layer;
-    int64_t first = (int64_t)member->first_token * layer->gate.top_k;
+    int64_t first = (int64_t)member->first_row * layer->gate.top_k;
     struct combine_shape shape = {member->num_tokens, layer->gate.top_k, layer->expert.hidden_dim};
     struct matrix x = tokens_of(ep, member, run->x);
     enum status status = STATUS_OK;
@@ -63,8 +55,7 @@ static enum status move(struct dev_ep *ep, struct member *member, bool back, cud
     return back ? dev_ep_return(moves, rows_max, stream) : dev_ep_dispatch(moves, rows_max, stream);
 }
 
-static enum status run_experts(struct dev_ep *ep, struct member *member, bool up,
-                               cudaStream_t stream)
+enum status dev_ep_experts(struct dev_ep *ep, struct member *member, bool up, cudaStream_t stream)
 {
     const struct ep_rank *receives = &member->receives;
     const struct moe_layer *layer = &member->layer;
@@ -85,11 +76,11 @@ static enum status run_experts(struct dev_ep *ep, struct member *member, bool up
                                  receives->num_rows, layer->down, layer->down_bias, &run, stream);
 }
 
-static enum status combine(struct dev_ep *ep, struct member *member, const struct run *run,
+enum status dev_ep_combine(struct dev_ep *ep, struct member *member, const struct ep_run *run,
                            cudaStream_t stream)
 {
     const struct moe_layer *layer = &ep->weights.layer;
-    int64_t first = (int64_t)member->first_token * layer->gate.top_k;
+    int64_t first = (int64_t)member->first_row * layer->gate.top_k;
     struct combine_shape shape = {member->num_tokens, layer->gate.top_k, layer->expert.hidden_dim};
     enum status status = dev_shared_fork(&member->shared, tokens_of(ep, member, run->x),
                                          ep->options.num_sms, ep->options.without, stream);
@@ -102,24 +93,24 @@ static enum status combine(struct dev_ep *ep, struct member *member, const struc
 }
 
 static enum status run_phase(struct dev_ep *ep, enum dev_ep_phase phase, struct member *member,
-                             const struct run *run, cudaStream_t stream)
+                             const struct ep_run *run, cudaStream_t stream)
 {
     int32_t align = ep->options.row_align > 0 ? ep->options.row_align : 1;
     switch (phase) {
     case DEV_EP_ROUTE:
-        return route(ep, member, run, stream);
+        return dev_ep_route(ep, member, run, stream);
     case DEV_EP_RECEIVE:
         return dev_ep_receive(member->receives, ep->source, ep->num_ranks, align, stream);
     case DEV_EP_DISPATCH:
         return move(ep, member, false, stream);
     case DEV_EP_GATE_UP:
-        return run_experts(ep, member, true, stream);
+        return dev_ep_experts(ep, member, true, stream);
     case DEV_EP_DOWN:
-        return run_experts(ep, member, false, stream);
+        return dev_ep_experts(ep, member, false, stream);
     case DEV_EP_RETURN:
         return move(ep, member, true, stream);
     case DEV_EP_COMBINE:
-        return combine(ep, member, run, stream);
+        return dev_ep_combine(ep, member, run, stream);
     case DEV_EP_PHASE_COUNT:
         break;
     }
@@ -129,10 +120,10 @@ static enum status run_phase(struct dev_ep *ep, enum dev_ep_phase phase, struct 
 enum status dev_ep_run(struct dev_ep *ep, void *out, const void *x, const int32_t *expert,
                        const float *gate_weight, const cudaEvent_t *mark, cudaStream_t stream)
 {
-    struct run run = {.out = out,
-                      .x = x,
-                      .expert = expert != NULL ? expert : ep->expert,
-                      .gate_weight = gate_weight != NULL ? gate_weight : ep->gate_weight};
+    struct ep_run run = {.out = out,
+                         .x = x,
+                         .expert = expert != NULL ? expert : ep->expert,
+                         .gate_weight = gate_weight != NULL ? gate_weight : ep->gate_weight};
     enum status status = mark != NULL ? dev_record(mark[0], stream) : STATUS_OK;
     for (int phase = 0; phase < DEV_EP_PHASE_COUNT; phase++) {
         for (int32_t r = 0; r < ep->num_ranks && status == STATUS_OK; r++) {

@@ -12,7 +12,7 @@ int main(void)
     char size[] = "--size";
     char small[] = "small";
     char kernels[] = "--kernels";
-    char which[] = "gate,permute,permute_rows,combine,layer,ep";
+    char which[] = "gate,permute,permute_rows,combine,layer,ep,ep_nccl";
     char *arguments[] = {name, command, size, small, kernels, which};
     struct bench_options options;
     struct bench_csv csv;

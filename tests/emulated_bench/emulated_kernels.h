@@ -8,6 +8,8 @@
 #define EMULATED_SHARED static
 #include "../emulator/emulator.h"
 
+#include <mutex>
+
 #include "status.h"
 
 #define MOESIM_LAUNCH_CUH
@@ -16,6 +18,7 @@ struct emulated_block {
     unsigned x;
 };
 extern struct emulated_block blockDim; /* of the kernel that runs: one at a time */
+extern std::mutex emulated_launches;
 
 template <class... Parameters, class... Arguments>
 static enum status launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads,
@@ -25,6 +28,7 @@ static enum status launch(void (*kernel)(Parameters...), unsigned blocks, unsign
     config.gridDim = dim3(blocks);
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared_bytes;
+    std::lock_guard<std::mutex> alone(emulated_launches);
     blockDim.x = threads;
     emulator::launch(config, [&] { kernel(arguments...); });
     return STATUS_OK;

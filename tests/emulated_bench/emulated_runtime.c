@@ -15,8 +15,13 @@
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
+    *count = 3;
     return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device < 3 ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
@@ -76,6 +81,30 @@ cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t fro
     for (size_t row = 0; row < height; row++) {
         memcpy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
     }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t stream)
+{
+    (void)stream;
+    return cudaMemcpy2D(to, to_pitch, from, from_pitch, width, height, kind);
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
+{
+    return cudaMalloc(memory, bytes);
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    return cudaFree(memory);
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t bytes)
+{
+    memset(to, value, bytes);
     return cudaSuccess;
 }
 

@@ -63,7 +63,7 @@ struct block {
 
 struct fiber {
     ucontext_t context;
-    std::unique_ptr<char[]> stack; /* not initialised: most of it is never touched */
+    std::unique_ptr<char[]> stack; /* of spare_stacks */
     struct block *block;
     struct emulator::place place;
     std::function<bool()> ready; /* what it waits for */
@@ -86,6 +86,7 @@ struct fiber *current;
 const std::function<void()> *kernel_body;
 std::list<std::function<void()>> copies; /* under way */
 std::mt19937 dice;
+std::vector<std::unique_ptr<char[]>> spare_stacks; /* not initialised, most is never touched */
 
 [[noreturn]] void fail(const char *what)
 {
@@ -330,7 +331,11 @@ void run_blocks(const cudaLaunchConfig_t &config, const std::vector<uint32_t> &i
             struct fiber &fiber = *fibers.back();
             fiber.block = &block;
             fiber.place = {dim3(thread), dim3(ids[i]), config.gridDim};
-            fiber.stack.reset(new char[STACK_BYTES]);
+            if (spare_stacks.empty()) {
+                spare_stacks.emplace_back(new char[STACK_BYTES]);
+            }
+            fiber.stack = std::move(spare_stacks.back());
+            spare_stacks.pop_back();
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = STACK_BYTES;
@@ -338,6 +343,9 @@ void run_blocks(const cudaLaunchConfig_t &config, const std::vector<uint32_t> &i
         }
     }
     schedule(fibers);
+    for (auto &fiber : fibers) {
+        spare_stacks.push_back(std::move(fiber->stack));
+    }
 }
 
 /* The checks are the driver's. */
