@@ -53,8 +53,14 @@ static void write_head(const struct plan_report *plan_report, FILE *page)
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
           "<header><div class=\"page\">\n",
           page);
-    write_named(page, "<p class=\"brand\">moesim plan \xc2\xb7 ", plan->name, "</p>\n");
+    const struct plan_page *asked_page = plan_report->page;
+    const char *study = asked_page->study;
+    fprintf(page, "<p class=\"brand\">moesim %s \xc2\xb7 ", study != NULL ? "study" : "plan");
+    write_named(page, "", study != NULL ? study : plan->name, "</p>\n");
     write_named(page, "<h1>", title, "</h1>\n");
+    for (int32_t i = 0; i < asked_page->num_leads; i++) {
+        write_named(page, "<p class=\"answer\">", asked_page->lead[i], "</p>\n");
+    }
     for (int32_t i = 0; plan_sentence(line, sizeof line, plan, plan_report->page->answer, i); i++) {
         write_named(page, "<p class=\"answer\">", line, "</p>\n");
     }
@@ -110,7 +116,7 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
     double usd = answer->deployment[answer->winner].cost.usd_total;
     fputs("<section aria-labelledby=\"prices\">\n<h2 id=\"prices\">Beside API prices</h2>\n"
           "<p>Dollars a million tokens; the margin is what the winner's cost leaves of the income "
-          "from this traffic.</p>\n<div class=\"wrap\"><table>\n<thead><tr><th>provider</th>"
+          "from this traffic.</p>\n<div class=\"scroll wrap\"><table>\n<thead><tr><th>provider</th>"
           "<th>sold as</th><th>input</th><th>output</th><th>margin</th><th>seen</th>"
           "<th>source</th></tr></thead>\n<tbody>\n",
           page);

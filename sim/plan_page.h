@@ -13,6 +13,9 @@ struct plan_page {
     const char *plan_id; /* store_plan.h */
     const struct plan *plan;
     const struct plan_answer *answer;
+    const char *study;       /* whose page it is; NULL: the plan's own */
+    const char *const *lead; /* [num_leads] sentences of the study, before the plan's */
+    int32_t num_leads;
 };
 
 /* Figures are those of reports/plan/, drawn by gnuplot from the results file. index.html appears

@@ -9,6 +9,7 @@
 
 #include "store.h"
 #include "sweep.h"
+#include "sweep_study.h"
 #include "trace.h"
 
 #define SWEEP_THREADS_MAX 1024
@@ -59,6 +60,10 @@ MUST_CHECK enum status sweep_point_id(uint64_t *id, const struct scenario *scena
                                       const char *path, const char *label,
                                       struct sweep_files *files, struct sweep_traces *traces,
                                       struct error *error);
+
+/* Fills a setting from a key of a study; memory is the arena's. Returns what is wrong, or NULL. */
+const char *sweep_setting_read(struct sweep_setting *setting, const char *key,
+                               const struct yaml_node *value, struct arena *arena);
 
 /* All points loaded and checked, and those to be simulated. */
 struct sweep_plan {

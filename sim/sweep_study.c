@@ -51,10 +51,24 @@ int32_t sweep_study_point(const struct sweep_study *study, int64_t point,
     size_t used = 0;
     label[0] = '\0';
     for (int32_t i = study->common.count; i < count && used < SWEEP_LABEL; i++) {
-        used += (size_t)snprintf(label + used, SWEEP_LABEL - used, "%s%s=%s", used > 0 ? " " : "",
-                                 setting[i]->key, setting[i]->value);
+        bool is_name = setting[i]->assignment == NULL;
+        used +=
+            (size_t)snprintf(label + used, SWEEP_LABEL - used, "%s%s%s%s", used > 0 ? " " : "",
+                             is_name ? "" : setting[i]->key, is_name ? "" : "=", setting[i]->value);
     }
     return count;
+}
+
+const char *sweep_study_point_name(const struct sweep_study *study, int64_t point)
+{
+    const struct sweep_setting *setting[SWEEP_KEYS_MAX];
+    int32_t count = sweep_study_settings(study, study->combination[point], setting);
+    for (int32_t i = 0; i < count; i++) {
+        if (setting[i]->assignment == NULL) {
+            return setting[i]->value;
+        }
+    }
+    return "";
 }
 
 /* A problem "--set KEY: ..." of a value gets the place in the study where the value stands. */
@@ -93,11 +107,17 @@ static enum status study_scenario(const void *context, int64_t point, struct sce
 {
     const struct sweep_study *study = context;
     const struct sweep_setting *setting[SWEEP_KEYS_MAX];
-    const char *override[SWEEP_KEYS_MAX];
+    const char *override[2 * SWEEP_KEYS_MAX];
     char label[SWEEP_LABEL];
-    int32_t count = sweep_study_point(study, point, setting, label);
-    for (int32_t i = 0; i < count; i++) {
-        override[i] = setting[i]->assignment;
+    int32_t num_settings = sweep_study_point(study, point, setting, label);
+    int32_t count = 0;
+    for (int32_t i = 0; i < num_settings; i++) {
+        if (setting[i]->assignment != NULL) {
+            override[count++] = setting[i]->assignment;
+        }
+    }
+    for (int32_t i = 0; i < study->num_overrides && i < SWEEP_KEYS_MAX; i++) {
+        override[count++] = study->override[i];
     }
     struct error *problems = calloc(1, sizeof *problems);
     if (problems == NULL) {
@@ -107,7 +127,7 @@ static enum status study_scenario(const void *context, int64_t point, struct sce
     enum status status = scenario_load(scenario, study->scenario, override, count, problems);
     for (const char *line = problems->text; *line != '\0';) {
         int length = (int)strcspn(line, "\n");
-        tell_place(study, line, length, setting, count, error);
+        tell_place(study, line, length, setting, num_settings, error);
         line += length + (line[length] == '\n');
     }
     free(problems);

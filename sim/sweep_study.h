@@ -16,7 +16,9 @@
  *     exclude:                                    # points that match every key of an item
  *       - {parallel.ep: 72, trace.tokens_per_rank: [16, 32]}
  *
- * Keys are the dotted keys of a scenario, values its scalars; a key without a value is taken out.
+ * Keys are the dotted keys of a scenario, values its scalars or lists of them; a key without a
+ * value is taken out. An item of points may have a name, which labels its points instead of its
+ * keys. `answer`, `figures` and `notes` are case_study.h's.
  */
 #ifndef MOESIM_SWEEP_STUDY_H
 #define MOESIM_SWEEP_STUDY_H
@@ -28,6 +30,7 @@
 #include "scenario.h"
 #include "status.h"
 #include "sweep.h"
+#include "yaml_file.h"
 
 #define SWEEP_POINTS_MAX 10000000
 #define SWEEP_KEYS_MAX   64 /* that one point sets */
@@ -35,8 +38,8 @@
 /* One key and value that a study sets. */
 struct sweep_setting {
     const char *key;
-    const char *value;      /* as written, without quotes */
-    const char *assignment; /* "key=value" as scenario_load takes it */
+    const char *value;      /* as written, without quotes; a list in one line */
+    const char *assignment; /* "key=value" as scenario_load takes it; NULL: a point's name */
     int32_t line;           /* of the study file */
 };
 
@@ -58,7 +61,12 @@ struct sweep_study {
     struct sweep_settings *axis; /* [num_axes] the values of one key of vary */
     int64_t num_points;
     int64_t *combination; /* [num_points] which one of num_items x the axes' values; ascending */
-    struct arena arena;   /* holds all of the above */
+    const char *const *override; /* [num_overrides] "key=value" of every point, last; borrowed */
+    int32_t num_overrides;
+    const struct yaml_node *answer; /* as written, or NULL; likewise the next */
+    const struct yaml_node *figures;
+    const struct yaml_node *notes;
+    struct arena arena; /* holds all that is not borrowed */
 };
 
 /* Reads and checks the study alone, path or name of one in scenarios/sweeps; what its points set is
@@ -76,6 +84,9 @@ int32_t sweep_study_settings(const struct sweep_study *study, int64_t combinatio
 int32_t sweep_study_point(const struct sweep_study *study, int64_t point,
                           const struct sweep_setting *setting[SWEEP_KEYS_MAX],
                           char label[SWEEP_LABEL]);
+
+/* The name of the item of points that a point is of, or "". */
+const char *sweep_study_point_name(const struct sweep_study *study, int64_t point);
 
 /* The study's points for sweep_run. Problems of a value have the place where it stands. */
 struct sweep_source sweep_study_source(const struct sweep_study *study);

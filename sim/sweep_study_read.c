@@ -3,14 +3,13 @@
  *
  * Only the numbers of combinations that are not excluded are kept.
  */
-#include "sweep_study.h"
-
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "data.h"
-#include "yaml_file.h"
+#include "sweep_internal.h"
+#include "sweep_study.h"
 
 struct study_file {
     int32_t version;
@@ -20,6 +19,9 @@ struct study_file {
     struct yaml_node *points;
     struct yaml_node *vary;
     struct yaml_node *exclude;
+    struct yaml_node *answer;
+    struct yaml_node *figures;
+    struct yaml_node *notes;
 };
 
 static const struct yaml_field study_fields[] = {
@@ -42,6 +44,9 @@ static const struct yaml_field study_fields[] = {
     {.key = "points", .type = YAML_NODE, .offset = offsetof(struct study_file, points)},
     {.key = "vary", .type = YAML_NODE, .offset = offsetof(struct study_file, vary)},
     {.key = "exclude", .type = YAML_NODE, .offset = offsetof(struct study_file, exclude)},
+    {.key = "answer", .type = YAML_NODE, .offset = offsetof(struct study_file, answer)},
+    {.key = "figures", .type = YAML_NODE, .offset = offsetof(struct study_file, figures)},
+    {.key = "notes", .type = YAML_NODE, .offset = offsetof(struct study_file, notes)},
     {0},
 };
 
@@ -70,39 +75,13 @@ static void *take(struct reader *reader, size_t count, size_t size)
     return memory;
 }
 
-/* "key=value", a quoted value in quotes again so that "1" stays a text. */
-static const char *assign(struct reader *reader, const char *key, const struct yaml_node *value)
-{
-    size_t room = strlen(key) + 2 * strlen(value->text) + 4;
-    char *assignment = take(reader, room, 1);
-    if (assignment == NULL) {
-        return NULL;
-    }
-    size_t used = (size_t)snprintf(assignment, room, "%s=%s", key, value->quoted ? "'" : "");
-    for (const char *from = value->text; *from != '\0'; from++) {
-        assignment[used++] = *from;
-        if (value->quoted && *from == '\'') {
-            assignment[used++] = '\'';
-        }
-    }
-    if (value->quoted) {
-        assignment[used++] = '\'';
-    }
-    return assignment;
-}
-
 static void read_setting(struct reader *reader, struct sweep_setting *setting, const char *key,
                          const struct yaml_node *value)
 {
-    if (value->kind != YAML_SCALAR || strpbrk(value->text, "\r\n") != NULL) {
-        complain(reader, value, key, "expected one value on one line; set its parts by their keys");
-        return;
+    const char *problem = sweep_setting_read(setting, key, value, &reader->study->arena);
+    if (problem != NULL) {
+        complain(reader, value, key, problem);
     }
-    if (*key == '\0' || strchr(key, '=') != NULL) {
-        complain(reader, value, key, "expected a key of the scenario, as in trace.steps");
-        return;
-    }
-    *setting = (struct sweep_setting){key, value->text, assign(reader, key, value), value->line};
 }
 
 /* The keys of one mapping, each with one value. */
@@ -140,7 +119,13 @@ static void read_points(struct reader *reader)
     }
     struct sweep_settings *item = reader->study->item;
     for (const struct yaml_node *child = points->child; child != NULL; child = child->next) {
-        *item++ = read_map(reader, child, "points");
+        *item = read_map(reader, child, "points");
+        for (int32_t i = 0; i < item->count; i++) {
+            struct sweep_setting *setting = &item->setting[i];
+            bool is_name = setting->key != NULL && strcmp(setting->key, "name") == 0;
+            setting->assignment = is_name ? NULL : setting->assignment;
+        }
+        item++;
     }
 }
 
@@ -352,6 +337,18 @@ static void find_scenario(struct reader *reader, const struct yaml_node *root)
     }
 }
 
+/* What to do where a scenario stands in a study's place. */
+static const char scenario_given[] =
+    "%s: is a scenario, one point (moesim run); a study names it and says what to vary, as in\n"
+    "scenario: %s\nvary: {trace.tokens_per_rank: [16, 32, 64]}\n(see moesim sweep --help)";
+
+static bool is_scenario(const struct yaml_node *root)
+{
+    return yaml_get(root, "scenario") == NULL &&
+           (yaml_get(root, "inherits") != NULL || yaml_get(root, "phase") != NULL ||
+            yaml_get(root, "parallel") != NULL);
+}
+
 enum status sweep_study_load(struct sweep_study *study, const char *path, struct error *error)
 {
     struct reader reader = {.study = study, .error = error};
@@ -362,12 +359,18 @@ enum status sweep_study_load(struct sweep_study *study, const char *path, struct
     if (status == STATUS_OK) {
         status = yaml_load(&root, path, &study->arena, error);
     }
+    if (status == STATUS_OK && is_scenario(root)) {
+        return error_add(error, STATUS_INVALID, scenario_given, path, path);
+    }
     if (status == STATUS_OK) {
         status = yaml_fill(&reader.file, root, study_fields, error);
     }
     if (status != STATUS_OK) {
         return status;
     }
+    study->answer = reader.file.answer;
+    study->figures = reader.file.figures;
+    study->notes = reader.file.notes;
     memcpy(study->question, reader.file.question, sizeof study->question);
     find_scenario(&reader, root);
     if (reader.file.set != NULL) {

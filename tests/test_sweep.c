@@ -111,7 +111,7 @@ Test(sweep, every_mistake_is_told_with_its_line)
         {SCENARIO "vary:\n  a: 1\n", ":4: a: expected a list of values"},
         {SCENARIO "vary:\n  a: []\n", ":4: a: expected a list of values"},
         {SCENARIO "vary:\n  a: [1,\n      1]\n", ":5: a: a value that is in the list already"},
-        {SCENARIO "vary:\n  a: [{b: 1}]\n", ":4: a: expected one value on one line"},
+        {SCENARIO "vary:\n  a: [{b: 1}]\n", ":4: a: expected one value or a list of them"},
         {SCENARIO "points: {a: 1}\n", ":3: points: expected a list"},
         {SCENARIO "points:\n  - 1\n", ":4: points: expected keys and values"},
         {SCENARIO "set: 1\nvary: {a: [1]}\n", ":3: set: expected keys and values"},

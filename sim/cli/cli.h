@@ -13,6 +13,7 @@ int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_sweep(int argc, char **argv);
+int command_study(int argc, char **argv);
 int command_claims(int argc, char **argv);
 int command_diff(int argc, char **argv);
 int command_report(int argc, char **argv);

@@ -1,18 +1,12 @@
 /* cmd_plan.c -- moesim plan: the cheapest deployment that meets latency targets. */
 #include <getopt.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/options.h"
-#include "cli/print.h"
-#include "cli/print_plan.h"
-#include "plan_page.h"
-#include "plan_serve.h"
-#include "progress.h"
-#include "store_plan.h"
+#include "cli/plan_cli.h"
 
 static const char help[] =
     "usage: moesim plan [PLAN.yaml] [options]\n\n"
@@ -40,21 +34,14 @@ static const char help[] =
     "  moesim plan --model deepseek-v3 --gpu h800-sxm --gpu h200-sxm:2.30 --input 4096 \\\n"
     "      --output 1024 --requests-per-day 1M --ttft 2s --tpot 50ms\n";
 
-#define OVERRIDES    64
 #define TEXT_MAX     512
 #define GPU_LIST_MAX 2048
 
-struct plan_arguments {
-    const char *plan;
-    const char *results;
-    const char *report;
-    const char *serve;
-    char override[OVERRIDES][TEXT_MAX];
-    const char *overrides[OVERRIDES];
-    int32_t num_overrides;
+/* The arguments, and the texts that they point to. */
+struct plan_command {
+    struct plan_arguments arguments;
+    char override[PLAN_OVERRIDES][TEXT_MAX];
     char gpus[GPU_LIST_MAX]; /* "gpus=[{gpu: a, price: b}, ..." */
-    int32_t num_threads;
-    bool json;
 };
 
 /* Options that are keys of the plan; val is the index + 256. */
@@ -74,12 +61,13 @@ static const struct {
 #define NUM_KEYS ((int)(sizeof keys / sizeof keys[0]))
 #define KEY      256
 
-static int add_override(struct plan_arguments *arguments, const char *key, const char *value)
+static int add_override(struct plan_command *command, const char *key, const char *value)
 {
-    if (arguments->num_overrides == OVERRIDES) {
-        return cli_usage("plan", "more than %d settings", OVERRIDES);
+    struct plan_arguments *arguments = &command->arguments;
+    if (arguments->num_overrides == PLAN_OVERRIDES) {
+        return cli_usage("plan", "more than %d settings", PLAN_OVERRIDES);
     }
-    char *text = arguments->override[arguments->num_overrides];
+    char *text = command->override[arguments->num_overrides];
     int length = snprintf(text, TEXT_MAX, "%s%s%s", key, key[0] != '\0' ? "=" : "", value);
     if (length >= TEXT_MAX) {
         return cli_usage("plan", "'%.40s...' is too long", value);
@@ -88,24 +76,25 @@ static int add_override(struct plan_arguments *arguments, const char *key, const
     return -1;
 }
 
-static int add_gpu(struct plan_arguments *arguments, const char *text)
+static int add_gpu(struct plan_command *command, const char *text)
 {
-    size_t used = strlen(arguments->gpus);
+    size_t used = strlen(command->gpus);
     const char *colon = strrchr(text, ':');
     int name = colon != NULL ? (int)(colon - text) : (int)strlen(text);
-    int length = snprintf(arguments->gpus + used, sizeof arguments->gpus - used,
-                          "%s{gpu: '%.*s'%s%s}", used == 0 ? "gpus=[" : ", ", name, text,
-                          colon != NULL ? ", price: " : "", colon != NULL ? colon + 1 : "");
-    return length < 0 || (size_t)length + 2 >= sizeof arguments->gpus - used
+    int length = snprintf(command->gpus + used, sizeof command->gpus - used, "%s{gpu: '%.*s'%s%s}",
+                          used == 0 ? "gpus=[" : ", ", name, text, colon != NULL ? ", price: " : "",
+                          colon != NULL ? colon + 1 : "");
+    return length < 0 || (size_t)length + 2 >= sizeof command->gpus - used
                ? cli_usage("plan", "too many --gpu")
                : -1;
 }
 
 /* Returns -1 to go on, else the exit code. */
-static int take_option(struct plan_arguments *arguments, int option, char **argv)
+static int take_option(struct plan_command *command, int option, char **argv)
 {
+    struct plan_arguments *arguments = &command->arguments;
     if (option >= KEY) {
-        return add_override(arguments, keys[option - KEY].key, optarg);
+        return add_override(command, keys[option - KEY].key, optarg);
     }
     switch (option) {
     case 'o':
@@ -118,9 +107,9 @@ static int take_option(struct plan_arguments *arguments, int option, char **argv
         arguments->serve = optarg;
         return -1;
     case 's':
-        return add_override(arguments, "", optarg);
+        return add_override(command, "", optarg);
     case 'g':
-        return add_gpu(arguments, optarg);
+        return add_gpu(command, optarg);
     case 't':
         return cli_take_threads(&arguments->num_threads, argv[0], optarg);
     case 'j':
@@ -135,8 +124,9 @@ static int take_option(struct plan_arguments *arguments, int option, char **argv
     }
 }
 
-static int parse(struct plan_arguments *arguments, int argc, char **argv)
+static int parse(struct plan_command *command, int argc, char **argv)
 {
+    struct plan_arguments *arguments = &command->arguments;
     struct option long_options[NUM_KEYS + 9] = {
         {"results", required_argument, NULL, 'o'}, {"report", required_argument, NULL, 'r'},
         {"set", required_argument, NULL, 's'},     {"gpu", required_argument, NULL, 'g'},
@@ -149,7 +139,7 @@ static int parse(struct plan_arguments *arguments, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":o:r:jh", long_options, NULL)) != -1) {
-        int code = take_option(arguments, option, argv);
+        int code = take_option(command, option, argv);
         if (code >= 0) {
             return code;
         }
@@ -158,12 +148,12 @@ static int parse(struct plan_arguments *arguments, int argc, char **argv)
         return cli_usage(argv[0], "'%s' is not expected: one plan at a time", argv[optind + 1]);
     }
     arguments->plan = optind < argc ? argv[optind] : NULL;
-    if (arguments->gpus[0] != '\0') {
-        (void)snprintf(arguments->gpus + strlen(arguments->gpus), 2, "]");
-        if (arguments->num_overrides == OVERRIDES) {
-            return cli_usage(argv[0], "more than %d settings", OVERRIDES);
+    if (command->gpus[0] != '\0') {
+        (void)snprintf(command->gpus + strlen(command->gpus), 2, "]");
+        if (arguments->num_overrides == PLAN_OVERRIDES) {
+            return cli_usage(argv[0], "more than %d settings", PLAN_OVERRIDES);
         }
-        arguments->overrides[arguments->num_overrides++] = arguments->gpus;
+        arguments->overrides[arguments->num_overrides++] = command->gpus;
     }
     if (arguments->plan == NULL && arguments->num_overrides == 0) {
         return cli_usage(argv[0], "name a plan, or say at least --model, --gpu, --input, --output "
@@ -172,102 +162,21 @@ static int parse(struct plan_arguments *arguments, int argc, char **argv)
     return -1;
 }
 
-static bool show_progress(void *context, int64_t done, int64_t total)
-{
-    progress_update(context, done, total);
-    return true;
-}
-
-static enum status search(struct plan_answer *answer, const struct plan *plan,
-                          const struct plan_arguments *arguments, char plan_id[RUN_ID_BYTES],
-                          struct error *error)
-{
-    struct store *store = NULL;
-    struct plan_store *plan_store = NULL;
-    struct progress progress;
-    struct plan_options options = {.num_threads = arguments->num_threads > 0
-                                                      ? arguments->num_threads
-                                                      : (int32_t)omp_get_max_threads(),
-                                   .progress = show_progress,
-                                   .context = &progress};
-    enum status status = store_open(&store, arguments->results, true, error);
-    if (status == STATUS_OK) {
-        status = plan_store_open(&plan_store, store, error);
-    }
-    if (status == STATUS_OK) {
-        options.store = plan_store;
-        progress_begin(&progress, "planning", "points");
-        status = plan_search(answer, plan, &options, error);
-        progress_end(&progress);
-    }
-    if (status == STATUS_OK) {
-        status = plan_store_answer(plan_store, plan_id, plan, answer, error);
-    }
-    plan_store_close(plan_store);
-    store_close(store);
-    return status;
-}
-
-static int run(struct plan *plan, struct plan_answer *answer,
-               const struct plan_arguments *arguments, struct error *error)
-{
-    char plan_id[RUN_ID_BYTES] = "";
-    struct api_price_list *prices = calloc(1, sizeof *prices);
-    enum status status = prices == NULL ? STATUS_NO_MEMORY
-                                        : plan_load(plan, arguments->plan, arguments->overrides,
-                                                    arguments->num_overrides, error);
-    if (status == STATUS_OK) {
-        status = api_price_load(prices, plan->model.name, error);
-    }
-    if (status == STATUS_OK) {
-        status = search(answer, plan, arguments, plan_id, error);
-    }
-    if (status == STATUS_OK && arguments->report != NULL) {
-        struct plan_page page = {arguments->results, arguments->report, plan_id, plan, answer};
-        status = plan_page_write(&page, error);
-    }
-    if (status == STATUS_OK && arguments->serve != NULL && answer->winner >= 0) {
-        status = plan_serve_write(arguments->serve, plan, answer, error);
-    }
-    int code = 0;
-    if (status != STATUS_OK) {
-        code = cli_fail(status, error);
-    } else if (arguments->json) {
-        code = print_json(plan_json(plan, answer, prices));
-    } else {
-        print_plan(plan, answer, prices);
-        printf("\npoints and answer are in %s%s%s%s\n", arguments->results,
-               arguments->report != NULL ? "; page: " : "",
-               arguments->report != NULL ? arguments->report : "",
-               arguments->report != NULL ? "/index.html" : "");
-        if (arguments->serve != NULL && answer->winner >= 0) {
-            printf("for percentiles: moesim serve %s/serve.yaml\n", arguments->serve);
-        }
-    }
-    free(prices);
-    return code == 0 && answer->winner < 0 ? 1 : code; /* targets that nothing meets */
-}
-
 int command_plan(int argc, char **argv)
 {
-    struct plan_arguments *arguments = calloc(1, sizeof *arguments);
-    struct plan *plan = calloc(1, sizeof *plan);
+    struct plan_command *command = calloc(1, sizeof *command);
     struct error *error = calloc(1, sizeof *error);
-    struct plan_answer answer = {.winner = -1};
     int code = 2;
-    if (arguments == NULL || plan == NULL || error == NULL) {
+    if (command == NULL || error == NULL) {
         fputs("moesim: out of memory\n", stderr);
     } else {
-        arguments->results = "plan.db";
-        code = parse(arguments, argc, argv);
+        command->arguments.results = "plan.db";
+        code = parse(command, argc, argv);
         if (code < 0) {
-            code = run(plan, &answer, arguments, error);
+            code = cli_plan(&command->arguments, error);
         }
-        plan_answer_free(&answer);
-        plan_free(plan);
     }
-    free(arguments);
-    free(plan);
+    free(command);
     free(error);
     return code;
 }

@@ -16,6 +16,7 @@ static const struct command {
     {"serve", "simulate requests that arrive, wait and are answered in batches", command_serve},
     {"compare", "simulate variants of a scenario side by side", command_compare},
     {"sweep", "simulate every point of a study; resumable, on MPI ranks too", command_sweep},
+    {"study", "answer a question on one page: simulate, compute, draw", command_study},
     {"claims", "popular statements about MoE economics, computed", command_claims},
     {"diff", "compare two stored runs; limits for scripts", command_diff},
     {"report", "make a page with figures from stored results", command_report},
