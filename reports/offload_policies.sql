@@ -12,7 +12,7 @@ WITH here AS (SELECT model, gpu, phase, home FROM run JOIN offload USING (run_id
      runs AS (SELECT run.run_id, slots, experts, tokens_per_s_per_gpu,
                      policy || CASE WHEN prefetch > 0 THEN printf(', %d ahead', prefetch) ELSE '' END
                      || CASE misses WHEN 'fetch' THEN '' WHEN 'cpu' THEN ', misses on CPUs'
-                                    ELSE ', the faster way' END AS way
+                                    ELSE ', CPUs where faster' END AS way
               FROM run JOIN offload USING (run_id) JOIN here USING (model, gpu, phase, home)
               WHERE complete)
 SELECT way, slots * 1.0 / experts AS slots_share, sum(hits) * 1.0 / sum(touches) AS hits_share,

@@ -188,7 +188,7 @@ def test_every_study_checks():
     for name in sorted(os.listdir(studies)):
         path = os.path.join(studies, name)
         result = moesim("check", path, "--set", "trace.path=" + os.path.abspath("trace"), "--set",
-                        "context_tokens=500") if "gpt_oss_20b" in name else moesim("check", path)
+                        "context_tokens=500") if "gpt_oss_20b_decode" in name else moesim("check", path)
         check(result.returncode == 0, f"{name}: {result.stderr}")
 
 

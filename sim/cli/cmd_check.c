@@ -35,7 +35,8 @@ static void list_parts(struct part parts[NUM_PARTS], const struct memory_use *us
     const struct part all[NUM_PARTS] = {
         {"dense", "dense_bytes", use->dense_bytes,
          "attention, dense and shared FFN, router, embeddings"},
-        {"experts", "expert_bytes", use->expert_bytes, "all slots of all layers"},
+        {"experts", "expert_bytes", use->expert_bytes,
+         "all slots of all layers; offloaded: and buffers"},
         {"KV cache", "kv_bytes", use->kv_bytes, "the fullest step"},
         {"buffers", "buffer_bytes", use->buffer_bytes, "activations and messages of one step"},
         {"total", "total_bytes", use->total_bytes, ""},
