@@ -286,17 +286,6 @@ static void prefetch(struct engine *engine, int32_t rank, int32_t moe_layer,
     }
 }
 
-static void add_counts(struct offload_counts *sum, const struct offload_counts *counts)
-{
-    sum->touches += counts->touches;
-    sum->hits += counts->hits;
-    sum->ahead += counts->ahead;
-    sum->fetched += counts->fetched;
-    sum->on_cpu += counts->on_cpu;
-    sum->best_hits += counts->best_hits;
-    sum->transfers += counts->transfers;
-}
-
 void offload_look_up(struct engine *engine, int32_t rank, int32_t layer)
 {
     struct offload *offload = engine->offload;
@@ -321,8 +310,8 @@ void offload_look_up(struct engine *engine, int32_t rank, int32_t layer)
         prefetch(engine, rank, run->moe_layer, &counts);
     }
     struct run_metrics *metrics = &engine->metrics;
-    add_counts(&metrics->offload_layer[run->moe_layer], &counts);
-    add_counts(&metrics->offload_window[engine->step / metrics->window_steps], &counts);
+    offload_add(&metrics->offload_layer[run->moe_layer], &counts);
+    offload_add(&metrics->offload_window[engine->step / metrics->window_steps], &counts);
 }
 
 enum status offload_begin_experts(struct engine *engine, int32_t rank)

@@ -201,6 +201,8 @@ struct route_totals {
     int64_t rerouted_assignments;
 };
 
+void offload_add(struct offload_counts *sum, const struct offload_counts *counts);
+
 /* Sums over all layers; zeroes where nothing is offloaded. */
 struct offload_counts offload_totals(const struct run_metrics *metrics);
 

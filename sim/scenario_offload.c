@@ -106,13 +106,15 @@ static void check_home(struct scenario_loader *loader)
     struct scenario *scenario = loader->scenario;
     struct offload_settings *offload = &scenario->offload;
     const struct port_spec *host = &scenario->cluster.gpu.host;
+    bool has_link = host->bytes_per_s > 0.0;
     if (!is_given(loader, "link_bytes_per_s")) {
-        offload->link_bytes_per_s = host->bytes_per_s * host->fraction;
+        offload->link_bytes_per_s =
+            has_link ? host->bytes_per_s * host->fraction : offload->nvme_bytes_per_s;
     }
     if (!is_given(loader, "link_latency_ns")) {
         offload->link_latency_ns = host->latency_ns;
     }
-    if (loader->has_gpu && offload->link_bytes_per_s <= 0.0) {
+    if (loader->has_gpu && offload->home == OFFLOAD_HOST && offload->link_bytes_per_s <= 0.0) {
         scenario_complain(loader, "offload.link_bytes_per_s",
                           "is missing: %s says nothing about its link to the host",
                           scenario->cluster.gpu.name);

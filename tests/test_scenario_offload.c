@@ -136,6 +136,16 @@ Test(scenario_offload, rates_go_with_what_they_are_of)
                    "offload.link_bytes_per_s: is missing: h20 says nothing about its link");
 }
 
+/* Memory that GPU and CPUs share has no link: drives alone decide. */
+Test(scenario_offload, drives_need_no_link)
+{
+    cr_assert_eq(load("offload.where=nvme offload.share=0.5 offload.nvme_bytes_per_s=5e9 "
+                      "cluster.gpu=laptop-32gb price=1"),
+                 STATUS_OK, "%s", error.text);
+
+    cr_expect_float_eq(offload_bytes_per_s(&scenario.offload), 5e9, 1e-3);
+}
+
 Test(scenario_offload, what_moves_experts_otherwise_is_refused)
 {
     expect_refused(HOST "placement.strategy=eplb placement.rebalance_interval_steps=10",
