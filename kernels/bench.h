@@ -30,6 +30,13 @@ enum bench_device {
     BENCH_DEVICE_CPU,
 };
 
+/* How the ranks of an expert-parallel group meet: virtual ones on one GPU, or by NCCL, a GPU each.
+ */
+enum bench_ep {
+    BENCH_EP_LOOPBACK,
+    BENCH_EP_NCCL,
+};
+
 /* One MoE layer. Routed experts come from expert and gate, which agree in num_experts. */
 struct bench_layer {
     char name[BENCH_NAME_MAX]; /* of the model, for the CSV: --name */
@@ -54,7 +61,8 @@ struct bench_options {
     double budget_s;      /* no new case is begun after so many seconds; 0: no limit */
     int32_t num_samples;  /* timed repetitions of a case, at most */
     int32_t num_threads;  /* CPU; 0: as many as OpenMP takes */
-    int32_t num_ranks;    /* virtual EP ranks: experts in even blocks by id */
+    int32_t num_ranks;    /* EP ranks: experts in even blocks by id */
+    enum bench_ep ep;     /* CUDA, forward */
     int32_t comm_sms;     /* multiprocessors left to communication */
     bool peers;           /* time, forward: the peers too, alternately */
     bool turns;           /* forward: "turn" and a wait for a line before each round */

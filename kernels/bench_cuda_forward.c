@@ -214,10 +214,12 @@ static void plan(const struct bench_options *options, FILE *table)
 {
     for (int32_t t = 0; t < options->num_tokens_count; t++) {
         for (int32_t r = 0; r < options->num_routings; r++) {
-            fprintf(table, "layer           %-16s %s %6d tokens, %s, %d rank%s%s\n",
+            fprintf(table, "layer           %-16s %s %6d tokens, %s, %d rank%s%s%s\n",
                     options->layer.name, bench_dtype_name(options->layer.dtype),
                     (int)options->num_tokens[t], options->routing[r], (int)options->num_ranks,
-                    options->num_ranks > 1 ? "s" : "", options->peers ? ", with peers" : "");
+                    options->num_ranks > 1 ? "s" : "",
+                    options->ep == BENCH_EP_NCCL ? ", a GPU each, by NCCL" : "",
+                    options->peers ? ", with peers" : "");
         }
     }
 }
@@ -250,13 +252,16 @@ int bench_cuda_forward(const struct bench_options *options, struct bench_csv *cs
 {
     static struct error error;
     struct gpu gpu;
-    int code = gpu_begin(&gpu, options, csv, &error);
-    if (code != BENCH_OK) {
-        return code;
-    }
     if (options->dry_run) {
         plan(options, csv->table);
         return BENCH_OK;
+    }
+    if (options->ep == BENCH_EP_NCCL) {
+        return bench_forward_nccl(options, csv);
+    }
+    int code = gpu_begin(&gpu, options, csv, &error);
+    if (code != BENCH_OK) {
+        return code;
     }
     struct gpu_weights weights = {0};
     struct forward forward = {

@@ -19,38 +19,48 @@ struct ep_forward {
     struct dev_ep *ep;
     cudaEvent_t *mark; /* [DEV_EP_PHASE_COUNT * num_ranks + 1] */
     int32_t num_marks;
-    int32_t *slot_begin;
-    int32_t *token_begin;
+    struct bench_deal deal;
 };
+
+void bench_deal(struct bench_deal *made, int32_t num_ranks, int32_t num_experts, int32_t num_tokens)
+{
+    made->num_ranks = num_ranks;
+    made->num_experts = num_experts;
+    for (int32_t slot = 0; slot < num_experts; slot++) {
+        made->expert_of_slot[slot] = slot;
+    }
+    for (int32_t rank = 0; rank <= num_ranks; rank++) {
+        made->slot_begin[rank] = (int32_t)((int64_t)rank * num_experts / num_ranks);
+        made->token_begin[rank] = (int32_t)((int64_t)rank * num_tokens / num_ranks);
+    }
+}
+
+struct ep_placement bench_deal_placement(const struct bench_deal *deal)
+{
+    return (struct ep_placement){deal->num_ranks, deal->num_experts, deal->slot_begin,
+                                 deal->expert_of_slot};
+}
 
 static enum status create(struct ep_forward *forward, const struct dev_weights *weights,
                           struct error *error)
 {
     int32_t ranks = forward->options->num_ranks;
-    int32_t experts = weights->layer.expert.num_experts;
-    int32_t expert_of_slot[GATE_EXPERTS_MAX];
-    for (int32_t slot = 0; slot < experts; slot++) {
-        expert_of_slot[slot] = slot;
-    }
+    bench_deal(&forward->deal, ranks, weights->layer.expert.num_experts,
+               forward->tokens->num_tokens);
     forward->num_marks = DEV_EP_PHASE_COUNT * ranks + 1;
     forward->mark = calloc((size_t)forward->num_marks, sizeof *forward->mark);
-    forward->slot_begin = calloc((size_t)ranks + 1, sizeof *forward->slot_begin);
-    forward->token_begin = calloc((size_t)ranks + 1, sizeof *forward->token_begin);
-    if (forward->mark == NULL || forward->slot_begin == NULL || forward->token_begin == NULL) {
+    if (forward->mark == NULL) {
         return STATUS_NO_MEMORY;
-    }
-    for (int32_t rank = 0; rank <= ranks; rank++) {
-        forward->slot_begin[rank] = (int32_t)((int64_t)rank * experts / ranks);
-        forward->token_begin[rank] = (int32_t)((int64_t)rank * forward->tokens->num_tokens / ranks);
     }
     for (int32_t i = 0; i < forward->num_marks; i++) {
         if (cudaEventCreate(&forward->mark[i]) != cudaSuccess) {
             return STATUS_CUDA;
         }
     }
-    struct ep_placement placement = {ranks, experts, forward->slot_begin, expert_of_slot};
+    struct ep_placement placement = bench_deal_placement(&forward->deal);
     struct dev_layer_options options = gpu_layer_options(forward->gpu, forward->options);
-    return dev_ep_create(&forward->ep, weights, &placement, forward->token_begin, &options, error);
+    return dev_ep_create(&forward->ep, weights, &placement, forward->deal.token_begin, &options,
+                         error);
 }
 
 static enum status launch(void *context, cudaStream_t stream)
@@ -61,26 +71,22 @@ static enum status launch(void *context, cudaStream_t stream)
                       stream);
 }
 
-/* The load of one rank in one phase: its own tokens on the way out and in, its slots' in between.
- */
-static struct bench_row rank_row(const struct ep_forward *forward, enum dev_ep_phase phase,
-                                 int32_t rank)
+struct bench_row bench_ep_row(const struct gpu *gpu, const struct bench_options *options,
+                              const struct gpu_tokens *tokens, const struct bench_deal *deal,
+                              enum dev_ep_phase phase, int32_t rank)
 {
-    const struct bench_layer *layer = &forward->options->layer;
-    int32_t first = forward->slot_begin[rank];
-    int32_t count = forward->slot_begin[rank + 1] - first;
-    struct bench_row row =
-        gpu_row(forward->gpu, forward->options, forward->tokens, "forward", "ep");
-    row.version = "graph";
+    int32_t first = deal->slot_begin[rank];
+    int32_t count = deal->slot_begin[rank + 1] - first;
+    struct bench_row row = gpu_row(gpu, options, tokens, "forward", "ep");
     row.phase = dev_ep_phase_name(phase);
     row.rank = rank;
-    row.num_ranks = forward->options->num_ranks;
-    row.expert_tokens = forward->tokens->expert_tokens + first;
+    row.num_ranks = deal->num_ranks;
+    row.expert_tokens = tokens->expert_tokens + first;
     row.num_expert_tokens = count;
     if (phase == DEV_EP_GATE_UP || phase == DEV_EP_DOWN) {
         struct bench_load load = bench_load_of(row.expert_tokens, count, 0);
-        struct bench_work work =
-            bench_work_of(layer, phase == DEV_EP_GATE_UP ? BENCH_GATE_UP : BENCH_DOWN, load);
+        struct bench_work work = bench_work_of(
+            &options->layer, phase == DEV_EP_GATE_UP ? BENCH_GATE_UP : BENCH_DOWN, load);
         row.flops = work.flops;
         row.bytes = work.bytes;
     }
@@ -99,7 +105,10 @@ static enum status measure(struct ep_forward *forward)
     gpu_read_clocks(forward->gpu, &forward->csv->machine);
     for (int32_t span = 0; span < spans && status == STATUS_OK; span++) {
         int32_t ranks = forward->options->num_ranks;
-        struct bench_row row = rank_row(forward, (enum dev_ep_phase)(span / ranks), span % ranks);
+        struct bench_row row =
+            bench_ep_row(forward->gpu, forward->options, forward->tokens, &forward->deal,
+                         (enum dev_ep_phase)(span / ranks), span % ranks);
+        row.version = "graph";
         bench_row_samples(&row, &sample_ns[(int64_t)span * count], count);
         status = bench_csv_row(forward->csv, &row);
     }
@@ -121,7 +130,5 @@ enum status bench_forward_ep(struct gpu *gpu, const struct bench_options *option
     }
     dev_ep_free(forward.ep);
     free(forward.mark);
-    free(forward.slot_begin);
-    free(forward.token_begin);
     return status;
 }

@@ -17,6 +17,7 @@ static const char *const group_names[] = {"max", "top2"};
 static const char *const activation_names[] = {"swiglu", "swiglu_clamped", "gelu"};
 static const char *const device_names[] = {"cuda", "cpu"};
 static const char *const size_names[] = {"full", "small"};
+static const char *const ep_names[] = {"loopback", "nccl"};
 
 const char *bench_dtype_name(enum dtype dtype)
 {
@@ -89,7 +90,9 @@ static const struct option options_table[] = {
     {"threads", "N", "of the CPU device (default 0: all)", OPTION_INT, AT(num_threads), 0, 4096,
      NULL, 0},
     HEADING("The group:"),
-    {"ranks", "N", "virtual EP ranks (default 1)", OPTION_INT, AT(num_ranks), 1, 1024, NULL, 0},
+    {"ranks", "N", "EP ranks (default 1)", OPTION_INT, AT(num_ranks), 1, 1024, NULL, 0},
+    {"ep", "loopback|nccl", "virtual ranks on one GPU (default), or a GPU each", OPTION_CHOICE,
+     AT(ep), WORDS(ep_names)},
     {"comm-sms", "N", "multiprocessors left to communication (default 0)", OPTION_INT, AT(comm_sms),
      0, 512, NULL, 0},
     HEADING("The layer (default: Mixtral 8x7B):"),
