@@ -33,7 +33,7 @@ bool replay_path_runs(enum replay_path path)
 #endif
     case REPLAY_AVX2:
 #ifdef __x86_64__
-        return __builtin_cpu_supports("avx2");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 #else
         return false;
 #endif
@@ -41,7 +41,7 @@ bool replay_path_runs(enum replay_path path)
 #ifdef __x86_64__
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
-               __builtin_cpu_supports("gfni");
+               __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("gfni");
 #else
         return false;
 #endif

@@ -37,8 +37,8 @@
 enum replay_path {
     REPLAY_SCALAR,
     REPLAY_NEON,
-    REPLAY_AVX2,
-    REPLAY_AVX512, /* needs GFNI and VBMI: Ice Lake, Zen 4 and later */
+    REPLAY_AVX2,   /* needs BMI2 too */
+    REPLAY_AVX512, /* needs GFNI, VBMI and BITALG: Ice Lake, Zen 4 and later */
     REPLAY_PATH_COUNT,
 };
 

@@ -3,7 +3,8 @@
 
 #ifdef __x86_64__
 
-#define ROWS_TARGET __attribute__((target("avx2")))
+/* GCC's generic tuning is 5 % slower here. */
+#define ROWS_TARGET __attribute__((target("avx2,bmi2,tune=znver3")))
 
 #include "replay_rows.h"
 #include "replay_rows_tables.h"

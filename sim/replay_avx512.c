@@ -10,10 +10,12 @@
  *
  * The sets are counted bit by bit, all 512 at once, in a carry-save ladder (Harley and Seal; see
  * Mula, Kurz and Lemire, "Faster population counts using AVX2 instructions", 2018): adders of three
- * bits are two instructions, and every level is used half as often as the one below.
+ * bits are two instructions, and every level is used half as often as the one below. The lowest two
+ * levels are added up pair by pair, the next two unit by unit, four more block by block: so none of
+ * them asks whose turn it is, and few are in registers at a time.
  *
- * A row reaches a rank if a byte of the matrix of one-hot ranks is not zero; that needs no distinct
- * ids. Where every rank has eight neighbouring experts, H is that matrix already.
+ * A row meets an octet, eight neighbouring experts, if its byte of H is not zero; that needs no
+ * distinct ids. Ranks and nodes made of octets are told from those bits (replay_avx512_octets.c).
  *
  * More than 256 experts are pages of 256, one after the other. Rows that are not eight single bytes
  * of all 256 experts are staged first: eight slots a row and word, two words above top-8, beside
@@ -26,29 +28,16 @@
 #include <assert.h>
 #include <string.h>
 
-#define AHEAD_BYTES 8192 /* fetched early: the processor's own prefetcher stops at 4 KiB pages */
-#define NUM_LOW     3    /* levels that a unit of rows fills */
+#define AHEAD_BYTES  8192 /* fetched early: the processor's own prefetcher stops at 4 KiB pages */
+#define UNIT_PAIRS   (UNIT_ROWS / 16)
+#define VECTOR_BYTES 64
 
-/* The bits of three vectors, added: returns the sums, *carry the carries. */
-INLINE __m512i add_bits(__m512i *carry, __m512i a, __m512i b, __m512i c)
+/* The bits of three vectors, added: returns the carries. */
+INLINE __m512i add_bits(__m512i *sum, __m512i b, __m512i c)
 {
-    *carry = _mm512_ternarylogic_epi64(a, b, c, 0xe8);
-    return _mm512_ternarylogic_epi64(a, b, c, 0x96);
-}
-
-INLINE struct quad add_quads(struct quad *carry, struct quad a, struct quad b, struct quad c,
-                             int32_t groups)
-{
-    struct quad sum = a;
-    sum.a = add_bits(&carry->a, a.a, b.a, c.a);
-    if (groups > 1) {
-        sum.b = add_bits(&carry->b, a.b, b.b, c.b);
-    }
-    if (groups > 2) {
-        sum.c = add_bits(&carry->c, a.c, b.c, c.c);
-        sum.d = add_bits(&carry->d, a.d, b.d, c.d);
-    }
-    return sum;
+    __m512i carry = _mm512_ternarylogic_epi64(*sum, b, c, 0xe8);
+    *sum = _mm512_ternarylogic_epi64(*sum, b, c, 0x96);
+    return carry;
 }
 
 /* Eight rows' ids as matrices. */
@@ -96,182 +85,193 @@ INLINE __m512i high_of(const struct matrices *of, int32_t group, int32_t groups)
                         : _mm512_ternarylogic_epi64(of->high, of->bit7, of->bit6, 0x80);
 }
 
-/* The sets of eight rows in one group; adds to octets, a byte each, whether any of eight
- * neighbouring experts is among them. */
-INLINE __m512i group_sets(__m512i *octets, const struct matrices *of, int32_t group, int32_t groups,
+/* What count_units works on. */
+struct pass {
+    struct ladder *ladder;
+    struct quad *carry;  /* [num_units] out: addends of the first level that a unit leaves */
+    const uint8_t *id;   /* [words][num_units][UNIT_ROWS][8] */
+    const uint8_t *page; /* the same shape; NULL: every id is of page 0 */
+    int32_t number;      /* the page to count */
+    int32_t num_units;
+    uint64_t *octets; /* [num_units][UNIT_ROWS / 8][groups] out: which octets are met */
+};
+
+/* The ids of eight rows, of one word or two. */
+struct rows {
+    struct matrices word[WORDS_MAX];
+};
+
+INLINE struct rows read_rows(const struct pass *pass, int32_t vector, int32_t words)
+{
+    const uint8_t *id = pass->id + vector * VECTOR_BYTES;
+    const uint8_t *page = pass->page == NULL ? NULL : pass->page + vector * VECTOR_BYTES;
+    struct rows rows = {{read_matrices(id, page, pass->number)}};
+    if (words == 2) {
+        rows.word[1] = read_matrices(id + STAGE_BYTES, page + STAGE_BYTES, pass->number);
+    }
+    return rows;
+}
+
+/* The sets of eight rows in one group, and which octets they meet. */
+INLINE __m512i group_sets(uint64_t *octets, const struct rows *rows, int32_t group, int32_t groups,
                           int32_t words, bool has_octets)
 {
-    __m512i high = high_of(&of[0], group, groups);
-    __m512i sets = _mm512_gf2p8affine_epi64_epi8(high, of[0].low, 0);
+    __m512i high = high_of(&rows->word[0], group, groups);
+    __m512i sets = _mm512_gf2p8affine_epi64_epi8(high, rows->word[0].low, 0);
     if (words == 2) {
-        __m512i more = high_of(&of[1], group, groups);
-        sets = _mm512_xor_si512(sets, _mm512_gf2p8affine_epi64_epi8(more, of[1].low, 0));
+        __m512i more = high_of(&rows->word[1], group, groups);
+        __m512i others = _mm512_gf2p8affine_epi64_epi8(more, rows->word[1].low, 0);
+        sets = _mm512_xor_si512(sets, others);
         high = _mm512_or_si512(high, more);
     }
     if (has_octets) {
-        *octets = _mm512_add_epi8(*octets, _mm512_min_epu8(high, _mm512_set1_epi8(1)));
+        octets[group] = _mm512_test_epi8_mask(high, high);
     }
     return sets;
 }
 
-/* Adds the sets of sixteen rows to ones; returns the carries. */
-INLINE struct quad count_pair(struct quad *ones, struct quad *octets, const uint8_t *id,
-                              const uint8_t *page, int32_t number, int32_t groups, int32_t words,
-                              bool has_octets)
+/* Counts sixteen rows into ones; returns the carries. */
+INLINE struct quad count_pair(struct quad *ones, const struct pass *pass, int32_t vector,
+                              int32_t groups, int32_t words, bool has_octets)
 {
-    const uint8_t *next = page == NULL ? NULL : page + 64;
-    struct matrices left[2] = {read_matrices(id, page, number)};
-    struct matrices right[2] = {read_matrices(id + 64, next, number)};
-    struct quad carry = {.a = _mm512_setzero_si512()};
-    if (words == 2) {
-        left[1] = read_matrices(id + STAGE_BYTES, page + STAGE_BYTES, number);
-        right[1] = read_matrices(id + STAGE_BYTES + 64, next + STAGE_BYTES, number);
+    const struct rows left = read_rows(pass, vector, words);
+    const struct rows right = read_rows(pass, vector + 1, words);
+    uint64_t *octets = pass->octets + vector * groups;
+    struct quad carry;
+    if (pass->page == NULL) {
+        const uint8_t *ahead = pass->id + vector * VECTOR_BYTES + AHEAD_BYTES;
+        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + VECTOR_BYTES, _MM_HINT_T0);
     }
-    ones->a =
-        add_bits(&carry.a, ones->a, group_sets(&octets->a, left, 0, groups, words, has_octets),
-                 group_sets(&octets->a, right, 0, groups, words, has_octets));
-    if (groups > 1) {
-        ones->b =
-            add_bits(&carry.b, ones->b, group_sets(&octets->b, left, 1, groups, words, has_octets),
-                     group_sets(&octets->b, right, 1, groups, words, has_octets));
-    }
-    if (groups > 2) {
-        ones->c =
-            add_bits(&carry.c, ones->c, group_sets(&octets->c, left, 2, groups, words, has_octets),
-                     group_sets(&octets->c, right, 2, groups, words, has_octets));
-        ones->d =
-            add_bits(&carry.d, ones->d, group_sets(&octets->d, left, 3, groups, words, has_octets),
-                     group_sets(&octets->d, right, 3, groups, words, has_octets));
+#pragma GCC unroll 4
+    for (int32_t group = 0; group < groups; group++) {
+        carry.group[group] = add_bits(
+            &ones->group[group], group_sets(octets, &left, group, groups, words, has_octets),
+            group_sets(octets + groups, &right, group, groups, words, has_octets));
     }
     return carry;
 }
 
-/* Lets a full level's sum go up: two addends of a level make one of the next. */
-INLINE void carry_up(struct ladder *ladder, struct quad carry, int32_t groups)
+/* Adds up what the pairs of a unit carry to the second level, there and in the third. */
+INLINE __m512i add_unit(struct ladder *ladder, const struct quad *four, int32_t group)
 {
-    uint64_t turn = ladder->num_units++;
-    int32_t level = NUM_LOW;
-    for (; turn & 1; turn >>= 1, level++) {
-        struct quad next = {.a = _mm512_setzero_si512()};
-        ladder->sum[level] =
-            add_quads(&next, ladder->sum[level], ladder->waiting[level], carry, groups);
-        ladder->waiting[level] = (struct quad){.a = _mm512_setzero_si512()};
-        carry = next;
-    }
-    assert(level < REPLAY_LEVELS);
-    ladder->waiting[level] = carry;
+    __m512i fours = ladder->sum[2].group[group];
+    __m512i left = add_bits(&fours, four[0].group[group], four[1].group[group]);
+    __m512i right = add_bits(&fours, four[2].group[group], four[3].group[group]);
+    ladder->sum[2].group[group] = fours;
+    return add_bits(&ladder->sum[3].group[group], left, right);
 }
 
-/* Marks the nodes of eight rows, of up to eight nodes and one look-up. */
-INLINE void mark_rows(uint8_t *met, const struct labels *nodes, __m512i id)
-{
-    __m512i index = _mm512_srli_epi16(id, SHARED_BITS);
-    _mm512_store_si512(met, labels_met(_mm512_permutexvar_epi8(index, nodes->table[0])));
-}
-
-/* What count_units works on. */
-struct pass {
-    struct ladder *ladder;
-    const uint8_t *id;   /* [words][num_units][64][8] */
-    const uint8_t *page; /* the same shape; NULL: every id is of page 0 */
-    int32_t number;      /* the page to count */
-    int32_t num_units;
-    int64_t *octet_tokens;      /* [32] added to, if has_octets */
-    uint8_t *met;               /* as struct avx512 has it, out if has_nodes */
-    const struct labels *nodes; /* up to eight, of one look-up */
-};
-
-/* Every instance is one loop without a branch: what is constant here is settled by inlining. */
-INLINE void count_units(const struct pass *pass, int32_t groups, int32_t words, bool has_octets,
-                        bool has_nodes)
+/* What is constant in a call is settled by inlining: every instance is two loops without a branch.
+ * The inner one stays a loop, for unrolled it would want more registers than there are. */
+INLINE void count_units(const struct pass *pass, int32_t groups, int32_t words, bool has_octets)
 {
     struct ladder *ladder = pass->ladder;
     struct quad ones = ladder->sum[0];
     struct quad twos = ladder->sum[1];
-    struct quad octets = {.a = _mm512_setzero_si512()};
     for (int32_t unit = 0; unit < pass->num_units; unit++) {
-        struct quad two[4];
-        struct quad four[2];
-        struct quad eight = {.a = _mm512_setzero_si512()};
+        struct quad four[UNIT_PAIRS / 2];
+#pragma GCC unroll 1
+        for (int32_t i = 0; i < UNIT_PAIRS / 2; i++) {
+            int32_t vector = 2 * UNIT_PAIRS * unit + 4 * i;
+            struct quad left = count_pair(&ones, pass, vector, groups, words, has_octets);
+            struct quad right = count_pair(&ones, pass, vector + 2, groups, words, has_octets);
 #pragma GCC unroll 4
-        for (int32_t pair = 0; pair < 4; pair++) {
-            int32_t at = unit * 8 * UNIT_ROWS + pair * 128;
-            const uint8_t *page = pass->page == NULL ? NULL : pass->page + at;
-            if (page == NULL) {
-                _mm_prefetch((const char *)pass->id + at + AHEAD_BYTES, _MM_HINT_T0);
-                _mm_prefetch((const char *)pass->id + at + AHEAD_BYTES + 64, _MM_HINT_T0);
-            }
-            if (has_nodes) {
-                mark_rows(pass->met + at, pass->nodes, _mm512_loadu_si512(pass->id + at));
-                mark_rows(pass->met + at + 64, pass->nodes, _mm512_loadu_si512(pass->id + at + 64));
-            }
-            two[pair] = count_pair(&ones, &octets, pass->id + at, page, pass->number, groups, words,
-                                   has_octets);
-            if (pair % 2 == 1) {
-                twos = add_quads(&four[pair / 2], twos, two[pair - 1], two[pair], groups);
+            for (int32_t group = 0; group < groups; group++) {
+                four[i].group[group] =
+                    add_bits(&twos.group[group], left.group[group], right.group[group]);
             }
         }
-        ladder->sum[2] = add_quads(&eight, ladder->sum[2], four[0], four[1], groups);
-        carry_up(ladder, eight, groups);
+#pragma GCC unroll 4
+        for (int32_t group = 0; group < groups; group++) {
+            pass->carry[unit].group[group] = add_unit(ladder, four, group);
+        }
     }
     ladder->sum[0] = ones;
     ladder->sum[1] = twos;
-    if (has_octets) {
-        add_lanes(pass->octet_tokens, octets.a, 8);
-        add_lanes(pass->octet_tokens + 8, octets.b, 8);
-        add_lanes(pass->octet_tokens + 16, octets.c, 8);
-        add_lanes(pass->octet_tokens + 24, octets.d, 8);
-    }
 }
 
-AVX512 static void count_direct(struct avx512 *state, int64_t *octet_tokens, const uint8_t *id,
-                                int64_t num_rows)
+/* Adds up the carries of a block's units, four levels, and lets the rest go up the ladder: there
+ * two addends of a level make one of the next. */
+AVX512 static void close_block(struct ladder *ladder, struct quad *carry, int32_t num_units,
+                               int32_t groups)
+{
+    int32_t level = 4;
+    memset(carry + num_units, 0, (size_t)(BLOCK_UNITS - num_units) * sizeof *carry);
+    for (int32_t count = BLOCK_UNITS; count > 1; count /= 2, level++) {
+        for (int32_t group = 0; group < groups; group++) {
+            __m512i sum = ladder->sum[level].group[group];
+            for (int32_t i = 0; i < count / 2; i++) {
+                carry[i].group[group] =
+                    add_bits(&sum, carry[2 * i].group[group], carry[2 * i + 1].group[group]);
+            }
+            ladder->sum[level].group[group] = sum;
+        }
+    }
+    assert(level == LEVELS_FIXED);
+    uint64_t turn = ladder->num_blocks++;
+    for (; turn & 1; turn >>= 1, level++) {
+        for (int32_t group = 0; group < groups; group++) {
+            carry->group[group] =
+                add_bits(&ladder->sum[level].group[group], ladder->waiting[level].group[group],
+                         carry->group[group]);
+            ladder->waiting[level].group[group] = _mm512_setzero_si512();
+        }
+    }
+    assert(level < REPLAY_LEVELS);
+    memcpy(ladder->waiting[level].group, carry->group, (size_t)groups * sizeof *carry->group);
+}
+
+AVX512 static void count_direct(struct avx512 *state, const uint8_t *id, int32_t num_units)
 {
     struct pass pass = {
         .ladder = &state->ladder[0],
+        .carry = state->block,
         .id = id,
-        .num_units = (int32_t)(num_rows / UNIT_ROWS),
-        .octet_tokens = octet_tokens,
-        .met = state->met,
-        .nodes = &state->nodes,
+        .num_units = num_units,
+        .octets = state->octets[0],
     };
-    if (state->has_octets && state->marks_nodes) {
-        count_units(&pass, 4, 1, true, true);
-    } else if (state->has_octets) {
-        count_units(&pass, 4, 1, true, false);
-    } else if (state->marks_nodes) {
-        count_units(&pass, 4, 1, false, true);
+    if (state->has_octets) {
+        count_units(&pass, 4, 1, true);
     } else {
-        count_units(&pass, 4, 1, false, false);
+        count_units(&pass, 4, 1, false);
     }
 }
 
-AVX512 static void count_staged(struct avx512 *state, int64_t *octet_tokens, int64_t num_rows)
+AVX512 static void count_pass(const struct avx512 *state, const struct pass *pass)
 {
-    const int32_t experts = state->shape->num_experts;
     const bool has_octets = state->has_octets;
     const bool wide = state->num_words == 2;
-    struct pass pass = {
-        .id = state->id[0],
-        .page = state->page[0],
-        .num_units = (int32_t)((num_rows + UNIT_ROWS - 1) / UNIT_ROWS),
-    };
-    for (; pass.number < state->num_pages; pass.number++) {
-        pass.ladder = &state->ladder[pass.number];
-        pass.octet_tokens = octet_tokens + 32 * pass.number;
-        if (experts <= 64 && !wide) {
-            count_units(&pass, 1, 1, has_octets, false);
-        } else if (experts <= 64) {
-            count_units(&pass, 1, 2, has_octets, false);
-        } else if (experts <= 128 && !wide) {
-            count_units(&pass, 2, 1, has_octets, false);
-        } else if (experts <= 128) {
-            count_units(&pass, 2, 2, has_octets, false);
-        } else if (!wide) {
-            count_units(&pass, 4, 1, has_octets, false);
-        } else {
-            count_units(&pass, 4, 2, has_octets, false);
-        }
+    if (state->num_groups == 1 && !wide) {
+        count_units(pass, 1, 1, has_octets);
+    } else if (state->num_groups == 1) {
+        count_units(pass, 1, 2, has_octets);
+    } else if (state->num_groups == 2 && !wide) {
+        count_units(pass, 2, 1, has_octets);
+    } else if (state->num_groups == 2) {
+        count_units(pass, 2, 2, has_octets);
+    } else if (!wide) {
+        count_units(pass, 4, 1, has_octets);
+    } else {
+        count_units(pass, 4, 2, has_octets);
+    }
+}
+
+/* Counts rows staged, behind direct_units that were counted already, and ends the block. */
+static void count_staged(struct avx512 *state, int32_t direct_units, int32_t num_units)
+{
+    for (int32_t page = 0; page < state->num_pages; page++) {
+        const struct pass pass = {
+            .ladder = &state->ladder[page],
+            .carry = state->block + direct_units,
+            .id = state->id[0],
+            .page = state->page[0],
+            .number = page,
+            .num_units = num_units,
+            .octets = state->octets[page] + direct_units * (UNIT_ROWS / 8) * state->num_groups,
+        };
+        count_pass(state, &pass);
+        close_block(pass.ladder, state->block, direct_units + num_units, state->num_groups);
     }
 }
 
@@ -280,51 +280,69 @@ static int64_t avx512_count(void *opaque, const struct replay_counts *counts, co
 {
     struct avx512 *state = opaque;
     const int64_t direct_rows = state->is_direct ? num_rows / UNIT_ROWS * UNIT_ROWS : 0;
-    int64_t octet_tokens[REPLAY_EXPERTS_MAX / 8] = {0};
-    int64_t not_routed = 0;
-    count_direct(state, octet_tokens, id, direct_rows);
-    if (direct_rows < num_rows) {
-        int64_t row_bytes = (int64_t)state->shape->top_k * state->shape->id_bytes;
-        const uint8_t *rest = (const uint8_t *)id + direct_rows * row_bytes;
-        not_routed = replay_avx512_stage(state, rest, num_rows - direct_rows);
-        count_staged(state, octet_tokens, num_rows - direct_rows);
-    }
-    for (int32_t octet = 0; octet < 32 * state->num_pages && state->has_octets; octet++) {
-        if (state->rank_of_octet[octet] >= 0) {
-            counts->rank_tokens[state->rank_of_octet[octet]] += octet_tokens[octet];
-        }
-    }
+    int64_t row_bytes = (int64_t)state->shape->top_k * state->shape->id_bytes;
+    const uint8_t *rest = (const uint8_t *)id + direct_rows * row_bytes;
+    int64_t rest_rows = num_rows - direct_rows;
+    count_direct(state, id, (int32_t)(direct_rows / UNIT_ROWS));
+    int64_t not_routed = replay_avx512_stage(state, rest, rest_rows);
+    count_staged(state, (int32_t)(direct_rows / UNIT_ROWS),
+                 (int32_t)((rest_rows + UNIT_ROWS - 1) / UNIT_ROWS));
     struct view view = {state->id[0], state->page[0]};
     if (state->is_direct) {
         view = (struct view){.id = id};
     }
-    if (state->shape->num_nodes > 0) { /* first: ranks use met too */
-        replay_avx512_nodes(state, counts, &view, first_row, num_rows,
-                            state->marks_nodes ? direct_rows : 0);
+    if (state->shape->num_nodes > 0 && state->node_places.per_group > 0) {
+        replay_avx512_node_places(state, counts, first_row, num_rows);
+    } else if (state->shape->num_nodes > 0) {
+        replay_avx512_nodes(state, counts, &view, first_row, num_rows);
     }
-    if (state->shape->num_ranks > 0 && !state->has_octets) {
+    if (state->shape->num_ranks > 0 && state->rank_places.per_group > 0) {
+        replay_avx512_rank_places(state, counts, num_rows);
+    } else if (state->shape->num_ranks > 0) {
         replay_avx512_ranks(state, counts, &view, num_rows);
     }
     return not_routed;
+}
+
+/* How many of eight rows have each of a group's experts: a byte an expert. */
+INLINE __m512i count_rows(__m512i sets)
+{
+    const __m512i by_octet = _mm512_set_epi64(
+        0x3f372f271f170f07, 0x3e362e261e160e06, 0x3d352d251d150d05, 0x3c342c241c140c04,
+        0x3b332b231b130b03, 0x3a322a221a120a02, 0x3931292119110901, 0x3830282018100800);
+    return _mm512_popcnt_epi8(transpose(_mm512_permutexvar_epi8(by_octet, sets)));
+}
+
+/* tokens[64] of a group, added up over the levels. */
+AVX512 static void fold_group(uint32_t *tokens, const struct ladder *ladder, int32_t group)
+{
+    __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                      _mm512_setzero_si512()};
+    for (int32_t level = REPLAY_LEVELS - 1; level >= 0; level--) {
+        uint8_t rows[64];
+        _mm512_storeu_si512(rows, _mm512_add_epi8(count_rows(ladder->sum[level].group[group]),
+                                                  count_rows(ladder->waiting[level].group[group])));
+        for (int32_t i = 0; i < 4; i++) {
+            __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(rows + 16 * i));
+            sum[i] = _mm512_add_epi32(_mm512_add_epi32(sum[i], sum[i]), _mm512_cvtepu8_epi32(some));
+        }
+    }
+    memcpy(tokens, sum, sizeof sum);
 }
 
 static void avx512_fold(void *opaque, int64_t *expert_tokens)
 {
     struct avx512 *state = opaque;
     for (int32_t page = 0; page < state->num_pages; page++) {
-        int64_t tokens[PAGE_EXPERTS] = {0};
-        struct ladder *ladder = &state->ladder[page];
-        for (int32_t level = 0; level < REPLAY_LEVELS; level++) {
-            const struct quad *sum = &ladder->sum[level];
-            const struct quad *waiting = &ladder->waiting[level];
-            replay_fold_plane(tokens, (const uint64_t *)(const void *)sum, 4, 8, 1 << level);
-            replay_fold_plane(tokens, (const uint64_t *)(const void *)waiting, 4, 8, 1 << level);
+        for (int32_t group = 0; group < state->num_groups; group++) {
+            int32_t first = page * PAGE_EXPERTS + group * 64;
+            uint32_t tokens[64];
+            fold_group(tokens, &state->ladder[page], group);
+            for (int32_t i = 0; i < 64 && first + i < state->shape->num_experts; i++) {
+                expert_tokens[first + i] += tokens[i];
+            }
         }
-        memset(ladder, 0, sizeof *ladder);
-        int32_t first = page * PAGE_EXPERTS;
-        for (int32_t i = 0; i < PAGE_EXPERTS && first + i < state->shape->num_experts; i++) {
-            expert_tokens[first + i] += tokens[i];
-        }
+        memset(&state->ladder[page], 0, sizeof state->ladder[page]);
     }
 }
 

@@ -8,6 +8,8 @@
 
 #ifdef __x86_64__
 
+#define ADDENDS_MAX 255 /* of one, in a byte */
+
 /* One-hot labels of a page's ids: 256 entries are two look-ups of 128. */
 INLINE __m512i look_up_page(const __m512i *table, __m512i id)
 {
@@ -29,11 +31,17 @@ INLINE __m512i look_up_staged(const struct avx512 *state, const struct labels *l
     return result;
 }
 
-/* Fills met of rows first .. end - 1 for labels 8 group and following. */
-AVX512 static void mark(struct avx512 *state, const struct labels *labels, int32_t group,
-                        const struct view *view, int64_t first, int64_t end)
+/* A byte for each of eight labels and rows, from the one-hot labels of their ids. */
+INLINE __m512i labels_met(__m512i one_hot)
 {
-    for (int64_t row = first; row < end; row += 8) {
+    return _mm512_min_epu8(transpose(one_hot), _mm512_set1_epi8(1));
+}
+
+/* Fills met of rows 0 .. end - 1 for labels 8 group and following. */
+AVX512 static void mark(struct avx512 *state, const struct labels *labels, int32_t group,
+                        const struct view *view, int64_t end)
+{
+    for (int64_t row = 0; row < end; row += 8) {
         const __mmask64 counted = first_bytes(8 * (end - row));
         __m512i id = _mm512_maskz_loadu_epi8(counted, view->id + 8 * row);
         __m512i met;
@@ -56,20 +64,36 @@ AVX512 static void mark(struct avx512 *state, const struct labels *labels, int32
     }
 }
 
+/* Sums byte i of all lanes for eight i, and adds the first count to tokens. */
+INLINE void add_lanes(int64_t *tokens, __m512i bytes, int32_t count)
+{
+    __m512i pairs = _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes)),
+                                     _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1)));
+    __m256i fours =
+        _mm256_add_epi16(_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64(pairs, 1));
+    __m128i sums = _mm_add_epi16(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+    __mmask8 kept = (__mmask8)(count < 8 ? (1 << count) - 1 : 0xff);
+    __m512i old = _mm512_maskz_loadu_epi64(kept, tokens);
+    _mm512_mask_storeu_epi64(tokens, kept, _mm512_add_epi64(old, _mm512_cvtepu16_epi64(sums)));
+}
+
 /* Adds what rows first .. end - 1 met to tokens[count]; beyond eight they are not looked at. */
 AVX512 static void add_met(int64_t *tokens, const struct avx512 *state, int64_t first, int64_t end,
                            int32_t count)
 {
-    __m512i sums = _mm512_setzero_si512();
-    int64_t row = first;
-    for (; end - row >= 8; row += 8) {
-        sums = _mm512_add_epi8(sums, _mm512_loadu_si512(state->met + 8 * row));
+    for (int64_t row = first; row < end;) {
+        int64_t stop = end - row < ADDENDS_MAX * 8 ? end : row + ADDENDS_MAX * 8;
+        __m512i sums = _mm512_setzero_si512();
+        for (; stop - row >= 8; row += 8) {
+            sums = _mm512_add_epi8(sums, _mm512_loadu_si512(state->met + 8 * row));
+        }
+        if (row < stop) {
+            __mmask64 counted = first_bytes(8 * (stop - row));
+            sums = _mm512_add_epi8(sums, _mm512_maskz_loadu_epi8(counted, state->met + 8 * row));
+            row = stop;
+        }
+        add_lanes(tokens, sums, count);
     }
-    if (row < end) {
-        __mmask64 counted = first_bytes(8 * (end - row));
-        sums = _mm512_add_epi8(sums, _mm512_maskz_loadu_epi8(counted, state->met + 8 * row));
-    }
-    add_lanes(tokens, sums, count);
 }
 
 void replay_avx512_ranks(struct avx512 *state, const struct replay_counts *counts,
@@ -77,18 +101,17 @@ void replay_avx512_ranks(struct avx512 *state, const struct replay_counts *count
 {
     const int32_t num_ranks = state->shape->num_ranks;
     for (int32_t group = 0; 8 * group < num_ranks; group++) {
-        mark(state, &state->ranks, group, view, 0, num_rows);
+        mark(state, &state->ranks, group, view, num_rows);
         add_met(counts->rank_tokens + 8 * group, state, 0, num_rows, num_ranks - 8 * group);
     }
 }
 
 void replay_avx512_nodes(struct avx512 *state, const struct replay_counts *counts,
-                         const struct view *view, int64_t first_row, int64_t num_rows,
-                         int64_t num_marked)
+                         const struct view *view, int64_t first_row, int64_t num_rows)
 {
     const struct replay_shape *shape = state->shape;
     for (int32_t group = 0; 8 * group < shape->num_nodes; group++) {
-        mark(state, &state->nodes, group, view, num_marked, num_rows);
+        mark(state, &state->nodes, group, view, num_rows);
         int32_t source;
         int64_t run = replay_run(&source, shape, first_row, num_rows);
         for (int64_t row = 0; row < num_rows;) {

@@ -46,33 +46,8 @@ static enum status labels_init(struct labels *labels, int32_t num_labels,
     return STATUS_OK;
 }
 
-/* Eight neighbouring experts of one rank, and no other of that rank's anywhere? */
-static bool find_octets(struct avx512 *state)
-{
-    const int32_t experts = state->shape->num_experts;
-    const int32_t *rank_of_expert = state->shape->rank_of_expert;
-    bool taken[REPLAY_EXPERTS_MAX] = {false};
-    for (int32_t octet = 0; octet < REPLAY_EXPERTS_MAX / 8; octet++) {
-        state->rank_of_octet[octet] = -1;
-    }
-    for (int32_t first = 0; first < experts; first += 8) {
-        int32_t rank = rank_of_expert[first];
-        for (int32_t expert = first; expert < experts && expert < first + 8; expert++) {
-            if (rank_of_expert[expert] != rank) {
-                return false;
-            }
-        }
-        if (taken[rank]) {
-            return false;
-        }
-        taken[rank] = true;
-        state->rank_of_octet[first / 8] = rank;
-    }
-    return true;
-}
-
 /* Slot s of word w of a row is its id 8 w + s. */
-static void find_places(struct avx512 *state)
+static void find_slots(struct avx512 *state)
 {
     const int32_t top_k = state->shape->top_k;
     const int32_t id_bytes = state->shape->id_bytes;
@@ -90,6 +65,22 @@ static void find_places(struct avx512 *state)
             }
         }
     }
+    state->row_shift = 6 - __builtin_ctz((unsigned)state->num_groups);
+    for (int32_t byte = 0; byte < 64; byte++) {
+        state->row_of_byte[byte] = (uint8_t)(byte / 8 / state->num_groups * 8 + byte % 8);
+    }
+}
+
+/* Places where labels are such, else a table of them. */
+static enum status find_labels(struct places *places, struct labels *labels, int32_t num_labels,
+                               const int32_t *label_of_expert, struct avx512 *state)
+{
+    replay_avx512_find_places(places, state, label_of_expert);
+    if (places->per_group == 0) {
+        return labels_init(labels, num_labels, label_of_expert, state);
+    }
+    state->has_octets = true;
+    return STATUS_OK;
 }
 
 enum status replay_avx512_open(void **opaque, const struct replay *replay)
@@ -105,17 +96,16 @@ enum status replay_avx512_open(void **opaque, const struct replay *replay)
     state->num_pages = (shape->num_experts + PAGE_EXPERTS - 1) / PAGE_EXPERTS;
     state->num_words = (shape->top_k + 7) / 8;
     state->is_direct = shape->id_bytes == 1 && shape->top_k == 8 && shape->num_experts == 256;
-    find_places(state);
+    state->num_groups = shape->num_experts <= 64 ? 1 : shape->num_experts <= 128 ? 2 : GROUPS_MAX;
+    find_slots(state);
     enum status status = STATUS_OK;
     if (shape->num_ranks > 0) {
-        state->has_octets = find_octets(state);
-        if (!state->has_octets) {
-            status = labels_init(&state->ranks, shape->num_ranks, replay->rank_of_expert, state);
-        }
+        status = find_labels(&state->rank_places, &state->ranks, shape->num_ranks,
+                             replay->rank_of_expert, state);
     }
     if (status == STATUS_OK && shape->num_nodes > 0) {
-        status = labels_init(&state->nodes, shape->num_nodes, replay->node_of_expert, state);
-        state->marks_nodes = state->is_direct && state->nodes.is_shared && shape->num_nodes <= 8;
+        status = find_labels(&state->node_places, &state->nodes, shape->num_nodes,
+                             replay->node_of_expert, state);
     }
     return status;
 }

@@ -14,7 +14,7 @@
 
 #define REPLAY_CHUNK_ROWS (1 << 18) /* folding the counters is nothing beside that many */
 #define REPLAY_LEVELS     19        /* bits of a count of that many rows */
-#define REPLAY_BLOCK_ROWS 1984 /* ids stay in the cache; 31 units of 64 rows: a byte counts 248 */
+#define REPLAY_BLOCK_ROWS 2048      /* ids stay in the cache */
 
 /* A path with vectors. */
 struct replay_kernel {

@@ -23,17 +23,21 @@
 
 #define SET_BITS    256
 #define SETS_MAX    (REPLAY_EXPERTS_MAX / SET_BITS)
-#define UNIT_ROWS   8
-#define UNITS_MAX   31 /* bytes count that many units' rows */
+#define UNIT_ROWS   8  /* they fill three levels of the ladder, in registers */
+#define BATCH_UNITS 16 /* four levels more, in memory; bytes count their 128 rows */
+
+#define SET_SHIFT   5 /* a set has 2^5 bytes */
 
 typedef uint64_t bits __attribute__((vector_size(32)));
 typedef uint8_t bytes __attribute__((vector_size(32)));
+/* Counts of a block, for each byte of bits. */
+typedef uint16_t block_counts __attribute__((vector_size(64)));
 
 /* Counts of weight 2^level; waiting: one addend more, until the level gets its second. */
 struct rows_ladder {
     bits sum[REPLAY_LEVELS];
     bits waiting[REPLAY_LEVELS];
-    uint64_t num_units;
+    uint64_t num_batches;
 };
 
 struct rows {
@@ -57,19 +61,28 @@ ROWS_INLINE void add_bits(bits *carry, bits *sum, const bits *left, const bits *
     *sum ^= half;
 }
 
-/* Lets a unit's carries go up: two addends of a level make one of the next. */
-ROWS_INLINE void carry_up(struct rows_ladder *ladder, bits carry)
+/* Adds up the carries of a batch's units, four levels, which asks of none whose turn it is; then
+ * two addends of a level make one of the next. */
+ROWS_INLINE void add_batch(struct rows_ladder *ladder, bits *carry)
 {
-    uint64_t turn = ladder->num_units++;
     int32_t level = 3;
-    for (; turn & 1; turn >>= 1, level++) {
+    for (int32_t count = BATCH_UNITS; count > 1; count /= 2, level++) {
+        bits sum = ladder->sum[level];
+        for (int32_t i = 0; i < count / 2; i++) {
+            bits next;
+            add_bits(&next, &sum, &carry[2 * i], &carry[2 * i + 1]);
+            carry[i] = next;
+        }
+        ladder->sum[level] = sum;
+    }
+    for (uint64_t turn = ladder->num_batches++; turn & 1; turn >>= 1, level++) {
         bits next;
-        add_bits(&next, &ladder->sum[level], &ladder->waiting[level], &carry);
+        add_bits(&next, &ladder->sum[level], &ladder->waiting[level], carry);
         ladder->waiting[level] = (bits){0};
-        carry = next;
+        *carry = next;
     }
     assert(level < REPLAY_LEVELS);
-    ladder->waiting[level] = carry;
+    ladder->waiting[level] = *carry;
 }
 
 /* Which row of the tables an id has. */
@@ -83,30 +96,35 @@ ROWS_INLINE int32_t entry_of(const struct rows *state, const void *id, int64_t i
     return wide < state->num_ids ? wide : state->num_ids - 1;
 }
 
-ROWS_INLINE void set_of_row(bits *set, const struct rows *state, const bits *table, const void *id,
+ROWS_INLINE bits set_of_row(const struct rows *state, const bits *table, const void *id,
                             int64_t row, int32_t top_k, int32_t id_bytes)
 {
-    if (top_k == 8 && id_bytes == 1) { /* one load of ids; an id times 32 is a shift and a mask */
-        uint64_t word;
-        memcpy(&word, (const uint8_t *)id + 8 * row, sizeof word);
-        const char *sets = (const char *)table;
-        const uint64_t mask = 0xff * sizeof(bits);
-        bits low = *(const bits *)(const void *)(sets + (word << 5 & mask)) |
-                   *(const bits *)(const void *)(sets + (word >> 3 & mask));
-        bits high = *(const bits *)(const void *)(sets + (word >> 11 & mask)) |
-                    *(const bits *)(const void *)(sets + (word >> 19 & mask));
-        low |= *(const bits *)(const void *)(sets + (word >> 27 & mask));
-        high |= *(const bits *)(const void *)(sets + (word >> 35 & mask));
-        low |= *(const bits *)(const void *)(sets + (word >> 43 & mask));
-        high |= *(const bits *)(const void *)(sets + (word >> 51 & mask));
-        *set = low | high;
-        return;
-    }
     bits all = table[entry_of(state, id, row * top_k, id_bytes)];
     for (int32_t k = 1; k < top_k; k++) {
         all |= table[entry_of(state, id, row * top_k + k, id_bytes)];
     }
-    *set = all;
+    return all;
+}
+
+/* The set of the id at bit 8 slot of a row's word: an id times 32 is a rotation and a mask. */
+ROWS_INLINE bits set_at(const bits *table, uint64_t word, int32_t slot)
+{
+    int32_t right = (8 * slot + 64 - SET_SHIFT) % 64;
+    uint64_t offset_bytes = (word >> right | word << (64 - right)) & (0xff << SET_SHIFT);
+    return *(const bits *)(const void *)((const char *)table + offset_bytes);
+}
+
+/* The set of a row of eight ids of one byte. */
+ROWS_INLINE bits set_of_eight(const bits *table, const uint8_t *id)
+{
+    uint64_t word;
+    memcpy(&word, id, sizeof word);
+    bits all = set_at(table, word, 0);
+#pragma GCC unroll 7
+    for (int32_t slot = 1; slot < 8; slot++) {
+        all |= set_at(table, word, slot);
+    }
+    return all;
 }
 
 /* Rows in a vector of the sets, and what has been counted of them. */
@@ -116,8 +134,8 @@ struct pass {
     const void *id;
     int64_t num_rows;
     bits sum[3];   /* the ladder's lowest levels */
-    bytes no_rank; /* rows that do not meet the rank of a byte, since ranks were added up */
-    bits no_node;  /* ... the node of a word, since nodes were */
+    bytes no_rank; /* rows of the batch that do not meet the rank of a byte */
+    bits no_node;  /* rows of the source that do not meet the node of a word */
 };
 
 /* Counts rows first .. first + 7; those beyond num_rows are empty, if there may be such. */
@@ -133,8 +151,10 @@ ROWS_INLINE bits count_unit(struct pass *pass, int64_t first, int32_t top_k, int
 #pragma GCC unroll 2
         for (int32_t i = 0; i < 2; i++) {
             int64_t row = first + 2 * pair + i;
-            if (is_whole || row < pass->num_rows) {
-                set_of_row(&set[i], pass->state, pass->table, pass->id, row, top_k, id_bytes);
+            if (is_whole && top_k == 8 && id_bytes == 1) {
+                set[i] = set_of_eight(pass->table, (const uint8_t *)pass->id + 8 * row);
+            } else if (is_whole || row < pass->num_rows) {
+                set[i] = set_of_row(pass->state, pass->table, pass->id, row, top_k, id_bytes);
             }
             if (has_places) {
                 pass->no_rank -= (bytes)((bytes)set[i] == 0);
@@ -162,11 +182,23 @@ ROWS_INLINE void add_nodes(const struct pass *pass, int64_t *node_tokens, int32_
     }
 }
 
-/* Counts one vector of the sets of up to num_rows rows, and its ranks and nodes if they are bytes
- * and words of it. A unit ends where a source does. Returns how many rows 31 units have taken. */
-ROWS_INLINE int64_t count_sets(struct rows *state, const struct replay_counts *counts,
-                               int64_t first_row, const void *id, int64_t num_rows, int32_t number,
-                               int32_t top_k, int32_t id_bytes, bool has_places)
+/* Adds the rows that met the rank of each byte. */
+ROWS_INLINE void add_ranks(const struct rows *state, int64_t *rank_tokens, int32_t number,
+                           int64_t num_seen, const block_counts *no_rank)
+{
+    for (int32_t byte = 0; byte < SET_BITS / 8; byte++) {
+        int32_t rank = state->rank_of_byte[SET_BITS / 8 * number + byte];
+        if (rank >= 0) {
+            rank_tokens[rank] += num_seen - (*no_rank)[byte];
+        }
+    }
+}
+
+/* Counts one vector of the sets of rows, and its ranks and nodes if they are bytes and words of it.
+ * A unit ends where a source does: it is filled up with empty rows. */
+ROWS_INLINE void count_sets(struct rows *state, const struct replay_counts *counts,
+                            int64_t first_row, const void *id, int64_t num_rows, int32_t number,
+                            int32_t top_k, int32_t id_bytes, bool has_places)
 {
     const struct replay_shape *shape = state->shape;
     struct rows_ladder *ladder = &state->ladder[number];
@@ -179,35 +211,38 @@ ROWS_INLINE int64_t count_sets(struct rows *state, const struct replay_counts *c
     const bool has_nodes = has_places && shape->num_nodes > 0;
     int32_t source = 0;
     int64_t run = has_nodes ? replay_run(&source, shape, first_row, INT64_MAX) : INT64_MAX;
-    int64_t num_seen = 0; /* of the source at hand, with empty rows of units that end early */
-    int32_t units = 0;
-    while (pass.num_rows < num_rows && units < UNITS_MAX) {
-        int64_t row = pass.num_rows;
-        int64_t left = num_rows - row < run ? num_rows - row : run;
-        pass.num_rows += left < UNIT_ROWS ? left : UNIT_ROWS;
-        carry_up(ladder, left >= UNIT_ROWS
-                             ? count_unit(&pass, row, top_k, id_bytes, has_places, true)
-                             : count_unit(&pass, row, top_k, id_bytes, has_places, false));
-        run -= pass.num_rows - row;
-        num_seen += UNIT_ROWS;
-        units++;
-        if (has_nodes && (run == 0 || pass.num_rows == num_rows || units == UNITS_MAX)) {
-            int64_t *tokens = counts->node_tokens + (int64_t)source * shape->num_nodes;
-            add_nodes(&pass, tokens, number, num_seen);
-            pass.no_node = (bits){0};
-            num_seen = 0;
-            source = source + 1 < shape->num_sources ? source + 1 : 0;
-            run = shape->rows_per_source;
+    int64_t num_seen_run = 0; /* with the empty rows */
+    int64_t num_seen = 0;
+    block_counts no_rank = {0};
+    while (pass.num_rows < num_rows) {
+        bits carry[BATCH_UNITS] = {{0}};
+        for (int32_t unit = 0; unit < BATCH_UNITS && pass.num_rows < num_rows; unit++) {
+            int64_t row = pass.num_rows;
+            int64_t left = num_rows - row < run ? num_rows - row : run;
+            pass.num_rows += left < UNIT_ROWS ? left : UNIT_ROWS;
+            carry[unit] = left >= UNIT_ROWS
+                              ? count_unit(&pass, row, top_k, id_bytes, has_places, true)
+                              : count_unit(&pass, row, top_k, id_bytes, has_places, false);
+            run -= pass.num_rows - row;
+            num_seen_run += UNIT_ROWS;
+            num_seen += UNIT_ROWS;
+            if (has_nodes && (run == 0 || pass.num_rows == num_rows)) {
+                int64_t *tokens = counts->node_tokens + (int64_t)source * shape->num_nodes;
+                add_nodes(&pass, tokens, number, num_seen_run);
+                pass.no_node = (bits){0};
+                num_seen_run = 0;
+                source = source + 1 < shape->num_sources ? source + 1 : 0;
+                run = shape->rows_per_source;
+            }
         }
+        add_batch(ladder, carry);
+        no_rank += __builtin_convertvector(pass.no_rank, block_counts);
+        pass.no_rank = (bytes){0};
     }
     memcpy(ladder->sum, pass.sum, sizeof pass.sum);
-    for (int32_t byte = 0; byte < SET_BITS / 8 && has_places; byte++) {
-        int32_t rank = state->rank_of_byte[SET_BITS / 8 * number + byte];
-        if (rank >= 0) {
-            counts->rank_tokens[rank] += units * UNIT_ROWS - pass.no_rank[byte];
-        }
+    if (has_places) {
+        add_ranks(state, counts->rank_tokens, number, num_seen, &no_rank);
     }
-    return pass.num_rows;
 }
 
 /* Counts ranks and nodes by the second table. */
@@ -274,21 +309,15 @@ ROWS_TARGET static int64_t rows_count(void *opaque, const struct replay_counts *
 {
     struct rows *state = opaque;
     const struct replay_shape *shape = state->shape;
-    const int64_t row_bytes = (int64_t)shape->top_k * shape->id_bytes;
     const bool has_places = shape->num_ranks > 0 && state->num_words == 0;
     for (int32_t number = 0; number < state->num_sets; number++) {
-        for (int64_t row = 0; row < num_rows;) {
-            const uint8_t *from = (const uint8_t *)id + row * row_bytes;
-            int64_t at = first_row + row;
-            int64_t left = num_rows - row;
-            if (shape->top_k == 8 && shape->id_bytes == 1 && has_places) {
-                row += count_sets(state, counts, at, from, left, number, 8, 1, true);
-            } else if (shape->top_k == 8 && shape->id_bytes == 1) {
-                row += count_sets(state, counts, at, from, left, number, 8, 1, false);
-            } else {
-                row += count_sets(state, counts, at, from, left, number, shape->top_k,
-                                  shape->id_bytes, has_places);
-            }
+        if (shape->top_k == 8 && shape->id_bytes == 1 && has_places) {
+            count_sets(state, counts, first_row, id, num_rows, number, 8, 1, true);
+        } else if (shape->top_k == 8 && shape->id_bytes == 1) {
+            count_sets(state, counts, first_row, id, num_rows, number, 8, 1, false);
+        } else {
+            count_sets(state, counts, first_row, id, num_rows, number, shape->top_k,
+                       shape->id_bytes, has_places);
         }
     }
     if (state->num_words > 0) {
