@@ -333,16 +333,18 @@ static struct balance_input two_ranks(int32_t num_steps, int32_t num_slots)
                                   .num_steps = num_steps};
 }
 
-/* Experts 0 and 1 share rank 0 and are hot together: every step waits for 200 tokens. By the window
- * all experts are equal, so a strategy that sees only sums finds nothing to do. Expert 0 for
- * expert 2 makes both steps 100: 200 tokens less for two moves of 2^20 / 16384 / 2 / 8 = 4 each. */
-Test(strategy, drift_aware_parts_experts_that_are_hot_together)
+/* Experts 0 and 1 share rank 0 and have become hot: every step waits for 200 tokens, and the next
+ * will. By the window all experts are equal, so a strategy that sees only sums finds nothing to do.
+ * Expert 0 for expert 2 leaves 100: 100 tokens less a step for two moves of 2^20 / 21504 / 2 / 8 =
+ * 3 each. */
+Test(strategy, drift_aware_parts_experts_that_have_become_hot)
 {
-    const int64_t load[4] = {100, 100, 100, 100};
-    const int32_t step[2][4] = {{100, 100, 0, 0}, {0, 0, 100, 100}};
+    const int64_t load[4] = {200, 200, 200, 200};
+    const int32_t step[4][4] = {
+        {0, 0, 100, 100}, {0, 0, 100, 100}, {100, 100, 0, 0}, {100, 100, 0, 0}};
     const int32_t expected[4] = {2, 1, 0, 3};
     const int32_t linear[4] = {0, 1, 2, 3};
-    struct balance_input shape = two_ranks(2, 4);
+    struct balance_input shape = two_ranks(4, 4);
     int32_t map[4];
 
     plan(map, "drift_aware", &shape, load, step[0]);
@@ -352,7 +354,8 @@ Test(strategy, drift_aware_parts_experts_that_are_hot_together)
     cr_expect_arr_eq(map, linear, sizeof map);
 }
 
-/* The same with a hundredth of the tokens: 2 less for two moves of 4 each do not pay. */
+/* A hundredth of the tokens, hot together: even if 2 a window were saved, two moves of 3 each would
+ * not pay. */
 Test(strategy, drift_aware_makes_no_change_that_costs_more_than_it_saves)
 {
     const int64_t load[4] = {1, 1, 1, 1};
@@ -368,7 +371,7 @@ Test(strategy, drift_aware_makes_no_change_that_costs_more_than_it_saves)
 
 /* Linear placement is {0 1 2 | 3 0 1}; ranks serve 100 + 5 + 150 and 70 + 100 + 5, so the step
  * waits for 255. A copy of expert 2 in expert 1's slot on rank 1 leaves 100 + 10 + 75 and
- * 70 + 100 + 75 = 245 for one move of 4, gain 6. The exchange of 2 for 3 leaves 175 and 255. */
+ * 70 + 100 + 75 = 245 for one move of 3, gain 7. The exchange of 2 for 3 leaves 175 and 255. */
 Test(strategy, drift_aware_copies_what_is_hot)
 {
     const int64_t load[4] = {200, 10, 150, 70};
