@@ -230,6 +230,10 @@ static inline int32_t cluster_num_gpus(const struct cluster *cluster)
 
 static inline int32_t cluster_node(const struct cluster *cluster, int32_t rank)
 {
+    uint32_t gpus = (uint32_t)cluster->gpus_per_node;
+    if ((gpus & (gpus - 1)) == 0) { /* eight, as a rule; a division a message is dear */
+        return rank >> __builtin_ctz(gpus);
+    }
     return rank / cluster->gpus_per_node;
 }
 

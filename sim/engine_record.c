@@ -173,14 +173,19 @@ void record_interval(struct engine *engine)
     metrics->num_intervals++;
 }
 
+static int32_t cell_of(const struct run_metrics *metrics, int32_t rank)
+{
+    return metrics->ranks_per_cell == 1 ? rank : rank / metrics->ranks_per_cell;
+}
+
 static void count_traffic(struct engine *engine, const struct layer_run *run)
 {
     struct run_metrics *metrics = &engine->metrics;
     const struct transfer_plan *plan = &run->transfer[TRANSFER_DISPATCH].plan;
     for (int32_t index = 0; index < plan->num_messages; index++) {
         const struct message *message = &plan->message[index];
-        int32_t from = message->src_rank / metrics->ranks_per_cell;
-        int32_t to = message->dst_rank / metrics->ranks_per_cell;
+        int32_t from = cell_of(metrics, message->src_rank);
+        int32_t to = cell_of(metrics, message->dst_rank);
         metrics->traffic_bytes[(int64_t)from * metrics->num_cells + to] += message->bytes;
         metrics->dispatch_bytes += message->bytes;
         bool crosses =

@@ -139,22 +139,27 @@ static enum status read_experts(const struct trace *trace, int32_t *expert, int3
     return STATUS_OK;
 }
 
+/* Weights of a trace without any: 1 for a wish, 0 for none. */
+static void set_weights(float *gate_weight, const int32_t *expert, int64_t count)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        gate_weight[i] = expert[i] == EXPERT_NOT_ROUTED ? 0.0f : 1.0f;
+    }
+}
+
 static enum status read_weights(const struct trace *trace, float *gate_weight,
                                 const int32_t *expert, int32_t layer, const struct run *run,
                                 struct error *error)
 {
     int64_t count = run->count * trace->top_k;
     for (int64_t i = 0; i < count; i++) {
+        uint16_t half = run->shard->gate_weight[run->offset + i];
+        gate_weight[i] = npy_half_to_float(half);
         if (expert[i] == EXPERT_NOT_ROUTED) {
             gate_weight[i] = 0.0f;
-        } else if (run->shard->gate_weight == NULL) {
-            gate_weight[i] = 1.0f;
-        } else {
-            uint16_t half = run->shard->gate_weight[run->offset + i];
-            gate_weight[i] = npy_half_to_float(half);
-            if (half >= 0x7c00 && half != 0x8000) { /* infinite, no number or below -0 */
-                return bad_weight(trace, run, layer, i, gate_weight[i], error);
-            }
+        } else if (half >= 0x7c00 && half != 0x8000) { /* infinite, no number or below -0 */
+            return bad_weight(trace, run, layer, i, gate_weight[i], error);
         }
     }
     return STATUS_OK;
@@ -164,7 +169,7 @@ static enum status read_run(const struct trace *trace, int32_t *expert, float *g
                             int32_t layer, const struct run *run, struct error *error)
 {
     enum status status = read_experts(trace, expert, layer, run, error);
-    if (status == STATUS_OK && gate_weight != NULL) {
+    if (status == STATUS_OK && gate_weight != NULL && trace->has_gate_weights) {
         status = read_weights(trace, gate_weight, expert, layer, run, error);
     }
     return status;
@@ -201,6 +206,9 @@ enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_w
                           gate_weight == NULL ? NULL : gate_weight + done * trace->top_k, layer,
                           &run, error);
         done += run.count;
+    }
+    if (status == STATUS_OK && gate_weight != NULL && !trace->has_gate_weights) {
+        set_weights(gate_weight, expert, (int64_t)num_rows * trace->top_k);
     }
     return status;
 }

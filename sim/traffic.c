@@ -3,11 +3,11 @@
 
 #include <assert.h>
 
-/* Counters of the source rank at hand, one cache line for all that a wish touches. last_token is
- * the token that touched an entry last, plus one, so a token counts once a rank and once a node. */
+/* Counters of the source rank at hand. last_token is the token that touched an entry last, plus
+ * one, so a token counts once a rank and once a node. Two counts share a word: one update for both,
+ * and neither reaches 2^32, for both are of one source's wishes. */
 struct rank_counter {
-    int32_t copies;
-    int32_t tokens;
+    uint64_t counts; /* copies, and tokens above bit 32 */
     int32_t last_token;
     int32_t node; /* of the rank: a division a wish is dear */
 };
@@ -22,25 +22,33 @@ struct counters {
     struct node_counter *node; /* [num_nodes] */
 };
 
-/* No branches on the counters: whether a token meets a rank twice is a coin the processor cannot
- * guess. */
-static void count_token(const struct counters *counters, int32_t *slot_tokens,
-                        const struct route *route, const struct placement *placement, int32_t token)
+/* The tokens first .. last - 1 of one source rank. No branches on the counters: whether a token
+ * meets a rank twice is a coin the processor cannot guess. */
+static void count_source(const struct counters *counters, int32_t *restrict slot_tokens,
+                         const struct route *route, const struct placement *placement,
+                         int32_t first, int32_t last)
 {
-    const int32_t *slot = &route->slot[(int64_t)token * route->top_k];
-    for (int32_t k = 0; k < route->top_k; k++) {
-        if (slot[k] == SLOT_DROPPED) {
-            continue;
+    const int32_t *restrict slot = &route->slot[(int64_t)first * route->top_k];
+    const int32_t *restrict rank_of_slot = placement->rank_of_slot;
+    struct rank_counter *restrict ranks = counters->rank;
+    struct node_counter *restrict nodes = counters->node;
+    const uint32_t num_slots = (uint32_t)placement->num_slots;
+    const int32_t top_k = route->top_k;
+    for (int32_t mark = first + 1; mark <= last; mark++, slot += top_k) {
+        for (int32_t k = 0; k < top_k; k++) {
+            if (slot[k] == SLOT_DROPPED) {
+                continue;
+            }
+            assert((uint32_t)slot[k] < num_slots);
+            (void)num_slots;
+            struct rank_counter *rank = &ranks[rank_of_slot[slot[k]]];
+            struct node_counter *node = &nodes[rank->node];
+            slot_tokens[slot[k]]++;
+            rank->counts += 1 + ((uint64_t)(rank->last_token != mark) << 32);
+            rank->last_token = mark;
+            node->tokens += node->last_token != mark;
+            node->last_token = mark;
         }
-        assert(slot[k] >= 0 && slot[k] < placement->num_slots);
-        struct rank_counter *rank = &counters->rank[placement->rank_of_slot[slot[k]]];
-        struct node_counter *node = &counters->node[rank->node];
-        slot_tokens[slot[k]]++;
-        rank->copies++;
-        rank->tokens += rank->last_token != token + 1;
-        rank->last_token = token + 1;
-        node->tokens += node->last_token != token + 1;
-        node->last_token = token + 1;
     }
 }
 
@@ -50,10 +58,10 @@ static void flush_source(struct traffic *traffic, struct counters *counters, int
     int32_t flow = traffic->rank_begin[source];
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
         struct rank_counter *from = &counters->rank[rank];
-        if (from->copies > 0) {
-            traffic->rank_flow[flow++] = (struct rank_flow){rank, from->copies, from->tokens};
-            from->copies = 0;
-            from->tokens = 0;
+        if (from->counts > 0) {
+            traffic->rank_flow[flow++] = (struct rank_flow){rank, (int32_t)(uint32_t)from->counts,
+                                                            (int32_t)(from->counts >> 32)};
+            from->counts = 0;
         }
     }
     traffic->rank_begin[source + 1] = flow;
@@ -132,10 +140,8 @@ enum status traffic_count(struct traffic *traffic, const struct route *route,
         counters.rank[rank].node = cluster_node(cluster, rank);
     }
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
-        for (int32_t token = batch->rank_begin[source]; token < batch->rank_begin[source + 1];
-             token++) {
-            count_token(&counters, traffic->slot_tokens, route, placement, token);
-        }
+        count_source(&counters, traffic->slot_tokens, route, placement, batch->rank_begin[source],
+                     batch->rank_begin[source + 1]);
         flush_source(traffic, &counters, source);
     }
     int64_t computed = 0;

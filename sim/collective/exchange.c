@@ -9,13 +9,15 @@
 static double copied_tokens(const struct collective *collective, const struct traffic *traffic,
                             const struct cluster *cluster)
 {
-    double sum = 0.0;
-    for (int32_t i = 0; i < traffic->rank_begin[traffic->num_ranks]; i++) {
+    int64_t sum = 0;
+    const bool of_choices = collective->copied == COPIED_CHOICES;
+    const int32_t num_flows = traffic->rank_begin[traffic->num_ranks];
+    for (int32_t i = 0; i < num_flows; i++) {
         const struct rank_flow *flow = &traffic->rank_flow[i];
-        sum += collective->copied == COPIED_CHOICES ? flow->copies : flow->tokens;
+        sum += of_choices ? flow->copies : flow->tokens;
     }
     if (collective->copied != COPIED_TOKENS_AND_RELAYED) {
-        return sum;
+        return (double)sum;
     }
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         for (int32_t i = traffic->node_begin[source]; i < traffic->node_begin[source + 1]; i++) {
@@ -23,7 +25,7 @@ static double copied_tokens(const struct collective *collective, const struct tr
             sum += flow->dst_node == cluster_node(cluster, source) ? 0 : flow->tokens;
         }
     }
-    return sum;
+    return (double)sum;
 }
 
 void exchange_measure(struct exchange_load *load, const struct collective *collective,
@@ -31,16 +33,16 @@ void exchange_measure(struct exchange_load *load, const struct collective *colle
                       double bytes_per_token, int32_t num_slots)
 {
     double ranks = (double)plan->num_ranks;
-    double bytes[TIER_COUNT] = {0.0};
+    int64_t bytes[TIER_COUNT] = {0};
     for (int32_t i = 0; i < plan->num_messages; i++) {
         const struct message *message = &plan->message[i];
         enum tier tier = collective->by_nic
                              ? TIER_SCALE_OUT
                              : cluster_tier(input->cluster, message->src_rank, message->dst_rank);
-        bytes[tier] += (double)message->bytes;
+        bytes[tier] += message->bytes;
     }
     *load = (struct exchange_load){
-        .port_bytes = {bytes[TIER_SCALE_UP] / ranks, bytes[TIER_SCALE_OUT] / ranks},
+        .port_bytes = {(double)bytes[TIER_SCALE_UP] / ranks, (double)bytes[TIER_SCALE_OUT] / ranks},
         .copied_bytes =
             copied_tokens(collective, input->traffic, input->cluster) * bytes_per_token / ranks,
         .tokens = (double)input->token_begin[plan->num_ranks] / ranks,

@@ -22,7 +22,8 @@ enum status pairwise_dispatch(const struct collective_input *input, struct trans
             start++;
         }
         for (int32_t turn = 0; turn < count; turn++) {
-            const struct rank_flow *flow = &traffic->rank_flow[begin + (start + turn) % count];
+            int32_t next = start + turn < count ? start + turn : start + turn - count;
+            const struct rank_flow *flow = &traffic->rank_flow[begin + next];
             plan_add_message(plan, flow->dst_rank,
                              payload_bytes(flow, unit, input->dispatch_bytes_per_token), true,
                              NO_GROUP);
@@ -45,7 +46,7 @@ enum status pairwise_combine(const struct collective_input *input, struct transf
             start++;
         }
         for (int32_t turn = 0; turn < count; turn++) {
-            int32_t index = begin + (start + turn) % count;
+            int32_t index = begin + (start + turn < count ? start + turn : start + turn - count);
             const struct rank_flow *flow = &traffic->rank_flow[traffic->back_flow[index]];
             plan_add_message(plan, traffic->back_src[index],
                              payload_bytes(flow, unit, input->combine_bytes_per_token), true,

@@ -65,34 +65,52 @@ static struct choice *first_choices(const struct dispatch_input *input)
     return choices;
 }
 
+/* The wishes first .. last of one source rank. all: none is dropped and none was not routed. */
+static inline void assign_source(const struct dispatch_input *input, struct route *route,
+                                 struct choice *restrict choices, int32_t source_rank,
+                                 int64_t first, int64_t last, bool all)
+{
+    const int32_t *restrict wished = route->expert;
+    const int32_t *restrict slot_of = input->placement->slot_of;
+    int32_t *restrict slot = route->slot;
+    for (int64_t wish = first; wish < last; wish++) {
+        int32_t expert = wished[wish];
+        if (!all && (expert == EXPERT_NOT_ROUTED || route->dropped[wish])) {
+            slot[wish] = SLOT_DROPPED;
+            continue;
+        }
+        struct choice *choice = &choices[expert];
+        if (choice->owner < source_rank) {
+            *choice = choose(input, source_rank, expert);
+        }
+        /* No branch on replicas: whether a wish is for a hot expert cannot be guessed. */
+        int32_t turn = choice->next;
+        slot[wish] = slot_of[choice->begin + turn];
+        choice->next = turn + 1 == choice->count ? 0 : turn + 1;
+    }
+}
+
 static enum status assign_nearest(void *state, const struct dispatch_input *input,
                                   struct route *route)
 {
     (void)state; /* turns start anew every layer: a step does not depend on those before it */
     const struct placement *placement = input->placement;
+    const int32_t *rank_begin = input->batch->rank_begin;
     assert(route->num_experts == placement->num_experts);
     assert(route->num_tokens == input->batch->num_tokens);
     struct choice *choices = first_choices(input);
     if (choices == NULL) {
         return STATUS_NO_MEMORY;
     }
-    int64_t wish = 0; /* into [num_tokens][top_k] */
-    for (int32_t token = 0; token < route->num_tokens; token++) {
-        int32_t source_rank = input->batch->source_rank[token]; /* they ascend */
-        for (int32_t k = 0; k < route->top_k; k++, wish++) {
-            int32_t expert = route->expert[wish];
-            if (expert == EXPERT_NOT_ROUTED || route->dropped[wish]) {
-                route->slot[wish] = SLOT_DROPPED;
-                continue;
-            }
-            struct choice *choice = &choices[expert];
-            if (choice->owner < source_rank) {
-                *choice = choose(input, source_rank, expert);
-            }
-            /* No branch on replicas: whether a wish is for a hot expert cannot be guessed. */
-            int32_t turn = choice->next;
-            route->slot[wish] = placement->slot_of[choice->begin + turn];
-            choice->next = turn + 1 == choice->count ? 0 : turn + 1;
+    bool all = route->dropped_assignments == 0 &&
+               route->assignments == (int64_t)route->num_tokens * route->top_k;
+    for (int32_t source = 0; source < placement->num_ranks; source++) {
+        int64_t first = (int64_t)rank_begin[source] * route->top_k;
+        int64_t last = (int64_t)rank_begin[source + 1] * route->top_k;
+        if (all) {
+            assign_source(input, route, choices, source, first, last, true);
+        } else {
+            assign_source(input, route, choices, source, first, last, false);
         }
     }
     return STATUS_OK;

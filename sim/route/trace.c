@@ -22,8 +22,10 @@ static enum status replay(void *state, const struct route_input *input, struct r
     }
     int64_t num_wishes = (int64_t)route->num_tokens * route->top_k;
     int64_t assignments = 0;
+    const int32_t *expert = route->expert;
+#pragma omp simd reduction(+ : assignments)
     for (int64_t i = 0; i < num_wishes; i++) {
-        assignments += route->expert[i] != EXPERT_NOT_ROUTED;
+        assignments += expert[i] != EXPERT_NOT_ROUTED;
     }
     route->assignments = assignments;
     return STATUS_OK;
