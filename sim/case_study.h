@@ -17,7 +17,7 @@
  *         kind: lines          # or bars: y by the names in x
  *         x: tokens_per_rank   # columns of rows
  *         y: step_ms
- *         series: gpu          # optional, of lines: one line each
+ *         series: gpu          # optional, of lines: one line each, in the order of its rows
  *         x_label: sequences a GPU
  *         y_label: ms
  *         log: x               # optional: x, y or xy

@@ -31,10 +31,11 @@ static const char origin_sql[] = "SELECT max(commit_id) AS commit_id, ?1 AS dige
                                  "FROM point JOIN run USING (run_id)";
 
 static const char models_sql[] =
-    "SELECT gpu, gpu_model, fitted_on <> '' AS is_fitted, error_median, (SELECT value "
-    "FROM assumption WHERE assumption.run_id = run.run_id "
-    "AND assumption.name = 'median error of the exchange') AS exchange_percent "
-    "FROM point JOIN run USING (run_id) GROUP BY 1, 2, 3, 4, 5 ORDER BY min(point)";
+    "SELECT gpu, gpu_model, fitted_on <> '' AS is_fitted, error_median, "
+    "group_concat(DISTINCT CASE WHEN assumption.name = 'median error of the exchange' "
+    "THEN value END) AS exchange_percent "
+    "FROM point JOIN run USING (run_id) JOIN assumption USING (run_id) "
+    "GROUP BY 1, 2, 3, 4 ORDER BY min(point)";
 
 static const char assumption_sql[] =
     "SELECT assumption.name AS assumption, group_concat(DISTINCT value) AS value, unit, source "
