@@ -2,7 +2,8 @@
  * engine_offload.c -- experts that live in host memory or on drives, and when they arrive.
  *
  * Each rank has a cache a layer (offload/cache.h) and one link to its host, on which transfers
- * queue; a node's ranks share its drives and its CPUs, which serve one expert at a time.
+ * queue. A node's ranks share its memory or drives, where that has a rate, and its CPUs; both serve
+ * one expert at a time. A transfer is over when the slower of link and home is.
  *
  *   gate -> look up -+-> missing experts queue on the link -----> fetch -> experts on the GPU
  *                    +-> or at the CPUs ------------------------------------> their results
@@ -16,9 +17,8 @@
  * few that every GPU has beside its slots. What the CPUs computed is fetched for later lookups if
  * the policy would keep it and the link is idle.
  *
- * Left out: that links of one node share its memory; computing some experts while others arrive
- * (with few tokens a small part of the fetch: the GPU reads weights 30 times as fast); giving up
- * transfers that turn out to be in vain.
+ * Left out: computing some experts while others arrive (with few tokens a small part of the fetch:
+ * the GPU reads weights 30 times as fast); giving up transfers that turn out to be in vain.
  */
 #include "engine_internal.h"
 
@@ -34,14 +34,15 @@
 struct offload {
     const struct offload_settings *settings;
     int32_t num_served;          /* experts of a rank and layer */
-    double transfer_ns;          /* of one expert, but for latencies */
+    double link_ns;              /* of one expert, but for latencies */
+    double home_ns;              /* likewise; 0: as fast as all links together */
     double latency_ns;           /* of the link and what lies behind it */
     struct offload_cache *cache; /* [ep][num_moe_layers] */
     struct follows *next_layer;  /* [ep][num_moe_layers] from the layer before; NULL: no prefetch */
     int64_t *ready_ns;           /* [ep][num_moe_layers][num_served] weights are in */
     bool *is_ahead;              /* likewise: prefetched, not yet looked for */
     int64_t *link_free_ns;       /* [ep] */
-    int64_t *drives_free_ns;     /* [num_nodes] */
+    int64_t *home_free_ns;       /* [num_nodes] */
     int64_t *cpus_free_ns;       /* [num_nodes] */
     int64_t *fetched_ns;         /* [ep] when all that the GPU needs is in */
     int64_t *computed_ns;        /* [ep] when the CPUs are done */
@@ -76,7 +77,7 @@ static enum status allocate(struct engine *engine, struct offload *offload)
     offload->ready_ns = arena_alloc(arena, caches * served, sizeof(int64_t));
     offload->is_ahead = arena_alloc(arena, caches * served, sizeof(bool));
     offload->link_free_ns = arena_alloc(arena, ranks, sizeof(int64_t));
-    offload->drives_free_ns = arena_alloc(arena, nodes, sizeof(int64_t));
+    offload->home_free_ns = arena_alloc(arena, nodes, sizeof(int64_t));
     offload->cpus_free_ns = arena_alloc(arena, nodes, sizeof(int64_t));
     offload->fetched_ns = arena_alloc(arena, ranks, sizeof(int64_t));
     offload->computed_ns = arena_alloc(arena, ranks, sizeof(int64_t));
@@ -87,7 +88,7 @@ static enum status allocate(struct engine *engine, struct offload *offload)
     offload->chance = arena_alloc(arena, served, sizeof(double));
     bool complete = offload->cache != NULL && offload->next_layer != NULL &&
                     offload->ready_ns != NULL && offload->is_ahead != NULL &&
-                    offload->link_free_ns != NULL && offload->drives_free_ns != NULL &&
+                    offload->link_free_ns != NULL && offload->home_free_ns != NULL &&
                     offload->cpus_free_ns != NULL && offload->fetched_ns != NULL &&
                     offload->computed_ns != NULL && offload->gpu_tokens != NULL &&
                     offload->touched != NULL && offload->computed != NULL &&
@@ -106,13 +107,13 @@ enum status offload_open(struct engine *engine)
     if (offload == NULL) {
         return STATUS_NO_MEMORY;
     }
-    bool has_drives = settings->home == OFFLOAD_NVME;
+    double expert_bytes = (double)model_expert_bytes(&scenario->model);
+    bool has_rate = settings->home_bytes_per_s > 0.0;
     offload->settings = settings;
     offload->num_served = engine->num_slots / scenario->ep;
-    offload->transfer_ns =
-        (double)model_expert_bytes(&scenario->model) / offload_bytes_per_s(settings) * 1e9;
-    offload->latency_ns =
-        settings->link_latency_ns + (has_drives ? settings->nvme_latency_ns : 0.0);
+    offload->link_ns = expert_bytes / settings->link_bytes_per_s * 1e9;
+    offload->home_ns = has_rate ? expert_bytes / settings->home_bytes_per_s * 1e9 : 0.0;
+    offload->latency_ns = settings->link_latency_ns + settings->home_latency_ns;
     enum status status = allocate(engine, offload);
     int32_t caches = scenario->ep * engine->num_moe_layers;
     int32_t served = offload->num_served;
@@ -133,20 +134,20 @@ static int64_t later(int64_t a_ns, int64_t b_ns)
     return a_ns > b_ns ? a_ns : b_ns;
 }
 
-/* When a transfer that is asked for now would be in; taking it keeps the link busy until then. */
+/* When a transfer that is asked for now would be in; taking it keeps link and home busy. */
 static int64_t transfer(struct engine *engine, int32_t rank, bool takes_place)
 {
     struct offload *offload = engine->offload;
     int64_t *link_free_ns = &offload->link_free_ns[rank];
-    int64_t *drives_free_ns = &offload->drives_free_ns[engine->node_of_rank[rank]];
+    int64_t *home_free_ns = &offload->home_free_ns[engine->node_of_rank[rank]];
     int64_t begin_ns = later(engine->queue.now_ns, *link_free_ns);
-    if (offload->settings->home == OFFLOAD_NVME) {
-        begin_ns = later(begin_ns, *drives_free_ns);
+    if (offload->home_ns > 0.0) {
+        begin_ns = later(begin_ns, *home_free_ns);
     }
-    int64_t end_ns = begin_ns + llround(offload->transfer_ns);
+    int64_t end_ns = begin_ns + llround(fmax(offload->link_ns, offload->home_ns));
     if (takes_place) {
         *link_free_ns = end_ns;
-        *drives_free_ns = end_ns; /* of a node with drives; others have none to wait for */
+        *home_free_ns = begin_ns + llround(offload->home_ns);
     }
     return end_ns + llround(offload->latency_ns);
 }

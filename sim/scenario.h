@@ -134,12 +134,13 @@ static inline int32_t scenario_experts_per_rank(const struct scenario *scenario)
     return (scenario->model.num_experts + scenario->redundant_experts) / scenario->ep;
 }
 
-/* At what rate an offloaded expert comes: of the link, or of the drives behind it. */
+/* At what rate an offloaded expert comes to a GPU while no other fetches: of the link, or of the
+ * memory or drives behind it. */
 static inline double offload_bytes_per_s(const struct offload_settings *offload)
 {
-    bool by_drives =
-        offload->home == OFFLOAD_NVME && offload->nvme_bytes_per_s < offload->link_bytes_per_s;
-    return by_drives ? offload->nvme_bytes_per_s : offload->link_bytes_per_s;
+    bool is_slower =
+        offload->home_bytes_per_s > 0.0 && offload->home_bytes_per_s < offload->link_bytes_per_s;
+    return is_slower ? offload->home_bytes_per_s : offload->link_bytes_per_s;
 }
 
 /* Who needs the trace's scores: the router's name, or the drop policy's; NULL: nobody. */

@@ -3,7 +3,7 @@
  * keep.
  *
  *     offload: {where: host, slots: 4, policy: lru}            # of each layer's experts, on a GPU
- *     offload: {where: nvme, share: 0.25, nvme_bytes_per_s: 7e9}
+ *     offload: {where: nvme, share: 0.25, home_bytes_per_s: 7e9}
  *     offload: {where: host, slots: 0, misses: cpu, cpu_bytes_per_s: 200e9, cpu_flops_per_s: 4e12}
  */
 #include <math.h>
@@ -43,8 +43,8 @@ static const struct yaml_field offload_fields[] = {
     {"profile_steps", YAML_INT64, AT(profile_steps), .min = 1, .max = 1e12},
     {"link_bytes_per_s", YAML_DOUBLE, AT(link_bytes_per_s), .min = 1.0, .max = RATE_MAX},
     {"link_latency_ns", YAML_DOUBLE, AT(link_latency_ns), .max = 1e9},
-    {"nvme_bytes_per_s", YAML_DOUBLE, AT(nvme_bytes_per_s), .min = 1.0, .max = RATE_MAX},
-    {"nvme_latency_ns", YAML_DOUBLE, AT(nvme_latency_ns), .max = 1e9},
+    {"home_bytes_per_s", YAML_DOUBLE, AT(home_bytes_per_s), .min = 1.0, .max = RATE_MAX},
+    {"home_latency_ns", YAML_DOUBLE, AT(home_latency_ns), .max = 1e9},
     {"cpu_bytes_per_s", YAML_DOUBLE, AT(cpu_bytes_per_s), .min = 1.0, .max = RATE_MAX},
     {"cpu_flops_per_s", YAML_DOUBLE, AT(cpu_flops_per_s), .min = 1.0, .max = RATE_MAX},
     {"home_bytes", YAML_INT64, AT(home_bytes), .min = 1, .max = 1e18},
@@ -109,7 +109,7 @@ static void check_home(struct scenario_loader *loader)
     bool has_link = host->bytes_per_s > 0.0;
     if (!is_given(loader, "link_bytes_per_s")) {
         offload->link_bytes_per_s =
-            has_link ? host->bytes_per_s * host->fraction : offload->nvme_bytes_per_s;
+            has_link ? host->bytes_per_s * host->fraction : offload->home_bytes_per_s;
     }
     if (!is_given(loader, "link_latency_ns")) {
         offload->link_latency_ns = host->latency_ns;
@@ -119,13 +119,9 @@ static void check_home(struct scenario_loader *loader)
                           "is missing: %s says nothing about its link to the host",
                           scenario->cluster.gpu.name);
     }
-    if (offload->home == OFFLOAD_NVME && !is_given(loader, "nvme_bytes_per_s")) {
-        scenario_complain(loader, "offload.nvme_bytes_per_s",
+    if (offload->home == OFFLOAD_NVME && !is_given(loader, "home_bytes_per_s")) {
+        scenario_complain(loader, "offload.home_bytes_per_s",
                           "is missing: how fast do a node's drives read, all together?");
-    }
-    if (offload->home == OFFLOAD_HOST &&
-        (is_given(loader, "nvme_bytes_per_s") || is_given(loader, "nvme_latency_ns"))) {
-        scenario_complain(loader, "offload.where", "drives have rates, so say nvme, not host");
     }
     int32_t ranks = scenario->ep < scenario->cluster.gpus_per_node
                         ? scenario->ep

@@ -219,9 +219,10 @@ static enum status write_offload(struct store *store, int32_t index, struct erro
         {"host memory and drives", "in the price of a GPU-hour", 0, "", "moesim"},
         {"link from the host, one GPU", NULL, offload->link_bytes_per_s * 1e-9, "GB/s",
          is_gpus ? gpu->source : said},
-        {"latency of a fetch", NULL, (offload->link_latency_ns + offload->nvme_latency_ns) * 1e-3,
+        {"latency of a fetch", NULL, (offload->link_latency_ns + offload->home_latency_ns) * 1e-3,
          "us", said},
-        {"drives of a node", NULL, offload->nvme_bytes_per_s * 1e-9, "GB/s", said},
+        {is_nvme ? "drives of a node" : "memory of a node, for its links", NULL,
+         offload->home_bytes_per_s * 1e-9, "GB/s", said},
         {"CPUs of a node read experts", NULL, offload->cpu_bytes_per_s * 1e-9, "GB/s", said},
         {"CPUs of a node compute", NULL, offload->cpu_flops_per_s * 1e-12, "TFLOP/s", said},
     };

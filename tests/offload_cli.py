@@ -98,7 +98,7 @@ def check_refusals(moesim, scenario, directory):
     for settings, words in ((["offload.slots=0"], "a GPU needs a slot"),
                             (["offload.slots=9"], "more than the 8 experts"),
                             (["offload.policy=lru2"], "did you mean 'lru'?"),
-                            (["offload.where=nvme"], "nvme_bytes_per_s: is missing"),
+                            (["offload.where=nvme"], "home_bytes_per_s: is missing"),
                             (["offload.slots=8", "precision.expert=bf16"], "does not fit")):
         command = [moesim, "run", scenario, "-o", results]
         for setting in settings:

@@ -80,35 +80,36 @@ Test(offload_engine, drives_are_slower_than_the_link)
 {
     struct scenario scenario = one_slot();
     scenario.offload.home = OFFLOAD_NVME;
-    scenario.offload.nvme_bytes_per_s = 1e7;
-    scenario.offload.nvme_latency_ns = 7000.0;
+    scenario.offload.home_bytes_per_s = 1e7;
+    scenario.offload.home_latency_ns = 7000.0;
 
     expect_steps(&scenario, "01", (int64_t[]){61610, 643610}, 582000.0);
 }
 
 /*
- * Two ranks, an expert each, no slot to spare for it: tokens "10" cross over. Each knows what it
- * needs when the dispatch is in, at 31100 + 50 + 200 = 31350; rank 0's expert is there, rank 1
- * holds no slot but fetches at 1 byte/ns: 31350 + 6000 + 5000 = 42350 and the drives' queue.
+ * Rank 0 serves experts 0 and 1, rank 1 serves 2 and 3, and tokens "31" ask for the second of each,
+ * which neither has. They know when the dispatch is in, at 31100 + 50 + 200 = 31350. The drives
+ * take 6000 ns an expert, as a link does: one is in after 11000, the other after 17000. Memory of
+ * three times that rate lets the second set out 2000 ns after the first.
  */
-Test(offload_engine, ranks_of_a_node_share_its_drives)
+Test(offload_engine, ranks_of_a_node_share_its_drives_and_its_memory)
 {
     struct scenario scenario = two_ranks();
     struct trace trace;
+    const double fetch_ns[] = {(11000.0 + 17000.0) / 2, (11000.0 + 13000.0) / 2, 11000.0};
+    const double bytes_per_s[] = {1e9, 3e9, 0.0};
     scenario.model.num_experts = 4;
     scenario.offload = one_slot().offload;
-    scenario.offload.home = OFFLOAD_NVME;
-    scenario.offload.nvme_bytes_per_s = 1e9;
-    two_ranks_trace(&trace, &scenario, "31"); /* rank 0 serves 0 and 1, rank 1 serves 2 and 3 */
-
-    struct engine *engine = simulate(&scenario, &trace);
-
-    /* Rank 0's token goes to rank 1 and back: one fetch is in at 42350, the other at 48350. */
-    const struct run_metrics *metrics = engine_metrics(engine);
-    struct offload_counts counts = offload_totals(metrics);
-    cr_expect_eq(counts.fetched, 2);
-    cr_expect_float_eq(metrics->window[0].phase_ns[STEP_FETCH], (11000.0 + 17000.0) / 2, 1e-9);
-    engine_close(engine);
+    two_ranks_trace(&trace, &scenario, "31");
+    for (int32_t which = 0; which < 3; which++) {
+        scenario.offload.home = which == 0 ? OFFLOAD_NVME : OFFLOAD_HOST;
+        scenario.offload.home_bytes_per_s = bytes_per_s[which];
+        struct engine *engine = simulate(&scenario, &trace);
+        const struct run_metrics *metrics = engine_metrics(engine);
+        cr_expect_eq(offload_totals(metrics).fetched, 2);
+        cr_expect_float_eq(metrics->window[0].phase_ns[STEP_FETCH], fetch_ns[which], 1e-9);
+        engine_close(engine);
+    }
     trace_close(&trace);
 }
 
@@ -183,7 +184,7 @@ static void offload_at_random(struct random_run *run, uint64_t round)
         .profile_steps = 2,
         .link_bytes_per_s = 1e8,
         .link_latency_ns = 3000.0,
-        .nvme_bytes_per_s = 5e7,
+        .home_bytes_per_s = 5e7,
         .cpu_bytes_per_s = 3e8,
         .cpu_flops_per_s = 1e9};
     gsl_rng_free(rng);
@@ -266,14 +267,15 @@ Test(offload_engine, all_ways_have_the_pinned_digest)
         scenario.offload.misses = (enum offload_misses)(way % 3);
         scenario.offload.prefetch = way / 3 % 3;
         scenario.offload.home = way / 9 % 2 == 0 ? OFFLOAD_HOST : OFFLOAD_NVME;
-        scenario.offload.nvme_bytes_per_s = 5e8;
+        scenario.offload.home_bytes_per_s = way / 9 % 2 == 0 ? 0.0 : 5e8;
         scenario.offload.cpu_bytes_per_s = 4e8;
         scenario.offload.cpu_flops_per_s = 1e9;
         struct engine *engine = simulate(&scenario, &trace);
         digest = digest_u64(digest, engine_metrics(engine)->digest);
         engine_close(engine);
     }
-    cr_expect_eq(digest, UINT64_C(0x0e3f6b28d7a6cf87), "digest is 0x%016llx", (unsigned long long)digest);
+    cr_expect_eq(digest, UINT64_C(0x0e3f6b28d7a6cf87), "digest is 0x%016llx",
+                 (unsigned long long)digest);
     trace_close(&trace);
 }
 

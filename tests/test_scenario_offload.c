@@ -123,12 +123,11 @@ Test(scenario_offload, names_are_suggested)
 Test(scenario_offload, rates_go_with_what_they_are_of)
 {
     expect_refused("offload.where=nvme offload.slots=2",
-                   "offload.nvme_bytes_per_s: is missing: how fast do a node's drives read");
-    expect_refused(HOST "offload.nvme_bytes_per_s=7e9", "drives have rates, so say nvme");
+                   "offload.home_bytes_per_s: is missing: how fast do a node's drives read");
     expect_refused(HOST "offload.cpu_bytes_per_s=7e9", "goes with misses: cpu or faster");
     expect_refused(HOST "offload.misses=cpu offload.cpu_flops_per_s=1e12",
                    "offload.cpu_bytes_per_s: is missing: CPUs shall compute experts");
-    expect_refused("offload.where=nvme offload.slots=2 offload.nvme_bytes_per_s=7e9 "
+    expect_refused("offload.where=nvme offload.slots=2 offload.home_bytes_per_s=7e9 "
                    "offload.misses=cpu offload.cpu_flops_per_s=1e12 offload.cpu_bytes_per_s=1e11",
                    "CPUs compute what lies in host memory, not on drives");
     expect_refused(HOST "offload.profile_steps=7", "goes with policy: pinned");
@@ -139,7 +138,7 @@ Test(scenario_offload, rates_go_with_what_they_are_of)
 /* Memory that GPU and CPUs share has no link: drives alone decide. */
 Test(scenario_offload, drives_need_no_link)
 {
-    cr_assert_eq(load("offload.where=nvme offload.share=0.5 offload.nvme_bytes_per_s=5e9 "
+    cr_assert_eq(load("offload.where=nvme offload.share=0.5 offload.home_bytes_per_s=5e9 "
                       "cluster.gpu=laptop-32gb price=1"),
                  STATUS_OK, "%s", error.text);
 

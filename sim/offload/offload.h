@@ -38,8 +38,9 @@ struct offload_settings {
     int64_t profile_steps;   /* that pinned counts */
     double link_bytes_per_s; /* into one GPU */
     double link_latency_ns;
-    double nvme_bytes_per_s; /* of a node's drives together; 0: home is host memory */
-    double nvme_latency_ns;
+    double home_bytes_per_s; /* of a node's drives or memory for all of its GPUs together; 0: as
+                                fast as their links */
+    double home_latency_ns;
     double cpu_bytes_per_s; /* a node's CPUs read weights so fast; 0: they compute none */
     double cpu_flops_per_s;
     int64_t home_bytes; /* of a node's memory or drives for experts; 0: enough */
