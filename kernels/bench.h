@@ -57,7 +57,7 @@ struct bench_options {
     bool small;           /* check: --size small, for sanitizers */
     const char *kernels;  /* check, time: names, separated by commas; NULL: all */
     const char *versions; /* check, time: likewise */
-    const char *without;  /* versions of the grouped GEMMs that automatic passes over; or NULL */
+    const char *without;  /* versions that are neither checked, timed nor chosen; or NULL */
     double budget_s;      /* no new case is begun after so many seconds; 0: no limit */
     int32_t num_samples;  /* timed repetitions of a case, at most */
     int32_t num_threads;  /* CPU; 0: as many as OpenMP takes */

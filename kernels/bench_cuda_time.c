@@ -219,7 +219,6 @@ static int32_t list_contenders(struct time_case *time, const struct timed_kernel
         bool slow = version == GROUPED_GEMM_PLAIN || version == GROUPED_GEMM_MMA;
         const char *name = grouped_gemm_version_name((enum grouped_gemm_version)version);
         if ((!slow || flops < SLOW_FLOPS_MAX) && bench_wants_version(time->options, name) &&
-            !bench_list_has(time->options->without, name) &&
             grouped_gemm_takes((enum grouped_gemm_version)version, layer->expert, layer->dtype)) {
             contender[count++] = (struct gpu_contender){
                 .name = name, .work = {kernel->launch, time}, .version = version};

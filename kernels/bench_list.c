@@ -23,5 +23,6 @@ bool bench_wants_kernel(const struct bench_options *options, const char *name)
 
 bool bench_wants_version(const struct bench_options *options, const char *name)
 {
-    return options->versions == NULL || bench_list_has(options->versions, name);
+    return !bench_list_has(options->without, name) &&
+           (options->versions == NULL || bench_list_has(options->versions, name));
 }

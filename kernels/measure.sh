@@ -3,7 +3,7 @@
 #
 # Needs gcc, CMake 3.22 and the CUDA Toolkit; compute-sanitizer and PyTorch are used where they are.
 # Whatever happens, what was measured until then stays in --out: rows.csv (every check and timing, one
-# schema), memcheck.txt, racecheck.txt, log.txt.
+# schema), log.txt (all that was said), cuda.log (what the driver says of calls that failed).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -11,18 +11,26 @@ usage() {
     cat <<'TEXT'
 usage: kernels/measure.sh [options] [PART...]
 
-Parts, in this order (default: all of the first eight, 9 minutes at most):
+Parts, in this order (default: all of the first nine, 9 minutes at most):
   build     moe-bench, in --build
-  sanitize  check --size small under compute-sanitizer: memcheck, then racecheck
+  prove     every kernel, and every version of the grouped GEMMs, on small sizes, a process each:
+            one that hangs or breaks the GPU takes no other with it, and is left out from there on
+  sanitize  the same under compute-sanitizer: memcheck, racecheck, synccheck
   check     every kernel at full size, and the core models' layers on sampled rows
   ceilings  copy, dense bf16, launch
   kernels   every kernel and version of the core models, with cuBLAS beside the grouped GEMMs
   forward   core models x 1 ... 16384 tokens x routings, phases, cuBLAS in the same layer
   ragged    grouped GEMMs under uneven loads and odd sizes: tile and wave effects
   peers     the same layers by torch._grouped_mm and a Triton fused MoE, in turns with ours
-  fp8       kernels and forward of the core models in fp8
+  fp8       kernels and forward of the core models in fp8, with cuBLASLt's block scales, and the
+            layers by torch._scaled_grouped_mm and DeepGEMM, in turns with ours
   rest      forward of every other MoE model of scenarios/models
   ranks     forward of the core models over virtual ranks
+  nccl      expert parallelism by NCCL, a rank a GPU: checked, and the core models' forward
+
+A build that never ran on a GPU: "build prove" says in a minute or two which kernels are right; of
+one that is not, where it differs and the first values. Then "sanitize check" for those, then the
+timings: they leave out what prove found wrong only in the same run, so name prove among the parts.
 
 options:
   --out DIR           where results go (default $OUT, else ./measured)
@@ -43,7 +51,9 @@ out=${OUT:-measured} build=$here/../build/measure budget=540 dry_run=0 seed=1
 models=deepseek-v3,mixtral-8x7b,qwen3-30b-a3b,gpt-oss-20b
 tokens=1,8,64,512,4096,16384
 traces=() parts=()
-default_parts=(build sanitize check ceilings kernels forward ragged peers)
+default_parts=(build prove sanitize check ceilings kernels forward ragged peers)
+all_parts=("${default_parts[@]}" fp8 rest ranks nccl)
+without= # versions of the grouped GEMMs that are left out, separated by commas
 
 fail() {
     printf 'measure.sh: %s\n' "$*" >&2
@@ -67,10 +77,10 @@ while [ $# -gt 0 ]; do
         esac
         shift
         ;;
-    build | sanitize | check | ceilings | kernels | forward | ragged | peers | fp8 | rest | ranks)
+    *)
+        [[ " ${all_parts[*]} " == *" $1 "* ]] || fail "$1: no such part or option (see --help)"
         parts+=("$1")
         ;;
-    *) fail "$1: no such part or option (see --help)" ;;
     esac
     shift
 done
@@ -87,15 +97,18 @@ left() {
 }
 
 # run SECONDS COMMAND...: prints the command; runs it for at most so long, and no longer than is left.
+# Its exit status is then in the variable status.
 run() {
-    local seconds=$1 status=0 remaining
+    local seconds=$1 remaining
     shift
+    status=0
     printf '+ %s\n' "$*"
     [ "$dry_run" = 0 ] || return 0
     remaining=$(left)
     [ "$seconds" -le "$remaining" ] || seconds=$remaining
     if [ "$seconds" -lt 2 ]; then
         failures+=("out of time: $*")
+        status=124
         return 0
     fi
     timeout --kill-after=5 "$seconds" "$@" 2>&1 || status=$?
@@ -111,8 +124,10 @@ run() {
 bench() {
     local seconds=$1
     shift
+    [ -z "$without" ] || set -- "$@" --without "$without"
     if [ "$dry_run" = 1 ]; then
         printf '+ %s\n' "$bench $*"
+        status=0
         [ ! -x "$bench" ] || "$bench" "$@" --dry-run >/dev/null || fail "moe-bench $* is refused"
         return 0
     fi
@@ -183,13 +198,30 @@ part_build() {
     run 5 nvidia-smi
 }
 
-# sanitizer TOOL SECONDS OPTION...
+# Smallest first, so that what everything else stands on is known before it.
+part_prove() {
+    local kernel version
+    for kernel in gate permute permute_rows combine; do
+        bench 20 check --size small --kernels "$kernel"
+    done
+    for version in plain mma wgmma persistent cluster stream; do
+        bench 25 check --size small --kernels grouped_gemm --versions "$version"
+        if [ "$status" != 0 ] && [ "$status" != 77 ] && [ "$version" != plain ]; then
+            without+=${without:+,}$version
+            echo "from here on without $version"
+        fi
+    done
+    for kernel in layer ep; do
+        bench 25 check --size small --kernels "$kernel"
+    done
+}
+
+# sanitizer TOOL SECONDS KERNELS
 sanitizer() {
     local tool=$1 seconds=$2
-    shift 2
-    run "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        --log-file "$out/$tool.txt" "$bench" check --size small --seed "$seed" --csv "$rows" \
-        --budget $((seconds - 10)) "$@"
+    run "$seconds" compute-sanitizer --tool "$tool" --print-limit 10 --error-exitcode 9 "$bench" \
+        check --size small --seed "$seed" --csv "$rows" --budget $((seconds - 5)) --kernels "$3" \
+        --without "$without"
 }
 
 part_sanitize() {
@@ -197,13 +229,18 @@ part_sanitize() {
         echo "skipped: no compute-sanitizer"
         return 0
     fi
+    sanitizer memcheck 20 gate,permute,permute_rows,combine,layer,ep
+    sanitizer memcheck 25 grouped_gemm
     # Races are looked for in shared memory, which gate and combine do not use.
-    sanitizer memcheck 50
-    sanitizer racecheck 40 --kernels permute,ep,grouped_gemm
+    sanitizer racecheck 10 permute,ep
+    sanitizer racecheck 20 grouped_gemm
+    sanitizer synccheck 10 grouped_gemm
 }
 
 part_check() {
-    bench 40 check --kernels gate,permute,permute_rows,combine,grouped_gemm,layer,ep
+    bench 15 check --kernels gate,permute,permute_rows,combine
+    bench 20 check --kernels grouped_gemm
+    bench 15 check --kernels layer,ep
     each_model 30 check --kernels model --tokens 4096
 }
 
@@ -235,8 +272,10 @@ part_ragged() {
         --routing lognormal,uniform,one --tokens 128,1024,5000 --samples 15
 }
 
-part_peers() {
-    local list model
+# python_peers SECONDS OPTION...: the layers by PyTorch and Triton, in turns with ours.
+python_peers() {
+    local seconds=$1 list model
+    shift
     if [ "$dry_run" = 0 ] && ! python3 -c 'import torch' 2>/dev/null; then
         echo "skipped: no PyTorch"
         return 0
@@ -244,16 +283,22 @@ part_peers() {
     IFS=, read -r -a list <<<"$models"
     for model in "${list[@]}"; do
         flags "$model"
-        run $((90 / ${#list[@]})) python3 "$here/peers.py" --csv "$rows" --tokens "$tokens" \
-            --routing "$(routings "$model")" --seconds $((90 / ${#list[@]} - 8)) -- \
-            "$bench" forward "${layer[@]}" --seed "$seed"
+        [ -z "$without" ] || layer+=(--without "$without")
+        run $((seconds / ${#list[@]})) python3 "$here/peers.py" --csv "$rows" --tokens "$tokens" \
+            --routing "$(routings "$model")" --seconds $((seconds / ${#list[@]} - 8)) -- \
+            "$bench" forward "${layer[@]}" "$@" --seed "$seed"
     done
 }
 
+part_peers() {
+    python_peers 90
+}
+
 part_fp8() {
-    each_model 60 time --dtype fp8 --samples 20 --tokens "64,4096,${tokens##*,}" \
+    each_model 60 time --dtype fp8 --peers --samples 20 --tokens "64,4096,${tokens##*,}" \
         --kernels permute_rows,grouped_gate_up,grouped_down
-    each_model 80 forward --dtype fp8 --tokens "$tokens"
+    each_model 80 forward --dtype fp8 --peers --tokens "$tokens"
+    python_peers 90 --dtype fp8
 }
 
 part_rest() {
@@ -271,12 +316,29 @@ part_ranks() {
     each_model 120 forward --ranks 8 --tokens 512,4096,16384
 }
 
+# NCCL where the loader finds it, or the one that came with PyTorch.
+part_nccl() {
+    local gpus=1 path
+    if [ "$dry_run" = 0 ]; then
+        gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
+        path=$(python3 -c 'import nvidia.nccl as n; print(n.__path__[0] + "/lib/libnccl.so.2")' \
+            2>/dev/null || true)
+        [ ! -r "$path" ] || export MOESIM_NCCL="${MOESIM_NCCL:-$path}"
+    fi
+    bench 60 check --kernels ep_nccl
+    each_model 80 forward --ep nccl --ranks $((gpus > 0 ? gpus : 1)) --tokens 512,4096,16384
+}
+
 # Ours against the best of the others, for every layer that both have timed.
 summary() {
     [ -s "$rows" ] || return 0
     awk -F, '
         NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-        $column["command"] == "check" { checked++; wrong += $column["status"] != "ok" }
+        $column["command"] == "check" && ++checked && $column["status"] != "ok" && ++wrong < 20 {
+            printf "WRONG %s %s, %s %s, %s tokens %s: %s\n", $column["kernel"], $column["version"],
+                $column["model"], $column["dtype"], $column["num_tokens"], $column["routing"],
+                $column["status"]
+        }
         $column["command"] == "forward" && $column["kernel"] == "layer" && $column["phase"] == "" &&
             $column["num_ranks"] == "" && $column["median_ns"] > 0 {
             key = $column["model"] " " $column["dtype"] " " $column["num_tokens"] " " $column["routing"]
@@ -313,5 +375,6 @@ if [ "$dry_run" = 1 ]; then
 else
     mkdir -p "$out"
     out=$(cd "$out" && pwd) rows=$out/rows.csv
+    export CUDA_LOG_FILE=$out/cuda.log # of the driver, from CUDA 12.9 on
     main 2>&1 | tee -a "$out/log.txt"
 fi
