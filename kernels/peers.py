@@ -5,17 +5,25 @@ Usage: peers.py --csv FILE --tokens N,... --routing NAME,... --seconds S -- MOE-
 
 Runs moe-bench forward --turns: before each of its rounds moe-bench says "turn" and waits, and the
 peers take one sample each. So all see the same clocks and the same thermal state. Loads are those
-that moe-bench names for the case. Each peer is one CUDA graph, the L2 is flushed before each sample.
+that moe-bench names for the case. Each peer is one CUDA graph; the L2 is flushed before a sample.
 Rows go to the same CSV, with the peer's name as version.
 
+bf16:
   torch_grouped_mm  router, top-k, sort, torch._grouped_mm, silu, torch._grouped_mm, weighted sum
   triton_fused_moe  router, top-k, two fused kernels that gather tokens by expert (as vLLM's
                     fused_moe does; sorting tokens into blocks is done beforehand and not counted)
 
-bf16 only. A shared expert is two torch.nn.functional.linear on the same stream.
+fp8 (--dtype fp8 among moe-bench's flags):
+  torch_scaled_grouped_mm  as torch_grouped_mm, by torch._scaled_grouped_mm: a scale a row and a
+                           column, which is less work than ours, with 1 x 128 and 128 x 128
+  deep_gemm                its contiguous layout with our scales, where it can be imported; rows
+                           are laid out beforehand
+
+A shared expert is two torch.nn.functional.linear on the same stream, in bf16.
 """
 import argparse
 import csv
+import importlib
 import statistics
 import subprocess
 import sys
@@ -23,6 +31,7 @@ import time
 
 DEVICE = "cuda"
 SAMPLES_MIN = 3
+FP8_MAX = 448.0
 
 
 def arguments():
@@ -41,6 +50,7 @@ def layer_of(flags):
     for name in ("hidden-dim", "ffn-dim", "num-experts", "top-k", "shared-ffn-dim"):
         parser.add_argument("--" + name, type=int, default=0)
     parser.add_argument("--activation", default="swiglu")
+    parser.add_argument("--dtype", default="bf16")
     return parser.parse_known_args(flags)[0]
 
 
@@ -86,15 +96,25 @@ class Layer:
     """Weights, and what does not depend on the tokens."""
 
     def __init__(self, torch, shape):
-        def weights(*size):
-            return torch.empty(size, device=DEVICE, dtype=torch.bfloat16).uniform_(
-                -1, 1) * (3.0 / size[-1]) ** 0.5
+        def weights(*size):  # in place: there is no room for a second copy of the largest
+            bound = (3.0 / size[-1]) ** 0.5
+            return torch.empty(size, device=DEVICE, dtype=torch.bfloat16).uniform_(-bound, bound)
+
+        def experts(rows, columns):
+            """bf16, or fp8 whose scales come with the peer."""
+            if shape.dtype != "fp8":
+                return weights(shape.num_experts, rows, columns)
+            made = torch.empty(shape.num_experts, rows, columns, device=DEVICE,
+                               dtype=torch.float8_e4m3fn)
+            for expert in made:
+                expert.copy_(weights(rows, columns) * (FP8_MAX / (3.0 / columns) ** 0.5))
+            return made
 
         self.torch = torch
         self.shape = shape
         self.router = weights(shape.num_experts, shape.hidden_dim)
-        self.gate_up = weights(shape.num_experts, 2 * shape.ffn_dim, shape.hidden_dim)
-        self.down = weights(shape.num_experts, shape.hidden_dim, shape.ffn_dim)
+        self.gate_up = experts(2 * shape.ffn_dim, shape.hidden_dim)
+        self.down = experts(shape.hidden_dim, shape.ffn_dim)
         self.shared = shape.shared_ffn_dim > 0 and (
             weights(2 * shape.shared_ffn_dim, shape.hidden_dim),
             weights(shape.hidden_dim, shape.shared_ffn_dim))
@@ -155,6 +175,75 @@ class Case:
         per_choice[order] = out
         return self.finish(per_choice)
 
+    def scale_of(self, values, width):
+        """fp8 values and their scales, one a row and `width` columns."""
+        torch = self.layer.torch
+        cut = values.float().view(values.shape[0], -1, width)
+        scale = cut.abs().amax(-1, keepdim=True).clamp(min=1e-10) / FP8_MAX
+        return (cut / scale).view_as(values).to(torch.float8_e4m3fn), scale.squeeze(-1)
+
+    def torch_scaled_grouped_mm(self):
+        torch, shape = self.layer.torch, self.layer.shape
+        scales = [torch.full((shape.num_experts, rows), (3.0 / columns) ** 0.5 / FP8_MAX,
+                           device=DEVICE)
+                for rows, columns in ((2 * shape.ffn_dim, shape.hidden_dim),
+                                      (shape.hidden_dim, shape.ffn_dim))]
+
+        def product(rows, weights, weight_scales, ends):
+            values, scale = self.scale_of(rows, rows.shape[1])
+            return torch._scaled_grouped_mm(values, weights.transpose(1, 2), scale.squeeze(-1),
+                                            weight_scales, offs=ends, out_dtype=torch.bfloat16)
+
+        def run():
+            self.route()
+            ids = self.expert.reshape(-1)
+            order = torch.argsort(ids, stable=True)
+            counts = torch.zeros(shape.num_experts, device=DEVICE, dtype=torch.int32).scatter_add_(
+                0, ids, torch.ones_like(ids, dtype=torch.int32))
+            ends = torch.cumsum(counts, 0, dtype=torch.int32)
+            both = product(self.x[order // shape.top_k], self.layer.gate_up, scales[0], ends)
+            out = product(self.layer.activate(both), self.layer.down, scales[1], ends)
+            per_choice = torch.empty_like(out)
+            per_choice[order] = out
+            return self.finish(per_choice)
+
+        return run
+
+    def deep_gemm(self, library):
+        torch, shape = self.layer.torch, self.layer.shape
+        multiply = getattr(library, "m_grouped_fp8_gemm_nt_contiguous", None) or \
+            library.m_grouped_gemm_fp8_fp8_bf16_nt_contiguous
+        align = library.get_m_alignment_for_contiguous_layout()
+        row_of, expert_of = self.blocks(align)
+        indices = expert_of.repeat_interleave(align)
+        choices = self.expert.numel()
+        token_of = row_of.clamp(max=choices - 1).long() // shape.top_k
+
+        def scales(weights):
+            rows, columns = ((size + 127) // 128 for size in weights.shape[1:])
+            return torch.full((shape.num_experts, rows, columns),
+                              (3.0 / weights.shape[2]) ** 0.5 / FP8_MAX, device=DEVICE)
+
+        of_gate_up, of_down = scales(self.layer.gate_up), scales(self.layer.down)
+
+        def product(rows, weights, weight_scales):
+            values, scale = self.scale_of(rows, 128)
+            if hasattr(library, "get_col_major_tma_aligned_tensor"):  # before its version 2
+                scale = library.get_col_major_tma_aligned_tensor(scale)
+            out = torch.empty(rows.shape[0], weights.shape[1], device=DEVICE, dtype=torch.bfloat16)
+            multiply((values, scale), (weights, weight_scales), out, indices)
+            return out
+
+        def run():
+            self.route()
+            both = product(self.x[token_of], self.layer.gate_up, of_gate_up)
+            out = product(self.layer.activate(both), self.layer.down, of_down)
+            per_choice = torch.empty(choices + 1, shape.hidden_dim, device=DEVICE, dtype=out.dtype)
+            per_choice[row_of.long()] = out  # padding goes to the row behind the last
+            return self.finish(per_choice[:choices])
+
+        return run
+
     def blocks(self, block_m):
         """Rows of blocks that belong to one expert each, padded with num_choices."""
         torch = self.layer.torch
@@ -201,9 +290,10 @@ class Case:
 
 
 class Peer:
-    """A function as one CUDA graph, and its samples."""
+    """A function as one CUDA graph, and its samples. Graphs of a pool share memory, since they
+    never run at one time."""
 
-    def __init__(self, torch, name, run):
+    def __init__(self, torch, name, run, pool):
         self.torch, self.name, self.samples = torch, name, []
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -212,8 +302,10 @@ class Peer:
                 run()
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.out = run()
+        with torch.cuda.graph(self.graph, pool=pool):
+            out = run()
+        self.graph.replay()
+        self.out = out.clone()
 
     def sample(self, flush):
         begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -225,40 +317,56 @@ class Peer:
         return begin.elapsed_time(end) * 1e6
 
 
-def best_triton(torch, case, kernel, flush):
+def best_triton(torch, case, kernel, flush, pool):
     """The fastest of a few tile shapes, by the least of three runs."""
     best, best_ns = None, float("inf")
     for config in case.configs():
-        try:
-            peer = Peer(torch, "triton_fused_moe", case.triton_fused_moe(kernel, config))
+        peer = try_peer(torch, "triton_fused_moe",
+                        lambda config=config: case.triton_fused_moe(kernel, config), pool)
+        if peer is not None:
             ns = min(peer.sample(flush) for _ in range(3))
-        except Exception as reason:  # a shape that does not fit is one fewer to choose from
-            print(f"peers: triton {config}: {reason}", file=sys.stderr)
-            torch.cuda.synchronize()
-            continue
-        if ns < best_ns:
-            best, best_ns = peer, ns
+            best, best_ns = (peer, ns) if ns < best_ns else (best, best_ns)
     return best
+
+
+def try_peer(torch, name, make, pool):
+    """None, and why on stderr, where a library is missing something or memory is."""
+    try:
+        return Peer(torch, name, make(), pool)
+    except Exception as reason:
+        print(f"peers: {name}: {type(reason).__name__}: {str(reason)[:400]}", file=sys.stderr)
+        torch.cuda.synchronize()
+        return None
+
+
+def optional(name):
+    """A module, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def make_peers(torch, layer, kernel, loads):
     case = Case(layer, loads)
-    peers = []
-    try:
-        peers.append(Peer(torch, "torch_grouped_mm", case.torch_grouped_mm))
-    except Exception as reason:
-        print(f"peers: torch_grouped_mm: {reason}", file=sys.stderr)
-        torch.cuda.synchronize()
-    if kernel is not None:
-        triton_peer = best_triton(torch, case, kernel, layer.flush)
-        peers += [triton_peer] if triton_peer is not None else []
+    pool = torch.cuda.graph_pool_handle()
+    if layer.shape.dtype == "fp8":
+        library = optional("deep_gemm")
+        peers = [try_peer(torch, "torch_scaled_grouped_mm", case.torch_scaled_grouped_mm, pool),
+                 library and try_peer(torch, "deep_gemm", lambda: case.deep_gemm(library), pool)]
+    else:
+        peers = [try_peer(torch, "torch_grouped_mm", lambda: case.torch_grouped_mm, pool),
+                 kernel and best_triton(torch, case, kernel, layer.flush, pool)]
+    peers = [peer for peer in peers if peer is not None]
     if len(peers) == 2:
         difference = (peers[0].out.float() - peers[1].out.float()).norm()
         share = (difference / peers[0].out.float().norm()).item()
-        if not share < 2e-2:
+        if not share < (1e-1 if layer.shape.dtype == "fp8" else 2e-2):
             print(f"peers: they differ by {share:.1e}: rows are marked", file=sys.stderr)
             for peer in peers:
                 peer.name += "_differs"
+    for peer in peers:
+        peer.out = None
     return peers
 
 
