@@ -203,6 +203,26 @@ static enum status find_scenario(char found[PATH_BYTES], const char *path, struc
     return data_find(found, PATH_BYTES, "studies", path, error);
 }
 
+/* Files of other commands have a question too, and lie in the same directories. */
+static enum status refuse_other_files(const struct yaml_node *root, const char *path,
+                                      struct error *error)
+{
+    static const char *const others[][2] = {{"answer", "study"},
+                                            {"traffic", "plan"},
+                                            {"plan", "study"},
+                                            {"scenario", "sweep"},
+                                            {"claim", "claims"}};
+    for (size_t i = 0; yaml_get(root, "cluster") == NULL && i < sizeof others / sizeof others[0];
+         i++) {
+        if (yaml_get(root, others[i][0]) != NULL) {
+            return error_add(error, STATUS_INVALID,
+                             "%s: is no scenario: it has '%s'; moesim %s takes it", path,
+                             others[i][0], others[i][1]);
+        }
+    }
+    return STATUS_OK;
+}
+
 static bool starts_with(const char *text, const char *start)
 {
     return strncmp(text, start, strlen(start)) == 0;
@@ -231,6 +251,9 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
     loader->file = scenario_defaults;
     data_stem(scenario->name, sizeof scenario->name, path);
     status = load_chain(&loader->root, path, &arena, error);
+    if (status == STATUS_OK) {
+        status = refuse_other_files(loader->root, path, error);
+    }
     if (status != STATUS_OK) {
         goto done;
     }

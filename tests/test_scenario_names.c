@@ -48,3 +48,22 @@ Test(scenario_names, a_model_is_found_by_the_directory_it_was_downloaded_to)
     cr_expect_eq(scenario.model.vocab_size, 31999);
     scenario_free(&scenario);
 }
+
+Test(scenario_names, files_of_other_commands_are_sent_there)
+{
+    static const char *const cases[][2] = {
+        {"scenarios/studies/strategies.yaml", "moesim study"},
+        {"scenarios/studies/cost_across_gpus.yaml", "moesim study"},
+        {"scenarios/plans/deepseek_r1_h800.yaml", "moesim plan"},
+        {"scenarios/sweeps/router_lab_capacity.yaml", "moesim sweep"},
+        {"scenarios/claims/edge_devices.yaml", "moesim claims"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[4096];
+        error = (struct error){0};
+        snprintf(path, sizeof path, "%s/%s", SOURCE_DIRECTORY, cases[i][0]);
+        cr_expect_eq(scenario_load(&scenario, path, NULL, 0, &error), STATUS_INVALID);
+        cr_expect_eq(error.num_problems, 1, "%s", error.text);
+        cr_expect_not_null(strstr(error.text, cases[i][1]), "%s", error.text);
+        scenario_free(&scenario);
+    }
+}
