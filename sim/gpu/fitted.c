@@ -116,7 +116,7 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =
                                            precision_weight_bytes(work->model->precision_expert),
-                                       .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                       .num_sms = gpu_gemm_sms(gpu, work),
                                        .gpu_sms = (double)gpu->num_sms,
                                        .hbm_taken = gpu_hbm_taken(gpu, work)};
     const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];

@@ -84,9 +84,10 @@ static double projections_s(const struct attention_constants *constants,
 {
     double rows = shape->sequences * (is_decode ? 1.0 : shape->tokens);
     double left = 1.0 - shape->hbm_taken;
+    double num_sms = shape->gemm_sms > 0.0 ? shape->gemm_sms : shape->num_sms;
     double stream_s = shape->projection_bytes / (constants->weight_bytes_per_s * left);
     double compute_s = 2.0 * shape->projection_params * rows * shape->gpu_sms /
-                       (constants->gemm_flops_per_s * shape->num_sms);
+                       (constants->gemm_flops_per_s * num_sms);
     return fitted_norm(stream_s, compute_s, constants->blend) +
            rows * shape->hidden_dim * 2.0 * ROW_PASSES / (constants->row_bytes_per_s * left) +
            (rows < NARROW_TOKENS ? constants->narrow_ns * 1e-9 : 0.0);

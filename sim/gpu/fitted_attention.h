@@ -18,6 +18,7 @@ struct attention_shape {
     double projection_bytes; /* weights */
     double projection_params;
     double num_sms;   /* left for compute */
+    double gemm_sms;  /* a module's projections: those they run on; 0: num_sms */
     double gpu_sms;   /* all of them: what the constants' rates are of */
     double hbm_taken; /* share of the HBM's bandwidth that is not left for compute */
 };

@@ -88,7 +88,8 @@ static double fewest_waves_ns(const struct gemm_constants *constants,
     double rows = is_swapped ? shape->columns : shape->rows;
     double columns = is_swapped ? shape->rows : shape->columns;
     double height = rows <= 64.0 && !shape->is_ragged ? 64.0 : 128.0;
-    double row_tiles = ceil(rows / height) * shape->groups;
+    double row_tiles =
+        shape->row_tiles > 0.0 ? shape->row_tiles : ceil(rows / height) * shape->groups;
     double waves = HUGE_VAL;
     double last = 0.0; /* tiles in the last wave */
     double width = 0.0;

@@ -15,6 +15,7 @@ struct gemm_shape {
     double columns; /* output features */
     double depth;
     double groups;
+    double row_tiles;    /* of all groups, where they differ; 0: as rows and groups make */
     bool is_ragged;      /* groups lie behind each other, cut into tiles of 128 rows */
     double weight_bytes; /* a weight, scales included */
     double num_sms;      /* left for compute */

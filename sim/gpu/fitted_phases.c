@@ -1,20 +1,21 @@
 /*
- * fitted_phases.c -- a phase is its GEMMs, its attention, and passes over activations.
+ * fitted_phases.c -- a phase is its GEMMs, its attention, and the small kernels between them.
  *
- * GEMMs and attention come from fitted constants of the phase's format, the passes (norms, rotary
- * embedding, activation, top-k) stream at the HBM's reached bandwidth with a launch each. Constants
- * of a whole MLA module stand for projections and attention together. Where GEMMs have constants
- * and attention has none, attention alone is a roofline; without any for GEMMs the whole phase is.
+ * GEMMs and attention come from fitted constants of the phase's format, the small kernels from
+ * gpu/glue.h, less those that constants hold already. Constants of a whole MLA module stand for
+ * projections and attention together. Where GEMMs have constants and attention has none, attention
+ * alone is a roofline; without any for GEMMs the whole phase is. Experts without constants of the
+ * whole phase are grouped GEMMs where the GPU has those.
  */
 #include "gpu/fitted_phases.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "gpu/fitted_attention.h"
 #include "gpu/fitted_gemm.h"
-
-#define ACTIVATION_BYTES 2.0 /* bf16 between kernels */
+#include "gpu/glue.h"
 
 /* One GEMM of a phase: columns x depth weights. */
 struct product {
@@ -24,14 +25,43 @@ struct product {
 
 #define PRODUCTS_MAX 5
 
-static const struct gemm_constants *find_gemm(const struct gpu_spec *gpu, enum precision precision)
+/* Constants of grouped GEMMs are named after how their groups lie. */
+static bool is_of_layout(const struct gemm_constants *gemm, const char *layout)
+{
+    bool is_grouped =
+        strstr(gemm->kernels, "_masked") != NULL || strstr(gemm->kernels, "_contiguous") != NULL;
+    return layout == NULL ? !is_grouped : strstr(gemm->kernels, layout) != NULL;
+}
+
+/* layout NULL: dense. */
+static const struct gemm_constants *find_layout(const struct gpu_spec *gpu,
+                                                enum precision precision, const char *layout)
 {
     for (int32_t i = 0; i < gpu->num_gemm; i++) {
-        if (gpu->gemm[i].precision == precision) {
+        if (gpu->gemm[i].precision == precision && is_of_layout(&gpu->gemm[i], layout)) {
             return &gpu->gemm[i];
         }
     }
     return NULL;
+}
+
+static const struct gemm_constants *find_gemm(const struct gpu_spec *gpu, enum precision precision)
+{
+    return find_layout(gpu, precision, NULL);
+}
+
+/* Prompts' tokens are put behind each other, those of decode lie in a block a slot. */
+static const struct gemm_constants *find_grouped(const struct gpu_spec *gpu,
+                                                 const struct moe_model *model, bool prefill)
+{
+    return find_layout(gpu, model->precision_expert, prefill ? "_contiguous" : "_masked");
+}
+
+/* DeepGEMM was measured alone, linear layers of engines with the quantisation of their input. */
+static uint32_t held_by_gemm(const struct gemm_constants *gemm)
+{
+    bool is_alone = strncmp(gemm->kernels, "deepgemm", 8) == 0;
+    return is_alone ? 0u : GLUE_HELD(GLUE_HELD_BY_LINEAR);
 }
 
 static const struct attention_constants *
@@ -86,21 +116,13 @@ static double products_ns(const struct gpu_spec *gpu, const struct gpu_work *wor
                                          .groups = 1.0,
                                          .weight_bytes =
                                              precision_weight_bytes(constants->precision),
-                                         .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                         .num_sms = gpu_gemm_sms(gpu, work),
                                          .gpu_sms = (double)gpu->num_sms,
                                          .hbm_taken = gpu_hbm_taken(gpu, work)};
         const struct measured_place place = measured_place_gemm(&shape, constants->precision);
         ns += fitted_or_measured_ns(gpu, &place, fitted_gemm_ns(constants, &shape), table_ns);
     }
     return ns;
-}
-
-/* Kernels that do nothing but read and write. */
-static double passes_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double bytes,
-                        double num_kernels)
-{
-    double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * (1.0 - gpu_hbm_taken(gpu, work));
-    return bytes / rate * 1e9 + num_kernels * gpu->kernel_ns;
 }
 
 /* The projections' weights on one shard; their number out. */
@@ -152,6 +174,7 @@ static struct attention_shape shape_of(const struct gpu_spec *gpu, const struct 
                                     .hidden_dim = (double)model->hidden_dim,
                                     .projection_params = model_attention_params(model) / shards,
                                     .num_sms = (double)(gpu->num_sms - work->sms_taken),
+                                    .gemm_sms = gpu_gemm_sms(gpu, work),
                                     .gpu_sms = (double)gpu->num_sms,
                                     .hbm_taken = gpu_hbm_taken(gpu, work)};
     if (is_mla) {
@@ -167,6 +190,11 @@ static struct attention_shape shape_of(const struct gpu_spec *gpu, const struct 
     return shape;
 }
 
+static double copy_rate(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    return gpu->hbm_bytes_per_s * gpu->hbm_fraction * (1.0 - gpu_hbm_taken(gpu, work));
+}
+
 /* Scores, sums and the KV cache alone, as the roofline counts them. */
 static double core_roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
 {
@@ -176,7 +204,7 @@ static double core_roofline_ns(const struct gpu_spec *gpu, const struct gpu_work
     double flops = 2.0 * shape.q_heads * (shape.qk_dim + shape.v_dim) * looked_back;
     double compute_s = flops / (gpu->flops_per_s[PRECISION_BF16] * gpu->flops_fraction * left);
     double bytes = ((double)work->context_tokens + (double)work->tokens) * shape.kv_bytes;
-    return fmax(compute_s * 1e9, passes_ns(gpu, work, bytes, 0.0)) + gpu->kernel_ns;
+    return fmax(compute_s, bytes / copy_rate(gpu, work)) * 1e9 + gpu->kernel_ns;
 }
 
 /* Scores and sums, or a whole module, by constants. */
@@ -196,10 +224,9 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     const struct attention_constants *core = find_core(gpu, model, work->prefill);
     const struct gemm_constants *gemm = find_gemm(gpu, model->precision_dense);
     const struct attention_shape shape = shape_of(gpu, work);
-    double row_bytes = (double)work->tokens * shape.hidden_dim * ACTIVATION_BYTES;
-    if (module != NULL) { /* besides it, the norm before it */
-        return attended_ns(gpu, module, &shape, table_ns) +
-               passes_ns(gpu, work, 4.0 * row_bytes, 1.0);
+    if (module != NULL) {
+        uint32_t held = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_LINEAR);
+        return attended_ns(gpu, module, &shape, table_ns) + glue_ns(gpu, work, held);
     }
     if (gemm == NULL) {
         return gpu_roofline.duration_ns(gpu, work);
@@ -209,7 +236,7 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     double core_ns =
         core != NULL ? attended_ns(gpu, core, &shape, table_ns) : core_roofline_ns(gpu, work);
     return products_ns(gpu, work, gemm, product, count, table_ns) + core_ns +
-           passes_ns(gpu, work, 8.0 * row_bytes, 2.0);
+           glue_ns(gpu, work, held_by_gemm(gemm));
 }
 
 static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width,
@@ -223,20 +250,72 @@ static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, do
     }
     return gemm == NULL ? gpu_roofline.duration_ns(gpu, work)
                         : products_ns(gpu, work, gemm, product, 2, table_ns) +
-                              passes_ns(gpu, work,
-                                        (double)work->tokens * 3.0 * width * ACTIVATION_BYTES, 1.0);
+                              glue_ns(gpu, work, held_by_gemm(gemm));
 }
 
-/* A GEMM in bf16, and what its outputs are passed over with in fp32. */
+/* One GEMM in bf16 without constants, on a GPU that has some for others. */
+static double product_roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
+                                  const struct product *product)
+{
+    double rows = (double)work->tokens;
+    double flops = 2.0 * rows * product->columns * product->depth;
+    double bytes =
+        2.0 * (product->columns * product->depth + rows * (product->columns + product->depth));
+    double left = gpu_gemm_sms(gpu, work) / (double)gpu->num_sms;
+    double compute_s = flops / (gpu->flops_per_s[PRECISION_BF16] * gpu->flops_fraction * left);
+    return fmax(compute_s, bytes / copy_rate(gpu, work)) * 1e9 + gpu->kernel_ns;
+}
+
+/* The GEMM of router or head, in bf16. */
 static double logits_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double columns,
-                        double passes, double *table_ns)
+                        double *table_ns)
 {
     const struct gemm_constants *gemm = find_gemm(gpu, PRECISION_BF16);
     const struct product product = {columns, (double)work->model->hidden_dim};
-    return gemm == NULL
-               ? gpu_roofline.duration_ns(gpu, work)
-               : products_ns(gpu, work, gemm, &product, 1, table_ns) +
-                     passes_ns(gpu, work, (double)work->tokens * columns * 4.0 * passes, 1.0);
+    if (gemm == NULL && gpu->num_gemm == 0) {
+        return gpu_roofline.duration_ns(gpu, work);
+    }
+    double product_ns = gemm != NULL ? products_ns(gpu, work, gemm, &product, 1, table_ns)
+                                     : product_roofline_ns(gpu, work, &product);
+    return product_ns + glue_ns(gpu, work, 0u);
+}
+
+/* Tiles follow each slot's tokens, weights are read of the slots that have some. */
+static double experts_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
+                         const struct gemm_constants *gemm)
+{
+    double hidden = (double)work->model->hidden_dim;
+    double width = (double)work->model->expert_ffn_dim;
+    const struct product product[] = {{2.0 * width, hidden}, {hidden, width}};
+    double copies = 0.0;
+    double active = 0.0;
+    for (int32_t slot = 0; slot < work->num_slots; slot++) {
+        copies += (double)work->slot_tokens[slot];
+        active += work->slot_tokens[slot] > 0 ? 1.0 : 0.0;
+    }
+    if (active <= 0.0) {
+        return 0.0;
+    }
+    double height = !work->prefill && copies / active <= 64.0 ? 64.0 : 128.0;
+    double tiles = 0.0;
+    for (int32_t slot = 0; slot < work->num_slots; slot++) {
+        tiles += ceil((double)work->slot_tokens[slot] / height);
+    }
+    double ns = glue_ns(gpu, work, 0u);
+    for (int32_t i = 0; i < 2; i++) {
+        const struct gemm_shape shape = {.rows = copies / active,
+                                         .columns = product[i].columns,
+                                         .depth = product[i].depth,
+                                         .groups = active,
+                                         .row_tiles = tiles,
+                                         .is_ragged = work->prefill,
+                                         .weight_bytes = precision_weight_bytes(gemm->precision),
+                                         .num_sms = gpu_gemm_sms(gpu, work),
+                                         .gpu_sms = (double)gpu->num_sms,
+                                         .hbm_taken = gpu_hbm_taken(gpu, work)};
+        ns += fitted_gemm_ns(gemm, &shape);
+    }
+    return ns;
 }
 
 double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns)
@@ -253,11 +332,14 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, 
     case GPU_SHARED:
         return ffn_ns(gpu, work, (double)model->shared_ffn_dim, table_ns);
     case GPU_GATE:
-        return logits_ns(gpu, work, (double)model->num_experts, 2.0, table_ns);
+        return logits_ns(gpu, work, (double)model->num_experts, table_ns);
     case GPU_HEAD:
-        return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, 1.0,
-                         table_ns);
-    case GPU_EXPERT:
+        return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, table_ns);
+    case GPU_EXPERT: {
+        const struct gemm_constants *grouped = find_grouped(gpu, model, work->prefill);
+        return grouped != NULL ? experts_ns(gpu, work, grouped)
+                               : gpu_roofline.duration_ns(gpu, work);
+    }
     case GPU_PHASE_COUNT:
         break;
     }
@@ -304,7 +386,8 @@ double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *mo
         find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);
     double gemm_error = gemm != NULL ? gemm->fit.error_median : -1.0;
     if (phase == GPU_EXPERT) {
-        return -1.0;
+        const struct gemm_constants *grouped = find_grouped(gpu, model, prefill);
+        return grouped != NULL ? grouped->fit.error_median : -1.0;
     }
     if (phase != GPU_ATTENTION) {
         return gemm_error;

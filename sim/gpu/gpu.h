@@ -37,6 +37,7 @@ struct gpu_work {
     const int32_t *slot_tokens;   /* [num_slots] */
     int32_t token_rows;           /* GPU_EXPERT: distinct tokens among the copies; 0: not known */
     int32_t sms_taken;            /* by communication at the same time */
+    int32_t sms_kept;             /* that GEMMs leave free for it at all times */
     double hbm_bytes_per_s_taken; /* likewise, of the HBM's bandwidth */
 };
 
@@ -53,6 +54,9 @@ struct gpu_cost gpu_work_cost(const struct gpu_work *work);
 
 /* The share of the HBM's bandwidth that communication takes from the work: at most a half. */
 double gpu_hbm_taken(const struct gpu_spec *gpu, const struct gpu_work *work);
+
+/* SMs that GEMMs run on. */
+double gpu_gemm_sms(const struct gpu_spec *gpu, const struct gpu_work *work);
 
 /* What a model's predictions rest on. */
 struct gpu_evidence {

@@ -150,3 +150,9 @@ double gpu_hbm_taken(const struct gpu_spec *gpu, const struct gpu_work *work)
     double taken = work->hbm_bytes_per_s_taken / (gpu->hbm_bytes_per_s * gpu->hbm_fraction);
     return taken < 0.5 ? taken : 0.5;
 }
+
+double gpu_gemm_sms(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    int32_t gone = work->sms_taken > work->sms_kept ? work->sms_taken : work->sms_kept;
+    return (double)(gpu->num_sms - gone);
+}
