@@ -18,6 +18,7 @@ struct generate_options {
     int64_t num_tokens; /* exactly: the last request is cut; a shorter trace begins a longer one */
     uint64_t seed;
     int32_t num_threads;    /* at least 1; the result does not depend on it */
+    int32_t request_rows;   /* of every request; 0: drawn as the preset says */
     bool with_gate_weights; /* these two only into files, and of presets that were fitted */
     bool with_scores;       /* log-odds of all experts; 4 * num_experts / top_k times the ids */
     void (*progress)(void *context, int64_t done, int64_t total); /* in tokens; may be NULL */

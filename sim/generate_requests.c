@@ -92,6 +92,9 @@ enum status generate_requests_draw(struct generate_requests *requests,
             request->num_rows = length_draw(&preset->rows, normal, rng);
             request->prompt_tokens = length_draw(&preset->prompt_tokens, normal, rng);
         }
+        if (options->request_rows > 0) {
+            request->num_rows = options->request_rows;
+        }
         arrival_s += gsl_ran_exponential(rng, 1 / preset->arrivals_per_s);
         arrival_s = round(arrival_s * 1e6) / 1e6; /* as requests.csv can hold it */
         request->arrival_s = arrival_s;

@@ -7,9 +7,9 @@
  * compute model `fitted` where the GPU has constants for the format and `roofline` else, two
  * micro-batches where the row says so. Nothing is fitted to these rows.
  *
- * Tokens choose uniformly, of the groups that the model limits them to: what "perfectly balanced"
- * means, and kinder than EPLB reaches in practice. Left out: queueing, sampling on the host, and
- * what an engine does between steps; so a prediction is a bound that overlaps of the kernels reach.
+ * Tokens choose uniformly where a row says that it was perfectly balanced, else as measured of the
+ * model (validate_serving.h). Left out: queueing, sampling on the host, and what an engine does
+ * between steps; so a prediction is a bound that overlaps of the kernels reach.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -17,22 +17,36 @@
 #include <string.h>
 
 #include "csv_table.h"
+#include "data.h"
 #include "engine.h"
-#include "trace_internal.h"
 #include "validate.h"
+#include "validate_serving.h"
 
-#define NUM_KEYS    4
-#define EXPERTS_MAX 1024
-#define RANKS_MAX   4096
-#define TOKENS_MAX  (INT64_C(1) << 21) /* of a step: their choices are held in memory */
+#define NUM_KEYS   4
+#define RANKS_MAX  4096
+#define TOKENS_MAX (INT64_C(1) << 21) /* of a step: their choices are held in memory */
 
 static const char *const keys[NUM_KEYS] = {"engine", "model", "gpu", "phase"};
-static const char *const columns[] = {"engine",  "model", "precision",    "gpu",
-                                      "n_gpus",  "phase", "ep",           "redundant_experts",
-                                      "tp",      "isl",   "kv_len",       "batch_per_gpu",
-                                      "overlap", "mtp",   "tok_s_per_gpu"};
+static const char *const columns[] = {"date",
+                                      "engine",
+                                      "model",
+                                      "precision",
+                                      "gpu",
+                                      "n_gpus",
+                                      "phase",
+                                      "ep",
+                                      "redundant_experts",
+                                      "tp",
+                                      "isl",
+                                      "kv_len",
+                                      "batch_per_gpu",
+                                      "overlap",
+                                      "mtp",
+                                      "eplb",
+                                      "tok_s_per_gpu"};
 
 enum column {
+    DATE,
     ENGINE,
     MODEL,
     PRECISION,
@@ -47,97 +61,20 @@ enum column {
     BATCH,
     OVERLAP,
     MTP,
+    EPLB,
     THROUGHPUT,
     NUM_COLUMNS,
 };
 
-/* splitmix64 (Steele, Lea and Flood 2014): a number a call, cheap enough for a trace's choices. */
-static uint32_t draw(uint64_t *state, uint32_t below)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)(((z ^ (z >> 31)) >> 32) * below >> 32);
-}
-
-/* Puts count different numbers below limit to the front of pool [limit], which holds all of them.
- */
-static void shuffle_front(int32_t *pool, int32_t count, int32_t limit, uint64_t *state)
-{
-    for (int32_t i = 0; i < count; i++) {
-        int32_t other = i + (int32_t)draw(state, (uint32_t)(limit - i));
-        int32_t kept = pool[i];
-        pool[i] = pool[other];
-        pool[other] = kept;
-    }
-}
-
-/* Uniform choices, of as many groups as a token may pick from. */
-static void choose(uint16_t *expert, const struct moe_model *model, int64_t num_choices)
-{
-    int32_t group[EXPERTS_MAX];
-    int32_t member[EXPERTS_MAX];
-    uint64_t state = 1;
-    int32_t groups = model->num_expert_groups;
-    int32_t picked = model->topk_groups > 0 && groups > 1 ? model->topk_groups : groups;
-    int32_t per_group = model->num_experts / groups;
-    int32_t pool = picked * per_group;
-    for (int32_t i = 0; i < groups; i++) {
-        group[i] = i;
-    }
-    for (int32_t i = 0; i < pool; i++) {
-        member[i] = i;
-    }
-    for (int64_t token = 0; token < num_choices; token++) {
-        shuffle_front(group, picked, groups, &state);
-        shuffle_front(member, model->top_k, pool, &state);
-        for (int32_t k = 0; k < model->top_k; k++) {
-            *expert++ =
-                (uint16_t)(group[member[k] / per_group] * per_group + member[k] % per_group);
-        }
-    }
-}
-
-static enum status uniform_trace(struct trace *trace, const struct scenario *scenario,
-                                 struct error *error)
-{
-    const struct moe_model *model = &scenario->model;
-    int32_t num_layers = model_num_moe_layers(model);
-    int64_t num_tokens = (int64_t)scenario->tokens_per_rank * scenario->ep;
-    int64_t num_choices = num_tokens * num_layers;
-    bool is_wide = model->num_experts > 256;
-    int32_t layer[EXPERTS_MAX];
-    int32_t count = 0;
-    uint16_t *wide = malloc((size_t)num_choices * (size_t)model->top_k * sizeof *wide);
-    if (wide == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
-    }
-    for (int32_t i = 0; i < model->num_layers && count < num_layers; i++) {
-        if (model_layer_is_moe(model, i)) {
-            layer[count++] = i;
-        }
-    }
-    choose(wide, model, num_choices);
-    if (!is_wide) { /* in place: a byte is never written before its word is read */
-        uint8_t *narrow = (uint8_t *)wide;
-        for (int64_t i = 0; i < num_choices * model->top_k; i++) {
-            narrow[i] = (uint8_t)wide[i];
-        }
-    }
-    const struct trace_description description = {.model = model->name,
-                                                  .num_experts = model->num_experts,
-                                                  .top_k = model->top_k,
-                                                  .num_layers = num_layers,
-                                                  .model_layer = layer,
-                                                  .origin = "generated",
-                                                  .source = "uniform choices",
-                                                  .licence = "none"};
-    return trace_from_memory(trace, &description, wide, NULL, NULL, 0, num_tokens, error);
-}
-
 static bool has(const char *text, const char *part)
 {
     return strstr(text, part) != NULL;
+}
+
+/* Placed by EPLB from the loads of what is served. */
+static bool is_on_its_distribution(const char *eplb)
+{
+    return has(eplb, "in-distribution");
 }
 
 static void lower(char *to, size_t bytes, const char *from, const char *ends)
@@ -176,6 +113,7 @@ static bool find_cluster(struct cluster *cluster, const char *gpu)
 struct row {
     int32_t num_gpus, ep, redundant, tp, isl, kv_len, batch;
     double throughput;
+    const char *date; /* begins with year and month; "": not stated */
 };
 
 static enum status read_numbers(struct row *row, const struct csv_table *table, int64_t index,
@@ -197,6 +135,7 @@ static enum status read_numbers(struct row *row, const struct csv_table *table, 
             status = STATUS_INVALID;
         }
     }
+    row->date = csv_cell(table, index, DATE);
     long batch = strtol(csv_cell(table, index, BATCH), NULL, 10); /* "16384 tokens" or "128" */
     row->batch = batch > 0 && batch <= 1 << 20 ? (int32_t)batch : 0;
     return status;
@@ -208,6 +147,7 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
                               const struct csv_table *table, int64_t index)
 {
     char model[NAME_BYTES];
+    char path[PATH_BYTES];
     struct error unknown = {0};
     const char *phase = csv_cell(table, index, PHASE);
     bool is_prefill = strcmp(phase, "prefill") == 0;
@@ -229,6 +169,10 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     }
     if (row->ep > RANKS_MAX || (int64_t)row->ep * row->batch > TOKENS_MAX) {
         return "its step is too large to be simulated here";
+    }
+    if (is_on_its_distribution(csv_cell(table, index, EPLB)) &&
+        data_find(path, sizeof path, "traces", model, &unknown) != STATUS_OK) {
+        return "there is no trace preset of its model";
     }
     if (row->tp > 1 || has(csv_cell(table, index, MTP), "yes")) {
         return "tensor parallelism or drafted tokens are not predicted";
@@ -252,13 +196,51 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     return NULL;
 }
 
+static bool is_before(const struct row *row, const char *month)
+{
+    return row->date[0] != '\0' && strncmp(row->date, month, strlen(month)) < 0;
+}
+
+/* DeepEP's low-latency kernels took RDMA inside a node as well in their first release. */
+static const char *find_collective(const struct scenario *scenario, const struct row *row)
+{
+    if (scenario->phase == PHASE_PREFILL) {
+        return "deepep_normal";
+    }
+    return is_before(row, "2025-05") ? "deepep_low_latency_rdma" : "deepep_low_latency";
+}
+
+/* Whole modules and expert phases of Hopper were measured in releases of 2026, which fuse more than
+ * those of spring 2025 did. Those are DeepGEMM and FlashAttention-3, measured alone on the H800,
+ * whose compute is the H100's, with the small kernels of that time between them. */
+static enum status take_early_kernels(struct gpu_spec *gpu, struct error *error)
+{
+    struct gpu_spec *early = malloc(sizeof *early);
+    if (early == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    enum status status = gpu_load(early, "h800-sxm", error);
+    if (status == STATUS_OK) {
+        memcpy(gpu->gemm, early->gemm, sizeof gpu->gemm);
+        memcpy(gpu->attention, early->attention, sizeof gpu->attention);
+        gpu->num_gemm = early->num_gemm;
+        gpu->num_attention = early->num_attention;
+        gpu->num_fitted = 0;
+        gpu->fitted_chosen = -1;
+    }
+    free(early);
+    return status;
+}
+
 /* Of the experts' constants in the format: DeepEP's engines' where there are some, else the first,
  * of least held-out error. */
-static void choose_kernels(struct scenario *scenario)
+static enum status choose_kernels(struct scenario *scenario, const struct row *row,
+                                  struct error *error)
 {
     struct gpu_spec *gpu = &scenario->cluster.gpu;
     const char *wanted =
         scenario->phase == PHASE_PREFILL ? "sglang_deepep_prefill" : "sglang_deepep_decode";
+    enum status status = STATUS_OK;
     gpu->fitted_chosen = -1;
     for (int32_t i = gpu->num_fitted - 1; i >= 0; i--) {
         bool is_wanted = strcmp(gpu->fitted[i].kernels, wanted) == 0;
@@ -269,19 +251,22 @@ static void choose_kernels(struct scenario *scenario)
             gpu->fitted_chosen = i;
         }
     }
+    bool is_hopper = strcmp(gpu->name, "h100-sxm") == 0 || strcmp(gpu->name, "h800-sxm") == 0;
+    if (is_hopper && is_before(row, "2025-07")) {
+        status = take_early_kernels(gpu, error);
+    }
     const struct gpu_model *fitted = gpu_find("fitted");
     scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");
+    return status;
 }
 
 /* The rest, by which engines differ least. */
-static const char *complete(struct scenario *scenario)
+static const char *complete(struct scenario *scenario, const struct row *row)
 {
     struct cluster *cluster = &scenario->cluster;
-    bool is_prefill = scenario->phase == PHASE_PREFILL;
     int32_t slots = scenario->model.num_experts + scenario->redundant_experts;
-    if (slots % scenario->ep != 0 ||
-        (is_prefill && scenario->tokens_per_rank % scenario->context_tokens != 0)) {
-        return "ranks do not divide slots, or prompts do not fill the step";
+    if (slots % scenario->ep != 0) {
+        return "ranks do not divide slots";
     }
     cluster->gpus_per_node =
         cluster->gpus_per_node < scenario->ep ? cluster->gpus_per_node : scenario->ep;
@@ -293,7 +278,7 @@ static const char *complete(struct scenario *scenario)
     scenario->drop = drop_find("position");
     scenario->strategy = balance_find("static");
     scenario->replica = dispatch_find("round_robin");
-    scenario->collective = collective_find(is_prefill ? "deepep_normal" : "deepep_low_latency");
+    scenario->collective = collective_find(find_collective(scenario, row));
     scenario->dispatch_precision = PRECISION_FP8;
     scenario->combine_precision = PRECISION_BF16;
     scenario->chunks = 1;
@@ -303,16 +288,17 @@ static const char *complete(struct scenario *scenario)
     const struct fitted_collective *fitted =
         cluster_constants(cluster, scenario->collective->name, "fp8");
     cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
-    choose_kernels(scenario);
     return NULL;
 }
 
-static enum status simulate(double *tokens_per_s, const struct scenario *scenario,
+static enum status simulate(double *tokens_per_s, struct scenario *scenario, const char *eplb,
                             struct error *error)
 {
     struct trace trace = {0};
     struct engine *engine = NULL;
-    enum status status = uniform_trace(&trace, scenario, error);
+    bool is_skewed = is_on_its_distribution(eplb);
+    bool is_placed = is_skewed || scenario->redundant_experts > 0;
+    enum status status = serving_trace(&trace, scenario, is_skewed, is_placed, error);
     if (status == STATUS_OK) {
         status = engine_open(&engine, scenario, &trace, error);
     }
@@ -342,17 +328,21 @@ static enum status add_row(struct error_report *report, const struct csv_table *
     enum status status = read_numbers(&row, table, index, error);
     const char *reason = status == STATUS_OK ? read_model(scenario, &row, table, index) : NULL;
     if (status == STATUS_OK && reason == NULL) {
-        reason = complete(scenario);
+        reason = complete(scenario, &row);
+    }
+    if (status == STATUS_OK && reason == NULL) {
+        status = choose_kernels(scenario, &row, error);
     }
     if (status == STATUS_OK && reason != NULL) {
         status = error_report_skip(report, table->line[index], values, reason, error);
     } else if (status == STATUS_OK) {
-        status = simulate(&tokens_per_s, scenario, error);
+        status = simulate(&tokens_per_s, scenario, csv_cell(table, index, EPLB), error);
         if (status == STATUS_OK) {
             status = error_report_add(report, table->line[index], values, tokens_per_s,
                                       row.throughput, false, error);
         }
     }
+    scenario_free(scenario);
     free(scenario);
     return status;
 }
