@@ -180,6 +180,13 @@ static int64_t convert_stamped(struct import_sink *sink, const struct plain *pla
     return count;
 }
 
+bool import_is_plain(const struct import_sink *sink, const struct import_block *block)
+{
+    return block->expert.data != NULL && block->expert.stride[TRACE_AXIS_K] == 1 &&
+           block->top_k == sink->summary->top_k && sink->chunk.gate_weight == NULL &&
+           sink->chunk.score == NULL && sink->physical == NULL;
+}
+
 int64_t import_rows_plain(struct import_sink *sink, const struct import_block *block, int32_t layer,
                           int64_t first, int64_t count, int64_t at)
 {
@@ -187,9 +194,7 @@ int64_t import_rows_plain(struct import_sink *sink, const struct import_block *b
     const int32_t top_k = sink->summary->top_k;
     bool has_kernel = expert->type == NPY_UINT8 || expert->type == NPY_UINT16 ||
                       expert->type == NPY_INT32 || expert->type == NPY_INT64;
-    if (expert->data == NULL || !has_kernel || expert->stride[TRACE_AXIS_K] != 1 ||
-        block->top_k != top_k || sink->chunk.gate_weight != NULL || sink->chunk.score != NULL ||
-        sink->physical != NULL) {
+    if (!has_kernel || !import_is_plain(sink, block)) {
         return 0;
     }
     int64_t index = import_array_at(expert, first, sink->file_layer[layer], 0);

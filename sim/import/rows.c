@@ -298,8 +298,11 @@ enum status import_rows(struct import_sink *sink, const struct import_block *blo
     enum status status = check_arrays(sink, block);
     for (int64_t i = 0; i < count && status == STATUS_OK; i += TILE_TOKENS) {
         int64_t tile = count - i < TILE_TOKENS ? count - i : TILE_TOKENS;
-        for (int32_t layer = 0; layer < sink->summary->num_layers && status == STATUS_OK; layer++) {
-            status = convert_layer(sink, block, layer, first + i, tile, sink->chunk.count + i);
+        int64_t at = sink->chunk.count + i;
+        bool is_done = import_tile(sink, block, first + i, tile, at);
+        int32_t num_layers = is_done ? 0 : sink->summary->num_layers;
+        for (int32_t layer = 0; layer < num_layers && status == STATUS_OK; layer++) {
+            status = convert_layer(sink, block, layer, first + i, tile, at);
         }
     }
     bool no_room_for_pads = sink->summary->num_experts == 256 && !sink->has_gaps;

@@ -117,6 +117,15 @@ bool import_shape_fits(const struct import_input *input, int64_t num_layers, int
 MUST_CHECK enum status import_rows(struct import_sink *sink, const struct import_block *block,
                                    int64_t first, int64_t count);
 
+/* Can rows of a block be stored as they are: ids alone, of experts, as many a row as the trace has?
+ */
+bool import_is_plain(const struct import_sink *sink, const struct import_block *block);
+
+/* Converts tokens first .. first + count - 1 to token at of the chunk on, all layers at once, if
+ * they are of a shape that vectors check and nothing is special about any. False: nothing done. */
+bool import_tile(struct import_sink *sink, const struct import_block *block, int64_t first,
+                 int64_t count, int64_t at);
+
 /* Converts rows of one layer as long as nothing is special about them (no pad, no id out of range,
  * none twice), by whole words where it can: first .. first + count - 1 to token at of the chunk on.
  * Returns how many it did; the next one is for import_rows. */
