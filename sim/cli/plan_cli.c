@@ -131,9 +131,9 @@ static int show_json(const struct planning *planning)
     if (json != NULL && arguments->study != NULL) {
         cJSON_AddStringToObject(json, "study", arguments->study);
         cJSON_AddStringToObject(json, "question", planning->plan.question);
-        cJSON *answer = cJSON_AddArrayToObject(json, "answer");
+        cJSON *answer = cJSON_GetObjectItem(json, "answer");
         for (int32_t i = 0; i < arguments->num_leads; i++) {
-            cJSON_AddItemToArray(answer, cJSON_CreateString(planning->lead[i]));
+            cJSON_InsertItemInArray(answer, i, cJSON_CreateString(planning->lead[i]));
         }
     }
     return print_json(json);
