@@ -3,8 +3,8 @@
  *
  * The preset is a law of generate_coupled.h. Its table is learned layer by layer by maximum
  * likelihood from the rows as they are; then traces are generated from it, measured as
- * trace_stats.h does, and what decides popularity, locality and information between layers is
- * corrected until they come out as in the trace (simulated moments).
+ * trace_stats.h does, and what decides popularity, also of each domain, locality and information
+ * between layers is corrected until they come out as in the trace (simulated moments).
  */
 #ifndef MOESIM_TRACE_FIT_H
 #define MOESIM_TRACE_FIT_H

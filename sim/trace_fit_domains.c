@@ -237,13 +237,14 @@ static void factor_take(struct coupled_law *law, const struct grouping *grouping
     }
 }
 
-enum status fit_domains(struct coupled_law *law, const struct fit_rows *rows,
-                        const struct trace *trace, struct error *error)
+enum status fit_domains(struct coupled_law *law, struct fit_rows *rows, const struct trace *trace,
+                        struct error *error)
 {
     struct arena arena = {0};
     struct grouping grouping = {.rows = rows, .trace = trace};
     size_t requests = (size_t)rows->num_requests;
-    grouping.group_of = arena_alloc(&arena, requests, sizeof *grouping.group_of);
+    rows->domain = arena_alloc(&rows->arena, requests, sizeof *rows->domain);
+    grouping.group_of = rows->domain;
     grouping.group = arena_alloc(&arena, requests, sizeof *grouping.group);
     grouping.scratch = arena_alloc(&arena, requests, sizeof *grouping.scratch);
     if (grouping.group_of == NULL || grouping.group == NULL || grouping.scratch == NULL) {

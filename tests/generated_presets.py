@@ -5,8 +5,8 @@ Usage: generated_presets.py MOESIM SOURCE_DIRECTORY SHARED_DATA
 
 gpt-oss-20b: every figure of `trace stats --against` within 10 % of the real trace or twice its
 spread over requests; rank imbalance, drop rate and step time of the simulator within 5 % in steps
-of 8 to 1,024 tokens. olmoe and mixtral-8x7b: each domain's load by expert at layers 0, 7 and 15
-beside the measured counts, and how often Mixtral's first choice repeats.
+of 8 to 1,024 tokens. olmoe and mixtral-8x7b: every figure of each domain's load by expert at layers
+0, 7 and 15 as near to the measured counts, and how often Mixtral's first choice repeats.
 Exits with 77 where NumPy or the data is missing.
 """
 import csv
@@ -27,6 +27,8 @@ MOESIM, SOURCE, DATA = (os.path.abspath(path) for path in sys.argv[1:4])
 TRACES = os.path.join(DATA, "traces")
 STUDY = os.path.join(SOURCE, "scenarios", "studies", "gpt_oss_20b_decode_8xh100.yaml")
 GPT_TOKENS = 168657
+DOMAINS = ("arxiv", "book", "c4", "github", "wikipedia")
+COUNTED_TOKENS = 208896  # of each domain
 os.environ["MOESIM_DATA"] = SOURCE
 failures = 0
 
@@ -109,17 +111,17 @@ def counts_of(model):
     return {key: np.array([cell[expert] for expert in sorted(cell)]) for key, cell in loads.items()}
 
 
-def domains(preset, model, tokens, num_experts):
-    """Skew of each domain and layer beside the counts'. Checked: EP8 within 10 %, max/mean within
-    20 %, and which experts are hot. Counted: figures within 10 % or twice the spread that drawing the
-    generated requests anew leaves."""
-    moesim("trace", "generate", "--preset", preset, "--tokens", tokens, "--seed", 3,
-           "--out", preset)
+def domains(preset, model, num_experts):
+    """Skew of each domain and layer beside the counts', of as many tokens as were counted: each
+    figure within 10 %, or twice the spread that drawing the generated requests anew leaves; and the
+    same experts are hot."""
+    moesim("trace", "generate", "--preset", preset, "--tokens", len(DOMAINS) * COUNTED_TOKENS,
+           "--seed", 3, "--out", preset)
     ids, rows = read_trace(preset)
     rng = np.random.default_rng(1)
     inside = total = 0
     for (domain, layer), measured in sorted(counts_of(model).items()):
-        if domain not in rows:
+        if domain not in DOMAINS:
             continue
         loads = np.array([np.bincount(ids[layer, first:end].ravel(), minlength=num_experts)
                           for first, end in rows[domain]])
@@ -130,9 +132,10 @@ def domains(preset, model, tokens, num_experts):
         good = np.abs(made - skew(measured)) <= allowed
         alike = np.corrcoef(loads.sum(axis=0), measured)[0, 1]
         inside, total = inside + good.sum(), total + good.size
-        print("     ", domain, layer, "generated / measured:", *(
-            f"{name} {a:.2f}/{b:.2f}" for name, a, b in
-            zip(("max/mean", "CV", "Gini", "EP8"), made, skew(measured))), f"r {alike:.2f}")
+        for name, a, b, most, fine in zip(("max/mean", "CV", "Gini", "EP8"), made, skew(measured),
+                                          allowed, good):
+            check(fine, f"{preset}, {domain}, layer {layer}: {name} {a:.4f}, measured {b:.4f}, "
+                  f"{100 * (a / b - 1):+.1f} % of at most {100 * most / b:.1f} %")
         if measured.std() > 0.06 * measured.mean():
             check(alike > 0.8, f"{preset}, {domain}, layer {layer}: the same experts are hot")
         check(abs(made[3] / skew(measured)[3] - 1) < 0.1, f"{preset}, {domain}, layer {layer}: EP8")
@@ -150,8 +153,8 @@ def main():
         os.chdir(folder)
         gpt_figures()
         gpt_simulation()
-        domains("olmoe", "olmoe", 40960, 64)
-        first = domains("mixtral-8x7b", "mistral", 81920, 8)[:, :, 0]
+        domains("olmoe", "olmoe", 64)
+        first = domains("mixtral-8x7b", "mistral", 8)[:, :, 0]
         for layer, least, most in ((0, 0.136, 0.149), (15, 0.236, 0.284), (31, 0.197, 0.263)):
             repeats = (first[layer, 1:] == first[layer, :-1]).mean()
             check(least < repeats < most, f"mixtral-8x7b, layer {layer}: first choice repeats "

@@ -40,7 +40,8 @@ MEASURED = (0, 7, 15)
 DOCUMENTS, TOKENS = 60, 256  # of each domain; of each document
 BURST_SHAPE = 0.3
 PRIOR_TOKENS = 4.0  # of the domain's average behind each id's counts
-CORRECTIONS = 6
+CORRECTIONS = 12
+SEED = 20261122
 
 
 def read_counts(folder, model):
@@ -75,7 +76,7 @@ def chances(counts, load, k):
     share = load / load.sum() * k
     chance = (counts + PRIOR_TOKENS * share) / (n + PRIOR_TOKENS)
     weight = n / n.sum()
-    for _ in range(CORRECTIONS * 5):  # tilt until the loads come out
+    for _ in range(30):  # tilt until the loads come out
         chance = np.clip(chance * share / (weight * chance).sum(axis=0), 1e-6, 1 - 1e-4)
         chance = np.clip(chance * k / chance.sum(axis=1, keepdims=True), 1e-6, 1 - 1e-4)
     return chance
@@ -87,16 +88,6 @@ def draw_sets(rng, weight, tokens, k):
     best = np.argpartition(-score, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(score, best, axis=1), axis=1)
     return np.take_along_axis(best, order, axis=1)
-
-
-def calibrate(rng, chance, tokens, share, k):
-    """Weights whose draws give the loads: a draw without repeats flattens them."""
-    weight = -np.log1p(-chance)
-    for _ in range(CORRECTIONS):
-        sets = draw_sets(rng, weight, tokens, k)
-        got = np.bincount(sets.ravel(), minlength=weight.shape[1]) / len(tokens)
-        weight = weight * (share * k + 1e-5) / (got + 1e-5)
-    return weight
 
 
 def draw_documents(rng, frequency):
@@ -118,9 +109,34 @@ def copy_before(rng, sets, target):
         sets[copied, token] = sets[copied, token - 1]
 
 
+def draw_layer(place, weight, documents, k, target):
+    """Experts of all documents' tokens; the same random numbers for the same place."""
+    rng = np.random.default_rng((SEED, *place))
+    sets = draw_sets(rng, weight, documents.ravel(), k).reshape(*documents.shape, k)
+    if target is not None:
+        copy_before(rng, sets, target)
+    return sets
+
+
+def calibrate(place, chance, documents, share, k, target):
+    """Weights whose draw at this place gives the loads: one without repeats of an expert flattens
+    them, and copies and so few documents leave them to chance."""
+    weight = -np.log1p(-chance)
+    for _ in range(CORRECTIONS):
+        sets = draw_layer(place, weight, documents, k, target)
+        got = np.bincount(sets.ravel(), minlength=weight.shape[1]) / documents.size
+        weight = weight * (share * k + 1e-5) / (got + 1e-5)
+    return weight
+
+
+def repeats(model, layer):
+    """How often a layer's first choice is the one before; None: as it comes."""
+    return np.interp(layer, *model["repeats"]) if model["repeats"] else None
+
+
 def main():
     model, folder, out = MODELS[sys.argv[1]], sys.argv[2], sys.argv[3]
-    rng = np.random.default_rng(20261122)
+    rng = np.random.default_rng(SEED)
     loads, ids = read_counts(folder, model)
     experts, k, layers = model["experts"], model["k"], model["layers"]
     order = [rng.permutation(experts) for _ in range(layers)]
@@ -135,14 +151,11 @@ def main():
         for layer in MEASURED:
             counts = np.array([tables[layer][name] for name in names])
             load = loads[domain, layer]
-            weights[layer] = calibrate(rng, chances(counts, load, k), documents.ravel(),
-                                       load / load.sum(), k)
+            weights[layer] = calibrate((at, layer), chances(counts, load, k), documents,
+                                       load / load.sum(), k, repeats(model, layer))
         for layer in range(layers):
             nearest = min(MEASURED, key=lambda measured: abs(measured - layer))
-            sets = draw_sets(rng, weights[nearest], documents.ravel(), k)
-            sets = sets.reshape(DOCUMENTS, TOKENS, k)
-            if model["repeats"]:
-                copy_before(rng, sets, np.interp(layer, *model["repeats"]))
+            sets = draw_layer((at, layer), weights[nearest], documents, k, repeats(model, layer))
             result[at, :, :, layer] = sets if layer in MEASURED else order[layer][sets]
         for layer in MEASURED:
             drawn = np.bincount(result[at, :, :, layer].ravel(), minlength=experts)
