@@ -4,7 +4,10 @@
  * Two kinds of rows are ratios of times of the expert phase on the most loaded rank: under a power
  * law over under uniform routing, and with EPLB over without. Tokens are dealt as the collector of
  * the tables did (moe_rows_internal.h); its random numbers were not kept, so a ratio is predicted
- * by the mean of DRAWS routings. With EPLB, our own eplb places the experts of each routing and
+ * by the mean of DRAWS routings. SGLang's prefill was handed the tokens of the whole group, those
+ * of other ranks masked (collector/wideep/sglang/collect_deepep_moe.py), so its scatter and gather
+ * go over all of them whatever the rank's load: it is what keeps the measured ratios of 131,072
+ * tokens below those of the loads. With EPLB, our own eplb places the experts of each routing and
  * their replicas share tokens evenly. Which kernels stand for a row follows from its source; where
  * a GPU's preset has no constants for them, those of least held-out error do.
  */
@@ -41,7 +44,8 @@ struct balance_row {
     int32_t num_slots;
     struct expert_shape shape;
     const struct fitted_kernels *fitted;
-    bool is_same_table; /* fitted to rows of the table that the row's times are from */
+    bool has_all_tokens; /* of the group, those of other ranks masked */
+    bool is_same_table;  /* fitted to rows of the table that the row's times are from */
 };
 
 /* What predictions work on. */
@@ -104,9 +108,14 @@ static const struct fitted_kernels *find_constants(const struct gpu_spec *gpu, c
     return any;
 }
 
-/* Distinct tokens of a rank: each of its experts is missed by the others' share. */
-static void close_load(struct expert_load *load, const struct deal *deal)
+/* Distinct tokens of a rank: each of its experts is missed by the others' share; or all. */
+static void close_load(struct expert_load *load, const struct balance_row *row)
 {
+    const struct deal *deal = &row->deal;
+    if (row->has_all_tokens) {
+        load->rows = (double)deal->tokens;
+        return;
+    }
     double mean = load->copies / (double)deal->tokens; /* chosen experts of a token there */
     double slots = load->slots > 0.0 ? load->slots : 1.0;
     load->rows = (double)deal->tokens * (1.0 - pow(1.0 - fmin(mean / slots, 1.0), slots));
@@ -118,7 +127,7 @@ static double rank_ns(const struct balance_row *row, const int64_t *tokens_of, i
     for (int32_t i = 0; i < count; i++) {
         expert_load_add(&load, tokens_of[i], 1.0);
     }
-    close_load(&load, &row->deal);
+    close_load(&load, row);
     return fitted_expert_ns(row->fitted, &row->shape, &load);
 }
 
@@ -219,6 +228,7 @@ static const char *read_row(struct balance_row *row, struct world *world,
         return "no GPU preset has this GPU's name as an alias";
     }
     row->fitted = find_constants(&world->gpu, csv_cell(table, index, SOURCE), &row->is_same_table);
+    row->has_all_tokens = strstr(csv_cell(table, index, SOURCE), "wideep_context") != NULL;
     row->shape = (struct expert_shape){.hidden_dim = model->hidden_dim,
                                        .ffn_dim = model->expert_ffn_dim,
                                        .weight_bytes = precision_weight_bytes(PRECISION_FP8),
