@@ -51,6 +51,8 @@ struct warpgroup {
 
 struct block {
     std::vector<uint8_t> memory;
+    std::vector<uint16_t> writer; /* of each two bytes: 1 + the thread whose fence is to come */
+    bool barriers_fenced = true;
     std::map<uint32_t, struct barrier> barriers;
     std::map<int, struct meeting> syncs;
     std::vector<struct meeting> warps;
@@ -71,6 +73,8 @@ struct fiber {
     std::list<std::function<void()>> stores;
     std::vector<size_t> committed; /* multiplies issued up to each commit */
     size_t issued = 0;
+    std::vector<uint32_t> written; /* in two bytes, since the last fence */
+    bool multiplies_fenced = false;
 };
 
 struct map_content {
@@ -129,6 +133,12 @@ const uint64_t *come_together(struct meeting &meeting, int count, int index, uin
 
 void nothing()
 {
+}
+
+bool is_left_out(const char *fence)
+{
+    const char *left_out = getenv("EMULATOR_WITHOUT");
+    return left_out != nullptr && strcmp(left_out, fence) == 0;
 }
 
 struct barrier &barrier_of(struct block &block, uint32_t address)
@@ -319,6 +329,7 @@ void run_blocks(const cudaLaunchConfig_t &config, const std::vector<uint32_t> &i
         blocks.push_back(std::make_unique<struct block>());
         struct block &block = *blocks.back();
         block.memory.assign(config.dynamicSmemBytes, 0xff);
+        block.writer.assign(config.dynamicSmemBytes / 2 + 1, 0);
         block.threads = (int)config.blockDim.x;
         block.warps.resize(config.blockDim.x / 32);
         block.groups.resize((config.blockDim.x + 127) / 128);
@@ -415,6 +426,38 @@ void emulator::barrier_init(uint32_t address, uint32_t arrivals)
     struct barrier barrier;
     barrier.arrivals = barrier.pending = arrivals;
     current->block->barriers[address] = barrier;
+    current->block->barriers_fenced = false;
+}
+
+void emulator::fence_barriers()
+{
+    static const bool left_out = is_left_out("barriers");
+    current->block->barriers_fenced = !left_out;
+}
+
+void emulator::fence_writes()
+{
+    static const bool left_out = is_left_out("writes");
+    for (uint32_t at : current->written) {
+        uint16_t &writer = current->block->writer[at];
+        writer = !left_out && writer == current->place.thread.x + 1 ? 0 : writer;
+    }
+    current->written.clear();
+}
+
+void emulator::fence_multiplies()
+{
+    static const bool left_out = is_left_out("multiplies");
+    current->multiplies_fenced = !left_out;
+}
+
+void emulator::written(uint32_t address, uint32_t bytes)
+{
+    for (uint32_t at = (address - SHARED_BASE) / 2; at < (address - SHARED_BASE + bytes + 1) / 2;
+         at++) {
+        current->block->writer[at] = (uint16_t)(current->place.thread.x + 1);
+        current->written.push_back(at);
+    }
 }
 
 void emulator::barrier_arrive(uint32_t address, uint32_t rank, uint32_t bytes)
@@ -459,6 +502,7 @@ void emulator::load_box(uint32_t to, const CUtensorMap *map, uint32_t barrier, i
                         int32_t z, uint16_t ranks)
 {
     check(to % 1024 == 0, "a box begins at an atom");
+    check(current->block->barriers_fenced, "a copy may not know of its barrier: no fence");
     struct map_content content = content_of(map);
     for (struct block *block : *current->block->cluster) {
         bool own = ranks == 0 && block == current->block;
@@ -472,6 +516,7 @@ void emulator::load_bytes(uint32_t to, const void *from, uint32_t bytes, uint32_
 {
     check(bytes > 0 && bytes % 16 == 0 && to % 16 == 0 && (uintptr_t)from % 16 == 0,
           "bytes and addresses of a plain copy are multiples of 16");
+    check(current->block->barriers_fenced, "a copy may not know of its barrier: no fence");
     struct block *block = current->block;
     copies.push_back([=] {
         memory_of(*block, to, 1);
@@ -487,6 +532,10 @@ void emulator::store_box(const CUtensorMap *map, uint32_t from, int32_t x, int32
     check(from % 1024 == 0, "a box begins at an atom");
     struct map_content content = content_of(map);
     struct block *block = current->block;
+    for (uint32_t at = 0; at < content.box[0] * content.box[1] * content.element / 2; at++) {
+        check(block->writer[(from - SHARED_BASE) / 2 + at] == 0,
+              "the copy engine may not see what a thread has written: no fence");
+    }
     current->stores.push_back([=] {
         uint32_t width = content.box[0] * content.element;
         for (uint32_t i = 0; i < content.box[1] * width; i++) {
@@ -511,6 +560,7 @@ void emulator::multiply(float *d, int columns, uint64_t a, uint64_t b, bool add,
 {
     unsigned thread = current->place.thread.x;
     struct warpgroup &group = current->block->groups[thread / 128];
+    check(current->multiplies_fenced, "wgmma may not see its registers: no fence");
     size_t index = current->issued++;
     if (index == group.issued.size()) {
         group.issued.push_back({a, b, add, fp8, columns, {}});
@@ -524,6 +574,7 @@ void emulator::multiply(float *d, int columns, uint64_t a, uint64_t b, bool add,
 void emulator::commit()
 {
     current->committed.push_back(current->issued);
+    current->multiplies_fenced = false;
 }
 
 void emulator::wait(int pending)
@@ -548,6 +599,7 @@ void emulator::store_matrices(uint32_t to, const uint32_t (&value)[4])
         uint32_t address = (uint32_t)row[8 * matrix + lane / 4];
         check(address % 16 == 0, "a row of a matrix begins at a multiple of 16");
         memcpy(memory(address + lane % 4 * 4, 4), &value[matrix], 4);
+        written(address + lane % 4 * 4, 4);
     }
 }
 

@@ -7,12 +7,15 @@
  * operands and writes d only in the wait that is for it, a copy to shared memory at a random time,
  * a store from it in the wait for it or at a random time before. Shared memory begins as NaNs. So a
  * barrier that is missing or waited for in the wrong phase, a stage given back too early, a wrong
- * address or descriptor show as wrong numbers, and a lost arrival as a standstill.
+ * address or descriptor show as wrong numbers, and a lost arrival as a standstill. Three fences are
+ * looked for where they have to stand: between a thread's writes and a store of the copy engine
+ * from there, before the first multiply of a batch, between a barrier's initialisation and a copy.
+ * EMULATOR_WITHOUT=writes, multiplies or barriers takes one of them away: the run then has to fail.
  *
  * Sources: PTX ISA 8.x, "mbarrier", "cp.async.bulk.tensor", "wgmma.mma_async", "stmatrix",
- * "movmatrix", "mma.m16n8k16". Left out: the order of memory accesses between threads and proxies
- * (fences do nothing), register budgets, time. A wait for wgmma here waits for the whole warpgroup,
- * where the hardware waits for the warp.
+ * "movmatrix", "mma.m16n8k16". Left out: the order of memory accesses between threads other than
+ * that of those fences, register budgets, time. A wait for wgmma here waits for the whole
+ * warpgroup, where the hardware waits for the warp.
  */
 #ifndef MOESIM_EMULATOR_H
 #define MOESIM_EMULATOR_H
@@ -52,7 +55,12 @@ void sync_threads(int id, int threads);
 void cluster_sync();
 uint32_t cluster_rank();
 
+void fence_barriers();
+void fence_writes();
+void fence_multiplies();
+
 uint8_t *memory(uint32_t address, uint32_t bytes);
+void written(uint32_t address, uint32_t bytes); /* by the thread, not by the copy engine */
 void load_box(uint32_t to, const CUtensorMap *map, uint32_t barrier, int32_t x, int32_t y,
               int32_t z, uint16_t blocks);
 void load_bytes(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier);
@@ -203,9 +211,9 @@ static inline uint32_t shared_address(const void *)
     return 1024; /* where a block's memory begins, as on the hardware */
 }
 
-#define barrier_init_fence()    ((void)0)
+#define barrier_init_fence()    emulator::fence_barriers()
 #define prefetch_map(map)       ((void)(map))
-#define shared_writes_fence()   ((void)0)
+#define shared_writes_fence()   emulator::fence_writes()
 #define store_commit()          ((void)0)
 #define store_wait_read()       store_wait()
 #define sync_threads_of(id, of) emulator::sync_threads(id, of)
@@ -286,13 +294,14 @@ template <class T> static inline T shared_value(uint32_t from)
 template <class T> static inline void store_shared(uint32_t to, T value)
 {
     memcpy(emulator::memory(to, sizeof value), &value, sizeof value);
+    emulator::written(to, sizeof value);
 }
 
 /* --- wgmma.cuh --- */
 
 #define MOESIM_WGMMA_CUH
 
-#define wgmma_fence()  ((void)0)
+#define wgmma_fence()  emulator::fence_multiplies()
 #define wgmma_commit() emulator::commit()
 
 template <int PENDING> static inline void wgmma_wait()
