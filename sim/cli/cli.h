@@ -24,6 +24,7 @@ int command_demo(int argc, char **argv);
 int command_place(int argc, char **argv);
 int command_calibrate(int argc, char **argv);
 int command_validate(int argc, char **argv);
+int command_kernels(int argc, char **argv);
 int command_memory(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_cost(int argc, char **argv);

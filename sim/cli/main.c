@@ -28,6 +28,7 @@ static const struct command {
     {"validate", "how far predictions are off measured kernels", command_validate},
     {"place", "place experts by measured loads, for a serving engine to load", command_place},
     {"memory", "on how many GPUs a model fits, and with how many sequences", command_memory},
+    {"kernels", "small kernels between matrix products: bytes, launches, time", command_kernels},
     {"cost", "dollars a million tokens from measured rates, beside API prices", command_cost},
     {"plan", "the cheapest deployment that meets latency targets, and what it costs", command_plan},
     {"demo", "run the built-in example and make its page", command_demo},

@@ -207,6 +207,15 @@ double glue_side_bytes(const struct glue_kernel *kernel, const struct glue_side 
     return 0.0;
 }
 
+double glue_kernel_ns(const struct glue_kernel *kernel, const struct gpu_spec *gpu,
+                      const struct moe_model *model, double units)
+{
+    double bytes = glue_side_bytes(kernel, &kernel->read, model, 1) +
+                   glue_side_bytes(kernel, &kernel->write, model, 1);
+    double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * kernel->share;
+    return units * bytes / rate * 1e9 + (double)kernel->launches * gpu->kernel_ns;
+}
+
 static double count_of(const struct gpu_work *work, enum glue_unit unit)
 {
     if (work->phase != GPU_EXPERT || unit == GLUE_TOKENS) {

@@ -79,6 +79,10 @@ bool glue_applies(const struct glue_kernel *kernel, const struct moe_model *mode
 double glue_side_bytes(const struct glue_kernel *kernel, const struct glue_side *side,
                        const struct moe_model *model, int32_t shards);
 
+/* Duration in ns on a GPU that does nothing else, of as many units on each side. */
+double glue_kernel_ns(const struct glue_kernel *kernel, const struct gpu_spec *gpu,
+                      const struct moe_model *model, double units);
+
 /* Bit 1 << holder is set where the measured wholes in use hold a kernel already. */
 #define GLUE_HELD(holder) (1u << (holder))
 

@@ -1,0 +1,179 @@
+/* cmd_kernels.c -- moesim kernels: the small kernels between matrix products, and their share. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "gpu/glue.h"
+
+#define TOKENS_MAX 1048576L
+
+static const char help[] =
+    "usage: moesim kernels MODEL [--gpu GPU] [--tokens N] [--prefill] [--json]\n\n"
+    "Lists the small kernels of a layer that stand between matrix products and attention, as\n"
+    "engines of spring 2025 launched them: bytes read and written by a token (of experts: by a\n"
+    "copy or by a token received), launches, time, and which measured constants of the compute\n"
+    "model 'fitted' hold a kernel already, so that it is not charged again.\n\n"
+    "      --gpu GPU    a preset of moesim list gpus; default h800-sxm\n"
+    "      --tokens N   tokens of a GPU; of experts: copies and rows; default 128\n"
+    "      --prefill    reading prompts; default: decoding\n"
+    "  -j, --json       print one JSON object: kernels, each with bytes and ns\n\n"
+    "example:\n"
+    "  moesim kernels deepseek-v3 --gpu h800-sxm --tokens 4096 --prefill\n";
+
+static const char *const phase_names[GPU_PHASE_COUNT] = {
+    [GPU_ATTENTION] = "attention", [GPU_DENSE_FFN] = "dense", [GPU_GATE] = "gate",
+    [GPU_SHARED] = "shared",       [GPU_EXPERT] = "experts",  [GPU_HEAD] = "head"};
+
+static const char *const holder_names[] = {[GLUE_HELD_BY_NONE] = "-",
+                                           [GLUE_HELD_BY_LINEAR] = "linear layers",
+                                           [GLUE_HELD_BY_ATTENTION] = "attention modules",
+                                           [GLUE_HELD_BY_EXPERTS] = "expert phases"};
+
+struct kernels_arguments {
+    const char *model;
+    const char *gpu;
+    int32_t tokens;
+    bool prefill;
+    bool json;
+};
+
+static int take_tokens(int32_t *tokens, const char *text)
+{
+    char *end = NULL;
+    errno = 0;
+    long number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < 1 || number > TOKENS_MAX) {
+        return cli_usage("kernels", "--tokens %s: not a whole number in 1 ... %ld", text,
+                         TOKENS_MAX);
+    }
+    *tokens = (int32_t)number;
+    return -1;
+}
+
+static int parse(struct kernels_arguments *arguments, int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"gpu", required_argument, NULL, 'g'}, {"tokens", required_argument, NULL, 't'},
+        {"prefill", no_argument, NULL, 'p'},   {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    int option = 0;
+    int code = -1;
+    optind = 1;
+    opterr = 0;
+    while (code < 0 && (option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'g':
+            arguments->gpu = optarg;
+            break;
+        case 't':
+            code = take_tokens(&arguments->tokens, optarg);
+            break;
+        case 'p':
+            arguments->prefill = true;
+            break;
+        case 'j':
+            arguments->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        default:
+            return cli_usage("kernels", option == ':' ? "%s needs a value" : "unknown option %s",
+                             argv[optind - 1]);
+        }
+    }
+    if (code < 0 && optind + 1 != argc) {
+        return cli_usage("kernels", optind < argc ? "one model, please" : "which model?");
+    }
+    arguments->model = argv[optind];
+    return code;
+}
+
+static void print_table(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
+                        const struct moe_model *model)
+{
+    int32_t count = 0;
+    const struct glue_kernel *kernel = glue_all(&count);
+    printf("%s on %s, %s, %d tokens\n\n", model->name, gpu->name,
+           arguments->prefill ? "prefill" : "decode", (int)arguments->tokens);
+    printf("%-10s %-33s %9s %9s %8s %9s  %s\n", "phase", "kernel", "read B", "written B",
+           "launches", "us", "held by");
+    for (int32_t i = 0; i < count; i++) {
+        if (!glue_applies(&kernel[i], model, arguments->prefill)) {
+            continue;
+        }
+        printf("%-10s %-33s %9.0f %9.0f %8d %9.1f  %s\n", phase_names[kernel[i].phase],
+               kernel[i].name, glue_side_bytes(&kernel[i], &kernel[i].read, model, 1),
+               glue_side_bytes(&kernel[i], &kernel[i].write, model, 1), (int)kernel[i].launches,
+               glue_kernel_ns(&kernel[i], gpu, model, (double)arguments->tokens) * 1e-3,
+               holder_names[kernel[i].held_by]);
+    }
+    printf(
+        "\nAlone on the GPU. Shares of the copy rate are those of DeepSeek's kernels on an H800\n"
+        "(deepseek-ai/profile-data @ ae7fc078, train.json).\n");
+}
+
+static int print_json(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
+                      const struct moe_model *model)
+{
+    int32_t count = 0;
+    const struct glue_kernel *kernel = glue_all(&count);
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "model", model->name);
+    cJSON_AddStringToObject(root, "gpu", gpu->name);
+    cJSON_AddBoolToObject(root, "prefill", arguments->prefill);
+    cJSON_AddNumberToObject(root, "tokens", arguments->tokens);
+    cJSON *list = cJSON_AddArrayToObject(root, "kernels");
+    for (int32_t i = 0; i < count; i++) {
+        if (!glue_applies(&kernel[i], model, arguments->prefill)) {
+            continue;
+        }
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "phase", phase_names[kernel[i].phase]);
+        cJSON_AddStringToObject(item, "name", kernel[i].name);
+        cJSON_AddNumberToObject(item, "read_bytes",
+                                glue_side_bytes(&kernel[i], &kernel[i].read, model, 1));
+        cJSON_AddNumberToObject(item, "written_bytes",
+                                glue_side_bytes(&kernel[i], &kernel[i].write, model, 1));
+        cJSON_AddNumberToObject(item, "launches", kernel[i].launches);
+        cJSON_AddNumberToObject(item, "share", kernel[i].share);
+        cJSON_AddNumberToObject(item, "duration_ns",
+                                glue_kernel_ns(&kernel[i], gpu, model, (double)arguments->tokens));
+        cJSON_AddStringToObject(item, "held_by", holder_names[kernel[i].held_by]);
+        cJSON_AddItemToArray(list, item);
+    }
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (text == NULL) {
+        return cli_fail(STATUS_NO_MEMORY, &(struct error){0});
+    }
+    puts(text);
+    cJSON_free(text);
+    return 0;
+}
+
+int command_kernels(int argc, char **argv)
+{
+    struct kernels_arguments arguments = {.gpu = "h800-sxm", .tokens = 128};
+    struct moe_model model;
+    struct gpu_spec gpu;
+    struct error error = {0};
+    int code = parse(&arguments, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    enum status status = model_load(&model, arguments.model, &error);
+    enum status gpu_status = gpu_load(&gpu, arguments.gpu, &error);
+    if (status != STATUS_OK || gpu_status != STATUS_OK) {
+        return cli_fail(status != STATUS_OK ? status : gpu_status, &error);
+    }
+    if (arguments.json) {
+        return print_json(&arguments, &gpu, &model);
+    }
+    print_table(&arguments, &gpu, &model);
+    return 0;
+}
