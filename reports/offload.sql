@@ -6,7 +6,6 @@
 --   that were fetched while it waited. The line is the most hits that any policy could have had with
 --   these slots, knowing the future (Belady). Below the line there is something to win by another
 --   policy, above it only by more slots or smaller experts.
--- empty: All experts are in GPU memory.
 SELECT layer, hits * 1.0 / touches AS hits_share, ahead * 1.0 / touches AS ahead_share,
        on_cpu * 1.0 / touches AS on_cpu_share, fetched * 1.0 / touches AS fetched_share,
        best_hits * 1.0 / touches AS best_hits_share, touches, transfers

@@ -6,7 +6,6 @@
 --   of touched experts that the GPU had, by the share of a layer's experts that it keeps; the black
 --   line is the most that any policy could have had. Below: tokens a second of a GPU. Time goes with
 --   what has to be fetched, so the last slots are worth most.
--- empty: No other run of this file offloads experts.
 WITH here AS (SELECT model, gpu, phase, home FROM run JOIN offload USING (run_id)
               WHERE run_id = ?1),
      runs AS (SELECT run.run_id, slots, experts, tokens_per_s_per_gpu,
