@@ -1,5 +1,5 @@
 /*
- * trace_files.c -- names, paths and the removal of a trace's files.
+ * trace_files.c -- names and paths of a trace's files, how they are put in place and removed.
  *
  * Only files with a name that a trace may have are ever removed: a user who names the wrong
  * directory loses nothing.
@@ -7,11 +7,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "directory.h"
 #include "trace_internal.h"
 
 static const char *const stems[] = {"experts", "gate_weights", "scores", "phase", "source_rank"};
@@ -114,6 +116,71 @@ enum status trace_sync_directory(const char *directory, struct error *error)
     }
     if (descriptor >= 0) {
         close(descriptor);
+    }
+    return status;
+}
+
+enum status trace_prepare_paths(char path[TRACE_PATH_BYTES], char partial[TRACE_PATH_BYTES],
+                                char replaced[TRACE_PATH_BYTES], const char *given, bool replace,
+                                struct error *error)
+{
+    struct stat info;
+    size_t length = strlen(given);
+    while (length > 1 && given[length - 1] == '/') {
+        length--;
+    }
+    if (length == 0 || length > TRACE_PATH_BYTES - sizeof ".replaced") {
+        return error_add(error, STATUS_INVALID, "%s: the path is empty or too long", given);
+    }
+    memcpy(path, given, length);
+    path[length] = '\0';
+    (void)snprintf(partial, TRACE_PATH_BYTES, "%.*s.partial", (int)length, given);
+    (void)snprintf(replaced, TRACE_PATH_BYTES, "%.*s.replaced", (int)length, given);
+    if (lstat(path, &info) == 0) {
+        if (!replace) {
+            return error_add(error, STATUS_INVALID,
+                             "%s: exists; name another, or replace it with --force", path);
+        }
+        if (!S_ISDIR(info.st_mode) || !trace_is_pure_directory(path)) {
+            return error_add(error, STATUS_INVALID,
+                             "%s: is or holds something else than a trace; it is not replaced",
+                             path);
+        }
+    }
+    enum status status = directory_make_parents(path, error);
+    if (status == STATUS_OK) {
+        status = trace_remove(partial, error);
+    }
+    if (status == STATUS_OK) {
+        status = trace_remove(replaced, error);
+    }
+    if (status == STATUS_OK && mkdir(partial, 0777) != 0) {
+        status = error_add(error, STATUS_IO, "%s: cannot be created: %s", partial, strerror(errno));
+    }
+    return status;
+}
+
+enum status trace_move_into_place(const char *path, const char *partial, const char *replaced,
+                                  bool replace, struct error *error)
+{
+    char parent[TRACE_PATH_BYTES];
+    bool was_there = replace && rename(path, replaced) == 0;
+    if (rename(partial, path) != 0) {
+        enum status status =
+            error_add(error, STATUS_IO, "%s: cannot be put in place: %s", path, strerror(errno));
+        if (was_there && rename(replaced, path) != 0) {
+            status = error_add(error, STATUS_IO, "%s: now holds the trace of before: %s", replaced,
+                               strerror(errno));
+        }
+        return status;
+    }
+    const char *slash = strrchr(path, '/');
+    int32_t length = slash == NULL ? 0 : (int32_t)(slash - path);
+    const char *rest = slash == NULL ? "." : length == 0 ? "/" : "";
+    (void)snprintf(parent, sizeof parent, "%.*s%s", length, path, rest);
+    enum status status = trace_sync_directory(parent, error);
+    if (status == STATUS_OK && was_there) {
+        status = trace_remove(replaced, error);
     }
     return status;
 }

@@ -106,6 +106,20 @@ MUST_CHECK enum status trace_remove(const char *directory, struct error *error);
 /* Makes a directory's entries durable. */
 MUST_CHECK enum status trace_sync_directory(const char *directory, struct error *error);
 
+/* Sets path to given without slashes at its end, and beside it partial, where a trace is written,
+ * and replaced. Clears what an earlier crash left of those two. STATUS_INVALID: path exists, unless
+ * replace, or holds something else than a trace. */
+MUST_CHECK enum status trace_prepare_paths(char path[TRACE_PATH_BYTES],
+                                           char partial[TRACE_PATH_BYTES],
+                                           char replaced[TRACE_PATH_BYTES], const char *given,
+                                           bool replace, struct error *error);
+
+/* Moves a finished directory from partial to path; a trace that is there, if replace, waits at
+ * replaced and goes last. */
+MUST_CHECK enum status trace_move_into_place(const char *path, const char *partial,
+                                             const char *replaced, bool replace,
+                                             struct error *error);
+
 /* The shard number of a name such as experts-00007.npy; -1 if it is not one of that stem. */
 int32_t trace_shard_number(const char *name, const char *stem);
 

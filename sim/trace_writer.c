@@ -2,7 +2,8 @@
  * trace_writer.c -- writes a trace directory so that it is there whole or not at all.
  *
  * A shard's file holds layer after layer; so one shard is gathered in memory, in the bytes of the
- * file. Everything is synced before the rename, and a replaced trace goes only after it.
+ * file, unless it is known beforehand how many tokens come: then every row has its place.
+ * Everything is synced before the rename, and a replaced trace goes only after it.
  */
 #include "trace_writer.h"
 
@@ -24,12 +25,14 @@ struct trace_writer {
     char replaced[TRACE_PATH_BYTES]; /* path.replaced: the old trace for a moment */
     bool replace;
     int32_t id_bytes;
-    int32_t num_shards;    /* written */
-    int64_t shard_tokens;  /* gathered, not yet written */
-    int64_t num_tokens;    /* written and gathered */
-    unsigned char *expert; /* [num_layers][tokens_per_shard][top_k] of id_bytes each */
-    uint16_t *gate_weight; /* the same shape, or NULL */
-    uint16_t *score;       /* [num_layers][tokens_per_shard][num_experts], or NULL */
+    int32_t num_shards;     /* written */
+    int64_t shard_tokens;   /* gathered, not yet written */
+    int64_t num_tokens;     /* written and gathered */
+    bool is_placed;         /* rows are written where they belong */
+    struct npy_writer file; /* if so: of the shard at hand, if it has a token */
+    unsigned char *expert;  /* [num_layers][tokens_per_shard][top_k] of id_bytes each */
+    uint16_t *gate_weight;  /* the same shape, or NULL */
+    uint16_t *score;        /* [num_layers][tokens_per_shard][num_experts], or NULL */
 };
 
 static bool text_fits(const char *text, size_t bytes)
@@ -78,47 +81,9 @@ static enum status check_description(const struct trace_description *description
     return STATUS_OK;
 }
 
-/* Sets the three paths and clears what an earlier crash left beside them. */
-static enum status prepare_paths(struct trace_writer *writer, const char *path, struct error *error)
-{
-    struct stat info;
-    size_t length = strlen(path);
-    while (length > 1 && path[length - 1] == '/') {
-        length--;
-    }
-    if (length == 0 || length > sizeof writer->path - sizeof ".replaced") {
-        return error_add(error, STATUS_INVALID, "%s: the path is empty or too long", path);
-    }
-    memcpy(writer->path, path, length);
-    (void)snprintf(writer->partial, sizeof writer->partial, "%.*s.partial", (int)length, path);
-    (void)snprintf(writer->replaced, sizeof writer->replaced, "%.*s.replaced", (int)length, path);
-    if (lstat(writer->path, &info) == 0) {
-        if (!writer->replace) {
-            return error_add(error, STATUS_INVALID,
-                             "%s: exists; name another, or replace it with --force", writer->path);
-        }
-        if (!S_ISDIR(info.st_mode) || !trace_is_pure_directory(writer->path)) {
-            return error_add(error, STATUS_INVALID,
-                             "%s: is or holds something else than a trace; it is not replaced",
-                             writer->path);
-        }
-    }
-    enum status status = directory_make_parents(writer->path, error);
-    if (status == STATUS_OK) {
-        status = trace_remove(writer->partial, error);
-    }
-    if (status == STATUS_OK) {
-        status = trace_remove(writer->replaced, error);
-    }
-    if (status == STATUS_OK && mkdir(writer->partial, 0777) != 0) {
-        status = error_add(error, STATUS_IO, "%s: cannot be created: %s", writer->partial,
-                           strerror(errno));
-    }
-    return status;
-}
-
 static void writer_free(struct trace_writer *writer)
 {
+    npy_writer_abandon(&writer->file);
     free(writer->model_layer);
     free(writer->expert);
     free(writer->gate_weight);
@@ -145,7 +110,10 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
     fresh->replace = replace;
     fresh->id_bytes = trace_id_bytes(description->num_experts, description->has_gaps);
     fresh->model_layer = malloc(num_layers * sizeof *fresh->model_layer);
-    fresh->expert = malloc(ids * (size_t)fresh->id_bytes);
+    fresh->file.descriptor = -1;
+    fresh->is_placed =
+        description->num_tokens > 0 && !description->has_gate_weights && !description->has_scores;
+    fresh->expert = malloc(fresh->is_placed ? 1 : ids * (size_t)fresh->id_bytes);
     if (description->has_gate_weights) {
         fresh->gate_weight = malloc(ids * sizeof *fresh->gate_weight);
     }
@@ -162,7 +130,8 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
         memcpy(fresh->model_layer, description->model_layer,
                num_layers * sizeof *fresh->model_layer);
         fresh->description.model_layer = fresh->model_layer;
-        status = prepare_paths(fresh, path, error);
+        status =
+            trace_prepare_paths(fresh->path, fresh->partial, fresh->replaced, path, replace, error);
     }
     if (status != STATUS_OK) {
         writer_free(fresh);
@@ -172,22 +141,34 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
     return STATUS_OK;
 }
 
+static enum status open_shard(struct npy_writer *file, const struct trace_writer *writer,
+                              const char *stem, enum npy_type type, int64_t num_tokens,
+                              int32_t columns, struct error *error)
+{
+    const int64_t dim[3] = {writer->description.num_layers, num_tokens, columns};
+    char path[TRACE_PATH_BYTES];
+    if (writer->num_shards == TRACE_SHARDS_MAX) {
+        return error_add(error, STATUS_INVALID, "%s: more than %d shards; make shards larger",
+                         writer->path, TRACE_SHARDS_MAX);
+    }
+    if (!trace_shard_path(path, writer->partial, stem, writer->num_shards)) {
+        return error_add(error, STATUS_INVALID, "%s: the path is too long", writer->partial);
+    }
+    return npy_writer_open(file, path, type, 3, dim, error);
+}
+
 /* Writes the gathered tokens of one array, layer after layer, and closes the gaps between them. */
 static enum status write_array(const struct trace_writer *writer, const char *stem,
                                enum npy_type type, const void *array, int32_t columns,
                                struct error *error)
 {
     const struct trace_description *description = &writer->description;
-    const int64_t dim[3] = {description->num_layers, writer->shard_tokens, columns};
     const int64_t row_bytes = (int64_t)columns * npy_type_bytes(type);
     const int64_t layer_bytes = description->tokens_per_shard * row_bytes;
     const int64_t used_bytes = writer->shard_tokens * row_bytes;
-    char path[TRACE_PATH_BYTES];
     struct npy_writer file;
-    if (!trace_shard_path(path, writer->partial, stem, writer->num_shards)) {
-        return error_add(error, STATUS_INVALID, "%s: the path is too long", writer->partial);
-    }
-    enum status status = npy_writer_open(&file, path, type, 3, dim, error);
+    enum status status =
+        open_shard(&file, writer, stem, type, writer->shard_tokens, columns, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -205,10 +186,6 @@ static enum status write_array(const struct trace_writer *writer, const char *st
 static enum status write_shard(struct trace_writer *writer, struct error *error)
 {
     enum npy_type type = writer->id_bytes == 1 ? NPY_UINT8 : NPY_UINT16;
-    if (writer->num_shards == TRACE_SHARDS_MAX) {
-        return error_add(error, STATUS_INVALID, "%s: more than %d shards; make shards larger",
-                         writer->path, TRACE_SHARDS_MAX);
-    }
     int32_t top_k = writer->description.top_k;
     enum status status = write_array(writer, "experts", type, writer->expert, top_k, error);
     if (status == STATUS_OK && writer->gate_weight != NULL) {
@@ -270,6 +247,45 @@ static enum status gather_halves(struct trace_writer *writer, uint16_t *half, co
     return STATUS_OK;
 }
 
+/* Tokens that the shard at hand will have. */
+static int64_t shard_room(const struct trace_writer *writer)
+{
+    const struct trace_description *description = &writer->description;
+    int64_t left = description->num_tokens - (writer->num_tokens - writer->shard_tokens);
+    return writer->is_placed && left < description->tokens_per_shard
+               ? left
+               : description->tokens_per_shard;
+}
+
+/* Writes tokens first .. first + num_tokens - 1 of packed rows to their places in the shard. */
+static enum status place(struct trace_writer *writer, const struct trace_rows *rows, int64_t first,
+                         int64_t num_tokens, struct error *error)
+{
+    const int64_t room = shard_room(writer);
+    const int64_t row_bytes = (int64_t)writer->description.top_k * writer->id_bytes;
+    enum status status = STATUS_OK;
+    assert(rows->packed != NULL);
+    if (writer->shard_tokens == 0) {
+        status = open_shard(&writer->file, writer, "experts",
+                            writer->id_bytes == 1 ? NPY_UINT8 : NPY_UINT16, room,
+                            writer->description.top_k, error);
+    }
+    for (int32_t i = 0; i < writer->description.num_layers && status == STATUS_OK; i++) {
+        const unsigned char *from =
+            (const unsigned char *)rows->packed + (i * rows->layer_tokens + first) * row_bytes;
+        status = npy_writer_put(&writer->file, (i * room + writer->shard_tokens) * row_bytes, from,
+                                (size_t)(num_tokens * row_bytes), error);
+    }
+    writer->shard_tokens += num_tokens;
+    writer->num_tokens += num_tokens;
+    if (status == STATUS_OK && writer->shard_tokens == room) {
+        status = npy_writer_close(&writer->file, error);
+        writer->num_shards++;
+        writer->shard_tokens = 0;
+    }
+    return status;
+}
+
 /* Appends tokens first .. first + num_tokens - 1 of rows to the shard at hand. */
 static enum status gather(struct trace_writer *writer, const struct trace_rows *rows, int64_t first,
                           int64_t num_tokens, struct error *error)
@@ -318,9 +334,11 @@ enum status trace_writer_append_rows(struct trace_writer *writer, const struct t
     assert((rows->gate_weight != NULL) == writer->description.has_gate_weights);
     assert((rows->score != NULL) == writer->description.has_scores);
     for (int64_t first = 0; first < num_tokens && status == STATUS_OK; first += count) {
-        int64_t room = writer->description.tokens_per_shard - writer->shard_tokens;
+        int64_t room = shard_room(writer) - writer->shard_tokens;
         count = num_tokens - first < room ? num_tokens - first : room;
-        status = gather(writer, rows, first, count, error);
+        assert(count > 0); /* no more come than were promised */
+        status = writer->is_placed ? place(writer, rows, first, count, error)
+                                   : gather(writer, rows, first, count, error);
     }
     return status;
 }
@@ -337,31 +355,6 @@ const char *trace_writer_directory(const struct trace_writer *writer)
     return writer->partial;
 }
 
-/* Moves the finished directory to its place; the old trace, if any, goes last. */
-static enum status move_into_place(const struct trace_writer *writer, struct error *error)
-{
-    char parent[TRACE_PATH_BYTES];
-    bool was_there = writer->replace && rename(writer->path, writer->replaced) == 0;
-    if (rename(writer->partial, writer->path) != 0) {
-        enum status status = error_add(error, STATUS_IO, "%s: cannot be put in place: %s",
-                                       writer->path, strerror(errno));
-        if (was_there && rename(writer->replaced, writer->path) != 0) {
-            status = error_add(error, STATUS_IO, "%s: now holds the trace of before: %s",
-                               writer->replaced, strerror(errno));
-        }
-        return status;
-    }
-    const char *slash = strrchr(writer->path, '/');
-    int32_t length = slash == NULL ? 0 : (int32_t)(slash - writer->path);
-    const char *rest = slash == NULL ? "." : length == 0 ? "/" : "";
-    (void)snprintf(parent, sizeof parent, "%.*s%s", length, writer->path, rest);
-    enum status status = trace_sync_directory(parent, error);
-    if (status == STATUS_OK && was_there) {
-        status = trace_remove(writer->replaced, error);
-    }
-    return status;
-}
-
 enum status trace_writer_finish(struct trace_writer *writer, const struct trace_request *requests,
                                 int64_t num_requests, struct error *error)
 {
@@ -371,6 +364,7 @@ enum status trace_writer_finish(struct trace_writer *writer, const struct trace_
             error_add(error, STATUS_INVALID, "%s: a trace needs at least one token", writer->path);
     }
     if (status == STATUS_OK && writer->shard_tokens > 0) {
+        assert(!writer->is_placed); /* as many came as were promised */
         status = write_shard(writer, error);
     }
     if (status == STATUS_OK && num_requests > 0) {
@@ -384,7 +378,8 @@ enum status trace_writer_finish(struct trace_writer *writer, const struct trace_
         status = trace_sync_directory(writer->partial, error);
     }
     if (status == STATUS_OK) {
-        status = move_into_place(writer, error);
+        status = trace_move_into_place(writer->path, writer->partial, writer->replaced,
+                                       writer->replace, error);
     }
     trace_writer_abandon(writer); /* after a success PATH.partial is no more */
     return status;

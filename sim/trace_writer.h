@@ -20,6 +20,8 @@ struct trace_description {
     int32_t num_layers;
     const int32_t *model_layer; /* [num_layers] */
     int64_t tokens_per_shard;
+    int64_t num_tokens; /* if exactly so many come, packed, without weights and scores: no shard is
+                           held in memory; 0: it is not known */
     bool has_gate_weights;
     bool has_scores;        /* of all experts, for tools that try other routers on a trace */
     enum trace_score score; /* what those are */

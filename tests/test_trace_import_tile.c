@@ -1,6 +1,7 @@
 /*
  * test_trace_import_tile.c -- ids of one byte, which vectors check, import as ids of eight bytes,
- * which are read one by one: the same trace, or the same words about the same place.
+ * which are read one by one: the same trace, or the same words about the same place. So do shards
+ * written in place and shards gathered in memory.
  */
 #include "import/import.h"
 
@@ -43,6 +44,7 @@ struct example {
     int32_t top_k;
     int32_t num_layers;
     int32_t num_tokens;
+    int32_t tokens_per_shard; /* 0: all in one */
     int64_t id[TOKENS_MAX * LAYERS_MAX * TOP_K_MAX];
 };
 
@@ -88,6 +90,7 @@ static void make_example(struct example *example, uint64_t seed)
     example->top_k = draw_below(&state, 2) == 0 ? 4 : 8;
     example->num_layers = 4 + draw_below(&state, LAYERS_MAX - 3);
     example->num_tokens = tokens[draw_below(&state, 4)];
+    example->tokens_per_shard = draw_below(&state, 2 * example->num_tokens);
     int32_t silent = draw_below(&state, 2 * example->num_layers);
     int32_t flaws = draw_below(&state, 4); /* of so many kinds, none at 0 */
     for (int32_t row = 0; row < example->num_tokens * example->num_layers; row++) {
@@ -120,7 +123,8 @@ static void write_example(const struct example *example, enum npy_type type)
     cr_assert_eq(npy_writer_close(&writer, &error), STATUS_OK);
 }
 
-static struct outcome *import(const struct example *example, enum npy_type type)
+/* With the search for dummies it is not known how many tokens will be left: shards are gathered. */
+static struct outcome *import(const struct example *example, enum npy_type type, bool is_gathered)
 {
     static const char *const paths[] = {array_path};
     struct outcome *outcome = calloc(1, sizeof *outcome);
@@ -132,6 +136,8 @@ static struct outcome *import(const struct example *example, enum npy_type type)
         .model = "tiny",
         .num_experts = example->num_experts,
         .top_k = example->top_k,
+        .tokens_per_shard = example->tokens_per_shard,
+        .strip_dummy = is_gathered,
         .replace = true,
     };
     write_example(example, type);
@@ -161,13 +167,14 @@ Test(trace_import_tile, bytes_import_as_integers_do)
     const uint64_t num_examples = 200;
     for (uint64_t seed = 1; seed <= num_examples; seed++) {
         make_example(&example, seed);
-        struct outcome *bytes = import(&example, NPY_UINT8);
-        struct outcome *integers = import(&example, NPY_INT64);
+        struct outcome *bytes = import(&example, NPY_UINT8, seed % 4 == 0);
+        struct outcome *integers = import(&example, NPY_INT64, seed % 2 == 1);
 
         cr_expect_eq(bytes->status, integers->status, "seed %d: %s / %s", (int)seed,
                      bytes->error.text, integers->error.text);
         cr_expect_str_eq(bytes->error.text, integers->error.text, "seed %d", (int)seed);
         cr_expect_eq(bytes->summary.num_pads, integers->summary.num_pads);
+        cr_expect_eq(bytes->summary.num_shards, integers->summary.num_shards);
         cr_expect_eq(bytes->summary.num_layers, integers->summary.num_layers);
         cr_expect_arr_eq(bytes->id, integers->id, sizeof bytes->id, "seed %d", (int)seed);
         num_sound += bytes->status == STATUS_OK;

@@ -36,7 +36,8 @@ static enum status allocate(struct import_sink *sink)
     const struct import_summary *summary = sink->summary;
     struct import_chunk *chunk = &sink->chunk;
     int64_t columns = summary->has_scores ? summary->num_experts : summary->top_k;
-    int64_t tokens = IMPORT_CHUNK_IDS / (summary->num_layers * columns);
+    int64_t ids = sink->num_tokens_exact > 0 ? IMPORT_PLACED_IDS : IMPORT_CHUNK_IDS;
+    int64_t tokens = ids / (summary->num_layers * columns);
     chunk->capacity = tokens > 2 * IMPORT_RUN_TOKENS ? tokens : 2 * IMPORT_RUN_TOKENS;
     size_t rows = (size_t)(summary->num_layers * chunk->capacity);
     size_t top_k = (size_t)summary->top_k;
@@ -88,6 +89,7 @@ enum status import_chunk_open(struct import_sink *sink)
         .num_layers = summary->num_layers,
         .model_layer = sink->model_layer,
         .tokens_per_shard = summary->tokens_per_shard,
+        .num_tokens = sink->num_tokens_exact,
         .has_gate_weights = summary->has_gate_weights,
         .has_scores = summary->has_scores,
         .has_gaps = sink->has_gaps,

@@ -269,6 +269,11 @@ static enum status import_rows_of_format(struct import_sink *sink)
             import_request_list(&sink->requests, &sink->num_requests, sink->options->requests_path,
                                 sink->num_tokens_announced, sink->error);
     }
+    if (status == STATUS_OK && sink->options->num_paths == 1 && !sink->options->strip_dummy) {
+        int64_t max = sink->options->num_tokens_max;
+        int64_t announced = sink->num_tokens_announced;
+        sink->num_tokens_exact = max > 0 && max < announced ? max : announced;
+    }
     if (status == STATUS_OK) {
         status = write_rows(sink);
     }

@@ -14,6 +14,7 @@
 #include "trace_writer.h"
 
 #define IMPORT_CHUNK_IDS     (1 << 18) /* ids converted at a time: they stay in the cache */
+#define IMPORT_PLACED_IDS    (1 << 21) /* ... where each layer's go straight to a file */
 #define IMPORT_SURVEY_TOKENS 4096      /* looked at before the shape is decided */
 
 enum import_pass {
@@ -57,6 +58,7 @@ struct import_sink {
     bool has_gaps;
     int32_t num_problems;
     int64_t num_tokens_announced; /* 0: not known */
+    int64_t num_tokens_exact;     /* that will be written, if no row is bad; 0: not known */
     struct import_survey survey;
     struct arena arena; /* holds the arrays below but for requests and loads */
 
