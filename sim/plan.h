@@ -62,8 +62,10 @@ struct plan {
     struct cost_traffic traffic; /* of the day */
     double ttft_s;               /* target, mean in the busiest hour; 0: none */
     double tpot_s;               /* likewise, of a full batch */
-    double usd_per_day_max;      /* 0: no budget */
-    int32_t gpus_max;            /* 0: no limit */
+    int32_t ttft_percentile;     /* the target is this one, of plan_percentiles; 0: the mean */
+    int32_t tpot_percentile;
+    double usd_per_day_max; /* 0: no budget */
+    int32_t gpus_max;       /* 0: no limit */
     struct plan_gpu gpu[PLAN_GPUS_MAX];
     int32_t num_gpus;
     struct cost_terms terms; /* price and watts come from the GPU */
@@ -119,6 +121,14 @@ struct plan_point {
     char why[128];    /* PLAN_IMPOSSIBLE */
 };
 
+/* Of requests in the serving simulator, in the busiest hour. */
+#define PLAN_PERCENTILES 4
+extern const int32_t plan_percentiles[PLAN_PERCENTILES]; /* 50, 90, 95, 99 */
+struct plan_latency {
+    double mean_s;
+    double percentile_s[PLAN_PERCENTILES];
+};
+
 /* Two points at work for the plan's traffic. */
 struct plan_deployment {
     int32_t point[COST_POOLS]; /* indices */
@@ -133,7 +143,11 @@ struct plan_deployment {
     double usd_per_day_low; /* with every fitted model off by its error, one way and the other */
     double usd_per_day_high;
     bool meets_targets;
-    bool on_front; /* nobody else is as cheap, as quick to the first token and as quick after it */
+    bool on_front;  /* nobody else is as cheap, as quick to the first token and as quick after it */
+    bool is_served; /* a finalist: what follows was simulated, request by request */
+    struct plan_latency ttft;
+    struct plan_latency tpot;
+    double refused_share; /* of requests that fit into no KV cache */
 };
 
 /* What the models behind a step were off when held out: medians, so that half of all measurements
@@ -162,6 +176,7 @@ struct plan_answer {
     int32_t num_deployments;
     int32_t num_front;
     int32_t num_feasible;
+    int32_t num_served;      /* finalists, where a target is a percentile */
     int32_t winner;          /* index; -1: no deployment meets the targets */
     int32_t reference;       /* likewise: the cheapest of the reference's layout; -1: none */
     double reference_excess; /* its dollars over the cheapest that is as fast, less 1 */

@@ -19,6 +19,7 @@
 #include "plan_internal.h"
 
 #define LATENCY_MAX 1e9 /* seconds; for loads at or above 1 */
+#define LOAD_EQUAL  0.001
 
 bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
 {
@@ -187,6 +188,28 @@ static bool as_fast(const struct plan_deployment *a, const struct plan_deploymen
     return a->ttft_s <= b->ttft_s && a->tpot_s <= b->tpot_s;
 }
 
+/* Of a pool that is in use all the time, 1; of the fuller pool. */
+static double fullest(const struct plan_deployment *deployment)
+{
+    return deployment->shared ? deployment->load[COST_PREFILL] + deployment->load[COST_DECODE]
+                              : fmax(deployment->load[COST_PREFILL], deployment->load[COST_DECODE]);
+}
+
+/* Whole groups make many deployments cost the same: of those the one with most room to grow. */
+static void choose_winner(struct plan_answer *answer)
+{
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        const struct plan_deployment *winner =
+            answer->winner >= 0 ? &answer->deployment[answer->winner] : NULL;
+        bool wins = winner == NULL || (deployment->cost.usd_total == winner->cost.usd_total &&
+                                       fullest(deployment) < fullest(winner) - LOAD_EQUAL);
+        if (deployment->meets_targets && wins) {
+            answer->winner = i;
+        }
+    }
+}
+
 /* What is cheaper stands before, so only those can beat it. */
 static void mark_front(struct plan_answer *answer)
 {
@@ -198,9 +221,6 @@ static void mark_front(struct plan_answer *answer)
         }
         answer->num_front += deployment->on_front;
         answer->num_feasible += deployment->meets_targets;
-        if (deployment->meets_targets && answer->winner < 0) {
-            answer->winner = i;
-        }
     }
 }
 
@@ -276,6 +296,7 @@ enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
     qsort(answer->deployment, (size_t)answer->num_deployments, sizeof *answer->deployment,
           compare_deployments);
     mark_front(answer);
+    choose_winner(answer);
     find_reference(answer, plan);
     if (answer->num_deployments > 0) {
         int32_t chosen = answer->winner >= 0 ? answer->winner : 0;

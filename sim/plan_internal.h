@@ -58,6 +58,12 @@ bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
 /* All deployments of the simulated points, by dollars a day, front and winner marked. */
 MUST_CHECK enum status plan_combine(struct plan_answer *answer, const struct plan *plan);
 
+/* Simulates finalists request by request and chooses the winner among them. The answer must have
+ * one by means. */
+#define REFUSED_MAX 0.01 /* longer prompts than a cache holds, of drawn lengths */
+MUST_CHECK enum status plan_serve_finalists(struct plan_answer *answer, const struct plan *plan,
+                                            int32_t num_threads, struct error *error);
+
 /* What 10 % more or less of price, traffic, context and targets does to the winner. */
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
                                       struct error *error);

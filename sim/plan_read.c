@@ -172,11 +172,27 @@ static void take_amount(struct plan_file *file, double *amount, const char *key,
     }
 }
 
-static void take_time(struct plan_file *file, double *seconds, const char *key, const char *text)
+const int32_t plan_percentiles[PLAN_PERCENTILES] = {50, 90, 95, 99};
+
+/* "2s", or "2s at p90". */
+static void take_time(struct plan_file *file, double *seconds, int32_t *percentile, const char *key,
+                      const char *text)
 {
-    char words[NAME_BYTES + 80];
-    if (text[0] != '\0' && (!quantity_seconds(seconds, text) || *seconds <= 0.0)) {
-        (void)snprintf(words, sizeof words, "'%s' is not a time above 0 with its unit (2s, 50ms)",
+    static const char mark[] = " at p";
+    char words[NAME_BYTES + 128], time[NAME_BYTES + 1];
+    const char *at = strstr(text, mark);
+    bool is_known = at == NULL;
+    (void)snprintf(time, sizeof time, "%.*s", at == NULL ? NAME_BYTES : (int)(at - text), text);
+    for (int32_t i = 0; i < PLAN_PERCENTILES && !is_known; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "%d", (int)plan_percentiles[i]);
+        is_known = strcmp(at + sizeof mark - 1, name) == 0;
+        *percentile = is_known ? plan_percentiles[i] : 0;
+    }
+    if (text[0] != '\0' && (!is_known || !quantity_seconds(seconds, time) || *seconds <= 0.0)) {
+        (void)snprintf(words, sizeof words,
+                       "'%s' is not a time above 0 with its unit (2s, 50ms), nor one at a "
+                       "percentile (2s at p90; p50, p90, p95, p99)",
                        text);
         plan_complain(file, key, words);
     }
@@ -222,8 +238,9 @@ static void take_amounts(struct plan_file *file)
                 1e15);
     take_amount(file, &traffic->input_tokens, "traffic.input_tokens", file->input, 1.0, 1e7);
     take_amount(file, &traffic->output_tokens, "traffic.output_tokens", file->output, 1.0, 1e7);
-    take_time(file, &file->plan.ttft_s, "slo.ttft", file->ttft);
-    take_time(file, &file->plan.tpot_s, "slo.tpot", file->tpot);
+    struct plan *plan = &file->plan;
+    take_time(file, &plan->ttft_s, &plan->ttft_percentile, "slo.ttft", file->ttft);
+    take_time(file, &plan->tpot_s, &plan->tpot_percentile, "slo.tpot", file->tpot);
     take_hours(file);
 }
 

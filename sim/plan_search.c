@@ -203,6 +203,10 @@ enum status plan_search(struct plan_answer *answer, const struct plan *plan,
     if (status == STATUS_OK) {
         status = plan_combine(answer, plan);
     }
+    if (status == STATUS_OK && answer->winner >= 0 &&
+        (plan->ttft_percentile > 0 || plan->tpot_percentile > 0)) {
+        status = plan_serve_finalists(answer, plan, options->num_threads, error);
+    }
     if (status == STATUS_OK && answer->winner >= 0) {
         status = plan_shift_all(answer, &search.world, error);
     }

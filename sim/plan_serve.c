@@ -1,18 +1,19 @@
-/* plan_serve.c -- writes the winner's scenarios. */
+/* plan_serve.c -- writes a deployment's scenarios. */
 #include "plan_serve.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "directory.h"
+#include "plan_internal.h"
 #include "textfile.h"
 
 #define REQUESTS           20000.0 /* enough for a 99th percentile, */
 #define LIVES              10.0    /* or as long as so many requests after each other */
 #define LENGTH_CV          0.7
+#define PROMPTS_MIN        4.0  /* of a prefill replica at a time */
 #define REBALANCE_INTERVAL 1000 /* serve places once, by the loads of warm-up steps */
 #define TRACE_TOKENS       131072
 
@@ -24,6 +25,15 @@ static void write_cluster(FILE *file, const struct cluster *cluster, int32_t ep,
             cluster->preset[0] != '\0' ? "preset" : "gpu",
             cluster->preset[0] != '\0' ? cluster->preset : cluster->gpu.name,
             (long long)groups * (ep / on_node), (int)on_node);
+}
+
+/* A scenario wants constants for its experts where it says fitted; a plan goes on without. */
+static const char *compute_model(const struct plan *plan, const struct plan_point *point)
+{
+    struct scenario scenario;
+    plan_point_scenario(&scenario, plan, point);
+    bool lacks = scenario.cluster.gpu.fitted_chosen < 0 && plan->model.num_experts > 0;
+    return lacks ? "roofline" : plan->gpu_model->name;
 }
 
 static void write_point(FILE *file, const struct plan *plan, const struct plan_point *point,
@@ -61,29 +71,35 @@ static void write_point(FILE *file, const struct plan *plan, const struct plan_p
     fprintf(file,
             "network: %s\ncompute: {model: %s, kernels: %s}\nmemory_fraction: %g\nprice: %.6g\n"
             "seed: %llu\n",
-            plan->net->name, plan->gpu_model->name, plan->kernels, plan->memory_fraction,
+            plan->net->name, compute_model(plan, point), plan->kernels, plan->memory_fraction,
             gpu->price.usd_per_gpu_hour, (unsigned long long)plan->seed);
 }
 
-static void write_serving(FILE *file, const struct plan *plan, const struct plan_deployment *winner,
-                          const struct plan_point *prefill, const struct plan_point *decode)
+static void write_serving(FILE *file, const struct plan *plan,
+                          const struct plan_deployment *deployment,
+                          const struct plan_point *prefill, const struct plan_point *decode,
+                          double share)
 {
     const struct cost_traffic *traffic = &plan->traffic;
-    double rate_per_s = traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic);
-    double life_s = winner->ttft_s + traffic->output_tokens * winner->tpot_s;
+    double rate_per_s =
+        share * traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic);
+    double life_s = deployment->ttft_s + traffic->output_tokens * deployment->tpot_s;
     double duration_s = ceil(fmax(REQUESTS / rate_per_s, LIVES * life_s));
     fprintf(file,
             "serving:\n  arrivals: {rate_per_s: %.6g, cv: 1, duration_s: %g, prompt_tokens: %.6g, "
             "prompt_cv: %g, decode_tokens: %.6g, decode_cv: %g}\n",
             rate_per_s, duration_s, traffic->input_tokens, LENGTH_CV, traffic->output_tokens,
             LENGTH_CV);
-    int32_t read = winner->shared ? prefill->tokens_per_rank * prefill->tp : 0;
+    int32_t read = deployment->shared ? prefill->tokens_per_rank * prefill->tp : 0;
     fprintf(file, "  batch: {tokens: %d, sequences: %d}\n",
             (int)(read + decode->tokens_per_rank * decode->tp),
             (int)(decode->tokens_per_rank * decode->tp));
-    if (!winner->shared) {
-        fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %d}\n",
-                (int)(prefill->tokens_per_rank * prefill->tp), (int)prefill->tokens_per_rank);
+    if (!deployment
+             ->shared) { /* prompts that a step reads, and those that wait for their KV entries */
+        double computed = fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
+        int32_t width = prefill->tokens_per_rank * prefill->tp;
+        fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %.0f}\n",
+                (int)width, fmax(PROMPTS_MIN, fmin(2.0 * ceil(width / computed), width)));
     }
     if (traffic->cached_share > 0.0) {
         fprintf(file, "  prefix_cache: {kind: rate, hit_rate: %g}\n", traffic->cached_share);
@@ -112,19 +128,19 @@ static enum status open_file(FILE **file, char path[FILE_PATH_BYTES], const char
 }
 
 enum status plan_serve_write(const char *directory, const struct plan *plan,
-                             const struct plan_answer *answer, struct error *error)
+                             const struct plan_answer *answer,
+                             const struct plan_deployment *deployment, double share,
+                             struct error *error)
 {
-    assert(answer->winner >= 0);
-    const struct plan_deployment *winner = &answer->deployment[answer->winner];
-    const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
-    const struct plan_point *decode = &answer->point[winner->point[COST_DECODE]];
+    const struct plan_point *prefill = &answer->point[deployment->point[COST_PREFILL]];
+    const struct plan_point *decode = &answer->point[deployment->point[COST_DECODE]];
     char path[FILE_PATH_BYTES];
     FILE *file = NULL;
     enum status status = directory_make(directory, error);
-    if (status == STATUS_OK && !winner->shared) {
+    if (status == STATUS_OK && !deployment->shared) {
         status = open_file(&file, path, directory, "prefill.yaml", error);
         if (status == STATUS_OK) {
-            write_point(file, plan, prefill, winner->groups[COST_PREFILL]);
+            write_point(file, plan, prefill, deployment->groups[COST_PREFILL]);
             status = close_file(file, path, error);
         }
     }
@@ -133,8 +149,8 @@ enum status plan_serve_write(const char *directory, const struct plan *plan,
     }
     if (status == STATUS_OK) {
         fprintf(file, "question: How long do users wait in the busiest hour of %s?\n", plan->name);
-        write_point(file, plan, decode, winner->groups[COST_DECODE]);
-        write_serving(file, plan, winner, prefill, decode);
+        write_point(file, plan, decode, deployment->groups[COST_DECODE]);
+        write_serving(file, plan, deployment, prefill, decode, share);
         status = close_file(file, path, error);
     }
     return status;

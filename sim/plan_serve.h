@@ -8,9 +8,11 @@
 #include "plan.h"
 
 /* Writes DIRECTORY/serve.yaml and, where prompts are read apart, DIRECTORY/prefill.yaml: all groups
- * of the busiest hour under that hour's requests, lengths with a standard
- * deviation of 0.7 means. STATUS_IO. The answer must have a winner. */
+ * of a deployment under a share of the busiest hour's requests, lengths with a standard deviation
+ * of 0.7 means. STATUS_IO. */
 MUST_CHECK enum status plan_serve_write(const char *directory, const struct plan *plan,
-                                        const struct plan_answer *answer, struct error *error);
+                                        const struct plan_answer *answer,
+                                        const struct plan_deployment *deployment, double share,
+                                        struct error *error);
 
 #endif

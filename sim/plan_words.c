@@ -152,11 +152,51 @@ static void say_reference(char *line, size_t bytes, const struct plan *plan,
                    reference->on_front ? ": it is on the front" : "");
 }
 
+static void say_latency(char *text, size_t bytes, const struct plan_latency *latency,
+                        double target_s, int32_t percentile)
+{
+    char times[3][FORMAT_BYTES], target[FORMAT_BYTES];
+    int used = snprintf(text, bytes, "%s at p50, %s at p90, %s at p99",
+                        format_ns(times[0], latency->percentile_s[0] * 1e9),
+                        format_ns(times[1], latency->percentile_s[1] * 1e9),
+                        format_ns(times[2], latency->percentile_s[3] * 1e9));
+    if (target_s > 0.0 && used > 0 && (size_t)used < bytes) {
+        (void)snprintf(text + used, bytes - (size_t)used, " (target %s at %s%.0d)",
+                       format_ns(target, target_s * 1e9), percentile > 0 ? "p" : "the mean",
+                       (int)percentile);
+    }
+}
+
+/* Of the winner in the serving simulator, or of the dearest finalist where none meets all. */
+static void say_percentiles(char *line, size_t bytes, const struct plan *plan,
+                            const struct plan_answer *answer)
+{
+    char ttft[160], tpot[160];
+    const struct plan_deployment *shown = NULL;
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        shown = answer->deployment[i].is_served ? &answer->deployment[i] : shown;
+    }
+    if (shown == NULL) {
+        (void)snprintf(line, bytes, "No finalist was simulated request by request.");
+        return;
+    }
+    say_latency(ttft, sizeof ttft, &shown->ttft, plan->ttft_s, plan->ttft_percentile);
+    say_latency(tpot, sizeof tpot, &shown->tpot, plan->tpot_s, plan->tpot_percentile);
+    (void)snprintf(line, bytes, "%s %d simulated request by request: TTFT %s; TPOT %s.",
+                   answer->winner >= 0 ? "The winner, the last of" : "None meets the targets of",
+                   (int)answer->num_served, ttft, tpot);
+}
+
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer, int32_t index)
 {
     bool has_winner = answer->winner >= 0;
     int32_t about_winner = has_winner ? 5 : 1;
+    if (answer->num_served > 0 && index == 1) {
+        say_percentiles(line, bytes, plan, answer);
+        return true;
+    }
+    index -= answer->num_served > 0 && index > 1;
     if (index == 0) {
         say_winner(line, bytes, plan, answer);
     } else if (index < about_winner) {
@@ -222,10 +262,15 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                                                      : "none, a dense model");
         return true;
     case 1:
-        (void)snprintf(line, bytes,
-                       "latencies are means of the busiest hour at up to %.0f %% of a pool's rate: "
-                       "M/D/c for the queue, every request as long as the mean one; no percentiles",
-                       100.0 * plan->utilisation_max);
+        (void)snprintf(
+            line, bytes,
+            "latencies are means of the busiest hour at up to %.0f %% of a pool's rate: "
+            "M/D/c for the queue, every request as long as the mean one; %s",
+            100.0 * plan->utilisation_max,
+            answer->num_served > 0
+                ? "percentiles are of finalists in the serving simulator, a few of their "
+                  "groups for all, lengths with a deviation of 0.7 means"
+                : "for percentiles say slo.ttft: 2s at p90");
         return true;
     case 2:
         (void)snprintf(line, bytes,

@@ -110,6 +110,30 @@ def test_serve():
           f"TPOT {1e3 * winner['tpot_s']:.3f} and {1e3 * tpot_s:.3f} ms")
 
 
+def test_percentiles():
+    """Targets at percentiles: the winner meets them request by request, and a finalist that does
+    not is passed over."""
+    def served(ttft):
+        answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--ttft", ttft, "--tpot",
+                                          "20ms at p99"]).stdout)
+        return ([row for row in answer["deployments"] if row["winner"]][0],
+                [row for row in answer["deployments"] if "ttft" in row])
+    winner, finalists = served("1s at p90")
+    check(finalists == [winner], "the first finalist meets all, so it is the only one")
+    ttft = winner["ttft"]
+    check(0 < ttft["p50_s"] <= ttft["p90_s"] <= ttft["p95_s"] <= ttft["p99_s"] <= 1, f"{ttft}")
+    check(0.5 * ttft["p50_s"] < winner["ttft_s"] < 4 * ttft["p99_s"], "the mean is far from it")
+    tight = f"{1.05e3 * winner['ttft_s']}ms"  # met by the mean; at p99 perhaps by a dearer one
+    other, finalists = served(tight + " at p99")
+    check(other["ttft"]["p99_s"] <= 1.05 * winner["ttft_s"], f"{other} misses its target")
+    for row in finalists:
+        check(row is other or row["usd_per_day"] <= other["usd_per_day"], "a cheaper one was left")
+    run = plan(SMALL + ["-o", "whole.db", "--ttft", "1s at p91"], code=1)
+    check("at a percentile (2s at p90" in run.stderr, f"not refused: {run.stderr}")
+    print(f"TTFT of the winner: mean {1e3 * winner['ttft_s']:.2f} ms by the plan, "
+          f"p50 {1e3 * ttft['p50_s']:.2f}, p99 {1e3 * ttft['p99_s']:.2f} ms served")
+
+
 def test_mistakes():
     """What users get wrong: each told in words, all at once, exit 1, nothing written."""
     run = plan(["--model", "deepseek-v33", "--gpu", "h900", "--input", "4k", "--output", "x",
@@ -191,8 +215,8 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
-        for test in (test_kill, test_reuse, test_serve, test_mistakes, test_page, test_cost, test_memory,
-                     test_deepseek):
+        for test in (test_kill, test_reuse, test_serve, test_percentiles, test_mistakes, test_page,
+                     test_cost, test_memory, test_deepseek):
             test()
         os.chdir("/")
     print("problems" if problems else "ok", problems or "")

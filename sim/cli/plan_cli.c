@@ -119,7 +119,9 @@ static enum status compute(struct planning *planning, struct error *error)
         status = plan_page_write(&page, error);
     }
     if (status == STATUS_OK && arguments->serve != NULL && planning->answer.winner >= 0) {
-        status = plan_serve_write(arguments->serve, plan, &planning->answer, error);
+        const struct plan_answer *answer = &planning->answer;
+        status = plan_serve_write(arguments->serve, plan, answer,
+                                  &answer->deployment[answer->winner], 1.0, error);
     }
     return status;
 }

@@ -1,6 +1,8 @@
 /* plan_json.c -- a plan's answer as JSON. */
 #include "cli/print_plan.h"
 
+#include <stdio.h>
+
 #include "plan_launch.h"
 #include "plan_words.h"
 
@@ -28,6 +30,17 @@ static cJSON *point_json(const struct plan *plan, const struct plan_point *point
     return json;
 }
 
+static void add_latency(cJSON *root, const char *name, const struct plan_latency *latency)
+{
+    cJSON *json = cJSON_AddObjectToObject(root, name);
+    cJSON_AddNumberToObject(json, "mean_s", latency->mean_s);
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "p%d_s", (int)plan_percentiles[i]);
+        cJSON_AddNumberToObject(json, key, latency->percentile_s[i]);
+    }
+}
+
 static cJSON *deployment_json(const struct plan *plan, const struct plan_answer *answer,
                               int32_t index)
 {
@@ -44,6 +57,11 @@ static cJSON *deployment_json(const struct plan *plan, const struct plan_answer 
     cJSON_AddNumberToObject(json, "decode_groups", deployment->groups[COST_DECODE]);
     cJSON_AddNumberToObject(json, "ttft_s", deployment->ttft_s);
     cJSON_AddNumberToObject(json, "tpot_s", deployment->tpot_s);
+    if (deployment->is_served) {
+        add_latency(json, "ttft", &deployment->ttft);
+        add_latency(json, "tpot", &deployment->tpot);
+        cJSON_AddNumberToObject(json, "refused_share", deployment->refused_share);
+    }
     cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
     cJSON_AddNumberToObject(json, "usd_per_day_low", deployment->usd_per_day_low);
     cJSON_AddNumberToObject(json, "usd_per_day_high", deployment->usd_per_day_high);
@@ -145,7 +163,8 @@ cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
     add_words(root, "assumptions", plan, answer, plan_assumption);
     cJSON *list = cJSON_AddArrayToObject(root, "deployments");
     for (int32_t i = 0; i < answer->num_deployments; i++) {
-        if (answer->deployment[i].on_front || i == answer->winner || i == answer->reference) {
+        if (answer->deployment[i].on_front || answer->deployment[i].is_served ||
+            i == answer->winner || i == answer->reference) {
             cJSON_AddItemToArray(list, deployment_json(plan, answer, i));
         }
     }

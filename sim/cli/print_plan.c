@@ -135,6 +135,8 @@ static void print_shifts(const struct plan_answer *answer)
         }
         printf("\n");
     }
+    puts("  (tokens a request: of the winner's layout, others are not searched again; latencies: "
+         "means)");
 }
 
 static void print_prices(const struct plan *plan, const struct plan_answer *answer,
