@@ -127,14 +127,12 @@ Test(scenario, the_shipped_studies_lack_at_most_their_trace)
     int32_t count = data_list(&names, "studies", &arena);
     cr_assert_geq(count, 4);
     for (int32_t i = 0; i < count; i++) {
-        char path[512];
-        (void)snprintf(path, sizeof path, SOURCE_DIRECTORY "/scenarios/studies/%s.yaml", names[i]);
         error = (struct error){0};
-        enum status status = scenario_load(&scenario, path, NULL, 0, &error);
-        bool lacks_trace = error.num_problems == 1 && strstr(error.text, "trace.path") != NULL;
-        bool is_question = strstr(error.text, "answer: unknown key") != NULL; /* of moesim study */
-        cr_expect(status == STATUS_OK || lacks_trace || is_question, "%s: %s", names[i],
-                  error.text);
+        enum status status = scenario_load(&scenario, names[i], NULL, 0, &error);
+        bool is_fine = status == STATUS_OK ||
+                       (error.num_problems == 1 && (strstr(error.text, "trace.path") != NULL ||
+                                                    strstr(error.text, "moesim study") != NULL));
+        cr_expect(is_fine, "%s: %s", names[i], error.text);
         scenario_free(&scenario);
     }
     arena_free(&arena);
