@@ -1,18 +1,14 @@
 /*
- * calibrate_fit.c -- one fit.
+ * calibrate_fit.c -- one fit of constants that lie in a struct, by robust_fit.
  *
- * Cauchy's loss by residuals: least squares on s sqrt(log(1 + (r / s)^2)), r = log(predicted /
- * measured), first with a wide scale s, then with narrower ones, so that the start does not decide
- * which rows count as outliers. A weak pull towards the start keeps what the rows do not tell.
+ * A weak pull towards the start keeps what the rows do not tell.
  */
-#include <gsl/gsl_multifit_nlinear.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "calibrate_internal.h"
-
-#define ITERATIONS 60
+#include "robust_fit.h"
 
 #define PLAIN(name)                                                                                \
     {                                                                                              \
@@ -33,6 +29,7 @@ static const struct fit_parameter experts[CALIBRATE_PARAMS] = {
     PLAIN(depth_ns),
     PLAIN(tile_ns),
     PLAIN(tile_rows_lost),
+    PLAIN(few_rows_share),
     {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},
 };
 
@@ -72,42 +69,6 @@ void fit_rescale(const struct fit_form *form, void *constants, const struct gpu_
     }
 }
 
-/* How far a constant is above its floor, as a logarithm; one at its floor starts just above. */
-static double to_log(const struct fit_form *form, const void *constants, int32_t index)
-{
-    return log(fmax(constant_of(form, constants, index) - form->parameter[index].floor, 1e-9));
-}
-
-static void unpack(const gsl_vector *x, struct fit *fit)
-{
-    for (int32_t i = 0; i < fit->form->count; i++) {
-        double value = exp(fmin(fmax(gsl_vector_get(x, (size_t)i), -25.0), 60.0));
-        *fit_constant(fit->form, fit->trial, i) = fit->form->parameter[i].floor + value;
-    }
-}
-
-static int residuals(const gsl_vector *x, void *context, gsl_vector *f)
-{
-    struct fit *fit = context;
-    unpack(x, fit);
-    for (int64_t i = 0; i < fit->num_rows; i++) {
-        double r = 0.0;
-        if (fit->weight[i] > 0.0) {
-            r = log(fit->predict_ns(fit->context, i, fit->trial) /
-                    fit->measured_ns(fit->context, i)) /
-                fit->scale;
-            r = copysign(fit->scale * sqrt(fit->weight[i] * log1p(r * r)), r);
-        }
-        gsl_vector_set(f, (size_t)i, r);
-    }
-    for (int32_t i = 0; i < fit->form->count; i++) {
-        double off = gsl_vector_get(x, (size_t)i) - to_log(fit->form, fit->start, i);
-        gsl_vector_set(f, (size_t)(fit->num_rows + i),
-                       fit->form->pull * fit->form->parameter[i].pull * off);
-    }
-    return GSL_SUCCESS;
-}
-
 /* A start in the right order of magnitude, from the preset alone. */
 struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct moe_row *row)
 {
@@ -123,51 +84,55 @@ struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct m
                                    .depth_ns = 0.5,
                                    .tile_ns = 500.0,
                                    .tile_rows_lost = 40.0,
+                                   .few_rows_share = 1.0,
                                    .blend = 3.0};
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;
 }
 
-static enum status solve(struct fit *fit, gsl_vector *x, struct error *error)
+static double predicted(const void *context, int64_t row, const double *value)
 {
-    size_t num_parameters = (size_t)fit->form->count;
-    size_t num_residuals = (size_t)fit->num_rows + num_parameters;
-    gsl_multifit_nlinear_parameters settings = gsl_multifit_nlinear_default_parameters();
-    gsl_multifit_nlinear_fdf fdf = {
-        .f = residuals, .n = num_residuals, .p = num_parameters, .params = fit};
-    gsl_multifit_nlinear_workspace *work = gsl_multifit_nlinear_alloc(
-        gsl_multifit_nlinear_trust, &settings, num_residuals, num_parameters);
-    if (work == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    const struct fit *fit = context;
+    for (int32_t i = 0; i < fit->form->count; i++) {
+        *fit_constant(fit->form, fit->trial, i) = value[i];
     }
-    int info = 0;
-    gsl_multifit_nlinear_init(x, &fdf, work);
-    /* Waves of tiles make steps in the sum, so the last steps may find no descent: that is as far
-     * as it goes, not a failure. */
-    (void)gsl_multifit_nlinear_driver(ITERATIONS, 1e-5, 1e-8, 1e-8, NULL, NULL, &info, work);
-    gsl_vector_memcpy(x, gsl_multifit_nlinear_position(work));
-    gsl_multifit_nlinear_free(work);
-    return STATUS_OK;
+    return fit->predict_ns(fit->context, row, fit->trial);
+}
+
+static double measured(const void *context, int64_t row)
+{
+    const struct fit *fit = context;
+    return fit->measured_ns(fit->context, row);
 }
 
 enum status calibrate_fit(void *constants, struct fit *fit, struct error *error)
 {
-    gsl_vector *x = gsl_vector_alloc((size_t)fit->form->count);
-    if (x == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
-    }
+    const struct fit_form *form = fit->form;
+    double prior[FIT_PARAMETERS_MAX];
+    double width[FIT_PARAMETERS_MAX];
+    double floor[FIT_PARAMETERS_MAX];
+    double value[FIT_PARAMETERS_MAX];
     fit->trial = constants;
-    memcpy(constants, fit->start, fit->form->bytes);
-    for (int32_t i = 0; i < fit->form->count; i++) {
-        gsl_vector_set(x, (size_t)i, to_log(fit->form, fit->start, i));
+    memcpy(constants, fit->start, form->bytes);
+    for (int32_t i = 0; i < form->count; i++) {
+        floor[i] = form->parameter[i].floor;
+        prior[i] = fmax(constant_of(form, fit->start, i), floor[i] + 1e-9);
+        width[i] = ROBUST_PRIOR / (form->pull * form->parameter[i].pull);
     }
-    enum status status = STATUS_OK;
-    for (const double *scale = fit->scales; *scale > 0.0 && status == STATUS_OK; scale++) {
-        fit->scale = *scale;
-        status = solve(fit, x, error);
+    const struct robust_fit robust = {.num_params = form->count,
+                                      .prior = prior,
+                                      .width = width,
+                                      .floor = floor,
+                                      .num_rows = fit->num_rows,
+                                      .weight = fit->weight,
+                                      .scales = fit->scales,
+                                      .predict = predicted,
+                                      .measured = measured,
+                                      .context = fit};
+    enum status status = robust_fit(value, &robust, error);
+    for (int32_t i = 0; i < form->count && status == STATUS_OK; i++) {
+        *fit_constant(form, constants, i) = value[i];
     }
-    unpack(x, fit);
-    gsl_vector_free(x);
     return status;
 }
 

@@ -45,11 +45,9 @@ struct fit {
     const void *context;
     const double *weight; /* [num_rows]; how often a row counts */
     int64_t num_rows;
-    const void *start; /* [form->bytes] */
-    const double
-        *scales;  /* of the loss, one fit after the other, from wide to narrow; ended by 0 */
-    double scale; /* the one in use */
-    void *trial;  /* constants that the rows are tried with */
+    const void *start;    /* [form->bytes] */
+    const double *scales; /* robust_fit's */
+    void *trial;          /* constants that the rows are tried with */
 };
 
 /* A start in the right order of magnitude, from the preset alone. */

@@ -11,7 +11,7 @@
 #define ROWS_MIN   4
 #define SHAPES_MIN 2
 
-static const double scales[] = {0.3, 0.04, 0.0};
+static const double scales[] = {0.3, 0.04, -1.0};
 
 /* The rows of one fit. */
 struct sample {

@@ -57,6 +57,7 @@ static const struct kind kinds[] = {
 };
 
 static const double floors[NETWORK_CONSTANTS] = {[BLEND] = 1.0};
+static const double scales[] = {0.0, 0.2, 0.05, -1.0};
 
 /* A row of a set, with what its plan takes without overhead and with an overhead of 1. */
 struct sample {
@@ -135,6 +136,7 @@ static enum status fit_weighted(double *value, const struct sampler *sampler, st
                                    .floor = floors,
                                    .num_rows = sampler->num_rows,
                                    .weight = sampler->weight,
+                                   .scales = scales,
                                    .predict = predict,
                                    .measured = measured,
                                    .context = sampler};

@@ -90,6 +90,7 @@ static const struct yaml_field fitted_fields[] = {
      .max = 1e9},
     {"tile_ns", YAML_DOUBLE, offsetof(struct fitted_kernels, tile_ns), .required = true,
      .max = 1e9},
+    {"few_rows_share", YAML_DOUBLE, offsetof(struct fitted_kernels, few_rows_share), .max = 100.0},
     {"tile_rows_lost", YAML_DOUBLE, offsetof(struct fitted_kernels, tile_rows_lost),
      .required = true, .max = 1e6},
     {"blend", YAML_DOUBLE, offsetof(struct fitted_kernels, blend), .required = true, .min = 1.0,

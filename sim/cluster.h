@@ -44,6 +44,8 @@ struct fitted_kernels {
     double depth_ns;               /* of each unit of a GEMM's K: its pipeline, once a GEMM */
     double tile_ns;                /* begin and end of a tile */
     double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
+    double few_rows_share;         /* how many times as fast weights stream where a rank has no more
+                                      tokens than experts; 0: as otherwise */
     double blend;                  /* p of the norm that joins streaming and arithmetic */
     char fitted_on[SOURCE_BYTES];  /* the measurements */
     char holdout[HOLDOUT_BYTES];   /* how rows were held out, and the errors by class of rows */

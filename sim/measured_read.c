@@ -167,11 +167,17 @@ static enum status read_bench(struct measured_table *table, const char *path,
 {
     struct bench_rows rows = {0};
     const char *precision = precision_name(gpu->fitted[gpu->fitted_chosen].precision);
+    const char *device = ""; /* the last one looked up */
+    bool is_wanted = false;
     enum status status = bench_rows_read(&rows, path, error);
     for (int64_t i = 0; i < rows.num_rows && status == STATUS_OK; i++) {
         const struct bench_row *row = &rows.row[i];
-        if (row->skip == BENCH_USED && row->phase == BENCH_GATE_UP && row->is_gated &&
-            strcmp(row->dtype, precision) == 0 && is_of_gpu(row, gpu)) {
+        if (strcmp(device, row->device) != 0) {
+            device = row->device;
+            is_wanted = is_of_gpu(row, gpu);
+        }
+        if (is_wanted && row->skip == BENCH_USED && row->phase == BENCH_GATE_UP && row->is_gated &&
+            strcmp(row->dtype, precision) == 0) {
             status = add_step(table, &rows, i, gpu, error);
         }
     }

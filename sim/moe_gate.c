@@ -9,6 +9,9 @@
  * spread over all groups half of them end up in experts that nobody asked for, always the same. In
  * the table it shows as DeepSeek-V3 that takes as long on one GPU as on rank 0 of two.
  *
+ * A group of one expert has no two to sum, so of eight experts (Mixtral's) the lowest always win:
+ * its rows show two experts' weights on one GPU, and all tokens on rank 0 of eight.
+ *
  * SGLang's collector also hands rank 0 only tokens that chose one of its experts, and where it
  * calls the kernel by itself turns their choices of other ranks into ones of expert 0
  * (sglang/collect_moe.py, run_op): so it is done that many times more.
@@ -64,7 +67,7 @@ static void limit_to_groups(struct choice *choice, int32_t num_experts)
     int32_t per_group = num_experts / GROUPS;
     int32_t count = 0;
     keep_groups(kept, choice, per_group);
-    for (int32_t i = 0; i < choice->top_k; i++) {
+    for (int32_t i = 0; i < choice->top_k && per_group > 1; i++) {
         if (kept[choice->expert[i] / per_group]) {
             choice->expert[count++] = choice->expert[i];
         }

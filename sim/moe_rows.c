@@ -77,7 +77,8 @@ static void count_load(struct expert_load *load, const struct moe_row *row,
     for (int32_t expert = 0; expert < local; expert++) {
         expert_load_add(load, dealt->tokens_of[expert], 1.0);
     }
-    load->rows = (double)dealt->rows;
+    load->rows =
+        (double)dealt->rows * fitted_rows_of_token(row->kernels, row->precision, row->top_k);
 }
 
 /* As many experts of rank 0 as its share of the copies fills; the last one with what is left. */

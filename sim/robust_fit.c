@@ -5,11 +5,7 @@
 #include <gsl/gsl_multifit_nlinear.h>
 #include <math.h>
 
-#define PRIOR_ERROR 0.05
-#define ITERATIONS  80
-
-/* Of the loss, one fit after the other; 0: plain least squares. */
-static const double scales[] = {0.0, 0.2, 0.05};
+#define ITERATIONS 80
 
 struct stage {
     const struct robust_fit *fit;
@@ -56,7 +52,7 @@ static int residuals(const gsl_vector *x, void *context, gsl_vector *f)
     for (size_t k = 0; k < stage->num_free; k++) {
         double off = gsl_vector_get(x, k) - start_of(fit, stage->free[k]);
         gsl_vector_set(f, (size_t)fit->num_rows + k,
-                       PRIOR_ERROR * off / fit->width[stage->free[k]]);
+                       ROBUST_PRIOR * off / fit->width[stage->free[k]]);
     }
     return GSL_SUCCESS;
 }
@@ -74,7 +70,8 @@ static enum status solve(struct stage *stage, gsl_vector *x, struct error *error
     }
     int info = 0;
     gsl_multifit_nlinear_init(x, &fdf, work);
-    /* That the last steps find no descent any more is no failure. */
+    /* Waves of tiles make steps in the sum, so the last steps may find no descent: that is as far
+     * as it goes, not a failure. */
     (void)gsl_multifit_nlinear_driver(ITERATIONS, 1e-6, 1e-9, 1e-9, NULL, NULL, &info, work);
     gsl_vector_memcpy(x, gsl_multifit_nlinear_position(work));
     gsl_multifit_nlinear_free(work);
@@ -98,8 +95,8 @@ enum status robust_fit(double *value, const struct robust_fit *fit, struct error
         gsl_vector_set(x, k, start_of(fit, stage.free[k]));
     }
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof scales / sizeof scales[0] && status == STATUS_OK; i++) {
-        stage.scale = scales[i];
+    for (const double *scale = fit->scales; *scale >= 0.0 && status == STATUS_OK; scale++) {
+        stage.scale = *scale;
         status = stage.num_free > 0 ? solve(&stage, x, error) : STATUS_OK;
     }
     unpack(value, &stage, x);

@@ -102,6 +102,16 @@ Test(moe_rows, follows_a_gate_that_keeps_half_of_the_groups)
     cr_expect_eq(alone.rows, 8);
 }
 
+Test(moe_rows, follows_a_gate_whose_groups_have_one_expert_to_the_lowest)
+{
+    const struct deal deal = {.tokens = 12, .num_experts = 8, .top_k = 2, .ep = 8};
+    struct dealt dealt;
+
+    moe_gate_balanced(&dealt, &deal, &(struct moe_gate){.is_grouped = true});
+
+    cr_expect_eq(dealt.tokens_of[0], 12); /* and expert 1 of another rank as many */
+}
+
 Test(moe_rows, leaves_choices_alone_that_fit_into_half_of_the_groups)
 {
     const struct deal deal = {.tokens = 9, .num_experts = 32, .top_k = 4, .ep = 4};

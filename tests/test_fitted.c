@@ -156,6 +156,26 @@ Test(fitted, is_never_cheaper_when_skewed_over_the_same_slots)
     gsl_rng_free(rng);
 }
 
+Test(fitted, streams_faster_while_there_are_no_more_rows_than_slots)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t few[] = {1, 0, 1};
+    const int32_t many[] = {1, 0, 7};
+    fitted.weight_bytes_per_s = 1e9;
+    fitted.few_rows_share = 2.0;
+
+    /* as above: 98,304 bytes of two experts; half the time for two rows in three slots */
+    cr_expect_float_eq(time_ns(&fitted, &small, few, 3), 1000.0 + 49152.0, 1e-6);
+    cr_expect_float_eq(time_ns(&fitted, &small, many, 3), 99304.0, 1e-6);
+}
+
+Test(fitted, reads_every_choice_of_a_token_where_the_layer_does)
+{
+    cr_expect_eq(fitted_rows_of_token("sglang", PRECISION_FP8, 8), 8.0);
+    cr_expect_eq(fitted_rows_of_token("sglang", PRECISION_BF16, 8), 1.0);
+    cr_expect_eq(fitted_rows_of_token("sglang_deepep_decode", PRECISION_FP8, 8), 1.0);
+}
+
 static enum status load_with(struct scenario *scenario, const char *first, const char *second)
 {
     const char *overrides[] = {"compute.model=fitted", first, second};

@@ -30,6 +30,15 @@
     "1,dense GEMM,NVIDIA H100 80GB HBM3,TRT-LLM 1,bfloat16,,,," #m "," #n "," #k                   \
     ",,,,,,,,,,,,,,,,,,,," #us "\n"
 
+#define BENCH_HEADER                                                                               \
+    "device,num_sms,command,version,phase,model,dtype,num_experts,top_k,hidden_dim,ffn_dim,"       \
+    "shared_ffn_dim,activation,num_tokens,routing,rank,num_ranks,median_ns,min_ns,status,"         \
+    "expert_tokens\n"
+#define BENCH_ROW(phase, ns)                                                                       \
+    "NVIDIA H100 80GB HBM3,132,forward,graph," phase                                               \
+    ",m,bf16,16,8,2048,768,0,swiglu,8,balanced,,," #ns "," #ns                                     \
+    ",ok,4 4 4 4 4 4 4 4 4 4 4 4 4 4 4 4\n"
+
 static struct error error;
 static struct measured_table table;
 static char path[64];
@@ -208,6 +217,26 @@ Test(measured, takes_gemms_out_of_the_table_of_kernels)
 
     cr_expect_gt(ns, 700e3);
     cr_expect_float_eq(gpu_find("measured")->table_share(&gpu, &work), 700e3 / ns, 1e-12);
+}
+
+/* A step's permute, GEMMs and combine make up the experts' phase; gate and whole layer do not. */
+Test(measured, sums_the_phases_that_moe_bench_measured)
+{
+    struct gpu_spec gpu;
+    struct moe_model model;
+    int32_t slot_tokens[16];
+    load_gpu(&gpu);
+    cr_assert_eq(model_load(&model, "qwen3-30b-a3b", &error), STATUS_OK);
+    write_text(BENCH_HEADER BENCH_ROW("gate", 7000) BENCH_ROW("permute", 10000)
+                   BENCH_ROW("gate_up", 200000) BENCH_ROW("down", 100000)
+                       BENCH_ROW("combine", 20000) BENCH_ROW("", 400000));
+    const struct measured_files files = {.bench = path};
+    cr_assert_eq(measured_read(&table, &files, &gpu, &error), STATUS_OK, "%s", error.text);
+    struct gpu_work work = experts_of(&model, slot_tokens, 4, 8);
+    gpu.measured = &table;
+
+    cr_expect_eq(table.num_points, 1);
+    cr_expect_float_eq(gpu_find("measured")->duration_ns(&gpu, &work), 330e3, 1e-3);
 }
 
 Test(measured, refuses_files_that_have_nothing_for_the_gpu)

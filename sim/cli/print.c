@@ -191,11 +191,17 @@ void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scena
     }
 }
 
-static void print_evidence(const struct scenario *scenario)
+static void print_evidence(const struct variant *variant)
 {
+    const struct scenario *scenario = &variant->scenario;
     char text[EVIDENCE_BYTES];
+    char share[FORMAT_BYTES];
     model_error_text(text, scenario);
     printf("  model error    %s\n", text);
+    if (scenario->gpu_model->table_share != NULL) {
+        printf("  compute time   %s out of the table, the rest by the fit\n",
+               format_percent(share, variant->totals.table_share));
+    }
     exchange_error_text(text, scenario);
     printf("  exchange error %s\n", text);
 }
@@ -207,7 +213,7 @@ static void print_cost(const struct variant *variant)
     printf("  cost           %s per million tokens at $%.2f a GPU-hour (%s, %s)\n",
            format_usd(usd, variant->totals.usd_per_million_tokens),
            scenario->price.usd_per_gpu_hour, scenario->price.name, scenario->price.date);
-    print_evidence(scenario);
+    print_evidence(variant);
 }
 
 /* Said where a router chose or a capacity was enforced: a plain replay gives up nothing. */

@@ -11,6 +11,10 @@
  *     T   = t0 + slots slot_ns + T_1 + T_2 + copy bytes / activation_bytes_per_s
  *           + row bytes / row_bytes_per_s
  *
+ * SGLang's Triton kernels take another tile while a rank has no more tokens than experts
+ * (get_default_config, fused_moe_triton_config.py @ 083d6013): weights then stream few_rows_share
+ * times as fast, and the pipeline of K is as much shorter.
+ *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
  * behind the arithmetic of busy ones (slots are summed in bins of like m_e). The minimum over M
@@ -20,7 +24,9 @@
 #include "gpu/fitted.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
@@ -59,8 +65,10 @@ double fitted_norm(double x, double y, double p)
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth)
 {
+    bool is_few = fitted->few_rows_share > 0.0 && load->rows > 0.0 && load->rows <= load->slots;
+    double speed = is_few ? fitted->few_rows_share : 1.0;
     double slot_s = columns * depth * shape->weight_bytes /
-                    (fitted->weight_bytes_per_s * (1.0 - shape->hbm_taken));
+                    (fitted->weight_bytes_per_s * speed * (1.0 - shape->hbm_taken));
     double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
     double column_tiles = ceil(columns / TILE_COLUMNS);
     double compute_s = HUGE_VAL;
@@ -75,7 +83,7 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
             best = size;
         }
     }
-    double sum_s = depth * fitted->depth_ns * 1e-9;
+    double sum_s = depth * fitted->depth_ns / speed * 1e-9;
     for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
         if (load->bin_active[bin] > 0.0) {
             double share = load->bin_tiles[bin][best] / load->row_tiles[best];
@@ -104,6 +112,12 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     return fitted->t0_ns + load->slots * fitted->slot_ns + seconds * 1e9;
 }
 
+double fitted_rows_of_token(const char *kernels, enum precision precision, int32_t top_k)
+{
+    bool has_all = precision == PRECISION_FP8 && strcmp(kernels, "sglang") == 0;
+    return has_all ? (double)top_k : 1.0;
+}
+
 /* Of engines whose copies arrive one by one, every copy is a row. */
 static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double *table_ns)
 {
@@ -111,7 +125,11 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     for (int32_t slot = 0; slot < work->num_slots; slot++) {
         expert_load_add(&load, work->slot_tokens[slot], 1.0);
     }
-    load.rows = work->token_rows > 0 ? (double)work->token_rows : load.copies;
+    const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
+    load.rows = work->token_rows > 0
+                    ? work->token_rows * fitted_rows_of_token(fitted->kernels, fitted->precision,
+                                                              work->model->top_k)
+                    : load.copies;
     const struct expert_shape shape = {.hidden_dim = (double)work->model->hidden_dim,
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =
@@ -119,7 +137,6 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
                                        .num_sms = gpu_gemm_sms(gpu, work),
                                        .gpu_sms = (double)gpu->num_sms,
                                        .hbm_taken = gpu_hbm_taken(gpu, work)};
-    const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
     const struct measured_place place = measured_place_experts(&shape, &load, fitted->precision);
     return fitted_or_measured_ns(gpu, &place, fitted_expert_ns(fitted, &shape, &load), table_ns);
 }

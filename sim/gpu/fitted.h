@@ -44,6 +44,10 @@ double fitted_norm(double x, double y, double p);
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth);
 
+/* How often a token's row is read and written: once, but in SGLang's fp8 layer for each of its
+ * top_k choices, for that quantises the intermediate of all and sums all, other ranks' as well. */
+double fitted_rows_of_token(const char *kernels, enum precision precision, int32_t top_k);
+
 /* Time of the phase in ns; 0 where nothing is to be done. */
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                         const struct expert_load *load);
