@@ -15,7 +15,7 @@ static const char *const kind_names[REGISTRY_KIND_COUNT] = {
     [REGISTRY_ROUTERS] = "routers",         [REGISTRY_DROPS] = "drops",
     [REGISTRY_STRATEGIES] = "strategies",   [REGISTRY_REPLICAS] = "replicas",
     [REGISTRY_COLLECTIVES] = "collectives", [REGISTRY_NETWORKS] = "networks",
-    [REGISTRY_GPU_MODELS] = "gpu-models",   [REGISTRY_OFFLOAD] = "offload-policies",
+    [REGISTRY_GPU_MODELS] = "gpu-models",   [REGISTRY_OFFLOAD] = "caches",
 };
 
 const char *registry_kind_name(enum registry_kind kind)

@@ -124,7 +124,7 @@ def check_memory(moesim):
 
 def main():
     moesim = sys.argv[1]
-    policies = succeed([moesim, "list", "offload-policies"])
+    policies = succeed([moesim, "list", "caches"])
     check(all(name in policies for name in ("lru", "lfu", "lrfu", "pinned", "predicted")), policies)
     check_memory(moesim)
     with tempfile.TemporaryDirectory() as directory:

@@ -26,7 +26,7 @@ static const char help[] =
     "  models gpus clusters prices traces               presets in the data directory\n"
     "  studies serving plans sweeps claims              files to run, each by its name\n"
     "  routers drops strategies replicas collectives\n"
-    "  networks gpu-models offload-policies             plug-ins\n\n"
+    "  networks gpu-models caches                       plug-ins\n\n"
     "  -j, --json   as JSON, for models with computed and published numbers of parameters\n\n"
     "Without a KIND: the names of all kinds.\n\n"
     "example:\n"
