@@ -8,6 +8,11 @@
  * every time in a process of its own, and prints the best of several runs as CSV: bytes of the file
  * by wall and by processor time, the import's rate over the copy's, and the largest memory. Memory
  * must not grow with the file. Where other programs run, trust processor time.
+ *
+ * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) that nine other programs kept busy, gcc
+ * 12.2 -O2, on a RAM disk, bench_import /dev/shm 400, the import's rate over the copy's by wall
+ * (processor) time, best and worst of three: int32 0.81, 0.75 (0.81, 0.79), uint8 0.68, 0.58 (0.65,
+ * 0.63); 15 MiB.
  */
 #define _DEFAULT_SOURCE /* wait4 */
 
