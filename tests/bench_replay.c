@@ -14,9 +14,9 @@
  *
  * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) that nine other programs kept busy, gcc
  * 12.2 -O2, bench_replay 1000000 2, experts by number, millions of token-layers a second (share of
- * reading): scalar 65 (1 %), AVX2 561 (13.7 %), AVX-512 2106 (49 % of 34 GB/s) on one thread; on two
- * 1.99 and 1.86 times that. Experts scattered: AVX2 the same, AVX-512 554 (12 %). On shorter traces
- * the shares of AVX-512 were 47 to 51 %.
+ * reading): scalar 65 (1 %), AVX2 561 (13.7 %), AVX-512 2106 (49 % of 34 GB/s) on one thread; on
+ * two 1.99 and 1.86 times that. Experts scattered: AVX2 the same, AVX-512 554 (12 %). On shorter
+ * traces the shares of AVX-512 were 47 to 51 %.
  */
 #include <omp.h>
 #include <stdio.h>
