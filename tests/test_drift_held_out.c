@@ -19,7 +19,7 @@ static void stop(void)
 
 TestSuite(drift_held_out, .fini = stop);
 
-enum { LAYERS = 8, EXPERTS = 64, SLOTS = 72, RANKS = 8, PAST = 32, STEPS = 48, INTERVAL = 8 };
+enum { LAYERS = 8, EXPERTS = 64, SLOTS = 72, RANKS = 8, PAST = 32, STEPS = 48, INTERVAL = 4 };
 
 static int32_t drifting[STEPS][LAYERS][EXPERTS];
 

@@ -40,14 +40,14 @@ static void set_prices(struct relocate *relocate, const struct balance_input *in
 }
 
 /* For how many steps behind the interval a change pays: the placement stays, and later plans start
- * from it. What comes of a deviation fades with it, what comes of the mean holds as long as the run
- * has been seen; half of that, because later plans change it. */
+ * from it. What comes of a deviation fades with it, half of it because later plans follow the next
+ * one; what comes of the mean is good for as many steps more as have been seen. */
 static double life_of(const struct forecast *forecast, double seen_steps)
 {
     double keep = forecast->keep < 0.0 ? 0.0 : forecast->keep > 1.0 ? 1.0 : forecast->keep;
     double life = forecast->decay / (1.0 - forecast->decay);
     life = life < seen_steps ? life : seen_steps;
-    return 0.5 * (keep * life + (1.0 - keep) * seen_steps);
+    return 0.5 * keep * life + (1.0 - keep) * seen_steps;
 }
 
 static void plan_layer(struct relocate *relocate, const int32_t *in_force, const int32_t *start)
