@@ -341,6 +341,8 @@ static void look_up_plugins(struct plan_file *file)
     }
     if (plan->gpu_model == NULL) {
         plan_complain(file, "compute.model", "is no compute model (moesim list compute)");
+    } else if (plan->gpu_model->table_share != NULL) {
+        plan_complain(file, "compute.model", "reads the table of a scenario; a plan takes fitted");
     }
 }
 
