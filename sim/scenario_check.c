@@ -233,6 +233,18 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
+/* GEMMs that were measured alone: experts are grouped ones and small kernels, where there are
+ * grouped ones, else a roofline. */
+static bool has_gemm_alone(const struct gpu_spec *gpu, const char *kernels)
+{
+    for (int32_t i = 0; i < gpu->num_gemm; i++) {
+        if (strcmp(kernels, gpu->gemm[i].kernels) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Which of the GPU's constants the compute model uses: those of the kernels asked for, in the
  * experts' precision; of "any", the first. */
 static void choose_constants(struct scenario_loader *loader)
@@ -261,8 +273,8 @@ static void choose_constants(struct scenario_loader *loader)
         }
     }
     gpu->fitted_chosen = -1;
-    if (gpu->num_fitted == 0 && gpu->num_gemm > 0) {
-        return; /* GEMMs and attention are fitted, experts a roofline */
+    if (has_gemm_alone(gpu, scenario->kernels) || (gpu->num_fitted == 0 && gpu->num_gemm > 0)) {
+        return;
     }
     scenario_complain(loader, "compute.model",
                       "%s has no constants for %s with kernels '%s' in %s; it has: %s",
