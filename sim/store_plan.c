@@ -242,15 +242,21 @@ static int insert_deployment(struct store *store, const char *plan_id, const str
                   cells, (int)(sizeof cells / sizeof cells[0]));
 }
 
-/* All that stands out, and of the others the cheapest. */
+/* All that stands out, the cheapest on every kind of GPU too, and of the others the cheapest. */
 static int insert_deployments(struct store *store, const char *plan_id, const struct plan *plan,
                               const struct plan_answer *answer)
 {
     int code = SQLITE_OK;
     int32_t others = 0;
+    bool has_cheapest[2][PLAN_GPUS_MAX] = {{false}}; /* that miss targets, and that meet them */
     for (int32_t i = 0; i < answer->num_deployments && code == SQLITE_OK; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        int32_t gpu = answer->point[deployment->point[COST_PREFILL]].gpu;
+        bool *has = &has_cheapest[deployment->meets_targets][gpu];
+        bool is_cheapest = !*has;
         bool stands_out =
-            answer->deployment[i].on_front || i == answer->winner || i == answer->reference;
+            is_cheapest || deployment->on_front || i == answer->winner || i == answer->reference;
+        *has = true;
         others += !stands_out;
         if (stands_out || others <= DEPLOYMENTS_MAX) {
             code = insert_deployment(store, plan_id, plan, answer, i);
