@@ -49,18 +49,6 @@ static double price(const struct relocate *relocate, int32_t rank, int32_t exper
                                                  : move_price(relocate, rank, expert) - refund;
 }
 
-/* How near the exchange of something that weighs wanted more comes to what is wanted. */
-static double least_distance(const double *slot_tokens, int32_t count, double wanted)
-{
-    double least = HUGE_VAL;
-#pragma omp simd reduction(min : least)
-    for (int32_t i = 0; i < count; i++) {
-        double distance = fabs(wanted - slot_tokens[i]);
-        least = distance < least ? distance : least;
-    }
-    return least;
-}
-
 /* The exchange of the pair of ranks that evens it best. */
 static void try_exchange(const struct relocate *relocate, struct change *best, int32_t hot,
                          int32_t cold)
@@ -68,13 +56,11 @@ static void try_exchange(const struct relocate *relocate, struct change *best, i
     int32_t count = relocate->slots_per_rank;
     int32_t hot_at = -1;
     int32_t cold_at = -1;
-    const double *cold_tokens = relocate->slot_tokens + cold * count;
     double half = 0.5 * (relocate->load[hot] - relocate->load[cold]);
     double off = half;
     for (int32_t i = hot * count; i < (hot + 1) * count; i++) {
         double wanted = relocate->slot_tokens[i] - half;
-        if (wanted <= -off || least_distance(cold_tokens, count, wanted) >= off ||
-            relocate_holds(relocate, cold, relocate->fresh[i])) {
+        if (wanted <= -off || relocate_holds(relocate, cold, relocate->fresh[i])) {
             continue;
         }
         for (int32_t j = cold * count; j < (cold + 1) * count; j++) {
