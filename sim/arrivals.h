@@ -61,7 +61,7 @@ MUST_CHECK enum status arrivals_read(struct arrivals *arrivals, const char *path
 void arrivals_free(struct arrivals *arrivals); /* safe on a zeroed struct, and twice */
 
 /* Of a prompt or an answer: more than any model's context; serving draws acceptance for each. */
-#define ARRIVALS_TOKENS_MAX 16777216
+#define ARRIVALS_TOKENS_MAX  16777216
 
 #define ARRIVALS_HASH_TOKENS 512 /* a block of a prompt in Mooncake's traces */
 
