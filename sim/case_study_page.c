@@ -32,8 +32,8 @@ static const char origin_sql[] = "SELECT max(commit_id) AS commit_id, ?1 AS dige
 
 static const char models_sql[] =
     "SELECT gpu, gpu_model, fitted_on <> '' AS is_fitted, error_median, "
-    "group_concat(DISTINCT CASE WHEN assumption.name = 'median error of the exchange' "
-    "THEN value END) AS exchange_percent "
+    "replace(group_concat(DISTINCT CASE WHEN assumption.name = 'median error of the exchange' "
+    "THEN value END), ',', ' and ') AS exchange_percent "
     "FROM point JOIN run USING (run_id) JOIN assumption USING (run_id) "
     "GROUP BY 1, 2, 3, 4 ORDER BY min(point)";
 
