@@ -146,6 +146,10 @@ static void set_cost(struct engine *engine, const struct layer_run *run,
     const struct scenario *scenario = engine->scenario;
     bool is_dispatch = transfer->kind == TRANSFER_DISPATCH;
     struct exchange_load load = {0};
+    if (scenario->ep == 1) {
+        transfer->cost = (struct exchange_cost){0}; /* nobody starts an exchange with itself */
+        return;
+    }
     if (scenario->cluster.fitted_used > 0) {
         exchange_measure(&load, scenario->collective, input, &transfer->plan,
                          is_dispatch ? input->dispatch_bytes_per_token

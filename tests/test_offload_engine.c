@@ -55,24 +55,27 @@ static void expect_steps(const struct scenario *scenario, const char *experts,
 }
 
 /*
- * A hit: attention to 1000, gate to 1100, start-up to 31100, experts to 31600, start-up to 61600,
- * head to 61610. A miss at a hundredth of the rate: the fetch begins with the gate's end, is in at
- * 1100 + 600000 + 5000 = 606100, and all behind it comes 575000 ns later.
+ * A hit: attention to 1000, gate to 1100, experts to 1600, head to 1610; one GPU exchanges nothing.
+ * A miss at a hundredth of the rate: the fetch begins with the gate's end, is in at 1100 + 600000 +
+ * 5000 = 606100, and all behind it comes 605000 ns later.
  */
 Test(offload_engine, times_a_fetch_as_computed_by_hand)
 {
     struct scenario scenario = one_slot();
     scenario.offload.link_bytes_per_s = 1e7;
 
-    expect_steps(&scenario, "0110", (int64_t[]){61610, 636610, 61610, 636610}, 2 * 575000.0);
+    expect_steps(&scenario, "0110", (int64_t[]){1610, 606610, 1610, 606610}, 2 * 605000.0);
 }
 
-/* At 1 byte/ns it is in at 1100 + 6000 + 5000 = 12100, before the dispatch's start-up is over. */
+/* At 100 bytes/ns it is in at 1100 + 60 + 100 = 1260, before the shared expert is done at 1300. */
 Test(offload_engine, hides_a_fetch_behind_what_the_rank_does_meanwhile)
 {
     struct scenario scenario = one_slot();
+    scenario.model.shared_ffn_dim = 10;
+    scenario.offload.link_bytes_per_s = 1e11;
+    scenario.offload.link_latency_ns = 100.0;
 
-    expect_steps(&scenario, "01", (int64_t[]){61610, 61610}, 0.0);
+    expect_steps(&scenario, "01", (int64_t[]){1810, 1810}, 0.0);
 }
 
 /* A node's drives at 0.01 bytes/ns and 7000 ns behind the same link. */
@@ -83,7 +86,7 @@ Test(offload_engine, drives_are_slower_than_the_link)
     scenario.offload.home_bytes_per_s = 1e7;
     scenario.offload.home_latency_ns = 7000.0;
 
-    expect_steps(&scenario, "01", (int64_t[]){61610, 643610}, 582000.0);
+    expect_steps(&scenario, "01", (int64_t[]){1610, 613610}, 612000.0);
 }
 
 /*
@@ -115,7 +118,7 @@ Test(offload_engine, ranks_of_a_node_share_its_drives_and_its_memory)
 
 /*
  * No slots: the CPUs read 0.06 bytes/ns. The token arrives at 1100 + 5000 + 200 = 6300, is computed
- * by 106300 and back at 111500; start-up to 141500, head to 141510. Nothing is fetched.
+ * by 106300 and back at 111500; head to 111510. Nothing is fetched.
  */
 Test(offload_engine, cpus_compute_what_the_gpu_lacks)
 {
@@ -131,8 +134,8 @@ Test(offload_engine, cpus_compute_what_the_gpu_lacks)
 
     const struct run_metrics *metrics = engine_metrics(engine);
     struct offload_counts counts = offload_totals(metrics);
-    cr_expect_eq(metrics->window[1].step_ns_sum, 141510);
-    cr_expect_float_eq(metrics->window[1].phase_ns[STEP_EXPERT], 80400.0, 1e-9);
+    cr_expect_eq(metrics->window[1].step_ns_sum, 111510);
+    cr_expect_float_eq(metrics->window[1].phase_ns[STEP_EXPERT], 110400.0, 1e-9);
     cr_expect_eq(counts.on_cpu, 2);
     cr_expect_eq(counts.transfers, 0);
     engine_close(engine);
