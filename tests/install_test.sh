@@ -51,7 +51,8 @@ sed 's/^usd_per_gpu_hour:.*/usd_per_gpu_hour: 1.0/' "$data/scenarios/prices/h800
     >"$data/scenarios/prices/only-here.yaml"
 "$moesim" list models >"$directory/models" || problem "moesim list models"
 grep -q '^deepseek-v3 ' "$directory/models" || problem "moesim list models lacks deepseek-v3"
-"$moesim" list prices | grep -q '^only-here ' || problem "the presets are not those of the prefix"
+"$moesim" list prices >"$directory/prices" || problem "moesim list prices"
+grep -q '^only-here ' "$directory/prices" || problem "the presets are not those of the prefix"
 
 # simulates NAME COMMAND...: runs a command that prints a digest.
 scenario=$data/scenarios/studies/deepseek_v3_decode_32xh800.yaml
@@ -132,7 +133,7 @@ for command in $("$moesim" --help | sed -n '/^  moesim /d; s/^  \([a-z]*\)  *[a-
     page=$prefix/share/man/man1/moesim-$command.1
     [ -s "$page" ] || problem "there is no manual page for $command"
     "$moesim" "$command" --help | grep -o -e '--[a-z-]*' | sort -u | while read -r option; do
-        sed 's/\\-/-/g' "$page" | grep -q -e "$option" || echo "$command $option"
+        sed 's/\\-/-/g' "$page" | grep -e "$option" >/dev/null || echo "$command $option"
     done >"$directory/missing"
     [ ! -s "$directory/missing" ] || problem "not in the manual: $(cat "$directory/missing")"
 done
