@@ -10,36 +10,15 @@
 #include "bench_rows.h"
 #include "digest.h"
 #include "error_report.h"
+#include "gpu/fitted_phases.h"
 #include "kernel_rows.h"
 #include "moe_rows_internal.h"
 
 /* The constants that the fit takes, for rows of the same kernels alone. */
-static const struct gemm_constants *first_gemm(const struct gpu_spec *gpu, enum precision precision)
-{
-    for (int32_t i = 0; i < gpu->num_gemm; i++) {
-        if (gpu->gemm[i].precision == precision) {
-            return &gpu->gemm[i];
-        }
-    }
-    return NULL;
-}
-
-static const struct attention_constants *first_attention(const struct gpu_spec *gpu,
-                                                         const struct kernel_row *row)
-{
-    for (int32_t i = 0; i < gpu->num_attention; i++) {
-        if (gpu->attention[i].phase == (int32_t)row->phase &&
-            gpu->attention[i].precision == row->precision) {
-            return &gpu->attention[i];
-        }
-    }
-    return NULL;
-}
-
 static enum status add_gemm(struct measured_table *table, const struct kernel_row *row,
                             const struct gpu_spec *gpu, struct error *error)
 {
-    const struct gemm_constants *constants = first_gemm(gpu, row->precision);
+    const struct gemm_constants *constants = fitted_find_gemm(gpu, row->precision);
     if (constants == NULL || strcmp(constants->kernels, row->kernels) != 0) {
         return STATUS_OK;
     }
@@ -51,7 +30,8 @@ static enum status add_gemm(struct measured_table *table, const struct kernel_ro
 static enum status add_attention(struct measured_table *table, const struct kernel_row *row,
                                  const struct gpu_spec *gpu, struct error *error)
 {
-    const struct attention_constants *constants = first_attention(gpu, row);
+    const struct attention_constants *constants =
+        fitted_find_attention(gpu, row->phase, row->precision);
     if (constants == NULL || strcmp(constants->kernels, row->kernels) != 0) {
         return STATUS_OK;
     }

@@ -45,7 +45,7 @@ static const struct gemm_constants *find_layout(const struct gpu_spec *gpu,
     return NULL;
 }
 
-static const struct gemm_constants *find_gemm(const struct gpu_spec *gpu, enum precision precision)
+const struct gemm_constants *fitted_find_gemm(const struct gpu_spec *gpu, enum precision precision)
 {
     return find_layout(gpu, precision, NULL);
 }
@@ -64,8 +64,9 @@ static uint32_t held_by_gemm(const struct gemm_constants *gemm)
     return is_alone ? 0u : GLUE_HELD(GLUE_HELD_BY_LINEAR);
 }
 
-static const struct attention_constants *
-find_attention(const struct gpu_spec *gpu, enum attention_phase phase, enum precision precision)
+const struct attention_constants *fitted_find_attention(const struct gpu_spec *gpu,
+                                                        enum attention_phase phase,
+                                                        enum precision precision)
 {
     for (int32_t i = 0; i < gpu->num_attention; i++) {
         if (gpu->attention[i].phase == (int32_t)phase && gpu->attention[i].precision == precision) {
@@ -80,8 +81,8 @@ static const struct attention_constants *find_module(const struct gpu_spec *gpu,
 {
     return model->attention != ATTENTION_MLA
                ? NULL
-               : find_attention(gpu, prefill ? PHASE_MODULE_PREFILL : PHASE_MODULE_DECODE,
-                                model->precision_dense);
+               : fitted_find_attention(gpu, prefill ? PHASE_MODULE_PREFILL : PHASE_MODULE_DECODE,
+                                       model->precision_dense);
 }
 
 static const struct attention_constants *find_core(const struct gpu_spec *gpu,
@@ -90,7 +91,7 @@ static const struct attention_constants *find_core(const struct gpu_spec *gpu,
     bool is_mla = model->attention == ATTENTION_MLA;
     enum attention_phase phase = is_mla ? (prefill ? PHASE_MLA_PREFILL : PHASE_MLA_DECODE)
                                         : (prefill ? PHASE_GQA_PREFILL : PHASE_GQA_DECODE);
-    return find_attention(gpu, phase, model->precision_kv);
+    return fitted_find_attention(gpu, phase, model->precision_kv);
 }
 
 double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_place *place,
@@ -222,7 +223,7 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     const struct moe_model *model = work->model;
     const struct attention_constants *module = find_module(gpu, model, work->prefill);
     const struct attention_constants *core = find_core(gpu, model, work->prefill);
-    const struct gemm_constants *gemm = find_gemm(gpu, model->precision_dense);
+    const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
     const struct attention_shape shape = shape_of(gpu, work);
     if (module != NULL) {
         uint32_t held = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_LINEAR);
@@ -243,7 +244,7 @@ static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, do
                      double *table_ns)
 {
     double hidden = (double)work->model->hidden_dim;
-    const struct gemm_constants *gemm = find_gemm(gpu, work->model->precision_dense);
+    const struct gemm_constants *gemm = fitted_find_gemm(gpu, work->model->precision_dense);
     const struct product product[] = {{2.0 * width, hidden}, {hidden, width}};
     if (width <= 0.0) {
         return 0.0;
@@ -270,7 +271,7 @@ static double product_roofline_ns(const struct gpu_spec *gpu, const struct gpu_w
 static double logits_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double columns,
                         double *table_ns)
 {
-    const struct gemm_constants *gemm = find_gemm(gpu, PRECISION_BF16);
+    const struct gemm_constants *gemm = fitted_find_gemm(gpu, PRECISION_BF16);
     const struct product product = {columns, (double)work->model->hidden_dim};
     if (gemm == NULL && gpu->num_gemm == 0) {
         return gpu_roofline.duration_ns(gpu, work);
@@ -362,8 +363,8 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
 {
     const struct attention_constants *module = find_module(gpu, model, prefill);
     const struct attention_constants *core = find_core(gpu, model, prefill);
-    const struct gemm_constants *gemm = find_gemm(gpu, model->precision_dense);
-    const struct gemm_constants *bf16 = find_gemm(gpu, PRECISION_BF16);
+    const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
+    const struct gemm_constants *bf16 = fitted_find_gemm(gpu, PRECISION_BF16);
     const struct attention_constants *used_attention = module != NULL ? module
                                                        : gemm != NULL ? core
                                                                       : NULL;
@@ -383,7 +384,7 @@ double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *mo
     const struct attention_constants *core = find_core(gpu, model, prefill);
     bool is_bf16 = phase == GPU_GATE || phase == GPU_HEAD;
     const struct gemm_constants *gemm =
-        find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);
+        fitted_find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);
     double gemm_error = gemm != NULL ? gemm->fit.error_median : -1.0;
     if (phase == GPU_EXPERT) {
         const struct gemm_constants *grouped = find_grouped(gpu, model, prefill);
