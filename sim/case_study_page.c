@@ -46,13 +46,6 @@ static const char runs_sql[] =
     "SELECT run_id, label AS point, step_ns_mean, tokens_per_s_per_gpu, usd_per_million_tokens, "
     "digest FROM point JOIN run USING (run_id) ORDER BY point.point";
 
-static void write_named(FILE *page, const char *before, const char *value, const char *after)
-{
-    fputs(before, page);
-    html_text(page, value);
-    fputs(after, page);
-}
-
 /* "Times and costs come from compute models: h800-sxm: fitted, ...". */
 static void tell_models(struct study_report *study_report)
 {
@@ -87,27 +80,20 @@ static void write_head(const struct study_report *study_report, FILE *page)
 {
     const struct case_study *study = study_report->study;
     const struct report *report = &study_report->report;
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
-          "base-uri 'none'; form-action 'none'\">\n",
-          page);
-    write_named(page, "<title>", study->name, " \xe2\x80\x93 moesim study</title>\n");
-    fprintf(page, "<style>\n%s</style>\n</head>\n", report->css);
+    html_head(page, study->name, "moesim study", report->css, "");
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the figures</a>\n"
           "<header><div class=\"page\">\n",
           page);
-    write_named(page, "<p class=\"brand\">moesim study \xc2\xb7 ", study->name, "</p>\n");
-    write_named(page, "<h1>", study->question, "</h1>\n");
+    html_named(page, "<p class=\"brand\">moesim study \xc2\xb7 ", study->name, "</p>\n");
+    html_named(page, "<h1>", study->question, "</h1>\n");
     for (int32_t i = 0; i < study->num_answers; i++) {
-        write_named(page, "<p class=\"answer\">", study_report->result->answer[i], "</p>\n");
+        html_named(page, "<p class=\"answer\">", study_report->result->answer[i], "</p>\n");
     }
     fputs("<nav aria-label=\"Contents\">\n<ul>\n", page);
     for (int32_t i = 0; i < report->figures.count; i++) {
         const struct figure *figure = &report->figures.figure[i];
         fprintf(page, "<li><a href=\"#%s\">", figure->drawn ? figure->name : "figures");
-        write_named(page, "", figure->title, "</a></li>\n");
+        html_named(page, "", figure->title, "</a></li>\n");
     }
     fputs("<li><a href=\"#assumptions\">What the numbers rest on</a></li>\n"
           "<li><a href=\"#repeat\">Repeat it</a></li>\n</ul>\n</nav>\n</div></header>\n"
@@ -121,9 +107,9 @@ static void write_assumptions(const struct study_report *study_report, FILE *pag
     fputs("<section aria-labelledby=\"assumptions\">\n<h2 id=\"assumptions\">What the numbers rest "
           "on, and what is left out</h2>\n",
           page);
-    write_named(page, "<p class=\"warning\">", report->model_error, "</p>\n<ul>\n");
+    html_named(page, "<p class=\"warning\">", report->model_error, "</p>\n<ul>\n");
     for (int32_t i = 0; i < study_report->study->num_notes; i++) {
-        write_named(page, "<li>", study_report->study->note[i], "</li>\n");
+        html_named(page, "<li>", study_report->study->note[i], "</li>\n");
     }
     fputs("</ul>\n<details><summary>Assumptions of all runs, with their sources</summary>\n"
           "<div class=\"wrap\">\n",
@@ -142,7 +128,7 @@ static void write_failures(const struct study_report *study_report, FILE *page)
         return;
     }
     fprintf(page, "<h3>Points that failed: %d</h3>\n", (int)failures->num_problems);
-    write_named(page, "<pre tabindex=\"0\">", failures->text, "</pre>\n");
+    html_named(page, "<pre tabindex=\"0\">", failures->text, "</pre>\n");
 }
 
 static void write_repeat(const struct study_report *study_report, FILE *page)
@@ -151,7 +137,7 @@ static void write_repeat(const struct study_report *study_report, FILE *page)
     const struct report *report = &study_report->report;
     fputs("<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n", page);
     write_failures(study_report, page);
-    write_named(page, "<p><code>moesim study ", study->name, "</code>");
+    html_named(page, "<p><code>moesim study ", study->name, "</code>");
     fprintf(page,
             " makes this page, and <code>moesim report RESULTS -o OUT --run ID</code> the page of "
             "a run; the %" PRId64 " runs of commit <code>",
@@ -160,9 +146,8 @@ static void write_repeat(const struct study_report *study_report, FILE *page)
     fputs("</code> are:</p>\n<div class=\"wrap\">\n", page);
     html_table(page, &report->runs, INT64_MAX, "runs");
     fputs("</div>\n", page);
-    write_named(page,
-                "<details><summary>The study, as it was asked</summary>\n<pre tabindex=\"0\">",
-                study->text, "</pre></details>\n</section>\n<footer>Made by moesim.</footer>\n");
+    html_named(page, "<details><summary>The study, as it was asked</summary>\n<pre tabindex=\"0\">",
+               study->text, "</pre></details>\n</section>\n<footer>Made by moesim.</footer>\n");
 }
 
 static enum status write_page(const struct report *report, FILE *page, struct error *error)

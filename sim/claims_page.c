@@ -40,28 +40,10 @@ static const char *const verdict_class[] = {
     [CLAIM_UNKNOWN] = "unknown",
 };
 
-static void write_named(FILE *page, const char *before, const char *text, const char *after)
-{
-    fputs(before, page);
-    html_text(page, text);
-    fputs(after, page);
-}
-
 static void write_verdict(FILE *page, enum claim_verdict verdict)
 {
     fprintf(page, "<span class=\"verdict %s\">%s</span>", verdict_class[verdict],
             verdict == CLAIM_HOLDS_IF ? "holds if \xe2\x80\xa6" : claim_verdict_name(verdict));
-}
-
-static void write_head(FILE *page, const char *css)
-{
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-          "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
-          "<title>Claims about mixture-of-experts economics \xe2\x80\x93 moesim</title>\n",
-          page);
-    fprintf(page, "<style>\n%s%s</style>\n</head>\n", css, own_style);
 }
 
 static void write_header(const struct claims *claims, FILE *page)
@@ -107,8 +89,8 @@ static void write_summary(const struct claims *claims, FILE *page)
         if (claim->item[0].is_computed) {
             claim_number_text(claim, claim->item[0].number, number);
         }
-        write_named(page, "<tr><td><a href=\"#", claim->name, "\">");
-        write_named(page, "", claim->claim, "</a></td><td class=\"n\">");
+        html_named(page, "<tr><td><a href=\"#", claim->name, "\">");
+        html_named(page, "", claim->claim, "</a></td><td class=\"n\">");
         html_text(page, number);
         fputs("</td><td>", page);
         write_verdict(page, claim->verdict);
@@ -125,14 +107,14 @@ static void write_cases(const struct claim *claim, FILE *page)
           page);
     for (int32_t i = 0; i < claim->num_cases; i++) {
         const struct claim_case *item = &claim->item[i];
-        write_named(page, "<tr><td>", item->name, "</td><td class=\"n\">");
+        html_named(page, "<tr><td>", item->name, "</td><td class=\"n\">");
         if (item->is_computed) {
             char number[CLAIM_NUMBER];
             claim_number_text(claim, item->number, number);
             html_text(page, number);
             fputs(item->holds ? "</td><td>yes</td></tr>\n" : "</td><td>no</td></tr>\n", page);
         } else {
-            write_named(page, "\xe2\x80\x93</td><td>", item->problem, "</td></tr>\n");
+            html_named(page, "\xe2\x80\x93</td><td>", item->problem, "</td></tr>\n");
         }
     }
     fputs("</tbody>\n</table>\n", page);
@@ -143,36 +125,36 @@ static void write_origin(const struct claims *claims, const struct claim_value *
 {
     switch (value->kind) {
     case CLAIM_EXPRESSION:
-        write_named(page, "<code>", value->text, "</code>");
+        html_named(page, "<code>", value->text, "</code>");
         break;
     case CLAIM_GIVEN:
-        write_named(page, "given: ", value->source, "");
+        html_named(page, "given: ", value->source, "");
         break;
     case CLAIM_MODEL:
-        write_named(page, "model ", value->text, "");
-        write_named(page, ": ", value->figure, "");
+        html_named(page, "model ", value->text, "");
+        html_named(page, ": ", value->figure, "");
         break;
     case CLAIM_GPU:
-        write_named(page, "GPU ", value->text, "");
-        write_named(page, ": ", value->figure, "");
+        html_named(page, "GPU ", value->text, "");
+        html_named(page, ": ", value->figure, "");
         break;
     case CLAIM_PRICE:
-        write_named(page, "price ", value->text, ", dollars a GPU-hour");
+        html_named(page, "price ", value->text, ", dollars a GPU-hour");
         break;
     case CLAIM_API_PRICE:
-        write_named(page, "API prices of ", value->text, "");
-        write_named(page, ": ", value->figure, "");
+        html_named(page, "API prices of ", value->text, "");
+        html_named(page, ": ", value->figure, "");
         break;
     case CLAIM_GPUS_FOR:
-        write_named(page, "fewest ", value->on, " whose memory holds ");
+        html_named(page, "fewest ", value->on, " whose memory holds ");
         html_text(page, value->text);
         break;
     case CLAIM_RUN:
-        write_named(page, "run \xe2\x80\x9c", value->text, "\xe2\x80\x9d");
+        html_named(page, "run \xe2\x80\x9c", value->text, "\xe2\x80\x9d");
         fprintf(page,
                 " <code>%016llx</code>: ", (unsigned long long)claims->run[value->run].run_id);
         html_text(page, value->figure);
-        write_named(page, " (", claims->run[value->run].evidence, ")");
+        html_named(page, " (", claims->run[value->run].evidence, ")");
         break;
     }
 }
@@ -180,19 +162,19 @@ static void write_origin(const struct claims *claims, const struct claim_value *
 static void write_values(const struct claims *claims, const struct claim *claim, FILE *page)
 {
     const struct claim_case *item = &claim->item[0];
-    write_named(page, "<details><summary>Computed from (", item->name, ")</summary>\n");
+    html_named(page, "<details><summary>Computed from (", item->name, ")</summary>\n");
     fputs("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Values\">\n<table>\n"
           "<tbody>\n",
           page);
     for (int32_t i = 0; i < item->num_values; i++) {
-        write_named(page, "<tr><td><code>", item->value[i].name, "</code></td>");
+        html_named(page, "<tr><td><code>", item->value[i].name, "</code></td>");
         fprintf(page, "<td class=\"n\">%.6g</td><td>", item->result[i]);
         write_origin(claims, &item->value[i], page);
         fputs("</td></tr>\n", page);
     }
-    write_named(page, "<tr><td>number</td><td></td><td><code>", claim->number,
-                "</code></td></tr>\n");
-    write_named(page, "<tr><td>holds</td><td></td><td><code>", claim->holds, "</code></td></tr>\n");
+    html_named(page, "<tr><td>number</td><td></td><td><code>", claim->number,
+               "</code></td></tr>\n");
+    html_named(page, "<tr><td>holds</td><td></td><td><code>", claim->holds, "</code></td></tr>\n");
     fputs("</tbody>\n</table>\n</div>\n</details>\n", page);
 }
 
@@ -202,8 +184,8 @@ static void write_commands(const struct claims *claims, const struct claim *clai
     const struct claim_case *item = &claim->item[0];
     int32_t told[64];
     int32_t num_told = 0;
-    write_named(page, "<details><summary>Run it again</summary>\n<pre>moesim claims ", claim->name,
-                " -o out/claims\n");
+    html_named(page, "<details><summary>Run it again</summary>\n<pre>moesim claims ", claim->name,
+               " -o out/claims\n");
     for (int32_t i = 0; i < item->num_values; i++) {
         const struct claim_value *value = &item->value[i];
         bool is_told = value->kind != CLAIM_RUN || num_told == 64;
@@ -215,9 +197,9 @@ static void write_commands(const struct claims *claims, const struct claim *clai
         }
         const struct claim_run *run = &claims->run[value->run];
         told[num_told++] = value->run;
-        write_named(page, "moesim run ", run->path, "");
+        html_named(page, "moesim run ", run->path, "");
         for (int32_t j = 0; j < run->num_settings; j++) {
-            write_named(page, " \\\n    --set \"", run->setting[j], "\"");
+            html_named(page, " \\\n    --set \"", run->setting[j], "\"");
         }
         fputs("\n", page);
     }
@@ -227,28 +209,28 @@ static void write_commands(const struct claims *claims, const struct claim *clai
 static void write_claim(const struct claims *claims, const struct claim *claim, FILE *page)
 {
     char text[CLAIM_TEXT];
-    write_named(page, "<article id=\"", claim->name, "\">\n<h3>");
-    write_named(page, "", claim->claim, "</h3>\n<p>");
+    html_named(page, "<article id=\"", claim->name, "\">\n<h3>");
+    html_named(page, "", claim->claim, "</h3>\n<p>");
     write_verdict(page, claim->verdict);
     if (claim->item[0].is_computed) {
         char number[CLAIM_NUMBER];
         claim_number_text(claim, claim->item[0].number, number);
-        write_named(page, " <span class=\"number\">", number, "</span>");
-        write_named(page, " ", claim->number_name, "");
+        html_named(page, " <span class=\"number\">", number, "</span>");
+        html_named(page, " ", claim->number_name, "");
     }
     fputs("</p>\n", page);
     claim_verdict_text(claim, text);
     if (claim->verdict == CLAIM_HOLDS_IF || claim->verdict == CLAIM_UNKNOWN) {
-        write_named(page, "<p>It ", claim->verdict == CLAIM_HOLDS_IF ? text : "is ", "");
-        write_named(page, "", claim->verdict == CLAIM_HOLDS_IF ? "" : text, ".</p>\n");
+        html_named(page, "<p>It ", claim->verdict == CLAIM_HOLDS_IF ? text : "is ", "");
+        html_named(page, "", claim->verdict == CLAIM_HOLDS_IF ? "" : text, ".</p>\n");
     }
     if (claim->note[0] != '\0') {
-        write_named(page, "<p>", claim->note, "</p>\n");
+        html_named(page, "<p>", claim->note, "</p>\n");
     }
     write_cases(claim, page);
     write_values(claims, claim, page);
     write_commands(claims, claim, page);
-    write_named(page, "<p class=\"origin\">Said by: ", claim->source, "</p>\n</article>\n");
+    html_named(page, "<p class=\"origin\">Said by: ", claim->source, "</p>\n</article>\n");
 }
 
 enum status claims_write_page(const struct claims *claims, const char *directory,
@@ -270,7 +252,8 @@ enum status claims_write_page(const struct claims *claims, const char *directory
             page == NULL ? error_add(error, STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
     }
     if (status == STATUS_OK) {
-        write_head(page, css);
+        html_head(page, "", "Claims about mixture-of-experts economics \xe2\x80\x93 moesim", css,
+                  own_style);
         write_header(claims, page);
         write_summary(claims, page);
         fputs("<section aria-labelledby=\"each\">\n<h2 id=\"each\">Each statement</h2>\n", page);

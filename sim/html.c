@@ -60,6 +60,27 @@ void html_text(FILE *page, const char *text)
     }
 }
 
+void html_named(FILE *page, const char *before, const char *text, const char *after)
+{
+    fputs(before, page);
+    html_text(page, text);
+    fputs(after, page);
+}
+
+void html_head(FILE *page, const char *subject, const char *title, const char *css,
+               const char *style)
+{
+    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+          "base-uri 'none'; form-action 'none'\">\n",
+          page);
+    html_named(page, "<title>", subject, subject[0] != '\0' ? " \xe2\x80\x93 " : "");
+    html_named(page, "", title, "</title>\n");
+    fprintf(page, "<style>\n%s%s</style>\n</head>\n", css, style);
+}
+
 /* True if word stands in name between underscores or its ends. */
 static bool has_word(const char *name, const char *word)
 {

@@ -16,6 +16,14 @@
  * U+FFFD. */
 void html_text(FILE *page, const char *text);
 
+/* Text between two pieces of HTML. */
+void html_named(FILE *page, const char *before, const char *text, const char *after);
+
+/* From the doctype to the end of the head: nothing is loaded, scripts and styles are the page's
+ * own. subject may be empty; style is added to css. */
+void html_head(FILE *page, const char *subject, const char *title, const char *css,
+               const char *style);
+
 /* A value of a column for people; NULL is a dash. Escaped. */
 void html_value(FILE *page, const char *column, const char *value);
 

@@ -17,41 +17,22 @@ static const char *text(const struct report *report, const char *name)
     return rows_text(&report->run, 0, name);
 }
 
-static void write_named(FILE *page, const char *before, const char *value, const char *after)
-{
-    fputs(before, page);
-    html_text(page, value);
-    fputs(after, page);
-}
-
-static void write_head(const struct report *report, FILE *page)
-{
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
-          "base-uri 'none'; form-action 'none'\">\n",
-          page);
-    write_named(page, "<title>", text(report, "scenario"), " \xe2\x80\x93 moesim report</title>\n");
-    fprintf(page, "<style>\n%s</style>\n</head>\n", report->css);
-}
-
 /* One line on what was simulated. */
 static void write_setting(const struct report *report, FILE *page)
 {
     fputs("<p class=\"setting\">", page);
     html_text(page, text(report, "model"));
-    write_named(page, " \xc2\xb7 ", text(report, "num_gpus"), " \xc3\x97 ");
+    html_named(page, " \xc2\xb7 ", text(report, "num_gpus"), " \xc3\x97 ");
     html_text(page, text(report, "gpu"));
-    write_named(page, " \xc2\xb7 EP ", text(report, "ep"), "");
-    write_named(page, ", TP ", text(report, "tp"), "");
-    write_named(page, " \xc2\xb7 ", text(report, "phase"), "");
-    write_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");
+    html_named(page, " \xc2\xb7 EP ", text(report, "ep"), "");
+    html_named(page, ", TP ", text(report, "tp"), "");
+    html_named(page, " \xc2\xb7 ", text(report, "phase"), "");
+    html_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");
     if (text(report, "trace")[0] != '\0') { /* else a dense model */
-        write_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
-        write_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
-        write_named(page, " \xc2\xb7 trace ", text(report, "trace"), "");
-        write_named(page, " (", text(report, "trace_origin"), ")");
+        html_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
+        html_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
+        html_named(page, " \xc2\xb7 trace ", text(report, "trace"), "");
+        html_named(page, " (", text(report, "trace_origin"), ")");
     }
     fputs("</p>\n", page);
 }
@@ -78,12 +59,12 @@ static void write_header(const struct report *report, FILE *page)
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
           "<header><div class=\"page\">\n",
           page);
-    write_named(page, "<p class=\"brand\">moesim report \xc2\xb7 ", text(report, "scenario"), "");
+    html_named(page, "<p class=\"brand\">moesim report \xc2\xb7 ", text(report, "scenario"), "");
     if (text(report, "label")[0] != '\0') {
-        write_named(page, " \xc2\xb7 run ", text(report, "label"), "");
+        html_named(page, " \xc2\xb7 run ", text(report, "label"), "");
     }
-    write_named(page, "</p>\n<h1>", question[0] != '\0' ? question : text(report, "scenario"),
-                "</h1>\n");
+    html_named(page, "</p>\n<h1>", question[0] != '\0' ? question : text(report, "scenario"),
+               "</h1>\n");
     answer_write(report, page);
     write_setting(report, page);
     write_contents(report, page);
@@ -94,14 +75,14 @@ static void write_key_numbers(const struct report *report, FILE *page)
 {
     fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n", page);
     answer_write_tiles(report, page);
-    write_named(page, "<p class=\"warning\">", report->model_error, "</p>\n");
+    html_named(page, "<p class=\"warning\">", report->model_error, "</p>\n");
     if (report->runs.num_rows > 1) {
         fprintf(page,
                 "<p>The results file holds %" PRId64 " runs. But for the comparison, this page is "
                 "about run <code>%s</code>",
                 report->runs.num_rows, report->run_id);
         if (*text(report, "label") != '\0') {
-            write_named(page, " (", text(report, "label"), ")");
+            html_named(page, " (", text(report, "label"), ")");
         }
         fputs(
             "; <code>moesim report RESULTS -o OUT --run ID</code> makes the page of another.</p>\n",
@@ -115,9 +96,9 @@ static enum status write_plot(const struct report *report, const struct figure *
 {
     static const char *const class[] = {[FIGURE_WIDE] = "wide", [FIGURE_NARROW] = "narrow"};
     enum status status = STATUS_OK;
-    write_named(page, "<div class=\"plot\" role=\"img\" aria-label=\"", figure->title, ".");
+    html_named(page, "<div class=\"plot\" role=\"img\" aria-label=\"", figure->title, ".");
     if (figure->finding != NULL) {
-        write_named(page, " ", figure->finding, "");
+        html_named(page, " ", figure->finding, "");
     }
     fputs("\">\n", page);
     for (int32_t form = 0; form < FIGURE_FORMS && status == STATUS_OK; form++) {
@@ -140,13 +121,13 @@ static enum status write_plot(const struct report *report, const struct figure *
 
 static void write_caption(const struct report *report, const struct figure *figure, FILE *page)
 {
-    write_named(page, "<figcaption>\n<p>", figure->caption, "</p>\n");
+    html_named(page, "<figcaption>\n<p>", figure->caption, "</p>\n");
     if (figure->tells_model_error) {
-        write_named(page, "<p>", report->model_error, "</p>\n");
+        html_named(page, "<p>", report->model_error, "</p>\n");
     }
     fprintf(page, "<p class=\"origin\">Run <code>%s</code> \xc2\xb7 commit <code>", report->run_id);
     html_text(page, text(report, "commit_id"));
-    write_named(page, "</code> \xc2\xb7 digest <code>", text(report, "digest"), "</code>");
+    html_named(page, "</code> \xc2\xb7 digest <code>", text(report, "digest"), "</code>");
     fprintf(page,
             " \xc2\xb7 <a href=\"figures/%s.csv\">CSV</a>"
             " <a href=\"figures/%s.svg\">SVG</a>"
@@ -179,8 +160,8 @@ static void write_left_out(const struct report *report, FILE *page)
             continue;
         }
         fputs(any ? "" : "<h3>Left out</h3>\n<ul>\n", page);
-        write_named(page, "<li><strong>", figure->title, ".</strong> ");
-        write_named(page, "", figure->empty, "</li>\n");
+        html_named(page, "<li><strong>", figure->title, ".</strong> ");
+        html_named(page, "", figure->empty, "</li>\n");
         any = true;
     }
     fputs(any ? "</ul>\n" : "", page);
@@ -197,9 +178,9 @@ enum status page_write_figures(const struct report *report, FILE *page, struct e
             continue;
         }
         fprintf(page, "<figure id=\"%s\">\n", figure->name);
-        write_named(page, "<h3>", figure->title, "</h3>\n");
+        html_named(page, "<h3>", figure->title, "</h3>\n");
         if (figure->finding != NULL) {
-            write_named(page, "<p class=\"finding\">", figure->finding, "</p>\n");
+            html_named(page, "<p class=\"finding\">", figure->finding, "</p>\n");
         }
         status = write_plot(report, figure, page, error);
         write_caption(report, figure, page);
@@ -217,7 +198,7 @@ static void write_assumptions(const struct report *report, FILE *page)
     fputs("<section aria-labelledby=\"assumptions\">\n"
           "<h2 id=\"assumptions\">Assumptions, and what this does not model</h2>\n",
           page);
-    write_named(page, "<p>", report->model_error, " The numbers below went into it.</p>\n");
+    html_named(page, "<p>", report->model_error, " The numbers below went into it.</p>\n");
     fputs("<div class=\"wrap\">\n", page);
     html_table(page, &report->assumption, INT64_MAX, "assumptions");
     fputs("</div>\n<h3>Not modelled</h3>\n", page);
@@ -229,34 +210,34 @@ static void write_repeat(const struct report *report, FILE *page)
 {
     fputs("<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n", page);
     fprintf(page, "<p>Run <code>%s</code>", report->run_id);
-    write_named(page, ", commit <code>", text(report, "commit_id"), "</code>");
-    write_named(page, ", seed <code>", text(report, "seed"), "</code>");
-    write_named(page, ", digest <code>", text(report, "digest"), "</code>");
+    html_named(page, ", commit <code>", text(report, "commit_id"), "</code>");
+    html_named(page, ", seed <code>", text(report, "seed"), "</code>");
+    html_named(page, ", digest <code>", text(report, "digest"), "</code>");
     if (text(report, "trace_digest")[0] != '\0') {
-        write_named(page, ", trace <code>", text(report, "trace_digest"), "</code> (");
-        write_named(page, "", text(report, "trace_source"), ")");
+        html_named(page, ", trace <code>", text(report, "trace_digest"), "</code> (");
+        html_named(page, "", text(report, "trace_source"), ")");
     }
     fputs(
         ". The same commit, scenario, trace and seed give the same digest on every machine.</p>\n",
         page);
-    write_named(page,
-                "<details><summary>The scenario, as it was run</summary>\n<pre tabindex=\"0\">",
-                text(report, "scenario_text"), "</pre></details>\n</section>\n");
+    html_named(page,
+               "<details><summary>The scenario, as it was run</summary>\n<pre tabindex=\"0\">",
+               text(report, "scenario_text"), "</pre></details>\n</section>\n");
 }
 
 static void write_footer(const struct report *report, FILE *page)
 {
     fputs("<footer>Made by moesim", page);
     if (text(report, "finished_utc")[0] != '\0') {
-        write_named(page, "; simulated ", text(report, "finished_utc"), "");
-        write_named(page, " on ", text(report, "hostname"), "");
+        html_named(page, "; simulated ", text(report, "finished_utc"), "");
+        html_named(page, " on ", text(report, "hostname"), "");
     }
     fputs(".</footer>\n", page);
 }
 
 enum status page_write(const struct report *report, FILE *page, struct error *error)
 {
-    write_head(report, page);
+    html_head(page, text(report, "scenario"), "moesim report", report->css, "");
     write_header(report, page);
     fputs("<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
     write_key_numbers(report, page);

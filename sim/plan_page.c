@@ -28,13 +28,6 @@ struct plan_report {
 
 static const char plan_sql[] = "SELECT plan.*, plan_id AS digest FROM plan WHERE plan_id = ?1";
 
-static void write_named(FILE *page, const char *before, const char *value, const char *after)
-{
-    fputs(before, page);
-    html_text(page, value);
-    fputs(after, page);
-}
-
 static void write_head(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan *plan = plan_report->page->plan;
@@ -42,36 +35,29 @@ static void write_head(const struct plan_report *plan_report, FILE *page)
     (void)snprintf(asked, sizeof asked, "What does it take to serve %s, and what does it cost?",
                    plan->model.name);
     const char *title = plan->question[0] != '\0' ? plan->question : asked;
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-          "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
-          "base-uri 'none'; form-action 'none'\">\n",
-          page);
-    write_named(page, "<title>", plan->name, " \xe2\x80\x93 moesim plan</title>\n");
-    fprintf(page, "<style>\n%s</style>\n</head>\n", plan_report->report.css);
+    html_head(page, plan->name, "moesim plan", plan_report->report.css, "");
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
           "<header><div class=\"page\">\n",
           page);
     const struct plan_page *asked_page = plan_report->page;
     const char *study = asked_page->study;
     fprintf(page, "<p class=\"brand\">moesim %s \xc2\xb7 ", study != NULL ? "study" : "plan");
-    write_named(page, "", study != NULL ? study : plan->name, "</p>\n");
-    write_named(page, "<h1>", title, "</h1>\n");
+    html_named(page, "", study != NULL ? study : plan->name, "</p>\n");
+    html_named(page, "<h1>", title, "</h1>\n");
     for (int32_t i = 0; i < asked_page->num_leads; i++) {
-        write_named(page, "<p class=\"answer\">", asked_page->lead[i], "</p>\n");
+        html_named(page, "<p class=\"answer\">", asked_page->lead[i], "</p>\n");
     }
     for (int32_t i = 0; plan_sentence(line, sizeof line, plan, plan_report->page->answer, i); i++) {
-        write_named(page, "<p class=\"answer\">", line, "</p>\n");
+        html_named(page, "<p class=\"answer\">", line, "</p>\n");
     }
     fputs("</div></header>\n<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
 }
 
 static void write_tile(FILE *page, const char *name, const char *value, const char *note)
 {
-    write_named(page, "<div class=\"tile\"><dt>", name, "</dt><dd class=\"value\">");
-    write_named(page, "", value, "</dd><dd class=\"note\">");
-    write_named(page, "", note, "</dd></div>\n");
+    html_named(page, "<div class=\"tile\"><dt>", name, "</dt><dd class=\"value\">");
+    html_named(page, "", value, "</dd><dd class=\"note\">");
+    html_named(page, "", note, "</dd></div>\n");
 }
 
 static void write_tiles(const struct plan_report *plan_report, FILE *page)
@@ -123,12 +109,12 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
     for (int32_t i = 0; i < prices->count; i++) {
         const struct api_price *price = &prices->price[i];
         double income = api_price_income_usd(price, &plan_report->page->plan->traffic);
-        write_named(page, "<tr><td>", price->provider, "</td>");
-        write_named(page, "<td>", price->sold_as, "</td>");
+        html_named(page, "<tr><td>", price->provider, "</td>");
+        html_named(page, "<td>", price->sold_as, "</td>");
         fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f %%</td>", price->usd_per_million_input,
                 price->usd_per_million_output, 100.0 * (1.0 - usd / income));
-        write_named(page, "<td>", price->date, "</td>");
-        write_named(page, "<td>", price->source, "</td></tr>\n");
+        html_named(page, "<td>", price->date, "</td>");
+        html_named(page, "<td>", price->source, "</td></tr>\n");
     }
     fputs("</tbody>\n</table></div>\n</section>\n", page);
 }
@@ -142,14 +128,14 @@ static void write_assumptions(const struct plan_report *plan_report, FILE *page)
           page);
     for (int32_t i = 0; plan_assumption(line, sizeof line, plan, plan_report->page->answer, i);
          i++) {
-        write_named(page, "<li>", line, "</li>\n");
+        html_named(page, "<li>", line, "</li>\n");
     }
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct price *price = &plan->gpu[i].price;
         (void)snprintf(line, sizeof line, "%s: $%.4g a GPU-hour (%s, %s; %s)",
                        plan->gpu[i].cluster.gpu.name, price->usd_per_gpu_hour, price->name,
                        price->date, price->source);
-        write_named(page, "<li>", line, "</li>\n");
+        html_named(page, "<li>", line, "</li>\n");
     }
     fputs("</ul>\n</section>\n", page);
 }
@@ -162,7 +148,7 @@ static void write_launch(const struct plan_report *plan_report, FILE *page)
     }
     fputs("<section aria-labelledby=\"launch\">\n<h2 id=\"launch\">To launch it</h2>\n", page);
     for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
-        write_named(page, "<h3>", launch_engine_name((enum launch_engine)engine), "</h3>\n");
+        html_named(page, "<h3>", launch_engine_name((enum launch_engine)engine), "</h3>\n");
         for (int32_t pool = 0; pool < COST_POOLS; pool++) {
             char command[LAUNCH_BYTES];
             if (plan_launch(command, asked->plan, asked->answer, (enum launch_engine)engine,
@@ -172,7 +158,7 @@ static void write_launch(const struct plan_report *plan_report, FILE *page)
                             ? "Prefill and decode"
                         : pool == COST_PREFILL ? "Prefill"
                                                : "Decode");
-                write_named(page, "<pre tabindex=\"0\">", command, "</pre>\n");
+                html_named(page, "<pre tabindex=\"0\">", command, "</pre>\n");
             }
         }
     }
@@ -188,10 +174,10 @@ static enum status write_page(const struct report *report, FILE *page, struct er
     write_prices(plan_report, page);
     write_assumptions(plan_report, page);
     write_launch(plan_report, page);
-    write_named(page,
-                "<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n"
-                "<details><summary>The plan, as it was asked</summary>\n<pre tabindex=\"0\">",
-                plan_report->page->plan->text, "</pre></details>\n</section>\n");
+    html_named(page,
+               "<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n"
+               "<details><summary>The plan, as it was asked</summary>\n<pre tabindex=\"0\">",
+               plan_report->page->plan->text, "</pre></details>\n</section>\n");
     fprintf(page,
             "<footer>Made by moesim.</footer>\n</main>\n<script>\n%s</script>\n</body>\n"
             "</html>\n",
