@@ -89,8 +89,7 @@ static const struct {
 void claim_complain(struct claim_reader *reader, const struct yaml_node *node, const char *key,
                     const char *text)
 {
-    reader->status = error_add(reader->error, STATUS_INVALID, "%s:%d: %s: %s", node->file,
-                               (int)node->line, key, text);
+    reader->status = yaml_complain(reader->error, node, key, text);
 }
 
 void *claim_take(struct claim_reader *reader, size_t count, size_t size)

@@ -61,8 +61,7 @@ struct reader {
 static void complain(struct reader *reader, const struct yaml_node *node, const char *key,
                      const char *text)
 {
-    reader->status = error_add(reader->error, STATUS_INVALID, "%s:%d: %s: %s", node->file,
-                               (int)node->line, key, text);
+    reader->status = yaml_complain(reader->error, node, key, text);
 }
 
 /* Memory of the study's; NULL, and told, when there is none. */

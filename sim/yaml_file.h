@@ -78,6 +78,10 @@ struct yaml_field {
     const struct yaml_field *table; /* YAML_TABLE: ended by a NULL key */
 };
 
+/* Adds "FILE:LINE: KEY: WHAT", or "--set KEY: WHAT" of an override. Returns STATUS_INVALID. */
+enum status yaml_complain(struct error *error, const struct yaml_node *node, const char *key,
+                          const char *what);
+
 /* Fills target from a mapping. Fields that are absent keep what target holds (its defaults).
  * Reports every unknown key, missing required key, wrong type and value out of range;
  * STATUS_INVALID if there was one. */

@@ -28,6 +28,14 @@ struct frame {
     size_t path_length;
 };
 
+enum status yaml_complain(struct error *error, const struct yaml_node *node, const char *key,
+                          const char *what)
+{
+    return node->line > 0 ? error_add(error, STATUS_INVALID, "%s:%d: %s: %s", node->file,
+                                      (int)node->line, key, what)
+                          : error_add(error, STATUS_INVALID, "%s %s: %s", node->file, key, what);
+}
+
 struct filler {
     void *target;
     struct error *error;
@@ -40,12 +48,7 @@ struct filler {
 static void complain(struct filler *filler, const struct yaml_node *node, const char *what)
 {
     filler->has_problem = true;
-    if (node->line > 0) {
-        (void)error_add(filler->error, STATUS_INVALID, "%s:%d: %s: %s", node->file, node->line,
-                        filler->path, what);
-    } else {
-        (void)error_add(filler->error, STATUS_INVALID, "%s %s: %s", node->file, filler->path, what);
-    }
+    (void)yaml_complain(filler->error, node, filler->path, what);
 }
 
 /* "expected WHAT, got 'TEXT'". */
