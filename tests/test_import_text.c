@@ -197,24 +197,33 @@ Test(csv_lines, cuts_lines_and_fields)
     cr_expect_not(csv_next(&lines));
 }
 
-/* 29 February and the end of a year: 86,400 s a day, 366 days in 2024. */
-Test(arrivals, count_seconds_over_days)
+static struct arrivals arrivals;
+static struct error arrivals_error;
+
+/* Reads arrivals from a file that holds this text. */
+static enum status read_arrivals(const char *text)
 {
     char path[] = "/tmp/moesim-arrivals-XXXXXX";
-    struct error error = {0};
-    struct arrivals arrivals;
     int descriptor = mkstemp(path);
     cr_assert_geq(descriptor, 0);
     FILE *file = fdopen(descriptor, "w");
     cr_assert_not_null(file);
-    fputs("TIMESTAMP,ContextTokens,GeneratedTokens\n"
-          "2024-02-28 23:59:59.5,1,2\n2024-02-29 00:00:00.75,3,4\n2024-03-01T00:00:00Z,5,6\n"
-          "2025-02-28 23:59:59.500000001+00:00,7,8\n",
-          file);
+    fputs(text, file);
     cr_assert_eq(fclose(file), 0);
+    arrivals_error = (struct error){0};
+    enum status status = arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &arrivals_error);
+    unlink(path);
+    return status;
+}
 
-    cr_assert_eq(arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &error), STATUS_OK, "%s",
-                 error.text);
+/* 29 February and the end of a year: 86,400 s a day, 366 days in 2024. */
+Test(arrivals, count_seconds_over_days)
+{
+    cr_assert_eq(read_arrivals("TIMESTAMP,ContextTokens,GeneratedTokens\n"
+                               "2024-02-28 23:59:59.5,1,2\n2024-02-29 00:00:00.75,3,4\n"
+                               "2024-03-01T00:00:00Z,5,6\n"
+                               "2025-02-28 23:59:59.500000001+00:00,7,8\n"),
+                 STATUS_OK, "%s", arrivals_error.text);
 
     cr_assert_eq(arrivals.count, 4);
     cr_expect_eq(arrivals.arrival[0].arrival_s, 0.0);
@@ -224,50 +233,31 @@ Test(arrivals, count_seconds_over_days)
     cr_expect_eq(arrivals.arrival[2].prompt_tokens, 5);
     cr_expect_eq(arrivals.arrival[2].decode_tokens, 6);
     arrivals_free(&arrivals);
-    unlink(path);
 }
 
 Test(arrivals, have_at_most_16777216_tokens)
 {
-    static const char *const lines[] = {
+    static const char *const texts[] = {
         "arrival_s,prompt_tokens,decode_tokens\n0.5,16777216,16777216\n0.6,5,16777217\n",
         "{\"timestamp\": 0, \"input_length\": 16777216, \"output_length\": 1, \"hash_ids\": []}\n"
         "{\"timestamp\": 0, \"input_length\": 16777217, \"output_length\": 1, \"hash_ids\": []}\n"};
     for (int32_t i = 0; i < 2; i++) {
-        char path[] = "/tmp/moesim-arrivals-XXXXXX";
-        static struct error error;
-        struct arrivals arrivals;
-        error = (struct error){0};
-        int descriptor = mkstemp(path);
-        cr_assert_geq(descriptor, 0);
-        FILE *file = fdopen(descriptor, "w");
-        fputs(lines[i], file);
-        fclose(file);
-        cr_expect_eq(arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &error), STATUS_INVALID);
-        cr_expect_eq(error.num_problems, 1, "%s", error.text);
-        cr_expect_not_null(strstr(error.text, "at most 16777216"), "%s", error.text);
+        cr_expect_eq(read_arrivals(texts[i]), STATUS_INVALID);
+        cr_expect_eq(arrivals_error.num_problems, 1, "%s", arrivals_error.text);
+        cr_expect_not_null(strstr(arrivals_error.text, "at most 16777216"), "%s",
+                           arrivals_error.text);
         arrivals_free(&arrivals);
-        unlink(path);
     }
 }
 
 Test(arrivals, span_ten_years_at_most)
 {
-    char path[] = "/tmp/moesim-arrivals-XXXXXX";
-    struct error error = {0};
-    struct arrivals arrivals;
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    FILE *file = fdopen(descriptor, "w");
-    cr_assert_not_null(file);
-    fputs("TIMESTAMP,ContextTokens,GeneratedTokens\n"
-          "2023-11-16 18:15:46.68,880,44\n4023-11-16 18:15:50.99,396,109\n",
-          file);
-    cr_assert_eq(fclose(file), 0);
+    cr_expect_eq(read_arrivals("TIMESTAMP,ContextTokens,GeneratedTokens\n"
+                               "2023-11-16 18:15:46.68,880,44\n"
+                               "4023-11-16 18:15:50.99,396,109\n"),
+                 STATUS_INVALID);
 
-    cr_expect_eq(arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &error), STATUS_INVALID);
-
-    cr_expect_not_null(strstr(error.text, "3,650 are the most"), "%s", error.text);
+    cr_expect_not_null(strstr(arrivals_error.text, "3,650 are the most"), "%s",
+                       arrivals_error.text);
     arrivals_free(&arrivals);
-    unlink(path);
 }
