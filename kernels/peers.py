@@ -159,14 +159,19 @@ class Case:
                           self.layer.shared[1])
         return out
 
+    def by_expert(self):
+        """Choices sorted by expert, and where each expert's end."""
+        torch = self.layer.torch
+        ids = self.expert.reshape(-1)
+        counts = torch.zeros(self.layer.shape.num_experts, device=DEVICE,
+                             dtype=torch.int32).scatter_add_(
+            0, ids, torch.ones_like(ids, dtype=torch.int32))
+        return torch.argsort(ids, stable=True), torch.cumsum(counts, 0, dtype=torch.int32)
+
     def torch_grouped_mm(self):
         torch, shape = self.layer.torch, self.layer.shape
         self.route()
-        ids = self.expert.reshape(-1)
-        order = torch.argsort(ids, stable=True)
-        counts = torch.zeros(shape.num_experts, device=DEVICE, dtype=torch.int32).scatter_add_(
-            0, ids, torch.ones_like(ids, dtype=torch.int32))
-        ends = torch.cumsum(counts, 0, dtype=torch.int32)
+        order, ends = self.by_expert()
         rows = self.x[order // shape.top_k]
         both = torch._grouped_mm(rows, self.layer.gate_up.transpose(1, 2), offs=ends)
         out = torch._grouped_mm(self.layer.activate(both), self.layer.down.transpose(1, 2),
@@ -196,11 +201,7 @@ class Case:
 
         def run():
             self.route()
-            ids = self.expert.reshape(-1)
-            order = torch.argsort(ids, stable=True)
-            counts = torch.zeros(shape.num_experts, device=DEVICE, dtype=torch.int32).scatter_add_(
-                0, ids, torch.ones_like(ids, dtype=torch.int32))
-            ends = torch.cumsum(counts, 0, dtype=torch.int32)
+            order, ends = self.by_expert()
             both = product(self.x[order // shape.top_k], self.layer.gate_up, scales[0], ends)
             out = product(self.layer.activate(both), self.layer.down, scales[1], ends)
             per_choice = torch.empty_like(out)
