@@ -8,30 +8,13 @@
 #include <unistd.h>
 
 #include "import/import.h"
+#include "import_directory.h"
 #include "npy.h"
 #include "trace.h"
 
-static char directory[64];
-static char array_path[96];
 static const char *const array_paths[] = {array_path};
-static char out_path[96];
 static struct error error;
 static struct import_summary summary;
-
-static void make_directory(void)
-{
-    (void)snprintf(directory, sizeof directory, "/tmp/moesim-shape-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-    (void)snprintf(array_path, sizeof array_path, "%s/experts.npy", directory);
-    (void)snprintf(out_path, sizeof out_path, "%s/trace", directory);
-}
-
-static void remove_directory(void)
-{
-    char command[96];
-    (void)snprintf(command, sizeof command, "rm -r %s", directory);
-    cr_assert_eq(system(command), 0);
-}
 
 TestSuite(trace_import_shape, .init = make_directory, .fini = remove_directory);
 

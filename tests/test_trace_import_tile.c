@@ -10,31 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "import_directory.h"
 #include "npy.h"
 #include "trace.h"
 
 #define TOKENS_MAX 100
 #define LAYERS_MAX 11
 #define TOP_K_MAX  8
-
-static char directory[64];
-static char array_path[96];
-static char out_path[96];
-
-static void make_directory(void)
-{
-    (void)snprintf(directory, sizeof directory, "/tmp/moesim-import-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-    (void)snprintf(array_path, sizeof array_path, "%s/experts.npy", directory);
-    (void)snprintf(out_path, sizeof out_path, "%s/trace", directory);
-}
-
-static void remove_directory(void)
-{
-    char command[96];
-    (void)snprintf(command, sizeof command, "rm -r %s", directory);
-    cr_assert_eq(system(command), 0);
-}
 
 TestSuite(trace_import_tile, .init = make_directory, .fini = remove_directory);
 
