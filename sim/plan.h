@@ -18,6 +18,7 @@
 
 #include "cost.h"
 #include "metrics.h"
+#include "plan_offload.h"
 #include "scenario.h"
 #include "status.h"
 
@@ -29,7 +30,8 @@
 struct plan_gpu {
     struct cluster cluster; /* its GPU, gpus_per_node and fitted collectives */
     struct price price;
-    int32_t nodes_max; /* 0: no limit */
+    int32_t nodes_max;     /* 0: no limit */
+    struct plan_host host; /* of a node; zeroes: experts live on GPUs alone */
 };
 
 struct plan_list {
@@ -77,7 +79,8 @@ struct plan {
     struct plan_list expert_precision; /* enum precision */
     const struct balance_strategy *strategy[PLAN_LIST_MAX];
     int32_t num_strategies;
-    bool disaggregated; /* which kinds of deployment are tried */
+    struct plan_offloads offloads; /* num_homes 0: experts stay on GPUs */
+    bool disaggregated;            /* which kinds of deployment are tried */
     bool shared;
     double utilisation_max; /* of a pool in the busiest hour */
     double memory_fraction;
@@ -110,6 +113,7 @@ struct plan_point {
     int32_t micro_batches;
     enum precision expert_precision;
     const struct balance_strategy *strategy;
+    struct plan_offload offload;
 
     enum plan_fate fate;
     struct memory_use memory; /* at the mean context */
@@ -118,6 +122,7 @@ struct plan_point {
     double step_ns;
     double phase_ns[STEP_PHASE_COUNT];
     double imbalance; /* busiest rank over mean */
+    double hit_rate;  /* of touched experts, those that the GPU had; -1: none is offloaded */
     char why[128];    /* PLAN_IMPOSSIBLE */
 };
 

@@ -1,10 +1,16 @@
-/* plan_launch.c -- flags of vLLM, SGLang and TensorRT-LLM. */
+/* plan_launch.c -- flags of vLLM, SGLang, TensorRT-LLM, llama.cpp and KTransformers. */
 #include "plan_launch.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "plan_internal.h"
+
+#define MIB 1048576.0
+#define GIB 1073741824.0
 
 struct command {
     char *text;
@@ -38,9 +44,31 @@ add(struct command *command, const char *format, ...)
 
 const char *launch_engine_name(enum launch_engine engine)
 {
-    static const char *const names[LAUNCH_ENGINES] = {"vLLM", "SGLang", "TensorRT-LLM"};
+    static const char *const names[LAUNCH_ENGINES] = {"vLLM", "SGLang", "TensorRT-LLM", "llama.cpp",
+                                                      "KTransformers"};
     assert(engine < LAUNCH_ENGINES);
     return names[engine];
+}
+
+/* Whether an engine can do with experts that are not on the GPU what the point does. */
+static bool can_offload(const struct launch *launch, enum launch_engine engine)
+{
+    const struct plan_offload *offload = &launch->point->offload;
+    bool on_cpu = offload->misses != OFFLOAD_FETCH;
+    switch (engine) {
+    case LAUNCH_VLLM: /* its GPU reads them over the link */
+        return offload->home == OFFLOAD_NOTHING || (offload->home == OFFLOAD_HOST && !on_cpu);
+    case LAUNCH_SGLANG:
+    case LAUNCH_TRTLLM:
+        return offload->home == OFFLOAD_NOTHING;
+    case LAUNCH_LLAMA: /* several GPUs would have layers, not experts, of their own */
+        return offload->home == OFFLOAD_HOST && launch->point->ep == 1 && launch->shared;
+    case LAUNCH_KTRANSFORMERS:
+        return offload->home == OFFLOAD_HOST && on_cpu;
+    case LAUNCH_ENGINES:
+        break;
+    }
+    return false;
 }
 
 /* On one GPU there is nobody to exchange tokens with, and nothing to balance. */
@@ -52,6 +80,29 @@ static bool spreads_experts(const struct launch *launch)
 static bool balances(const struct launch *launch)
 {
     return launch->point->strategy->needs != 0 || launch->point->redundant_experts > 0;
+}
+
+/* As the point is simulated. */
+static bool has_deepep(const struct launch *launch)
+{
+    struct scenario scenario;
+    plan_point_scenario(&scenario, launch->plan, launch->point);
+    return strncmp(scenario.collective->name, "deepep", strlen("deepep")) == 0;
+}
+
+/* Of a group. */
+static int32_t gpus_on_node(const struct launch *launch)
+{
+    int32_t gpus = launch->plan->gpu[launch->point->gpu].cluster.gpus_per_node;
+    return launch->point->ep < gpus ? launch->point->ep : gpus;
+}
+
+/* Of a layer's experts, those that GPUs keep. */
+static double kept_share(const struct launch *launch)
+{
+    const struct plan_point *point = launch->point;
+    return (double)point->offload.num_slots * (double)point->ep /
+           (double)launch->plan->model.num_experts;
 }
 
 static void write_vllm(struct command *command, const struct launch *launch)
@@ -70,7 +121,14 @@ static void write_vllm(struct command *command, const struct launch *launch)
     }
     if (spreads_experts(launch)) {
         add(command, " \\\n  --enable-expert-parallel --all2all-backend %s",
-            launch->prefill && !launch->shared ? "deepep_high_throughput" : "deepep_low_latency");
+            !has_deepep(launch)                  ? "allgather_reducescatter"
+            : launch->prefill && !launch->shared ? "deepep_high_throughput"
+                                                 : "deepep_low_latency");
+    }
+    if (point->offload.home != OFFLOAD_NOTHING) {
+        add(command, " \\\n  --cpu-offload-gb %.1f --cpu-offload-params experts",
+            (1.0 - kept_share(launch)) * plan_offload_bytes(launch->plan, point) /
+                (double)gpus_on_node(launch) / GIB);
     }
     if (spreads_experts(launch) && balances(launch)) {
         add(command, " \\\n  --enable-eplb --eplb-config '{\"num_redundant_experts\":%d}'",
@@ -106,8 +164,10 @@ static void write_sglang(struct command *command, const struct launch *launch)
             (int)launch->nodes);
     }
     if (spreads_experts(launch)) {
-        add(command, " \\\n  --ep-size %d --moe-a2a-backend deepep --deepep-mode %s",
-            (int)point->ep,
+        add(command, " \\\n  --ep-size %d", (int)point->ep);
+    }
+    if (spreads_experts(launch) && has_deepep(launch)) {
+        add(command, " --moe-a2a-backend deepep --deepep-mode %s",
             launch->shared    ? "auto"
             : launch->prefill ? "normal"
                               : "low_latency");
@@ -128,6 +188,58 @@ static void write_sglang(struct command *command, const struct launch *launch)
     }
     if (!launch->shared) {
         add(command, " \\\n  --disaggregation-mode %s", launch->prefill ? "prefill" : "decode");
+    }
+}
+
+/* Whole layers stay on the GPU, or a cache of single experts. */
+static void write_llama(struct command *command, const struct launch *launch)
+{
+    const struct plan_point *point = launch->point;
+    const struct moe_model *model = &launch->plan->model;
+    int32_t moe_layers = model_num_moe_layers(model);
+    int32_t on_cpu = (int32_t)ceil((1.0 - kept_share(launch)) * (double)moe_layers);
+    double cache_bytes = kept_share(launch) * plan_offload_bytes(launch->plan, point);
+    bool has_cache = point->offload.misses == OFFLOAD_FETCH;
+    add(command, "llama-server --model \"$GGUF\" --n-gpu-layers all");
+    if (has_cache) {
+        add(command, " --cpu-moe --moe-cache-mib %.0f", cache_bytes / MIB);
+    } else if (point->offload.num_slots == 0) {
+        add(command, " --cpu-moe");
+    } else {
+        add(command, " --n-cpu-moe %d", (int)(on_cpu + model->num_layers - moe_layers));
+    }
+    add(command, " \\\n  --parallel %d --ctx-size %lld --batch-size %d --ubatch-size %d",
+        (int)launch->sequences, (long long)launch->sequences * launch->max_tokens,
+        (int)launch->prefill_tokens, (int)launch->prefill_tokens);
+    if (!has_cache && point->offload.num_slots > 0) {
+        add(command,
+            "\n# keeps the experts of %d of %d layers on the GPU, where the plan keeps %d of %d in "
+            "every layer",
+            (int)(moe_layers - on_cpu), (int)moe_layers, (int)point->offload.num_slots,
+            (int)model->num_experts);
+    }
+}
+
+static const char *kt_method(enum precision precision)
+{
+    return precision == PRECISION_BF16   ? "BF16"
+           : precision == PRECISION_FP8  ? "FP8"
+           : precision == PRECISION_INT8 ? "AMXINT8"
+                                         : "LLAMAFILE"; /* GGUF, any x86 CPU */
+}
+
+/* SGLang, with KTransformers' kernels for the experts that CPUs compute. */
+static void write_ktransformers(struct command *command, const struct launch *launch)
+{
+    const struct plan_point *point = launch->point;
+    write_sglang(command, launch);
+    add(command,
+        " \\\n  --kt-method %s --kt-weight-path \"$CPU_WEIGHTS\" --kt-cpuinfer $CORES "
+        "--kt-threadpool-count $SOCKETS \\\n  --kt-num-gpu-experts %d",
+        kt_method(point->expert_precision), (int)(point->offload.num_slots * point->ep));
+    if (point->offload.num_slots > 0 && strcmp(point->offload.policy->name, "pinned") != 0) {
+        add(command, "\n# keeps the same experts all the time; the plan's policy is %s",
+            point->offload.policy->name);
     }
 }
 
@@ -192,6 +304,9 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
     launch.sequences =
         pool == COST_PREFILL ? (prompts > 1 ? prompts : 1) : decode->tokens_per_rank * decode->tp;
     text[0] = '\0';
+    if (!can_offload(&launch, engine)) {
+        return false;
+    }
     if ((winner->shared && pool == COST_PREFILL) ||
         (engine == LAUNCH_TRTLLM && point->tp > 1 && point->tp < point->ep)) {
         return false; /* TensorRT-LLM's attention is parallel one way or the other */
@@ -205,6 +320,12 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         return true;
     case LAUNCH_TRTLLM:
         write_trtllm(&command, &launch);
+        return true;
+    case LAUNCH_LLAMA:
+        write_llama(&command, &launch);
+        return true;
+    case LAUNCH_KTRANSFORMERS:
+        write_ktransformers(&command, &launch);
         return true;
     case LAUNCH_ENGINES:
         break;

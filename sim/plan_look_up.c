@@ -10,10 +10,8 @@
 #include "plan_read.h"
 #include "quantity.h"
 
-#define EP_MAX       65536
-#define TOKENS_MAX   65536
-#define GPUS_OF_NODE 8
-#define GPUS_OF_RACK 72
+#define EP_MAX     65536
+#define TOKENS_MAX 65536
 
 void plan_defaults(struct plan_file *file)
 {
@@ -28,13 +26,12 @@ void plan_defaults(struct plan_file *file)
     (void)snprintf(file->plan.reference.name, sizeof file->plan.reference.name, "reference");
 }
 
-/* The first of node's items: a scalar is a list of one. */
-static const struct yaml_node *items(const struct yaml_node *node)
+const struct yaml_node *plan_items(const struct yaml_node *node)
 {
     return node == NULL ? NULL : node->kind == YAML_SEQUENCE ? node->child : node;
 }
 
-static const struct yaml_node *next_item(const struct yaml_node *list, const struct yaml_node *item)
+const struct yaml_node *plan_next_item(const struct yaml_node *list, const struct yaml_node *item)
 {
     return list->kind == YAML_SEQUENCE ? item->next : NULL;
 }
@@ -43,7 +40,8 @@ static void take_list(struct plan_file *file, struct plan_list *list, const char
                       const struct yaml_node *node, int32_t min, int32_t max)
 {
     char words[96];
-    for (const struct yaml_node *item = items(node); item != NULL; item = next_item(node, item)) {
+    for (const struct yaml_node *item = plan_items(node); item != NULL;
+         item = plan_next_item(node, item)) {
         double value = 0.0;
         if (item->kind != YAML_SCALAR || !quantity_count(&value, item->text) || value < min ||
             value > max || value != (double)(int32_t)value) {
@@ -58,7 +56,7 @@ static void take_list(struct plan_file *file, struct plan_list *list, const char
             list->value[list->count++] = (int32_t)value;
         }
     }
-    if (node != NULL && items(node) == NULL) {
+    if (node != NULL && plan_items(node) == NULL) {
         plan_complain_at(file, node, key, "an empty list leaves nothing to try");
     }
 }
@@ -115,7 +113,8 @@ static void take_strategies(struct plan_file *file)
     struct plan *plan = &file->plan;
     const struct yaml_node *list = file->strategy;
     char words[NAME_BYTES + 80];
-    for (const struct yaml_node *item = items(list); item != NULL; item = next_item(list, item)) {
+    for (const struct yaml_node *item = plan_items(list); item != NULL;
+         item = plan_next_item(list, item)) {
         const struct balance_strategy *strategy =
             item->kind == YAML_SCALAR ? balance_find(item->text) : NULL;
         if (strategy == NULL) {
@@ -132,7 +131,8 @@ static void take_precisions(struct plan_file *file)
 {
     struct plan_list *list = &file->plan.expert_precision;
     const struct yaml_node *node = file->expert_precision;
-    for (const struct yaml_node *item = items(node); item != NULL; item = next_item(node, item)) {
+    for (const struct yaml_node *item = plan_items(node); item != NULL;
+         item = plan_next_item(node, item)) {
         enum precision precision;
         if (item->kind != YAML_SCALAR || !precision_parse(&precision, item->text)) {
             plan_complain_at(file, item, "search.expert_precision",
@@ -147,7 +147,8 @@ static void take_pools(struct plan_file *file)
 {
     struct plan *plan = &file->plan;
     const struct yaml_node *list = file->pools;
-    for (const struct yaml_node *item = items(list); item != NULL; item = next_item(list, item)) {
+    for (const struct yaml_node *item = plan_items(list); item != NULL;
+         item = plan_next_item(list, item)) {
         bool is_text = item->kind == YAML_SCALAR;
         if (is_text && strcmp(item->text, "disaggregated") == 0) {
             plan->disaggregated = true;
@@ -163,8 +164,8 @@ static void take_pools(struct plan_file *file)
     }
 }
 
-static void pass_on(struct plan_file *file, const struct yaml_node *node, const char *key,
-                    const struct error *problems)
+void plan_pass_on(struct plan_file *file, const struct yaml_node *node, const char *key,
+                  const struct error *problems)
 {
     char words[512];
     for (const char *line = problems->text; *line != '\0';) {
@@ -172,110 +173,6 @@ static void pass_on(struct plan_file *file, const struct yaml_node *node, const 
         (void)snprintf(words, sizeof words, "%.*s", length, line);
         plan_complain_at(file, node, key, words);
         line += length + (line[length] == '\n');
-    }
-}
-
-struct gpu_item {
-    char cluster[PATH_BYTES];
-    char gpu[PATH_BYTES];
-    char price[PATH_BYTES];
-    int32_t gpus_per_node;
-    int32_t nodes_max;
-};
-
-static const struct yaml_field gpu_fields[] = {
-    {"cluster", YAML_TEXT, offsetof(struct gpu_item, cluster), .size = PATH_BYTES},
-    {"gpu", YAML_TEXT, offsetof(struct gpu_item, gpu), .size = PATH_BYTES},
-    {"price", YAML_TEXT, offsetof(struct gpu_item, price), .size = PATH_BYTES},
-    {"gpus_per_node", YAML_INT32, offsetof(struct gpu_item, gpus_per_node), .min = 1, .max = 1024},
-    {"nodes_max", YAML_INT32, offsetof(struct gpu_item, nodes_max), .min = 1, .max = 65536},
-    {.key = NULL},
-};
-
-/* Without a price of its own, a GPU has the first of these that is known. */
-static enum status load_price(struct plan_gpu *gpu, const char *name, struct error *error)
-{
-    static const char *const usual[] = {"neocloud", "lease", "rental-3y", "ondemand"};
-    struct error *ignored = calloc(1, sizeof *ignored);
-    enum status status = name[0] != '\0' || ignored == NULL ? STATUS_OK : STATUS_INVALID;
-    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && status != STATUS_OK; i++) {
-        status = price_load_for(&gpu->price, usual[i], &gpu->cluster.gpu, ignored);
-    }
-    if (ignored == NULL) {
-        status = STATUS_NO_MEMORY;
-    } else if (name[0] != '\0') {
-        status = price_load_for(&gpu->price, name, &gpu->cluster.gpu, error);
-    } else if (status != STATUS_OK) {
-        status = error_add(error, STATUS_INVALID,
-                           "no price of an %s is known; give one (moesim list prices) or dollars a "
-                           "GPU-hour",
-                           gpu->cluster.gpu.name);
-    }
-    free(ignored);
-    return status;
-}
-
-/* A cluster preset brings GPU, wiring and fitted collectives; a GPU alone has its nodes of eight.
- */
-static enum status load_cluster(struct cluster *cluster, const struct gpu_item *item,
-                                struct error *error)
-{
-    if ((item->cluster[0] != '\0') == (item->gpu[0] != '\0')) {
-        return error_add(error, STATUS_INVALID, "give either a gpu or a cluster");
-    }
-    enum status status = item->cluster[0] != '\0' ? cluster_load(cluster, item->cluster, error)
-                                                  : gpu_load(&cluster->gpu, item->gpu, error);
-    if (status == STATUS_OK && item->cluster[0] == '\0') {
-        cluster->gpus_per_node =
-            strstr(cluster->gpu.name, "nvl72") != NULL ? GPUS_OF_RACK : GPUS_OF_NODE;
-    }
-    if (item->gpus_per_node > 0) {
-        cluster->gpus_per_node = item->gpus_per_node;
-    }
-    return status;
-}
-
-static void take_gpu(struct plan_file *file, const struct yaml_node *node)
-{
-    struct plan *plan = &file->plan;
-    struct plan_gpu *gpu = &plan->gpu[plan->num_gpus];
-    struct gpu_item *item = calloc(1, sizeof *item);
-    struct error *problems = calloc(1, sizeof *problems);
-    if (problems == NULL || item == NULL) {
-        file->status = STATUS_NO_MEMORY;
-    } else if (node->kind != YAML_MAPPING) {
-        plan_complain_at(file, node, "gpus", "a key gpu or cluster is expected, and mostly price");
-    } else if (yaml_fill(item, node, gpu_fields, file->error) != STATUS_OK) {
-        file->status = STATUS_INVALID;
-    } else if (load_cluster(&gpu->cluster, item, problems) != STATUS_OK) {
-        pass_on(file, node, "gpus", problems);
-    } else if (load_price(gpu, item->price, problems) != STATUS_OK) {
-        pass_on(file, node, "gpus.price", problems);
-    } else if (strcmp(gpu->price.gpu, gpu->cluster.gpu.name) != 0) {
-        plan_complain_at(file, node, "gpus.price", "is the price of another GPU");
-    } else {
-        gpu->nodes_max = item->nodes_max;
-        plan->num_gpus++;
-    }
-    free(item);
-    free(problems);
-}
-
-static void take_gpus(struct plan_file *file)
-{
-    const struct yaml_node *list = file->gpus;
-    if (list == NULL) {
-        return; /* required, and told */
-    }
-    for (const struct yaml_node *item = items(list); item != NULL; item = next_item(list, item)) {
-        if (file->plan.num_gpus == PLAN_GPUS_MAX) {
-            plan_complain_at(file, item, "gpus", "at most 8 kinds");
-            return;
-        }
-        take_gpu(file, item);
-    }
-    if (items(list) == NULL) {
-        plan_complain_at(file, list, "gpus", "an empty list leaves nothing to rent");
     }
 }
 
@@ -368,10 +265,10 @@ void plan_look_up(struct plan_file *file)
     }
     if (plan->model_written[0] != '\0') {
         has_model = model_load(&plan->model, plan->model_written, problems) == STATUS_OK;
-        pass_on(file, yaml_get(file->root, "model"), "model", problems);
+        plan_pass_on(file, yaml_get(file->root, "model"), "model", problems);
     }
     free(problems);
-    take_gpus(file);
+    plan_take_gpus(file);
     take_list(file, &plan->space[COST_PREFILL].ep, "search.prefill.ep", file->ep[COST_PREFILL], 1,
               EP_MAX);
     take_list(file, &plan->space[COST_DECODE].ep, "search.decode.ep", file->ep[COST_DECODE], 1,
@@ -387,6 +284,7 @@ void plan_look_up(struct plan_file *file)
     take_strategies(file);
     take_precisions(file);
     take_pools(file);
+    plan_take_offload(file);
     look_up_plugins(file);
     check_terms(file);
     plan->reference.given = plan->reference.prefill_ep > 0;

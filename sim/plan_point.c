@@ -20,11 +20,10 @@
 
 #define TOKENS_SAMPLED 8192 /* of a point, if its steps are smaller */
 #define STEPS_MAX      8
-#define LOAD_STEPS     16 /* parts of the trace, for strategies that look at single steps */
-#define TRACE_TOKENS                                                                               \
-    131072           /* of a generated trace, whatever the points, so that all stay valid          \
-                      */
-#define NO_LIMIT 1e6 /* memory was looked at when points were made */
+#define STEPS_OFFLOAD  256  /* likewise where caches fill and empty from step to step */
+#define WARM_UP        4    /* part of such steps that is not measured: caches begin arbitrarily */
+#define NVLINK         1e11 /* bytes/s: DeepEP wants GPUs that are joined so, not PCIe */
+#define NO_LIMIT       1e6  /* memory was looked at when points were made */
 
 int32_t plan_decode_context(const struct cost_traffic *traffic)
 {
@@ -40,7 +39,7 @@ int32_t plan_prefill_context(const struct cost_traffic *traffic)
 
 void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
 {
-    char extra[160] = "";
+    char extra[256] = "", offload[160];
     size_t used = 0;
     if (point->tp > 1) {
         used +=
@@ -57,6 +56,8 @@ void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
         used += (size_t)snprintf(extra + used, sizeof extra - used, ", %d micro-batches",
                                  (int)point->micro_batches);
     }
+    plan_offload_words(offload, sizeof offload, point);
+    used += (size_t)snprintf(extra + used, sizeof extra - used, "%s", offload);
     assert(used < sizeof extra);
     (void)snprintf(text, bytes, "EP%d, %d %s a GPU%s", (int)point->ep, (int)point->tokens_per_rank,
                    point->pool == COST_PREFILL ? "tokens" : "sequences", extra);
@@ -80,13 +81,27 @@ static int32_t chosen_constants(const struct gpu_spec *gpu, const char *kernels,
     return -1;
 }
 
+/* Prompts and answers by DeepEP's kernels where GPUs have NVLink, else by NCCL's collectives. */
+static const struct collective *collective_of(const struct cluster *cluster, bool prefill)
+{
+    bool has_nvlink = cluster->gpu.port[TIER_SCALE_UP].bytes_per_s >= NVLINK;
+    return collective_find(!has_nvlink ? "allgather_reducescatter"
+                           : prefill   ? "deepep_normal"
+                                       : "deepep_low_latency");
+}
+
+static int64_t num_steps(const struct plan_point *point)
+{
+    int64_t steps = TOKENS_SAMPLED / ((int64_t)point->tokens_per_rank * point->ep);
+    int64_t most = point->offload.home == OFFLOAD_NOTHING ? STEPS_MAX : STEPS_OFFLOAD;
+    return steps < 1 ? 1 : steps > most ? most : steps;
+}
+
 void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
                          const struct plan_point *point)
 {
     const struct plan_gpu *gpu = &plan->gpu[point->gpu];
     bool prefill = point->pool == COST_PREFILL;
-    int64_t step_tokens = (int64_t)point->tokens_per_rank * point->ep;
-    int64_t steps = TOKENS_SAMPLED / step_tokens;
     *scenario = (struct scenario){
         .model = plan->model,
         .cluster = gpu->cluster,
@@ -97,15 +112,13 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
             prefill ? plan_prefill_context(&plan->traffic) : plan_decode_context(&plan->traffic),
         .tokens_per_rank = point->tokens_per_rank,
         .batching = BATCHING_INTERLEAVED,
-        .num_steps = steps < 1           ? 1
-                     : steps > STEPS_MAX ? STEPS_MAX
-                                         : steps,
+        .num_steps = num_steps(point),
         .router = route_find("trace"),
         .drop = drop_find("position"),
         .strategy = point->strategy,
         .redundant_experts = point->redundant_experts,
         .replica = dispatch_find("locality"),
-        .collective = collective_find(prefill ? "deepep_normal" : "deepep_low_latency"),
+        .collective = collective_of(&gpu->cluster, prefill),
         .dispatch_precision = PRECISION_FP8,
         .combine_precision = PRECISION_BF16,
         .micro_batches = point->micro_batches,
@@ -126,6 +139,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
     scenario->model.precision_expert = point->expert_precision;
     cluster->gpu.fitted_chosen =
         chosen_constants(&gpu->cluster.gpu, plan->kernels, point->expert_precision);
+    plan_offload_scenario(scenario, plan, point);
     (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", plan->kernels);
     if (cluster->gpu.flops_per_s[PRECISION_FP8] <= 0.0) {
         scenario->dispatch_precision = PRECISION_BF16;
@@ -157,7 +171,7 @@ static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, in
     return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
 }
 
-/* No expert phase beats its arithmetic at the GPU's peak, spread evenly. */
+/* No expert phase beats its arithmetic at the peak of GPU and of CPUs that help, spread evenly. */
 static double expert_bound_ns(const struct scenario *scenario)
 {
     const struct moe_model *model = &scenario->model;
@@ -166,7 +180,7 @@ static double expert_bound_ns(const struct scenario *scenario)
     double flops =
         2.0 * model_expert_params(model) * (double)scenario->tokens_per_rank * (double)model->top_k;
     peak = peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
-    return flops / peak * 1e9;
+    return flops / (peak + scenario->offload.cpu_flops_per_s) * 1e9;
 }
 
 double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point)
@@ -187,65 +201,6 @@ double plan_point_bound_ns(const struct plan *plan, const struct plan_point *poi
         }
     }
     return sum_ns;
-}
-
-static enum status count_loads(struct plan_world *world, struct error *error)
-{
-    const struct trace *trace = &world->trace;
-    struct load_file *load = &world->load;
-    size_t row = (size_t)trace->num_layers * (size_t)trace->num_experts;
-    load->num_steps = trace->num_tokens < LOAD_STEPS ? 1 : LOAD_STEPS;
-    load->num_layers = trace->num_layers;
-    load->num_experts = trace->num_experts;
-    load->load_tokens = arena_alloc(&world->arena, row, sizeof *load->load_tokens);
-    load->step_tokens =
-        arena_alloc(&world->arena, row * (size_t)load->num_steps, sizeof *load->step_tokens);
-    int64_t *counted = arena_alloc(&world->arena, (size_t)trace->num_experts, sizeof *counted);
-    if (load->load_tokens == NULL || load->step_tokens == NULL || counted == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    for (int32_t step = 0; step < load->num_steps; step++) {
-        int64_t first = trace->num_tokens * step / load->num_steps;
-        int64_t end = trace->num_tokens * (step + 1) / load->num_steps;
-        for (int32_t layer = 0; layer < trace->num_layers; layer++) {
-            memset(counted, 0, (size_t)trace->num_experts * sizeof *counted);
-            enum status status = trace_count(trace, counted, layer, first, end - first, error);
-            if (status != STATUS_OK) {
-                return status;
-            }
-            for (int32_t expert = 0; expert < trace->num_experts; expert++) {
-                size_t at = (size_t)layer * (size_t)trace->num_experts + (size_t)expert;
-                load->load_tokens[at] += counted[expert];
-                load->step_tokens[(size_t)step * row + at] = (int32_t)counted[expert];
-            }
-        }
-    }
-    return STATUS_OK;
-}
-
-enum status plan_world_open(struct plan_world *world, const struct plan *plan, int32_t num_threads,
-                            struct error *error)
-{
-    struct scenario scenario = {.model = plan->model,
-                                .router = route_find("trace"),
-                                .seed = plan->seed,
-                                .trace_tokens = TRACE_TOKENS};
-    *world = (struct plan_world){.plan = plan};
-    memcpy(scenario.trace_path, plan->trace_path, sizeof scenario.trace_path);
-    memcpy(scenario.trace_preset, plan->trace_preset, sizeof scenario.trace_preset);
-    world->has_trace = model_num_moe_layers(&plan->model) > 0;
-    enum status status = simulate_open_trace(&world->trace, &scenario, num_threads, error);
-    if (status == STATUS_OK && world->has_trace) {
-        world->trace.num_steps = 0; /* batches are of our own size, not as recorded */
-        status = count_loads(world, error);
-    }
-    return status;
-}
-
-void plan_world_close(struct plan_world *world)
-{
-    trace_close(&world->trace);
-    arena_free(&world->arena);
 }
 
 /* Experts where the point's strategy puts them after a look at the whole trace. */
@@ -271,16 +226,29 @@ static void take_results(struct plan_point *point, const struct engine *engine,
                          const struct scenario *scenario)
 {
     const struct run_metrics *metrics = engine_metrics(engine);
-    struct run_totals totals = run_totals(metrics, scenario);
-    point->step_ns = totals.step_ns_mean;
-    point->imbalance = totals.rank_tokens_max_over_mean;
-    for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
-        point->phase_ns[phase] = 0.0;
-        for (int32_t window = 0; window < metrics->num_windows; window++) {
-            point->phase_ns[phase] += metrics->window[window].phase_ns[phase];
+    bool is_offloaded = metrics->offload_window != NULL;
+    int32_t first = is_offloaded ? metrics->num_windows / WARM_UP : 0;
+    int64_t steps = 0;
+    struct offload_counts counts = {0};
+    point->imbalance = run_totals(metrics, scenario).rank_tokens_max_over_mean;
+    point->step_ns = 0.0;
+    memset(point->phase_ns, 0, sizeof point->phase_ns);
+    for (int32_t i = first; i < metrics->num_windows; i++) {
+        const struct step_window *window = &metrics->window[i];
+        steps += window->num_steps;
+        point->step_ns += (double)window->step_ns_sum;
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+            point->phase_ns[phase] += window->phase_ns[phase];
         }
-        point->phase_ns[phase] /= (double)metrics->num_steps;
+        if (is_offloaded) {
+            offload_add(&counts, &metrics->offload_window[i]);
+        }
     }
+    point->step_ns /= (double)steps;
+    for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        point->phase_ns[phase] /= (double)steps;
+    }
+    point->hit_rate = is_offloaded ? offload_share(&counts, counts.hits) : -1.0;
     point->fate = PLAN_SIMULATED;
 }
 
@@ -363,6 +331,7 @@ uint64_t plan_point_digest(const struct plan_point *point, const struct plan_wor
     }
     digest = digest_u64(digest, world->trace.digest);
     digest = digest_text(digest, point->strategy->name);
+    digest = plan_offload_digest(digest, &scenario.offload);
     digest = digest_text(digest, plan->net->name);
     digest = digest_text(digest, plan->gpu_model->name);
     digest = digest_text(digest, plan->kernels);

@@ -22,8 +22,9 @@ static const struct yaml_field trace_fields[] = {
 };
 
 static const struct yaml_field traffic_fields[] = {
-    {"requests_per_day", YAML_TEXT, offsetof(struct plan_file, requests), .size = NAME_BYTES,
-     .required = true},
+    {"requests_per_day", YAML_TEXT, offsetof(struct plan_file, requests), .size = NAME_BYTES},
+    {"output_tokens_per_s", YAML_TEXT, offsetof(struct plan_file, output_per_s),
+     .size = NAME_BYTES},
     {"input_tokens", YAML_TEXT, offsetof(struct plan_file, input), .size = NAME_BYTES,
      .required = true},
     {"output_tokens", YAML_TEXT, offsetof(struct plan_file, output), .size = NAME_BYTES,
@@ -84,6 +85,7 @@ static const struct yaml_field search_fields[] = {
     {"micro_batches", YAML_NODE, offsetof(struct plan_file, micro_batches), .size = 0},
     {"attention_tp", YAML_NODE, offsetof(struct plan_file, attention_tp), .size = 0},
     {"expert_precision", YAML_NODE, offsetof(struct plan_file, expert_precision), .size = 0},
+    {"offload", YAML_NODE, offsetof(struct plan_file, offload), .size = 0},
     {.key = NULL},
 };
 
@@ -239,6 +241,16 @@ static void take_amounts(struct plan_file *file)
     take_amount(file, &traffic->input_tokens, "traffic.input_tokens", file->input, 1.0, 1e7);
     take_amount(file, &traffic->output_tokens, "traffic.output_tokens", file->output, 1.0, 1e7);
     struct plan *plan = &file->plan;
+    if ((file->requests[0] != '\0') == (file->output_per_s[0] != '\0')) {
+        plan_complain(file, "traffic.requests_per_day",
+                      "give either requests_per_day or output_tokens_per_s, the mean of a day");
+    } else if (file->output_per_s[0] != '\0') {
+        double tokens_per_s = 0.0;
+        take_amount(file, &tokens_per_s, "traffic.output_tokens_per_s", file->output_per_s, 1e-3,
+                    1e12);
+        traffic->requests_per_day =
+            tokens_per_s * SECONDS_A_DAY / fmax(traffic->output_tokens, 1.0);
+    }
     take_time(file, &plan->ttft_s, &plan->ttft_percentile, "slo.ttft", file->ttft);
     take_time(file, &plan->tpot_s, &plan->tpot_percentile, "slo.tpot", file->tpot);
     take_hours(file);

@@ -11,6 +11,7 @@ struct plan_file {
     struct plan plan; /* what is read; the rest is as written */
     int32_t version;
     char requests[NAME_BYTES];
+    char output_per_s[NAME_BYTES];
     char input[NAME_BYTES];
     char output[NAME_BYTES];
     char ttft[NAME_BYTES];
@@ -26,6 +27,7 @@ struct plan_file {
     struct yaml_node *micro_batches;
     struct yaml_node *attention_tp;
     struct yaml_node *expert_precision;
+    struct yaml_node *offload;
     char gpu_model[NAME_BYTES];
     char network[NAME_BYTES];
 
@@ -38,6 +40,19 @@ struct plan_file {
 void plan_complain(struct plan_file *file, const char *key, const char *words);
 void plan_complain_at(struct plan_file *file, const struct yaml_node *node, const char *key,
                       const char *words);
+
+/* The first of node's items: a scalar is a list of one; NULL has none. */
+const struct yaml_node *plan_items(const struct yaml_node *node);
+const struct yaml_node *plan_next_item(const struct yaml_node *list, const struct yaml_node *item);
+
+/* Each line of problems at the node. */
+void plan_pass_on(struct plan_file *file, const struct yaml_node *node, const char *key,
+                  const struct error *problems);
+
+/* plan_read_gpu.c, plan_read_offload.c */
+void plan_take_gpus(struct plan_file *file);
+void plan_take_host(struct plan_file *file, struct plan_host *host, const struct yaml_node *node);
+void plan_take_offload(struct plan_file *file); /* after the GPUs */
 
 /* What holds where the file says nothing. */
 void plan_defaults(struct plan_file *file);

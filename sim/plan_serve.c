@@ -65,6 +65,7 @@ static void write_point(FILE *file, const struct plan *plan, const struct plan_p
         fprintf(file, point->strategy->needs != 0 ? ", rebalance_interval_steps: %d}\n" : "}\n",
                 REBALANCE_INTERVAL);
     }
+    plan_offload_write(file, plan, point);
     fprintf(file, "dispatch: {dtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
             gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",
             (int)point->micro_batches);

@@ -39,7 +39,8 @@ struct growing {
 bool plan_same_point(const struct plan_point *a, const struct plan_point *b)
 {
     return plan_same_layout(a, b) && a->pool == b->pool &&
-           a->tokens_per_rank == b->tokens_per_rank && a->micro_batches == b->micro_batches;
+           a->tokens_per_rank == b->tokens_per_rank && a->micro_batches == b->micro_batches &&
+           a->offload.misses == b->offload.misses;
 }
 
 /* Rounding up redundant experts makes equals of some: one of them is enough. */
@@ -92,7 +93,7 @@ static const char *objection(const struct plan *plan, const struct plan_point *p
     if (point->micro_batches > point->tokens_per_rank) {
         return "more micro-batches than tokens";
     }
-    return NULL;
+    return plan_offload_objection(plan, point);
 }
 
 static struct memory_use memory_of(const struct plan *plan, const struct plan_point *point)
@@ -110,7 +111,7 @@ static struct memory_use memory_of(const struct plan *plan, const struct plan_po
 bool plan_point_fits(const struct plan *plan, const struct plan_point *point)
 {
     struct memory_use use = memory_of(plan, point);
-    return use.total_bytes <= use.limit_bytes;
+    return use.total_bytes <= use.limit_bytes && plan_offload_fits(plan, point);
 }
 
 double plan_point_least_s(const struct plan *plan, const struct plan_point *point)
@@ -143,13 +144,32 @@ static void judge(struct plan_point *point, const struct plan *plan)
     }
     point->memory = memory_of(plan, point);
     point->bound_ns = plan_point_bound_ns(plan, point);
-    if (point->memory.total_bytes > point->memory.limit_bytes) {
+    if (!plan_point_fits(plan, point)) {
         point->fate = PLAN_NO_MEMORY;
     } else if (point->ep > gpus_max || (plan->gpus_max > 0 && point->ep > plan->gpus_max)) {
         point->fate = PLAN_TOO_MANY;
     } else if (misses_target(plan, point)) {
         point->fate = PLAN_TOO_SLOW;
     }
+}
+
+/* Experts in host memory or on drives stay where they are loaded, and are computed in one piece. */
+static enum status add_offloads(struct growing *list, const struct plan *plan,
+                                const struct plan_point *stem)
+{
+    enum status status = STATUS_OK;
+    struct plan_point point = *stem;
+    point.strategy = balance_find("static");
+    point.micro_batches = 1;
+    for (int32_t i = 0; i < plan_offload_count(plan); i++) {
+        for (int32_t p = 0; p < plan->expert_precision.count; p++) {
+            point.expert_precision = (enum precision)plan->expert_precision.value[p];
+            if (status == STATUS_OK && plan_offload_take(&point, plan, i)) {
+                status = add_point(list, &point);
+            }
+        }
+    }
+    return status;
 }
 
 /* All layouts of one group size. */
@@ -188,7 +208,8 @@ static enum status add_pool(struct growing *list, const struct plan *plan, int32
                                           .ep = space->ep.value[e],
                                           .tp = plan->attention_tp.value[t],
                                           .tokens_per_rank = space->tokens_per_rank.value[n]};
-                status = add_layouts(list, plan, &stem);
+                status = plan_offload_none(plan) ? add_layouts(list, plan, &stem) : STATUS_OK;
+                status = status == STATUS_OK ? add_offloads(list, plan, &stem) : status;
             }
         }
     }

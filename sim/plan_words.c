@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "format.h"
+#include "plan_internal.h"
 
 #define POINT_WORDS 256
 
@@ -28,7 +29,8 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
     const struct plan_deployment *winner = winner_of(answer);
     const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
     char usd[FORMAT_BYTES], per_request[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
-    (void)snprintf(usd, sizeof usd, "$%.0f", winner->cost.usd_total);
+    double usd_total = winner->cost.usd_total;
+    (void)snprintf(usd, sizeof usd, usd_total < 1000.0 ? "$%.2f" : "$%.0f", usd_total);
     (void)snprintf(line, bytes,
                    "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; TTFT %s, "
                    "TPOT %s.",
@@ -38,20 +40,35 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
                    format_ns(ttft, winner->ttft_s * 1e9), format_ns(tpot, winner->tpot_s * 1e9));
 }
 
+/* What became of the experts that a step wanted, where some are offloaded. */
+static void say_offload(char *text, size_t bytes, const struct plan_point *point)
+{
+    text[0] = '\0';
+    if (point->offload.home != OFFLOAD_NOTHING) {
+        (void)snprintf(text, bytes, ", %.0f %% of the experts it wants are there%s%.0d%s",
+                       100.0 * point->hit_rate,
+                       point->phase_ns[STEP_FETCH] > 0.0 ? ", waits for others " : "",
+                       (int)lround(100.0 * point->phase_ns[STEP_FETCH] / point->step_ns),
+                       point->phase_ns[STEP_FETCH] > 0.0 ? " % of it" : "");
+    }
+}
+
 static void say_pool(char *line, size_t bytes, const struct plan_answer *answer,
                      enum cost_pool pool)
 {
     const struct plan_deployment *winner = winner_of(answer);
     const struct plan_point *point = &answer->point[winner->point[pool]];
-    char words[POINT_WORDS], step[FORMAT_BYTES];
+    char words[POINT_WORDS], step[FORMAT_BYTES], offload[96];
     plan_point_words(words, sizeof words, point);
+    say_offload(offload, sizeof offload, point);
     (void)snprintf(
         line, bytes,
-        "  %-8s %d x %s; step %s, busiest rank %.2f x the mean, %.1f of %.1f GB, at %.0f "
+        "  %-8s %d x %s; step %s%s, busiest rank %.2f x the mean, %.1f of %.1f GB, at %.0f "
         "%% of its rate in the busiest hour.",
         pool == COST_PREFILL ? "prefill" : "decode", (int)winner->groups[pool], words,
-        format_ns(step, point->step_ns), point->imbalance, (double)point->memory.total_bytes / 1e9,
-        (double)point->memory.limit_bytes / 1e9, 100.0 * winner->load[pool]);
+        format_ns(step, point->step_ns), offload, point->imbalance,
+        (double)point->memory.total_bytes / 1e9, (double)point->memory.limit_bytes / 1e9,
+        100.0 * winner->load[pool]);
 }
 
 static void say_cost(char *line, size_t bytes, const struct plan_answer *answer)
@@ -81,11 +98,9 @@ static const struct plan_point *next_batch(const struct plan_answer *answer,
     const struct plan_point *next = NULL;
     for (int32_t i = 0; i < answer->num_points; i++) {
         const struct plan_point *other = &answer->point[i];
-        bool same =
-            other->gpu == point->gpu && other->pool == point->pool && other->ep == point->ep &&
-            other->tp == point->tp && other->redundant_experts == point->redundant_experts &&
-            other->strategy == point->strategy && other->micro_batches == point->micro_batches &&
-            other->expert_precision == point->expert_precision;
+        bool same = plan_same_layout(other, point) && other->pool == point->pool &&
+                    other->micro_batches == point->micro_batches &&
+                    other->offload.misses == point->offload.misses;
         if (same && other->tokens_per_rank > point->tokens_per_rank &&
             (next == NULL || other->tokens_per_rank < next->tokens_per_rank)) {
             next = other;
@@ -221,13 +236,15 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
     return true;
 }
 
-static void say_energy(char *line, size_t bytes, const struct plan *plan)
+static void say_energy(char *line, size_t bytes, const struct plan *plan,
+                       const struct plan_answer *answer)
 {
-    const struct gpu_spec *gpu = &plan->gpu[0].cluster.gpu;
+    int32_t kind = answer->winner >= 0 ? answer->point[winner_of(answer)->point[0]].gpu : 0;
+    const struct gpu_spec *gpu = &plan->gpu[kind].cluster.gpu;
     bool whole = gpu->allin_watts > 0.0;
-    (void)snprintf(line, bytes, "electricity: %s, %.0f W a GPU %s%s",
+    (void)snprintf(line, bytes, "electricity: %s, %.0f W a %s %s%s",
                    plan->terms.energy_apart ? "added to the price" : "within the price",
-                   whole ? gpu->allin_watts : gpu->tdp_watts,
+                   whole ? gpu->allin_watts : gpu->tdp_watts, gpu->name,
                    whole ? "with its share of host, network and cooling"
                          : "for the GPU alone (TDP)",
                    plan->num_gpus > 1 ? "; other kinds by their own presets" : "");
@@ -275,8 +292,12 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
     case 2:
         (void)snprintf(line, bytes,
                        "decode runs full batches at the mean context of %d tokens; no multi-token "
-                       "prediction; fp8 dispatch, bf16 combine",
-                       (int)plan_decode_context(&plan->traffic));
+                       "prediction; fp8 dispatch where the GPU computes in fp8, bf16 combine%s",
+                       (int)plan_decode_context(&plan->traffic),
+                       plan_offload_count(plan) > 0
+                           ? "; offloaded experts are measured behind a warm-up of a quarter of up "
+                             "to 256 steps"
+                           : "");
         return true;
     case 3:
         (void)snprintf(
@@ -286,7 +307,7 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
             100.0 * plan->terms.idle_paid, 100.0 * plan->terms.spot_share);
         return true;
     case 4:
-        say_energy(line, bytes, plan);
+        say_energy(line, bytes, plan, answer);
         return true;
     case 5:
     case 6:

@@ -25,6 +25,8 @@ static const char *const tables[] = {
     "why TEXT NOT NULL, step_ns REAL NOT NULL, imbalance REAL NOT NULL)",
     "CREATE TABLE IF NOT EXISTS plan_point_phase("
     "point TEXT, phase TEXT, phase_ns REAL NOT NULL, PRIMARY KEY (point, phase)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_point_offload("
+    "point TEXT PRIMARY KEY, hit_rate REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan("
     "plan_id TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, model TEXT NOT NULL, "
     "ttft_target_ms REAL, tpot_target_ms REAL, plan_text TEXT NOT NULL, commit_id TEXT NOT NULL)",
@@ -94,6 +96,22 @@ static int read_phases(struct store *store, const char *key, struct plan_point *
     return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
+/* -1 where nothing is offloaded. */
+static int read_hit_rate(struct store *store, const char *key, struct plan_point *point)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->database,
+                                  "SELECT hit_rate FROM plan_point_offload WHERE point = ?1", -1,
+                                  &statement, NULL);
+    if (code == SQLITE_OK) {
+        sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+        code = sqlite3_step(statement);
+    }
+    point->hit_rate = code == SQLITE_ROW ? sqlite3_column_double(statement, 0) : -1.0;
+    sqlite3_finalize(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
 enum status plan_store_get(struct plan_store *plan_store, uint64_t digest, struct plan_point *point,
                            bool *found, struct error *error)
 {
@@ -118,6 +136,7 @@ enum status plan_store_get(struct plan_store *plan_store, uint64_t digest, struc
         point->step_ns = sqlite3_column_double(statement, 2);
         point->imbalance = sqlite3_column_double(statement, 3);
         code = read_phases(store, key, point);
+        code = code == SQLITE_OK ? read_hit_rate(store, key, point) : code;
         code = code == SQLITE_OK ? SQLITE_DONE : code;
     }
     sqlite3_finalize(statement);
@@ -203,6 +222,10 @@ enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
                                    text_cell(step_phase_name((enum step_phase)phase)),
                                    real_cell(point->phase_ns[phase])};
         code = insert(store, "INSERT OR REPLACE INTO plan_point_phase VALUES(?, ?, ?)", row, 3);
+    }
+    if (code == SQLITE_OK && point->hit_rate >= 0.0) {
+        const struct cell row[] = {text_cell(key), real_cell(point->hit_rate)};
+        code = insert(store, "INSERT OR REPLACE INTO plan_point_offload VALUES(?, ?)", row, 2);
     }
     return finish(store, code, error);
 }

@@ -22,6 +22,15 @@ static cJSON *point_json(const struct plan *plan, const struct plan_point *point
     cJSON_AddNumberToObject(json, "micro_batches", point->micro_batches);
     cJSON_AddStringToObject(json, "strategy", point->strategy->name);
     cJSON_AddStringToObject(json, "expert_precision", precision_name(point->expert_precision));
+    if (point->offload.home != OFFLOAD_NOTHING) {
+        cJSON *offload = cJSON_AddObjectToObject(json, "offload");
+        cJSON_AddStringToObject(offload, "where", offload_home_name(point->offload.home));
+        cJSON_AddNumberToObject(offload, "slots", point->offload.num_slots);
+        cJSON_AddStringToObject(offload, "policy", point->offload.policy->name);
+        cJSON_AddStringToObject(offload, "misses", offload_misses_name(point->offload.misses));
+        cJSON_AddNumberToObject(offload, "hit_rate", point->hit_rate);
+        cJSON_AddNumberToObject(offload, "fetch_ns", point->phase_ns[STEP_FETCH]);
+    }
     cJSON_AddNumberToObject(json, "step_ns", point->step_ns);
     cJSON_AddNumberToObject(json, "bound_ns", point->bound_ns);
     cJSON_AddNumberToObject(json, "rank_tokens_max_over_mean", point->imbalance);

@@ -81,20 +81,23 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
     const struct plan_point *prefill = &answer->point[row->point[COST_PREFILL]];
     const struct plan_point *decode = &answer->point[row->point[COST_DECODE]];
     char usd[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], in[FORMAT_BYTES],
-        out[FORMAT_BYTES];
+        out[FORMAT_BYTES], offload[COST_POOLS][96];
+    plan_offload_short(offload[COST_PREFILL], sizeof offload[0], prefill);
+    plan_offload_short(offload[COST_DECODE], sizeof offload[0], decode);
     print_usd(usd, row->cost.usd_total);
-    printf("%c%c %9s %8s %8s %8s %8s  %-10s %5d  EP%d x%d n%d r%d b%d | EP%d x%d n%d r%d b%d%s\n",
-           index == answer->winner      ? '*'
-           : index == answer->reference ? 'R'
-                                        : ' ',
-           row->meets_targets ? ' ' : '-', usd, format_usd(in, row->cost.usd_per_million_input),
-           format_usd(out, row->cost.usd_per_million_output), format_ns(ttft, row->ttft_s * 1e9),
-           format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].cluster.gpu.name,
-           (int)row->num_gpus, (int)prefill->ep, (int)row->groups[COST_PREFILL],
-           (int)prefill->tokens_per_rank, (int)prefill->redundant_experts,
-           (int)prefill->micro_batches, (int)decode->ep, (int)row->groups[COST_DECODE],
-           (int)decode->tokens_per_rank, (int)decode->redundant_experts, (int)decode->micro_batches,
-           row->shared ? " shared" : "");
+    printf(
+        "%c%c %9s %8s %8s %8s %8s  %-16s %5d  EP%d x%d n%d r%d b%d%s | EP%d x%d n%d r%d b%d%s%s\n",
+        index == answer->winner      ? '*'
+        : index == answer->reference ? 'R'
+                                     : ' ',
+        row->meets_targets ? ' ' : '-', usd, format_usd(in, row->cost.usd_per_million_input),
+        format_usd(out, row->cost.usd_per_million_output), format_ns(ttft, row->ttft_s * 1e9),
+        format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].cluster.gpu.name,
+        (int)row->num_gpus, (int)prefill->ep, (int)row->groups[COST_PREFILL],
+        (int)prefill->tokens_per_rank, (int)prefill->redundant_experts, (int)prefill->micro_batches,
+        offload[COST_PREFILL], (int)decode->ep, (int)row->groups[COST_DECODE],
+        (int)decode->tokens_per_rank, (int)decode->redundant_experts, (int)decode->micro_batches,
+        offload[COST_DECODE], row->shared ? " shared" : "");
 }
 
 static void print_front(const struct plan *plan, const struct plan_answer *answer)
@@ -102,7 +105,7 @@ static void print_front(const struct plan *plan, const struct plan_answer *answe
     int32_t shown = 0;
     printf("\nfront of cost, TTFT and TPOT: * winner, R reference, - misses a target; EP x groups, "
            "tokens a GPU,\nredundant experts, micro-batches; prefill | decode\n");
-    printf("   %9s %8s %8s %8s %8s  %-10s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
+    printf("   %9s %8s %8s %8s %8s  %-16s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
            "GPU", "GPUs");
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         bool stands_out = i == answer->winner || i == answer->reference;
@@ -172,6 +175,7 @@ static void print_assumptions(const struct plan *plan, const struct plan_answer 
 
 static void print_launch(const struct plan *plan, const struct plan_answer *answer)
 {
+    bool is_known = false;
     printf("\nto launch it\n");
     for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
         for (int32_t pool = 0; pool < COST_POOLS; pool++) {
@@ -180,12 +184,16 @@ static void print_launch(const struct plan *plan, const struct plan_answer *answ
                              (enum cost_pool)pool)) {
                 continue;
             }
+            is_known = true;
             printf("\n# %s, %s\n%s\n", launch_engine_name((enum launch_engine)engine),
                    answer->deployment[answer->winner].shared ? "prefill and decode"
                    : pool == COST_PREFILL                    ? "prefill"
                                                              : "decode",
                    command);
         }
+    }
+    if (!is_known) {
+        printf("\n# no engine that is known here does this\n");
     }
 }
 

@@ -1,0 +1,117 @@
+/* plan_read_gpu.c -- the kinds of GPU that a plan may rent: preset, price, node and its host. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan_read.h"
+
+#define GPUS_OF_NODE 8
+#define GPUS_OF_RACK 72
+
+struct gpu_item {
+    char cluster[PATH_BYTES];
+    char gpu[PATH_BYTES];
+    char price[PATH_BYTES];
+    int32_t gpus_per_node;
+    int32_t nodes_max;
+    struct yaml_node *host;
+};
+
+static const struct yaml_field gpu_fields[] = {
+    {"cluster", YAML_TEXT, offsetof(struct gpu_item, cluster), .size = PATH_BYTES},
+    {"gpu", YAML_TEXT, offsetof(struct gpu_item, gpu), .size = PATH_BYTES},
+    {"price", YAML_TEXT, offsetof(struct gpu_item, price), .size = PATH_BYTES},
+    {"gpus_per_node", YAML_INT32, offsetof(struct gpu_item, gpus_per_node), .min = 1, .max = 1024},
+    {"nodes_max", YAML_INT32, offsetof(struct gpu_item, nodes_max), .min = 1, .max = 65536},
+    {"host", YAML_NODE, offsetof(struct gpu_item, host), .size = 0},
+    {.key = NULL},
+};
+
+/* Without a price of its own, a GPU has the first of these that is known. */
+static enum status load_price(struct plan_gpu *gpu, const char *name, struct error *error)
+{
+    static const char *const usual[] = {"neocloud", "lease", "rental-3y", "ondemand"};
+    struct error *ignored = calloc(1, sizeof *ignored);
+    enum status status = name[0] != '\0' || ignored == NULL ? STATUS_OK : STATUS_INVALID;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && status != STATUS_OK; i++) {
+        status = price_load_for(&gpu->price, usual[i], &gpu->cluster.gpu, ignored);
+    }
+    if (ignored == NULL) {
+        status = STATUS_NO_MEMORY;
+    } else if (name[0] != '\0') {
+        status = price_load_for(&gpu->price, name, &gpu->cluster.gpu, error);
+    } else if (status != STATUS_OK) {
+        status = error_add(error, STATUS_INVALID,
+                           "no price of an %s is known; give one (moesim list prices) or dollars a "
+                           "GPU-hour",
+                           gpu->cluster.gpu.name);
+    }
+    free(ignored);
+    return status;
+}
+
+/* A cluster preset brings GPU, wiring and fitted collectives; a GPU alone has its nodes of eight.
+ */
+static enum status load_cluster(struct cluster *cluster, const struct gpu_item *item,
+                                struct error *error)
+{
+    if ((item->cluster[0] != '\0') == (item->gpu[0] != '\0')) {
+        return error_add(error, STATUS_INVALID, "give either a gpu or a cluster");
+    }
+    enum status status = item->cluster[0] != '\0' ? cluster_load(cluster, item->cluster, error)
+                                                  : gpu_load(&cluster->gpu, item->gpu, error);
+    if (status == STATUS_OK && item->cluster[0] == '\0') {
+        cluster->gpus_per_node =
+            strstr(cluster->gpu.name, "nvl72") != NULL ? GPUS_OF_RACK : GPUS_OF_NODE;
+    }
+    if (item->gpus_per_node > 0) {
+        cluster->gpus_per_node = item->gpus_per_node;
+    }
+    return status;
+}
+
+static void take_gpu(struct plan_file *file, const struct yaml_node *node)
+{
+    struct plan *plan = &file->plan;
+    struct plan_gpu *gpu = &plan->gpu[plan->num_gpus];
+    struct gpu_item *item = calloc(1, sizeof *item);
+    struct error *problems = calloc(1, sizeof *problems);
+    if (problems == NULL || item == NULL) {
+        file->status = STATUS_NO_MEMORY;
+    } else if (node->kind != YAML_MAPPING) {
+        plan_complain_at(file, node, "gpus", "a key gpu or cluster is expected, and mostly price");
+    } else if (yaml_fill(item, node, gpu_fields, file->error) != STATUS_OK) {
+        file->status = STATUS_INVALID;
+    } else if (load_cluster(&gpu->cluster, item, problems) != STATUS_OK) {
+        plan_pass_on(file, node, "gpus", problems);
+    } else if (load_price(gpu, item->price, problems) != STATUS_OK) {
+        plan_pass_on(file, node, "gpus.price", problems);
+    } else if (strcmp(gpu->price.gpu, gpu->cluster.gpu.name) != 0) {
+        plan_complain_at(file, node, "gpus.price", "is the price of another GPU");
+    } else {
+        gpu->nodes_max = item->nodes_max;
+        plan_take_host(file, &gpu->host, item->host);
+        plan->num_gpus++;
+    }
+    free(item);
+    free(problems);
+}
+
+void plan_take_gpus(struct plan_file *file)
+{
+    const struct yaml_node *list = file->gpus;
+    if (list == NULL) {
+        return; /* required, and told */
+    }
+    for (const struct yaml_node *item = plan_items(list); item != NULL;
+         item = plan_next_item(list, item)) {
+        if (file->plan.num_gpus == PLAN_GPUS_MAX) {
+            plan_complain_at(file, item, "gpus", "at most 8 kinds");
+            return;
+        }
+        take_gpu(file, item);
+    }
+    if (plan_items(list) == NULL) {
+        plan_complain_at(file, list, "gpus", "an empty list leaves nothing to rent");
+    }
+}
