@@ -48,6 +48,18 @@ static struct serve_options random_options(gsl_rng *rng, struct serving_config *
     return options;
 }
 
+/* Experts that move now and then. */
+static void add_stalls(struct serve_options *options, gsl_rng *rng)
+{
+    for (int32_t pool = 0; pool < SERVE_POOLS; pool++) {
+        struct rebalance_stalls *stalls = &options->pool[pool].stalls;
+        stalls->interval_steps = (int32_t)gsl_rng_uniform_int(rng, 3) * 7;
+        for (int32_t i = 0; i < REBALANCE_STALLS; i++) {
+            stalls->stall_ns[i] = 1e7 * gsl_rng_uniform(rng);
+        }
+    }
+}
+
 Test(serve_laws, no_request_and_no_token_is_lost_or_made)
 {
     for (uint64_t round = 0; round < 400; round++) {
@@ -56,7 +68,8 @@ Test(serve_laws, no_request_and_no_token_is_lost_or_made)
         struct arrivals arrivals;
         struct serve_result result;
         gsl_rng *rng = rng_stream(1, "random serving", round);
-        const struct serve_options options = random_options(rng, &config, &law);
+        struct serve_options options = random_options(rng, &config, &law);
+        add_stalls(&options, rng);
         gsl_rng_free(rng);
         small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
         small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
@@ -77,6 +90,7 @@ Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
         struct serve_result apart;
         gsl_rng *rng = rng_stream(2, "random serving", round);
         struct serve_options options = random_options(rng, &config, &law);
+        add_stalls(&options, rng);
         gsl_rng_free(rng);
         law.rate_per_s = fmin(law.rate_per_s, 20.0); /* pauses between requests */
         config.draft_tokens = 0;                     /* contexts in whole tokens */

@@ -96,6 +96,17 @@ void print_serve(const struct deployment *deployment, const struct serve_result 
         printf("  preemptions    %lld: the KV cache was full; %s tokens were read again\n",
                (long long)totals->preemptions, format_count(prompt, (double)totals->again_tokens));
     }
+    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
+        if (totals->rebalances[kind] > 0) {
+            double group_s = totals->duration_s * deployment->options.pool[kind].num_groups;
+            printf(
+                "  rebalancing    %lld times%s; weights that move stop a group for %s, %s of the "
+                "time\n",
+                (long long)totals->rebalances[kind], kind == SERVE_PREFILL ? " (prefill)" : "",
+                format_ns(time, totals->stall_s[kind] / (double)totals->rebalances[kind] * 1e9),
+                format_percent(prompt, totals->stall_s[kind] / group_s));
+        }
+    }
     print_cost(deployment, totals);
     print_latencies(result, deployment->options.config);
     for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
@@ -133,6 +144,8 @@ static void add_pool(cJSON *parent, const struct deployment *deployment,
     cJSON_AddNumberToObject(json, "kv_fraction", totals->kv_fraction[kind]);
     cJSON_AddNumberToObject(json, "kv_fraction_max", totals->kv_fraction_max[kind]);
     cJSON_AddNumberToObject(json, "tokens_per_step", totals->tokens_per_step[kind]);
+    cJSON_AddNumberToObject(json, "rebalances", (double)totals->rebalances[kind]);
+    cJSON_AddNumberToObject(json, "stall_s", totals->stall_s[kind]);
     cJSON_AddNumberToObject(json, "step_runs", off.num_runs);
     cJSON_AddNumberToObject(json, "step_error_median", off.median);
     cJSON_AddNumberToObject(json, "step_error_max", off.max);

@@ -166,6 +166,10 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
     if (status != STATUS_OK) {
         return status;
     }
+    status = rebalance_stalls_measure(&pool->stalls, scenario, deployment->trace[kind], error);
+    if (status != STATUS_OK) {
+        return status;
+    }
     const struct step_time_options options = {.tokens_per_rank_max =
                                                   per_rank(pool->batch.tokens, scenario->tp),
                                               .num_threads = progress->num_threads,

@@ -15,6 +15,9 @@
  * their lengths lie on a line; each has its own end, at which who has arrived meanwhile gets in. An
  * event costs O(log requests + replicas).
  *
+ * Where the placement of experts changes while it serves, each group stops every interval of steps
+ * until the weights are in (rebalance_stalls.h).
+ *
  * Left out: time of scheduler, tokeniser and network to the user; sampling; drafts' own model;
  * loading of cached prefixes, which is taken to be hidden; transfer while a prompt is still read.
  */
@@ -25,6 +28,7 @@
 #include <stdint.h>
 
 #include "arrivals.h"
+#include "serve/rebalance_stalls.h"
 #include "serve/serving_config.h"
 #include "serve/step_time.h"
 #include "status.h"
@@ -46,7 +50,8 @@ struct serve_pool {
     int32_t num_groups; /* 0: there is no such pool */
     int32_t replicas_per_group;
     struct serving_batch batch;
-    int64_t kv_blocks; /* of a replica */
+    int64_t kv_blocks;              /* of a replica */
+    struct rebalance_stalls stalls; /* interval_steps 0: experts stay where they are */
 };
 
 struct serve_options {
@@ -89,6 +94,8 @@ struct serve_totals {
     int64_t num_events;
     int64_t num_steps[SERVE_POOLS];
     int64_t preemptions;
+    int64_t rebalances[SERVE_POOLS]; /* of all groups */
+    double stall_s[SERVE_POOLS];     /* that their steps waited for moved weights, all together */
     int64_t prompt_tokens;           /* of requests that were served */
     int64_t cached_tokens;           /* not read, every reading counted */
     int64_t read_tokens;             /* computed, recomputation included */

@@ -4,6 +4,8 @@
  * Steps of sequences that only decode differ in their contexts alone, which grow by the same every
  * step. Where the first, the middle and the last of several lie on a line, all of them are taken to
  * (a step is convex in its contexts, so then they do).
+ *
+ * Every interval of steps weights begin to move; a step that begins before they are in waits.
  */
 #include <assert.h>
 #include <math.h>
@@ -40,7 +42,8 @@ static double decode_step_ns(const struct serving *serving, const struct group *
 static int32_t steps_together(const struct serving *serving, struct group *group)
 {
     int32_t replicas = serving->options->pool[group->pool].replicas_per_group;
-    int64_t steps = STEPS_MAX;
+    int32_t interval = serving->options->pool[group->pool].stalls.interval_steps;
+    int64_t steps = interval > 0 ? interval - group->step % interval : STEPS_MAX;
     for (int32_t i = 0; i < replicas && steps > 1; i++) {
         struct replica *replica = &serving->replica[group->first_replica + i];
         int64_t to_end = batch_steps_to_end(serving, replica);
@@ -107,7 +110,10 @@ static enum status begin(struct serving *serving, int32_t index)
     assert(group->first_ns >= 0.0);
     group->slope_ns = 0.0;
     group->num_steps = 1;
-    if (!reads && !serving->options->every_step) {
+    double stall_ns = fmax(0.0, group->weights_ns - (double)group->begin_ns);
+    serving->result->totals.stall_s[group->pool] += stall_ns * 1e-9;
+    group->first_ns += stall_ns;
+    if (stall_ns <= 0.0 && !reads && !serving->options->every_step) {
         group->num_steps = steps_together(serving, group);
     }
     return push_end(serving, index);
@@ -156,12 +162,24 @@ static void note_steps(struct serving *serving, struct group *group)
     group->step += group->num_steps;
 }
 
+/* Experts begin to move behind the last step of an interval. */
+static void rebalance(struct serving *serving, struct group *group)
+{
+    const struct rebalance_stalls *stalls = &serving->options->pool[group->pool].stalls;
+    if (stalls->interval_steps > 0 && group->step % stalls->interval_steps == 0) {
+        int64_t turn = group->step / stalls->interval_steps - 1;
+        group->weights_ns = (double)serving->now_ns + stalls->stall_ns[turn % REBALANCE_STALLS];
+        serving->result->totals.rebalances[group->pool]++;
+    }
+}
+
 enum status group_step_end(struct serving *serving, int32_t index)
 {
     struct group *group = &serving->group[index];
     int32_t replicas = serving->options->pool[group->pool].replicas_per_group;
     enum status status = STATUS_OK;
     note_steps(serving, group);
+    rebalance(serving, group);
     for (int32_t i = 0; i < replicas && status == STATUS_OK; i++) {
         status = batch_finish(serving, &serving->replica[group->first_replica + i]);
     }

@@ -93,6 +93,7 @@ struct group {
     int32_t num_steps; /* simulated together */
     double first_ns;   /* the first of them takes */
     double slope_ns;   /* each takes more than the one before */
+    double weights_ns; /* when the experts that move are in */
 };
 
 /* Levels of a pool and their integrals over windows. */
