@@ -183,10 +183,40 @@ static enum status match_preset(bool *matches, struct search *search, const char
     return status;
 }
 
+/* Where a name that is none of this kind belongs; NULL: nowhere. */
+static const char *other_kind(const struct search *search)
+{
+    static const char *const others[][2] = {
+        {"studies", "one of the studies (moesim run or moesim study)"},
+        {"serving", "a scenario with requests (moesim serve)"},
+        {"plans", "one of the plans (moesim plan)"},
+        {"sweeps", "one of the sweeps (moesim sweep)"},
+        {"claims", "one of the claims (moesim claims)"},
+        {"models", "one of the models"},
+        {"gpus", "one of the gpus"},
+        {"clusters", "one of the clusters"},
+        {"prices", "one of the prices"},
+    };
+    char path[DIRECTORY_TEXT];
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (names_preset(path, sizeof path, others[i][0], search->name)) {
+            return others[i][1];
+        }
+    }
+    return NULL;
+}
+
 static enum status complain(const struct search *search, const char *const *names, int32_t count,
                             struct error *error)
 {
     char words[SUGGEST_BYTES];
+    const char *other = other_kind(search);
+    if (other != NULL) {
+        return error_add(error, STATUS_INVALID,
+                         "'%s' is neither a file nor one of the %s, but %s; moesim list %s shows "
+                         "what fits here",
+                         search->name, search->kind, other, search->kind);
+    }
     suggest_words(words, sizeof words, &search->suggestion, names, count, search->kind);
     return error_add(error, STATUS_INVALID, "'%s' is neither a file nor one of the %s%s",
                      search->name, search->kind, words);

@@ -203,6 +203,11 @@ static enum status find_scenario(char found[PATH_BYTES], const char *path, struc
     return data_find(found, PATH_BYTES, "studies", path, error);
 }
 
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
 /* Files of other commands have a question too, and lie in the same directories. */
 static enum status refuse_other_files(const struct yaml_node *root, const char *path,
                                       struct error *error)
@@ -215,17 +220,14 @@ static enum status refuse_other_files(const struct yaml_node *root, const char *
     for (size_t i = 0; yaml_get(root, "cluster") == NULL && i < sizeof others / sizeof others[0];
          i++) {
         if (yaml_get(root, others[i][0]) != NULL) {
-            return error_add(error, STATUS_INVALID,
-                             "%s: is no scenario: it has '%s'; moesim %s takes it", path,
-                             others[i][0], others[i][1]);
+            char name[PATH_BYTES];
+            data_stem(name, sizeof name, path);
+            return error_add(
+                error, STATUS_INVALID, "%s: is no scenario: it has '%s'; try moesim %s %s", path,
+                others[i][0], others[i][1], starts_with(path, data_directory()) ? name : path);
         }
     }
     return STATUS_OK;
-}
-
-static bool starts_with(const char *text, const char *start)
-{
-    return strncmp(text, start, strlen(start)) == 0;
 }
 
 enum status scenario_load(struct scenario *scenario, const char *path, const char *const *overrides,

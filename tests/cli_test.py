@@ -521,6 +521,45 @@ def test_diff_tells_two_runs_apart():
     check("equal: the digests are the same" in text, text)
     text = moesim("diff", "diff.db", "first", "last").stdout
     check("routing.capacity_factor: 1 -> 2" in text and "layers that changed most" in text, text)
+    check(re.search("^zero in both: .*fetch_ns_mean", text, re.MULTILINE), text)
+    check("\nfetch_ns_mean" not in text, "what neither run has is no row")
+
+
+def test_examples_name_what_there_is():
+    kinds = {"run": ("studies",), "compare": ("studies",), "check": ("studies",),
+             "serve": ("serving",), "study": ("studies",), "sweep": ("sweeps",)}
+    for command, where in kinds.items():
+        text = moesim(command, "--help").stdout
+        names = re.findall(rf"^  (?:mpirun .* )?moesim {command} (\S+)", text, re.MULTILINE)
+        check(names, f"{command} has an example")
+        for name in names:
+            check(any(moesim("list", kind, name).returncode == 0 for kind in where),
+                  f"{command} --help: there is no {name}")
+
+
+def test_list_shows_one():
+    text = moesim("list", "prices", "h100-neocloud").stdout
+    check("h100-neocloud.yaml" in text and "usd_per_gpu_hour: " in text, text)
+    check("alias" in moesim("list", "gpus", "H100 SXM").stdout, "an alias names a preset")
+    text = moesim("list", "strategies", "swift").stdout
+    check(text.startswith("swift") and "eplb " not in text, text)
+    entry = json.loads(moesim("list", "models", "gpt-oss-20b", "--json").stdout)
+    check([item["name"] for item in entry] == ["gpt-oss-20b"], f"{entry}")
+    expect_error("misspelt", moesim("list", "strategies", "swfit"), "did you mean swift", lines=1)
+    expect_error("no such price", moesim("list", "prices", "nix"), "'nix'", lines=1)
+    claims = json.loads(moesim("claims", "--list", "--json").stdout)["claims"]
+    check(len(claims) > 20 and set(claims[0]) == {"name", "claim", "source"}, f"{claims[:1]}")
+
+
+def test_names_of_other_kinds_are_pointed_at():
+    for name, needle in (("deepseek_r1_1m_requests", "moesim plan"),
+                         ("router_lab_capacity", "moesim sweep"), ("gpt-oss-20b", "the models"),
+                         ("redundancy_memory", "moesim study redundancy_memory")):
+        expect_error(name, moesim("run", name), needle, lines=1)
+    expect_error("a cluster's price", moesim("plan", "--model", "deepseek-v3", "--gpu",
+                 "h200-nvlink:b200-neocloud", "--input", "1k", "--output", "1k",
+                 "--requests-per-day", "1M"), "price of another GPU", lines=1)
+    expect_error("trace command", moesim("trace", "stat"), "did you mean 'stats'", lines=1)
 
 
 def test_diff_gates():

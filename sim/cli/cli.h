@@ -7,6 +7,7 @@
 #define MOESIM_CLI_H
 
 #include "status.h"
+#include "suggest.h"
 
 /* argv[0] is the command's name. Each handles --help itself. */
 int command_run(int argc, char **argv);
@@ -34,5 +35,9 @@ int cli_fail(enum status status, const struct error *error);
 
 /* "moesim: message (see moesim COMMAND --help)" on stderr; returns 1. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* "moesim: there is no FAMILYcommand ..." on stderr, with the nearest offer; returns 1. family is
+ * empty or ends in a space. */
+int cli_no_command(const char *family, const struct suggestion *suggestion);
 
 #endif

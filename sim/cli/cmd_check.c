@@ -18,7 +18,7 @@ static const char help[] =
     "      --set KEY=VALUE   override one key of the scenario; may be repeated\n"
     "  -j, --json            print the result as JSON\n\n"
     "example:\n"
-    "  moesim check scenarios/studies/deepseek_v3_decode_32xh800.yaml --set context_tokens=4096\n";
+    "  moesim check deepseek_v3_decode_32xh800 --set context_tokens=4096\n";
 
 /* One line of the memory table. */
 struct part {

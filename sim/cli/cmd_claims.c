@@ -137,11 +137,23 @@ static int show(const struct claims *claims, const struct command *command)
     return code;
 }
 
-static void list(const struct claims *claims)
+static int list(const struct claims *claims, bool as_json)
 {
+    cJSON *json = as_json ? cJSON_CreateObject() : NULL;
+    cJSON *items = cJSON_AddArrayToObject(json, "claims");
     for (int32_t i = 0; i < claims->count; i++) {
-        printf("%s\n  %s\n", claims->claim[i].name, claims->claim[i].claim);
+        const struct claim *claim = &claims->claim[i];
+        if (as_json) {
+            cJSON *item = cJSON_CreateObject();
+            cJSON_AddStringToObject(item, "name", claim->name);
+            cJSON_AddStringToObject(item, "claim", claim->claim);
+            cJSON_AddStringToObject(item, "source", claim->source);
+            cJSON_AddItemToArray(items, item);
+        } else {
+            printf("%s\n  %s\n", claim->name, claim->claim);
+        }
     }
+    return as_json ? print_json(json) : 0;
 }
 
 static int compute(struct claims *claims, const struct command *command, struct error *error)
@@ -187,8 +199,7 @@ int command_claims(int argc, char **argv)
     if (status != STATUS_OK) {
         code = cli_fail(status, error);
     } else if (command.list) {
-        list(&claims);
-        code = 0;
+        code = list(&claims, command.json);
     } else {
         code = compute(&claims, &command, error);
     }

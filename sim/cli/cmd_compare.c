@@ -32,9 +32,9 @@ static const char help[] =
     "      --threads N       simulations at a time, default all cores\n"
     "  -j, --json            print the results as JSON\n\n"
     "examples:\n"
-    "  moesim compare scenarios/studies/router_lab_traffic_shift_8xh100.yaml \\\n"
+    "  moesim compare router_lab_traffic_shift_8xh100 \\\n"
     "      --strategies all --report out/strategies\n"
-    "  moesim compare scenarios/studies/router_lab_training_8xh100.yaml \\\n"
+    "  moesim compare router_lab_training_8xh100 \\\n"
     "      --vary routing.capacity_factor=1,1.25,1.5\n";
 
 /* A mistake in one variant is often one in all: tells those of the first that has any. */

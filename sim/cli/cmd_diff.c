@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/print.h"
@@ -121,7 +122,7 @@ static const char *format_relative(char *text, double relative)
 {
     char size[FORMAT_BYTES];
     if (relative == 0.0) {
-        return "";
+        return "=";
     }
     if (!isfinite(relative)) {
         return "from 0";
@@ -131,24 +132,44 @@ static const char *format_relative(char *text, double relative)
     return text;
 }
 
+static void print_metric(const struct diff_metric *metric)
+{
+    char text[4][FORMAT_BYTES];
+    double change = diff_change(metric);
+    printf("%-26s %12s %12s %12s", metric->name,
+           format_value(text[0], metric->unit, metric->value[0]),
+           format_value(text[1], metric->unit, metric->value[1]),
+           format_change(text[2], metric->unit, change));
+    if (change != 0.0) {
+        printf(" %10s", format_relative(text[3], diff_relative(metric)));
+    }
+    putchar('\n');
+}
+
+/* Of equal runs what differs nevertheless; of others all but what neither run has. */
 static void print_metrics(const struct diff *diff)
 {
     bool begun = false;
+    char absent[DIFF_METRICS_MAX * 40] = "zero in both:";
+    bool any_absent = false;
     for (int32_t index = 0; index < diff->num_metrics; index++) {
         const struct diff_metric *metric = &diff->metric[index];
-        char text[4][FORMAT_BYTES];
-        if (diff->equal && diff_change(metric) == 0.0) {
-            continue;
+        bool same = diff_change(metric) == 0.0;
+        if (same && !diff->equal && metric->value[0] == 0.0) {
+            size_t used = strlen(absent);
+            snprintf(absent + used, sizeof absent - used, "%s %s", any_absent ? "," : "",
+                     metric->name);
+            any_absent = true;
+        } else if (!same || !diff->equal) {
+            if (!begun) {
+                printf("\n%-26s %12s %12s %12s %10s\n", "metric", "A", "B", "B - A", "relative");
+                begun = true;
+            }
+            print_metric(metric);
         }
-        if (!begun) {
-            printf("\n%-26s %12s %12s %12s %10s\n", "metric", "A", "B", "B - A", "relative");
-            begun = true;
-        }
-        printf("%-26s %12s %12s %12s %10s\n", metric->name,
-               format_value(text[0], metric->unit, metric->value[0]),
-               format_value(text[1], metric->unit, metric->value[1]),
-               format_change(text[2], metric->unit, diff_change(metric)),
-               format_relative(text[3], diff_relative(metric)));
+    }
+    if (any_absent) {
+        print_wrapped(absent, 0);
     }
 }
 
@@ -181,8 +202,8 @@ static void print_text(const struct diff *diff)
 {
     for (int i = 0; i < 2; i++) {
         const struct diff_run *run = &diff->run[i];
-        printf("%c  %s  digest %s  %s%s%s in %s\n", "AB"[i], run -> run_id, run -> digest,
-               run -> scenario, run -> label[0] != '\0' ? ", " : "", run->label, run->results);
+        printf("%s  %s  digest %s  %s%s%s in %s\n", i == 0 ? "A" : "B", run->run_id, run->digest,
+               run->scenario, run->label[0] != '\0' ? ", " : "", run->label, run->results);
     }
     puts(diff->equal ? "\nequal: the digests are the same" : "\ndifferent: the digests differ");
     if (diff->num_keys > 0) {

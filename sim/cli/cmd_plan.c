@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/plan_cli.h"
+#include "data.h"
 
 static const char help[] =
     "usage: moesim plan [PLAN.yaml] [options]\n\n"
@@ -20,8 +21,9 @@ static const char help[] =
     "                            queues, percentiles and requests of different length\n"
     "      --set KEY=VALUE       override one key of the plan; may be repeated\n"
     "      --model NAME          the same as --set model=NAME, as are the next:\n"
-    "      --gpu NAME[:PRICE]    a kind of GPU, its price a preset or dollars an hour; may be\n"
-    "                            repeated\n"
+    "      --gpu NAME[:PRICE]    a GPU, or a cluster of moesim list clusters, whose exchanges are\n"
+    "                            fitted, so that costs have an interval; its price a preset, a\n"
+    "                            YAML file or dollars an hour; may be repeated\n"
     "      --input TOKENS        of a request\n"
     "      --output TOKENS       of a request\n"
     "      --requests-per-day N  as 250k, 1M\n"
@@ -31,7 +33,7 @@ static const char help[] =
     "      --threads N           default all\n"
     "  -j, --json                print the answer as JSON\n\n"
     "example:\n"
-    "  moesim plan --model deepseek-v3 --gpu h800-sxm --gpu h200-sxm:2.30 --input 4096 \\\n"
+    "  moesim plan --model deepseek-v3 --gpu h800-cx7 --gpu h200-nvlink:2.30 --input 4096 \\\n"
     "      --output 1024 --requests-per-day 1M --ttft 2s --tpot 50ms\n";
 
 #define TEXT_MAX     512
@@ -41,7 +43,7 @@ static const char help[] =
 struct plan_command {
     struct plan_arguments arguments;
     char override[PLAN_OVERRIDES][TEXT_MAX];
-    char gpus[GPU_LIST_MAX]; /* "gpus=[{gpu: a, price: b}, ..." */
+    char gpus[GPU_LIST_MAX]; /* "gpus=[{gpu: a, price: b}, {cluster: c}, ..." */
 };
 
 /* Options that are keys of the plan; val is the index + 256. */
@@ -76,14 +78,25 @@ static int add_override(struct plan_command *command, const char *key, const cha
     return -1;
 }
 
+/* What is neither is told when the plan is read, with the GPUs there are. */
+static bool is_cluster(const char *name)
+{
+    char path[TEXT_MAX];
+    struct error ignored = {0};
+    return data_find(path, sizeof path, "gpus", name, &ignored) != STATUS_OK &&
+           data_find(path, sizeof path, "clusters", name, &ignored) == STATUS_OK;
+}
+
 static int add_gpu(struct plan_command *command, const char *text)
 {
+    char name[TEXT_MAX];
     size_t used = strlen(command->gpus);
     const char *colon = strrchr(text, ':');
-    int name = colon != NULL ? (int)(colon - text) : (int)strlen(text);
-    int length = snprintf(command->gpus + used, sizeof command->gpus - used, "%s{gpu: '%.*s'%s%s}",
-                          used == 0 ? "gpus=[" : ", ", name, text, colon != NULL ? ", price: " : "",
-                          colon != NULL ? colon + 1 : "");
+    (void)snprintf(name, sizeof name, "%.*s",
+                   colon != NULL ? (int)(colon - text) : (int)strlen(text), text);
+    int length = snprintf(command->gpus + used, sizeof command->gpus - used, "%s{%s: '%s'%s%s}",
+                          used == 0 ? "gpus=[" : ", ", is_cluster(name) ? "cluster" : "gpu", name,
+                          colon != NULL ? ", price: " : "", colon != NULL ? colon + 1 : "");
     return length < 0 || (size_t)length + 2 >= sizeof command->gpus - used
                ? cli_usage("plan", "too many --gpu")
                : -1;

@@ -12,7 +12,7 @@ static const char help[] =
     "  -o, --output DIR  where to put the page, default out\n"
     "      --run ID      the run to show, default the newest; all runs of the file are compared\n\n"
     "example:\n"
-    "  moesim run scenarios/studies/router_lab_training_8xh100.yaml -o results.db\n"
+    "  moesim run router_lab_training_8xh100 -o results.db\n"
     "  moesim report results.db -o out/\n";
 
 static const struct option long_options[] = {

@@ -24,7 +24,7 @@ static const char help[] =
     "      --timeline-steps A-B  steps of the timeline, counted from 0; default 0-1\n"
     "  -j, --json            print the results as JSON\n\n"
     "example:\n"
-    "  moesim run scenarios/studies/router_lab_training_8xh100.yaml \\\n"
+    "  moesim run router_lab_training_8xh100 \\\n"
     "      --set placement.strategy=eplb --set routing.capacity_factor=1.25\n";
 
 struct watch {

@@ -25,7 +25,7 @@ static const char help[] =
     "      --threads N       threads for trace and step times, default all\n"
     "  -j, --json            print the results as JSON\n\n"
     "example:\n"
-    "  moesim serve scenarios/serving/mixtral_chat_8xh100.yaml \\\n"
+    "  moesim serve gpt_oss_20b_chat_8xh100 \\\n"
     "      --set serving.arrivals.rate_per_s=8 --report out/serve\n";
 
 struct serve_command {

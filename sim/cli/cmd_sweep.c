@@ -41,7 +41,7 @@ static const char help[] =
     "in\n"
     "RESULTS.failed.csv; the exit code is 1 then.\n\n"
     "example:\n"
-    "  mpirun -np 4 moesim sweep scenarios/sweeps/router_lab_capacity.yaml -o out/sweep.db\n";
+    "  mpirun -np 4 moesim sweep router_lab_capacity -o out/sweep.db\n";
 
 static const struct option long_options[] = {
     {"output", required_argument, NULL, 'o'},

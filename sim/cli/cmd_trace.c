@@ -351,5 +351,9 @@ int command_trace(int argc, char **argv)
             return subcommands[i].run(argc - 1, argv + 1);
         }
     }
-    return cli_usage("trace", "there is no trace command '%s'", argv[1]);
+    struct suggestion suggestion = {.word = argv[1]};
+    for (size_t i = 0; i < NUM_SUBCOMMANDS; i++) {
+        suggest_offer(&suggestion, subcommands[i].name);
+    }
+    return cli_no_command("trace ", &suggestion);
 }

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "suggest.h"
-
 static const struct command {
     const char *name;
     const char *summary;
@@ -71,6 +69,16 @@ int cli_usage(const char *command, const char *format, ...)
     return 1;
 }
 
+int cli_no_command(const char *family, const struct suggestion *suggestion)
+{
+    fprintf(stderr, "moesim: there is no %scommand '%s'", family, suggestion->word);
+    if (suggestion->nearest != NULL) {
+        fprintf(stderr, "; did you mean '%s'?", suggestion->nearest);
+    }
+    fprintf(stderr, " (see moesim %s--help)\n", family);
+    return 1;
+}
+
 static void print_help(void)
 {
     puts("moesim -- which experts run hot, what the all-to-all costs, which balancing strategy\n"
@@ -110,10 +118,5 @@ int main(int argc, char **argv)
     for (size_t index = 0; index < NUM_COMMANDS; index++) {
         suggest_offer(&suggestion, commands[index].name);
     }
-    fprintf(stderr, "moesim: there is no command '%s'", argv[1]);
-    if (suggestion.nearest != NULL) {
-        fprintf(stderr, "; did you mean '%s'?", suggestion.nearest);
-    }
-    fputs(" (see moesim --help)\n", stderr);
-    return 1;
+    return cli_no_command("", &suggestion);
 }
