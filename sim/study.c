@@ -146,12 +146,14 @@ static void say_setting(const struct study *study, struct study_group *group,
                         const struct study_run *run)
 {
     const struct scenario *scenario = run->scenario;
-    say(group->verdict,
-        "%s of %s, EP%d, %d tokens a rank, %d redundant experts, a change every %d "
-        "steps: ",
+    int32_t interval = interval_steps(study, group);
+    say(group->verdict, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
         scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
-        (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts,
-        (int)interval_steps(study, group));
+        (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
+    if (interval > 0) { /* else all are placed once and for all */
+        say(group->verdict, ", a change every %d steps", (int)interval);
+    }
+    say(group->verdict, ": ");
 }
 
 static void say_runner_up(const struct study *study, struct study_group *group)
@@ -199,11 +201,31 @@ static int32_t soonest_paid_back(const struct study *study, const struct study_g
     return best;
 }
 
+/* Whether any run of the group asks its strategy at intervals; and whether one was full. */
+static bool asks(const struct study *study, const struct study_group *group, bool and_did)
+{
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (&study->group[run->group_index] == group && run->scenario->strategy->needs != 0 &&
+            (!and_did || run->metrics->num_steps > run->scenario->rebalance_interval_steps)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void say_why_not(const struct study *study, struct study_group *group)
 {
     const struct study_run *winner = &study->run[group->winner];
     int32_t sooner = soonest_paid_back(study, group);
     char cost[FORMAT_BYTES];
+    if (asks(study, group, false) && !asks(study, group, true)) {
+        say(group->verdict,
+            "no strategy was asked, for the run has only %lld steps; a shorter "
+            "placement.rebalance_interval_steps or more steps would tell whether balancing pays.",
+            (long long)winner->metrics->num_steps);
+        return;
+    }
     say(group->verdict, "balancing does not pay: ");
     if (winner == &study->run[group->reference]) {
         say(group->verdict, "nothing beats leaving the experts where they are");

@@ -157,3 +157,18 @@ Test(study, is_known_by_its_runs_in_order)
     study_free(&again);
     study_free(&other);
 }
+
+/* 100 steps are no interval of 200: nothing was asked, so nothing is known. */
+Test(study, says_when_no_strategy_was_asked)
+{
+    fake(0, "static", "", 1000, 0);
+    fake(1, "eplb", "", 1000, 0);
+    scenario[1].rebalance_interval_steps = 200;
+
+    struct study study = judge(2);
+
+    cr_expect(strstr(study.group[0].verdict, "no strategy was asked"));
+    cr_expect(strstr(study.group[0].verdict, "100 steps"));
+    cr_expect(strstr(study.group[0].verdict, "does not pay") == NULL);
+    study_free(&study);
+}

@@ -157,8 +157,12 @@ static enum status run(struct variant *variant, const struct cli_options *option
     return status;
 }
 
-static void print_next(const struct cli_options *options)
+static void print_next(const struct cli_options *options, const struct variant *variant)
 {
+    if (variant->metrics->num_rebalances > 0) {
+        printf("beside a run that changes nothing: moesim compare %s --strategies static,%s\n",
+               options->scenario, variant->scenario.strategy->name);
+    }
     if (options->timeline != NULL) {
         printf("timeline in %s: open it in ui.perfetto.dev\n", options->timeline);
     }
@@ -196,7 +200,7 @@ int command_run(int argc, char **argv)
         code = print_json(variant_json(variant));
     } else {
         print_summary(variant);
-        print_next(&options);
+        print_next(&options, variant);
         code = 0;
     }
     variant_close(variant);

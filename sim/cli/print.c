@@ -10,8 +10,9 @@
 #include "format.h"
 #include "run_json.h"
 
-#define BAR_CELLS     40
-#define HOTTEST_SHOWN 5
+#define BAR_CELLS        40
+#define HOTTEST_SHOWN    5
+#define REBALANCE_INDENT 17
 
 static void print_phases(const struct variant *variant)
 {
@@ -68,27 +69,30 @@ static void print_hottest(const struct run_metrics *metrics)
     }
 }
 
-/* What the changes of placement were worth on average. */
-static void print_worth(const struct run_metrics *metrics)
+void worth_text(char text[WORTH_BYTES], const struct run_metrics *metrics)
 {
     struct rebalance_worth worth = rebalance_worth(metrics);
+    char before[FORMAT_BYTES], settled[FORMAT_BYTES], cost[FORMAT_BYTES];
     if (worth.changes == 0) {
+        snprintf(text, WORTH_BYTES, "no steps behind them tell what that was worth");
         return;
     }
-    char before[FORMAT_BYTES];
-    char settled[FORMAT_BYTES];
-    char cost[FORMAT_BYTES];
-    printf("                 experts, all-to-all and waiting: %s a step before, %s after\n"
-           "                 a change costs %s, ",
-           format_ns(before, worth.before_ns), format_ns(settled, worth.settled_ns),
-           format_ns(cost, worth.cost_ns));
+    int used = snprintf(text, WORTH_BYTES,
+                        "experts, all-to-all and waiting take %s in the %lld step%s before the "
+                        "first, %s once settled; a change costs %s, ",
+                        format_ns(before, worth.before_ns), (long long)metrics->first_steps,
+                        metrics->first_steps == 1 ? "" : "s", format_ns(settled, worth.settled_ns),
+                        format_ns(cost, worth.cost_ns));
+    size_t left = WORTH_BYTES - (size_t)used;
     if (worth.payback_steps < 0.0) {
-        puts("never paid back: no step became shorter");
-        return;
+        snprintf(text + used, left, "never paid back");
+    } else if (worth.payback_steps > worth.steps_between) {
+        snprintf(text + used, left, "paid back after %.0f steps, but the next comes after %.0f",
+                 ceil(worth.payback_steps), worth.steps_between + 1.0);
+    } else {
+        snprintf(text + used, left, "paid back after %.0f steps, if those before are typical",
+                 ceil(worth.payback_steps));
     }
-    printf("paid back after %.0f steps; they are %.0f apart%s\n", ceil(worth.payback_steps),
-           worth.steps_between + 1.0,
-           worth.payback_steps > worth.steps_between ? ": too often" : "");
 }
 
 /* What a dispatch that lends sent, layer by layer and step by step. */
@@ -107,17 +111,24 @@ static void print_loans(const struct variant *variant)
            format_bytes(size, bytes));
 }
 
+bool never_asked_text(char text[WORTH_BYTES], const struct scenario *scenario, int64_t num_steps)
+{
+    bool never = scenario->model.num_experts > 0 && scenario->strategy->needs != 0 &&
+                 num_steps <= scenario->rebalance_interval_steps;
+    snprintf(text, WORTH_BYTES,
+             "%s was never asked, because the run has %lld steps and the interval is %d",
+             scenario->strategy->name, (long long)num_steps,
+             (int)scenario->rebalance_interval_steps);
+    return never;
+}
+
 void print_rebalances(const struct variant *variant)
 {
     const struct run_metrics *metrics = variant->metrics;
-    const struct scenario *scenario = &variant->scenario;
+    char text[WORTH_BYTES];
     if (metrics->num_rebalances == 0) {
-        if (metrics->num_layers > 0 && scenario->strategy->needs != 0) {
-            printf(
-                "  rebalances     none: %s was never asked, because the run has %lld steps and the "
-                "interval is %d\n",
-                scenario->strategy->name, (long long)metrics->num_steps,
-                (int)scenario->rebalance_interval_steps);
+        if (never_asked_text(text, &variant->scenario, metrics->num_steps)) {
+            printf("  rebalances     none: %s\n", text);
         }
         return;
     }
@@ -130,7 +141,9 @@ void print_rebalances(const struct variant *variant)
     char size[FORMAT_BYTES];
     printf("  rebalances     %d: %lld experts moved, %s\n", (int)metrics->num_rebalances,
            (long long)moves, format_bytes(size, (double)bytes));
-    print_worth(metrics);
+    worth_text(text, metrics);
+    printf("%*s", REBALANCE_INDENT, "");
+    print_wrapped(text, REBALANCE_INDENT);
 }
 
 /* Bytes up to a space where a line may end: not between a number and its percent sign. */

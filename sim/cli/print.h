@@ -9,6 +9,7 @@
 #include "cli/variant.h"
 
 #define EVIDENCE_BYTES 512
+#define WORTH_BYTES    512
 #define LINE_COLUMNS   98 /* of a table or a paragraph */
 
 /* Text from column indent on, where the line has come to, broken at spaces, and a new line. */
@@ -18,6 +19,13 @@ void print_wrapped(const char *text, int indent);
  * nobody knows. */
 void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
 void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
+
+/* What the changes of placement were worth on average, by what the run itself tells: before the
+ * first, and settled. Beside a run that changes nothing, as compare has it, is surer. */
+void worth_text(char text[WORTH_BYTES], const struct run_metrics *metrics);
+
+/* True, and text says why, if the strategy would look at loads but no interval was full. */
+bool never_asked_text(char text[WORTH_BYTES], const struct scenario *scenario, int64_t num_steps);
 
 /* Nothing if there were none. */
 void print_rebalances(const struct variant *variant);

@@ -127,32 +127,18 @@ static void print_row(const struct study_run *run, int width, bool with_mass)
     puts("");
 }
 
-/* What a run's own changes were worth to it: before the first, and settled. */
+/* What a run's own changes were worth to it, or why there were none. */
 static void print_worth(const struct study_run *run)
 {
-    struct rebalance_worth worth = rebalance_worth(run->metrics);
-    char text[4][FORMAT_BYTES];
-    char line[1024];
-    int used =
-        snprintf(line, sizeof line, "%s: %d change%s moved %s; ", run->name, (int)run->changes,
-                 run->changes == 1 ? "" : "s", format_bytes(text[0], (double)run->moved_bytes));
-    size_t left = sizeof line - (size_t)used;
-    if (worth.changes == 0) {
-        snprintf(line + used, left, "no steps behind them tell what that was worth");
-    } else if (worth.payback_steps < 0.0) {
-        snprintf(line + used, left,
-                 "experts, all-to-all and waiting take %s a step before and %s after; a change "
-                 "costs %s, never paid back",
-                 format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
-                 format_ns(text[3], worth.cost_ns));
+    char text[WORTH_BYTES], size[FORMAT_BYTES], line[2 * WORTH_BYTES];
+    if (run->changes > 0) {
+        worth_text(text, run->metrics);
+        snprintf(line, sizeof line, "%s: %d change%s moved %s; %s", run->name, (int)run->changes,
+                 run->changes == 1 ? "" : "s", format_bytes(size, (double)run->moved_bytes), text);
+    } else if (never_asked_text(text, run->scenario, run->metrics->num_steps)) {
+        snprintf(line, sizeof line, "%s: %s", run->name, text);
     } else {
-        snprintf(line + used, left,
-                 "experts, all-to-all and waiting take %s a step before and %s after; a change "
-                 "costs %s, paid back after %.0f steps; they are %.0f apart%s",
-                 format_ns(text[1], worth.before_ns), format_ns(text[2], worth.settled_ns),
-                 format_ns(text[3], worth.cost_ns), ceil(worth.payback_steps),
-                 worth.steps_between + 1.0,
-                 worth.payback_steps > worth.steps_between ? ": too often" : "");
+        return;
     }
     puts("");
     print_wrapped(line, 0);
@@ -171,9 +157,8 @@ static void print_rows(const struct study *study, const struct study_group *grou
         }
     }
     for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (&study->group[run->group_index] == group && run->changes > 0) {
-            print_worth(run);
+        if (&study->group[study->run[index].group_index] == group) {
+            print_worth(&study->run[index]);
         }
     }
 }
