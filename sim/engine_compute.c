@@ -2,10 +2,19 @@
  * engine_compute.c -- the GPU of a rank: whose turn it is, and how long it takes.
  *
  * Stages of a rank's lanes compute one at a time and in the order in which a program launches them
- * into one stream: layer by layer, what comes before the experts of each lane, then the experts of
- * each lane. The GPU waits for the next in line even when a later one could go: all ranks keep the
- * same order, and a rank that overtook would be late for the others (first come, first served cost
- * 50 % of a DeepSeek-V3 step on 72 H100s, because ranks disagreed about whose turn it was).
+ * into one stream. The GPU waits for the next in line even when a later one could go: all ranks
+ * keep the same order, and a rank that overtook would be late for the others (first come, first
+ * served cost 50 % of a DeepSeek-V3 step on 72 H100s, because ranks disagreed about whose turn it
+ * was). The orders are DeepSeek's, which SGLang follows (deepseek-ai/open-infra-index @ 56d8685,
+ * day 6; sgl-project/sglang @ 02ed4a5e, srt/operations_strategy.py), a and b two micro-batches:
+ *
+ *     prefill  attention a | attention b | experts a | experts b | shared a, next attention a | ...
+ *     decode   shared a, projections b | experts a | core b | shared b, projections a | experts b
+ *              | core a
+ *
+ * Decode's micro-batches are half a layer apart and its attention is cut in two, so that what is
+ * under way of one always has the other's work beside it: a dispatch the shared expert and the
+ * projections before the core, a combine the core of attention.
  *
  * While a dispatch or combine of the rank is under way, a stage that starts has to do with the SMs
  * and the HBM bandwidth that it leaves; what begins or ends in the middle of a stage does not
@@ -92,8 +101,9 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
     work.sms_kept = scenario->micro_batches > 1 ? scenario_num_sms(scenario) : 0;
     switch (lane->stage) {
     case STAGE_ATTENTION:
+    case STAGE_ATTENTION_CORE:
     case STAGE_DENSE:
-        work.phase = lane->stage == STAGE_ATTENTION ? GPU_ATTENTION : GPU_DENSE_FFN;
+        work.phase = lane->stage == STAGE_DENSE ? GPU_DENSE_FFN : GPU_ATTENTION;
         work.shards = scenario->tp;
         work.tokens = 0;
         sum_group(engine, &work, share, rank);
@@ -134,6 +144,52 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
     return work;
 }
 
+/* Parameters of attention that a token passes before it looks back: all but the output projection
+ * and, of MLA in its absorbed form, what turns latents into values. */
+static double params_before_core(const struct moe_model *model)
+{
+    bool is_mla = model->attention == ATTENTION_MLA;
+    double heads = (double)model->num_q_heads;
+    double behind = is_mla ? (double)model->v_head_dim *
+                                 ((double)model->hidden_dim + (double)model->kv_lora_rank)
+                           : (double)model->head_dim * (double)model->hidden_dim;
+    return model_attention_params(model) - heads * behind;
+}
+
+/* Of a whole attention's time, what a stage takes: the first half is the projections before the
+ * core, as long as their part of an attention that looks back on nothing but its own token. */
+static double attention_part_ns(const struct engine *engine, const struct lane *lane,
+                                const struct gpu_work *work, double whole_ns)
+{
+    const struct scenario *scenario = engine->scenario;
+    if (!engine->halves_attention || !split_layer(engine, lane->layer)) {
+        return whole_ns;
+    }
+    struct gpu_work blind = *work;
+    blind.attended_tokens = work->tokens;
+    blind.context_tokens = work->tokens;
+    double blind_ns = scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &blind);
+    double share = params_before_core(&scenario->model) / model_attention_params(&scenario->model);
+    double first_ns = share * fmin(blind_ns, whole_ns);
+    return lane->stage == STAGE_ATTENTION ? first_ns : whole_ns - first_ns;
+}
+
+/* What the kernels of a collective that holds the GPU take behind a gate or behind experts. */
+static int64_t sending_ns(const struct engine *engine, int32_t lane_index, const struct lane *lane)
+{
+    const struct scenario *scenario = engine->scenario;
+    if (!scenario->collective->holds_gpu ||
+        (lane->stage != STAGE_GATE && lane->stage != STAGE_EXPERT)) {
+        return 0;
+    }
+    const struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
+    bool is_dispatch = lane->stage == STAGE_GATE;
+    const struct transfer *transfer =
+        &run->transfer[is_dispatch ? TRANSFER_DISPATCH : TRANSFER_COMBINE];
+    int32_t kernels = is_dispatch ? scenario->chunks : 1; /* all chunks are sent behind the gate */
+    return kernels * (int64_t)llround(transfer->cost.startup_ns);
+}
+
 static enum status start(struct engine *engine, int32_t rank, int32_t lane_index)
 {
     struct rank_state *state = &engine->rank[rank];
@@ -143,6 +199,9 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
     double duration_ns =
         engine->scenario->gpu_model->duration_ns(&engine->scenario->cluster.gpu, &work) /
         engine->compute_share[rank];
+    if (work.phase == GPU_ATTENTION) {
+        duration_ns = attention_part_ns(engine, lane, &work, duration_ns);
+    }
     assert(duration_ns >= 0.0);
     if (lane->stage == STAGE_EXPERT) {
         struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
@@ -159,35 +218,49 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
     }
     lane->wants_gpu = false;
     state->computing = lane_index;
-    return event_push(&engine->queue, (struct event){.time_ns = engine->queue.now_ns +
-                                                                (int64_t)llround(duration_ns),
-                                                     .kind = EVENT_COMPUTE_DONE,
-                                                     .rank = rank});
+    state->sending_ns = sending_ns(engine, lane_index, lane);
+    int64_t end_ns = engine->queue.now_ns + (int64_t)llround(duration_ns) + state->sending_ns;
+    return event_push(&engine->queue,
+                      (struct event){.time_ns = end_ns, .kind = EVENT_COMPUTE_DONE, .rank = rank});
 }
 
-/* A lane's next place in the stream: twice the layer, one more for its experts. */
-static int32_t next_place(const struct engine *engine, const struct lane *lane, bool is_leader)
+/* Places of a layer, and how far a micro-batch is behind the one before. */
+#define PLACES       5
+#define HALF_A_LAYER 2
+
+/* A lane's next place in the stream: 0 what comes before the core of attention (all that comes
+ * before the experts, where attention is whole), 1 core and gate, 2 the shared expert, 3 the
+ * experts, 4 what is behind them. */
+static int32_t next_place(const struct engine *engine, int32_t lane_index, const struct lane *lane)
 {
+    int32_t chunks = engine->scenario->chunks;
+    bool is_leader = lane_index % chunks == 0;
+    bool goes_on = lane->layer != engine->split_last; /* where lanes meet, lane 0 goes on */
+    int32_t late = engine->halves_attention ? HALF_A_LAYER * (lane_index / chunks) : 0;
+    int32_t place = PLACES * lane->layer + late;
     switch (lane->stage) {
     case STAGE_REBALANCE:
     case STAGE_ATTENTION_GATHER:
     case STAGE_ATTENTION:
-    case STAGE_ATTENTION_SCATTER:
     case STAGE_DENSE_GATHER:
     case STAGE_DENSE:
     case STAGE_DENSE_SCATTER:
+        return place;
+    case STAGE_ATTENTION_CORE:
+    case STAGE_ATTENTION_SCATTER:
     case STAGE_GATE:
+        return place + (engine->halves_attention ? 1 : 0);
     case STAGE_SHARED:
-        return 2 * lane->layer;
+        return place + (engine->halves_attention ? 2 : engine->shares_late ? PLACES : 0);
     case STAGE_DISPATCH:
     case STAGE_EXPERT:
-        return 2 * lane->layer + 1;
+        return place + 3;
     case STAGE_COMBINE:
-        return is_leader ? 2 * lane->layer + 2 : NO_PLACE;
+        return is_leader && goes_on ? place + PLACES : NO_PLACE;
     case STAGE_JOIN:
-        return lane->chunks_left > 0 ? 2 * lane->layer + 2 : NO_PLACE;
+        return lane->chunks_left > 0 && goes_on ? place + PLACES : NO_PLACE;
     case STAGE_HEAD:
-        return 2 * engine->scenario->model.num_layers;
+        return PLACES * engine->scenario->model.num_layers;
     case STAGE_DONE:
         break;
     }
@@ -203,8 +276,7 @@ enum status compute_next(struct engine *engine, int32_t rank)
     int32_t next = NO_LANE;
     int32_t next_is_at = NO_PLACE;
     for (int32_t index = 0; index < engine->num_lanes; index++) { /* of equals, the first */
-        bool is_leader = leader_of(engine, index) == index;
-        int32_t place = next_place(engine, &state->lane[index], is_leader);
+        int32_t place = next_place(engine, index, &state->lane[index]);
         if (place < next_is_at) {
             next = index;
             next_is_at = place;

@@ -37,7 +37,8 @@ enum stage {
     STAGE_COMBINE,
     STAGE_HEAD,
     STAGE_DONE,
-    STAGE_JOIN, /* the lane rests until the lane that leads it takes it on again */
+    STAGE_JOIN,           /* the lane rests until the lane that leads it takes it on again */
+    STAGE_ATTENTION_CORE, /* behind STAGE_ATTENTION, where that is its projections alone */
 };
 
 enum transfer_kind {
@@ -81,6 +82,7 @@ struct rank_state {
     struct lane *lane;                  /* [num_lanes] */
     int32_t micro_batches_left;         /* before the last split layer's end */
     int32_t computing;                  /* the lane that has the GPU, or NO_LANE */
+    int64_t sending_ns;                 /* of what it computes: the end, a collective's own */
     int32_t collectives;                /* dispatches and combines of this rank under way */
     int64_t collective_bytes_per_s;     /* of HBM, that they take together */
     int64_t mark_ns;                    /* until when this rank's time is booked */
@@ -144,6 +146,8 @@ struct engine {
     int32_t split_first;             /* layers split_first .. split_last go by micro-batch;
                                         NO_LAYER: none do */
     int32_t split_last;
+    bool halves_attention; /* half a layer lies between micro-batches: engine_compute.c */
+    bool shares_late;      /* the shared expert is computed behind the routed ones */
     struct token_share whole;
     struct token_share *micro_batch; /* [micro_batches] */
     struct token_share *chunk;       /* [num_lanes] */
@@ -231,9 +235,9 @@ MUST_CHECK enum status rank_compute_done(struct engine *engine, int32_t rank);
 /* All of the rank's part of this transfer has arrived: whoever waits for it moves on. */
 MUST_CHECK enum status rank_data_arrived(struct engine *engine, int32_t rank,
                                          const struct transfer *transfer);
-/* Books a rank's time up to now to a phase, but for waiting_ns of it, which come first. */
-void rank_book(struct engine *engine, int32_t rank, int32_t lane, enum step_phase phase,
-               int64_t waiting_ns);
+/* Books a rank's time up to now: first_ns of it to first, the rest to phase. */
+void rank_book(struct engine *engine, int32_t rank, int32_t lane, enum step_phase first,
+               int64_t first_ns, enum step_phase phase);
 enum step_phase rank_phase(enum stage stage);
 
 /* engine_compute.c */

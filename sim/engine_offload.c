@@ -335,7 +335,7 @@ enum status offload_fetched(struct engine *engine, int32_t rank)
     uint64_t digest = digest_u64(engine->metrics.digest, (uint64_t)engine->queue.now_ns);
     engine->metrics.digest =
         digest_u64(digest, (uint64_t)(((int64_t)rank * 4096 + layer) * 16 + DIGEST_STAGE));
-    rank_book(engine, rank, 0, STEP_FETCH, 0);
+    rank_book(engine, rank, 0, STEP_FETCH, 0, STEP_FETCH);
     return compute_want(engine, rank, 0);
 }
 

@@ -4,7 +4,9 @@
  *   [gather] attention [scatter] -> gate -> shared expert -> dispatch -> expert -> combine -> next
  *                                \-> [gather] dense FFN [scatter] -> next layer
  *
- * gather and scatter are there when attention is tensor-parallel. No stage waits for more than the
+ * gather and scatter are there when attention is tensor-parallel; micro-batches of prefill compute
+ * the shared expert behind the routed ones, those of decode cut attention in two. A collective that
+ * holds the GPU spends its start-up behind gate and experts. No stage waits for more than the
  * data it needs: ranks drift apart and meet where one waits for another's tokens. A rank has one
  * lane, or one for each chunk of each micro-batch (engine_split.c):
  *
@@ -35,11 +37,12 @@ static const enum step_phase phase_of_stage[] = {
     [STAGE_EXPERT] = STEP_EXPERT,
     [STAGE_COMBINE] = STEP_COMBINE,
     [STAGE_HEAD] = STEP_DENSE,
+    [STAGE_ATTENTION_CORE] = STEP_ATTENTION,
 };
 
 enum step_phase rank_phase(enum stage stage)
 {
-    assert(stage < STAGE_DONE);
+    assert(stage != STAGE_DONE && stage != STAGE_JOIN);
     return phase_of_stage[stage];
 }
 
@@ -72,24 +75,25 @@ static struct transfer *transfer_of(struct engine *engine, const struct rank_sta
     case STAGE_HEAD:
     case STAGE_DONE:
     case STAGE_JOIN:
+    case STAGE_ATTENTION_CORE:
         break;
     }
     return NULL;
 }
 
-void rank_book(struct engine *engine, int32_t rank, int32_t lane_index, enum step_phase phase,
-               int64_t waiting_ns)
+void rank_book(struct engine *engine, int32_t rank, int32_t lane_index, enum step_phase first,
+               int64_t first_ns, enum step_phase phase)
 {
     struct rank_state *state = &engine->rank[rank];
     const struct lane *lane = &state->lane[lane_index];
     int64_t now_ns = engine->queue.now_ns;
-    int64_t split_ns = state->mark_ns + waiting_ns;
-    assert(waiting_ns >= 0 && split_ns <= now_ns);
-    state->phase_ns[STEP_WAITING] += waiting_ns;
+    int64_t split_ns = state->mark_ns + first_ns;
+    assert(first_ns >= 0 && split_ns <= now_ns);
+    state->phase_ns[first] += first_ns;
     state->phase_ns[phase] += now_ns - split_ns;
-    bool in_layer = lane->stage > STAGE_REBALANCE && lane->stage < STAGE_HEAD;
+    bool in_layer = lane->stage != STAGE_REBALANCE && lane->stage != STAGE_HEAD;
     int32_t layer = in_layer ? lane->layer : -1;
-    record_time(engine, rank, layer, STEP_WAITING, state->mark_ns, split_ns);
+    record_time(engine, rank, layer, first, state->mark_ns, split_ns);
     record_time(engine, rank, layer, phase, split_ns, now_ns);
     state->mark_ns = now_ns;
 }
@@ -106,7 +110,7 @@ static void book_idle(struct engine *engine, int32_t rank, int32_t lane_index,
         waiting_ns = transfer->rank[rank].root_ns - state->mark_ns;
         waiting_ns = waiting_ns < 0 ? 0 : waiting_ns;
     }
-    rank_book(engine, rank, lane_index, rank_phase(stage), waiting_ns);
+    rank_book(engine, rank, lane_index, STEP_WAITING, waiting_ns, rank_phase(stage));
 }
 
 static bool stage_exists(const struct engine *engine, const struct lane *lane)
@@ -126,6 +130,8 @@ static bool stage_exists(const struct engine *engine, const struct lane *lane)
         return !is_moe;
     case STAGE_SHARED:
         return is_moe && engine->scenario->model.shared_ffn_dim > 0;
+    case STAGE_ATTENTION_CORE:
+        return engine->halves_attention && split_layer(engine, lane->layer);
     case STAGE_GATE:
     case STAGE_DISPATCH:
     case STAGE_EXPERT:
@@ -140,13 +146,14 @@ static bool stage_exists(const struct engine *engine, const struct lane *lane)
     return true;
 }
 
-/* Collective kernels pay their start-up; plain exchanges pay a kernel's. */
+/* Collective kernels pay their start-up, unless the GPU has just spent it; plain exchanges pay a
+ * kernel's. */
 static enum status start_transfer(struct engine *engine, struct transfer *transfer, int32_t rank)
 {
     const struct scenario *scenario = engine->scenario;
     double startup_ns = scenario->cluster.gpu.kernel_ns;
     if (transfer_is_collective(transfer)) {
-        startup_ns = transfer->cost.startup_ns;
+        startup_ns = scenario->collective->holds_gpu ? 0.0 : transfer->cost.startup_ns;
         engine->rank[rank].collectives++;
         engine->rank[rank].collective_bytes_per_s += transfer->hbm_bytes_per_s[rank];
     }
@@ -168,8 +175,8 @@ static enum status begin_stage(struct engine *engine, int32_t rank, int32_t lane
         return is_offloaded ? offload_begin_experts(engine, rank)
                             : compute_want(engine, rank, lane_index);
     }
-    if (stage == STAGE_DISPATCH) { /* sent when the gate was done */
-        return rank_data_arrived(engine, rank, transfer);
+    if (stage == STAGE_DISPATCH || (stage == STAGE_COMBINE && engine->shares_late)) {
+        return rank_data_arrived(engine, rank, transfer); /* sent when gate or experts were done */
     }
     return start_transfer(engine, transfer, rank);
 }
@@ -271,6 +278,36 @@ static enum status leave_layer(struct engine *engine, int32_t rank, int32_t lane
     return is_last ? next_layer(engine, rank, leader) : STATUS_OK;
 }
 
+/* The order of a lane's stages: that of their numbers, but for what micro-batches change. */
+static enum stage stage_after(const struct engine *engine, enum stage stage)
+{
+    switch (stage) {
+    case STAGE_ATTENTION:
+        return STAGE_ATTENTION_CORE;
+    case STAGE_ATTENTION_CORE:
+        return STAGE_ATTENTION_SCATTER;
+    case STAGE_GATE:
+        return engine->shares_late ? STAGE_DISPATCH : STAGE_SHARED;
+    case STAGE_EXPERT:
+        return engine->shares_late ? STAGE_SHARED : STAGE_COMBINE;
+    case STAGE_SHARED:
+        return engine->shares_late ? STAGE_COMBINE : STAGE_DISPATCH;
+    case STAGE_REBALANCE:
+    case STAGE_ATTENTION_GATHER:
+    case STAGE_ATTENTION_SCATTER:
+    case STAGE_DENSE_GATHER:
+    case STAGE_DENSE:
+    case STAGE_DENSE_SCATTER:
+    case STAGE_DISPATCH:
+    case STAGE_COMBINE:
+    case STAGE_HEAD:
+    case STAGE_DONE:
+    case STAGE_JOIN:
+        break;
+    }
+    return stage + 1;
+}
+
 /* The present stage is over and booked: begins the next that exists. */
 static enum status advance(struct engine *engine, int32_t rank, int32_t lane_index)
 {
@@ -281,6 +318,9 @@ static enum status advance(struct engine *engine, int32_t rank, int32_t lane_ind
     }
     if (lane->stage == STAGE_GATE) {
         status = fork_chunks(engine, rank, lane_index);
+    } else if (lane->stage == STAGE_EXPERT && engine->shares_late) {
+        struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
+        status = start_transfer(engine, &run->transfer[TRANSFER_COMBINE], rank);
     }
     if (status != STATUS_OK) {
         return status;
@@ -289,7 +329,7 @@ static enum status advance(struct engine *engine, int32_t rank, int32_t lane_ind
         if (lane->stage == STAGE_COMBINE) {
             return leave_layer(engine, rank, lane_index);
         }
-        lane->stage++;
+        lane->stage = stage_after(engine, lane->stage);
     } while (!stage_exists(engine, lane));
     return begin_stage(engine, rank, lane_index);
 }
@@ -323,7 +363,9 @@ enum status rank_compute_done(struct engine *engine, int32_t rank)
     engine->metrics.digest =
         digest_u64(digest, (uint64_t)lane_index << 48 |
                                (uint64_t)(((int64_t)rank * 4096 + lane->layer) * 16 + lane->stage));
-    rank_book(engine, rank, lane_index, rank_phase(lane->stage), 0);
+    int64_t own_ns = engine->queue.now_ns - state->mark_ns - state->sending_ns;
+    rank_book(engine, rank, lane_index, rank_phase(lane->stage), own_ns,
+              lane->stage == STAGE_GATE ? STEP_DISPATCH : STEP_COMBINE);
     state->computing = NO_LANE;
     enum status status = advance(engine, rank, lane_index);
     return status == STATUS_OK ? compute_next(engine, rank) : status;

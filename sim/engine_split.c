@@ -47,9 +47,12 @@ enum status split_init(struct engine *engine)
     for (int32_t part = 0; part < engine->num_lanes && status == STATUS_OK; part++) {
         status = share_init(engine, &engine->chunk[part], scenario->chunks > 1);
     }
+    bool is_split = micro_batches > 1;
+    engine->halves_attention = is_split && scenario->phase == PHASE_DECODE;
+    engine->shares_late = is_split && scenario->phase == PHASE_PREFILL && scenario->chunks == 1;
     engine->split_first = NO_LAYER;
     engine->split_last = NO_LAYER;
-    for (int32_t layer = 0; layer < scenario->model.num_layers && micro_batches > 1; layer++) {
+    for (int32_t layer = 0; layer < scenario->model.num_layers && is_split; layer++) {
         if (engine->moe_layer[layer] >= 0) {
             engine->split_first = engine->split_first == NO_LAYER ? layer : engine->split_first;
             engine->split_last = layer;

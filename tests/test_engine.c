@@ -4,17 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine.h"
 #include "two_ranks.h"
-
-static struct engine *simulate(const struct scenario *scenario, const struct trace *trace)
-{
-    struct engine *engine = NULL;
-    struct error error = {0};
-    cr_assert_eq(engine_open(&engine, scenario, trace, &error), STATUS_OK, "%s", error.text);
-    cr_assert_eq(engine_run(engine, NULL, &error), STATUS_OK, "%s", error.text);
-    return engine;
-}
 
 /*
  * Both tokens want expert 1 on rank 1.
@@ -29,7 +19,7 @@ Test(engine, times_a_step_as_computed_by_hand)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "11");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     const double *phase_ns = metrics->window[0].phase_ns;
@@ -71,46 +61,9 @@ Test(engine, forwards_a_token_when_it_has_arrived_and_not_before)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "3333");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 91110);
-    engine_close(engine);
-    trace_close(&trace);
-}
-
-/*
- * Two micro-batches of one token a rank: both first tokens want expert 0 on rank 0, both second
- * ones expert 1 on rank 1. Attention and gate of the first to 1100, of the second to 2200; start-up
- * to 31100 and 32200.
- *   rank 0: first token in at 31350, experts to 31850 with nothing to do for the second (its
- *           dispatch is over at 32200); start-ups to 61850 and 62200; rank 1 sends the second's
- *           result at 32450 + 500 + 30000 = 62950, in at 63200; head to 63210
- *   rank 1: nothing to compute for the first at 31100; second token in at 32450, experts to 32950,
- *           start-up to 62950; the first's result in at 61850 + 250 = 62100; head to 62960
- * One batch would be through at 62110: all that costs is fixed, so halves cost twice.
- */
-Test(engine, interleaves_micro_batches_as_computed_by_hand)
-{
-    struct scenario scenario = two_ranks();
-    scenario.tokens_per_rank = 2;
-    scenario.micro_batches = 2;
-    struct trace trace;
-    two_ranks_trace(&trace, &scenario, "0101");
-
-    struct engine *engine = simulate(&scenario, &trace);
-
-    const struct run_metrics *metrics = engine_metrics(engine);
-    const double *phase_ns = metrics->window[0].phase_ns;
-    cr_expect_eq(metrics->window[0].step_ns_sum, 63210);
-    cr_expect_float_eq(phase_ns[STEP_ATTENTION], 2000.0, 1e-9);
-    cr_expect_float_eq(phase_ns[STEP_GATE], 200.0, 1e-9);
-    /* Idle until the token is in: 2200 .. 31350 and 31850 .. 32200; 2200 .. 31100 .. 32450. */
-    cr_expect_float_eq(phase_ns[STEP_DISPATCH], (29500.0 + 30250.0) / 2, 1e-9);
-    cr_expect_float_eq(phase_ns[STEP_EXPERT], 500.0, 1e-9);
-    cr_expect_float_eq(phase_ns[STEP_COMBINE], (31000.0 + 30000.0) / 2, 1e-9);
-    cr_expect_float_eq(phase_ns[STEP_WAITING], 250.0 / 2, 1e-9);
-    cr_expect_eq(metrics->bytes_sent, 4 * 200);
-    cr_expect_float_eq(metrics->layer[0].rank_tokens_max_over_mean_sum, 2.0, 1e-12);
     engine_close(engine);
     trace_close(&trace);
 }
@@ -126,7 +79,7 @@ Test(engine, computes_chunks_while_later_ones_travel)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "1111");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     const double *phase_ns = metrics->window[0].phase_ns;
@@ -158,7 +111,7 @@ Test(engine, slows_a_faulty_rank_for_the_steps_it_is_faulty)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "111111");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     cr_expect_eq(metrics->num_windows, 3);
@@ -181,7 +134,7 @@ Test(engine, begins_with_the_order_of_a_strategy_that_looks_at_no_load)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "11");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     cr_expect_eq(engine_metrics(engine)->rank_tokens[0], 0);
     cr_expect_eq(engine_metrics(engine)->rank_tokens[1], 2);
@@ -198,7 +151,7 @@ Test(engine, drops_what_exceeds_the_capacity)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "11");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     cr_expect_eq(metrics->layer[0].dropped_assignments, 1);
@@ -222,7 +175,7 @@ Test(engine, charges_moved_weights_to_the_step_they_land_in)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "010101");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     cr_assert_eq(metrics->num_rebalances, 1);
@@ -257,7 +210,7 @@ Test(engine, waits_for_weights_that_are_lent)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "11");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
     cr_expect_eq(metrics->window[0].step_ns_sum, 68110);
@@ -294,7 +247,7 @@ Test(engine, tells_strategies_what_moves_and_tokens_cost)
     struct trace trace;
     two_ranks_trace(&trace, &scenario, "010101");
 
-    struct engine *engine = simulate(&scenario, &trace);
+    struct engine *engine = two_ranks_run(&scenario, &trace);
 
     cr_expect_float_eq(told.near_move_ns, 6050.0, 1e-9);
     cr_expect_float_eq(told.far_move_ns, 5000.0 + 6000.0 / 9.0, 1e-9);

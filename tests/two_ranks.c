@@ -88,3 +88,12 @@ void two_ranks_trace(struct trace *trace, const struct scenario *scenario, const
     cr_assert_eq(trace_from_memory(trace, &description, expert, NULL, NULL, 0, num_tokens, &error),
                  STATUS_OK);
 }
+
+struct engine *two_ranks_run(const struct scenario *scenario, const struct trace *trace)
+{
+    struct engine *engine = NULL;
+    struct error error = {0};
+    cr_assert_eq(engine_open(&engine, scenario, trace, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(engine_run(engine, NULL, &error), STATUS_OK, "%s", error.text);
+    return engine;
+}

@@ -4,6 +4,7 @@
 #ifndef MOESIM_TWO_RANKS_H
 #define MOESIM_TWO_RANKS_H
 
+#include "engine.h"
 #include "scenario.h"
 #include "trace.h"
 
@@ -15,5 +16,8 @@ struct scenario two_ranks(void);
 /* A trace of one expert a token, in order: "011" wants expert 0, then twice expert 1. Release with
  * trace_close. */
 void two_ranks_trace(struct trace *trace, const struct scenario *scenario, const char *experts);
+
+/* Opens and runs; a failure ends the test. Close with engine_close. */
+struct engine *two_ranks_run(const struct scenario *scenario, const struct trace *trace);
 
 #endif

@@ -90,6 +90,7 @@ struct collective {
     double dispatch_startup_ns;
     double combine_startup_ns;
     int32_t num_sms; /* SMs it takes while it runs */
+    bool holds_gpu;  /* its start-up is kernels on all SMs; what is under way then takes none */
     enum copied copied;
     bool by_nic; /* also ranks of one node reach each other through their NICs */
     enum status (*plan_dispatch)(const struct collective_input *input, struct transfer_plan *plan);

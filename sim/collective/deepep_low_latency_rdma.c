@@ -25,6 +25,7 @@ const struct collective collective_deepep_low_latency_rdma = {
     .dispatch_startup_ns = 11200.0,
     .combine_startup_ns = 8700.0,
     .num_sms = 0,
+    .holds_gpu = true,
     .copied = COPIED_CHOICES,
     .by_nic = true,
     .plan_dispatch = rdma_dispatch,
