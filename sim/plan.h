@@ -123,6 +123,7 @@ struct plan_point {
     double phase_ns[STEP_PHASE_COUNT];
     double imbalance; /* busiest rank over mean */
     double hit_rate;  /* of touched experts, those that the GPU had; -1: none is offloaded */
+    double low, high; /* factors on step_ns, by the models' held-out errors; plan_combine's */
     char why[128];    /* PLAN_IMPOSSIBLE */
 };
 

@@ -157,9 +157,8 @@ bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
     }
     time_tokens(deployment, plan, p, d);
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
-        struct plan_error error = plan_point_error(plan, &points[deployment->point[pool]]);
-        low[pool] = error.low;
-        high[pool] = error.high;
+        low[pool] = points[deployment->point[pool]].low;
+        high[pool] = points[deployment->point[pool]].high;
     }
     deployment->usd_per_day_low = price(deployment, plan, points, low).usd_total;
     deployment->usd_per_day_high = price(deployment, plan, points, high).usd_total;
@@ -269,6 +268,13 @@ static int64_t count_simulated(const struct plan_answer *answer, enum cost_pool 
     return count;
 }
 
+void plan_point_note_error(struct plan_point *point, const struct plan *plan)
+{
+    struct plan_error error = plan_point_error(plan, point);
+    point->low = error.low;
+    point->high = error.high;
+}
+
 enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
 {
     int64_t most = 2 * count_simulated(answer, COST_PREFILL) * count_simulated(answer, COST_DECODE);
@@ -278,6 +284,11 @@ enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
     answer->deployment = calloc((size_t)most + 1, sizeof *answer->deployment);
     if (answer->deployment == NULL) {
         return STATUS_NO_MEMORY;
+    }
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        if (answer->point[i].fate == PLAN_SIMULATED) {
+            plan_point_note_error(&answer->point[i], plan);
+        }
     }
     for (int32_t p = 0; p < answer->num_points; p++) {
         for (int32_t d = 0; d < answer->num_points; d++) {

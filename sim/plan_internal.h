@@ -40,6 +40,10 @@ double plan_point_bound_ns(const struct plan *plan, const struct plan_point *poi
 MUST_CHECK enum status plan_point_run(struct plan_point *point, const struct plan_world *world,
                                       struct error *error);
 
+/* Takes a point from the store, or simulates and stores it. store NULL: none. */
+MUST_CHECK enum status plan_point_find(struct plan_point *point, const struct plan_world *world,
+                                       struct plan_store *store, struct error *error);
+
 /* Fingerprint of all that a point's simulation depends on. */
 uint64_t plan_point_digest(const struct plan_point *point, const struct plan_world *world);
 
@@ -51,6 +55,9 @@ bool plan_same_layout(const struct plan_point *a, const struct plan_point *b);
 
 bool plan_same_point(const struct plan_point *a, const struct plan_point *b);
 
+/* Fills low and high of a simulated point. */
+void plan_point_note_error(struct plan_point *point, const struct plan *plan);
+
 /* A deployment's groups, latencies and cost for the traffic; false: cannot work together. */
 bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
                  const struct plan_point *points, int32_t prefill, int32_t decode, bool shared);
@@ -61,12 +68,14 @@ MUST_CHECK enum status plan_combine(struct plan_answer *answer, const struct pla
 /* Simulates finalists request by request and chooses the winner among them. The answer must have
  * one by means. */
 #define REFUSED_MAX 0.01 /* longer prompts than a cache holds, of drawn lengths */
-MUST_CHECK enum status plan_serve_finalists(struct plan_answer *answer, const struct plan *plan,
-                                            int32_t num_threads, struct error *error);
+MUST_CHECK enum status plan_serve_finalists(struct plan_answer *answer,
+                                            const struct plan_world *world,
+                                            const struct plan_options *options,
+                                            struct error *error);
 
 /* What 10 % more or less of price, traffic, context and targets does to the winner. */
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
-                                      struct error *error);
+                                      struct plan_store *store, struct error *error);
 
 /* What is known of the error of a point's step. */
 struct plan_error plan_point_error(const struct plan *plan, const struct plan_point *point);

@@ -14,14 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "digest.h"
 #include "plan_internal.h"
 #include "plan_serve.h"
 #include "serve/deployment.h"
 #include "simulate.h"
+#include "store_plan.h"
 
 #define FINALISTS       6
 #define GROUPS_MAX      4 /* of the decode pool that are simulated */
 #define DIRECTORY_BYTES 256
+#define LINE_BYTES      4096
 
 /* One finalist in the simulator. */
 struct final {
@@ -90,25 +93,95 @@ static enum status serve_it(struct final *final, int32_t num_threads, struct err
     return status;
 }
 
+static const char *const scenarios[] = {"serve.yaml", "prefill.yaml"};
+
 static void leave(struct final *final)
 {
-    static const char *const names[] = {"serve.yaml", "prefill.yaml"};
     char path[DIRECTORY_BYTES + 16];
     serve_result_free(&final->result);
     deployment_close(&final->deployment);
     trace_close(&final->trace);
     scenario_free(&final->scenario);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", final->directory, names[i]);
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", final->directory, scenarios[i]);
         (void)unlink(path);
     }
     (void)rmdir(final->directory);
     free(final);
 }
 
-/* Simulates one deployment and fills its latencies. */
-static enum status simulate(struct plan_deployment *deployment, const struct plan *plan,
-                            const struct plan_answer *answer, int32_t num_threads,
+/* Lines of a scenario that change no latency. */
+static bool is_no_matter(const char *line)
+{
+    static const char *const keys[] = {"price:", "question:", "  targets:"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strncmp(line, keys[i], strlen(keys[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Adds a scenario's lines that matter; nothing where there is no such file. */
+static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name)
+{
+    char path[DIRECTORY_BYTES + 16], line[LINE_BYTES];
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        digest = is_no_matter(line) ? digest : digest_text(digest, line);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return digest;
+}
+
+/* All that a finalist's latencies depend on: its scenarios, and what the presets in them hold. */
+static uint64_t digest_of(const struct final *final, const struct plan_deployment *deployment,
+                          const struct plan_answer *answer, const struct plan_world *world)
+{
+    uint64_t digest = DIGEST_START;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        const struct plan_point *point = &answer->point[deployment->point[pool]];
+        digest = digest_u64(digest, plan_point_digest(point, world));
+    }
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        digest = digest_scenario(digest, final->directory, scenarios[i]);
+    }
+    return digest;
+}
+
+static enum status serve_or_find(struct final *final, struct plan_deployment *deployment,
+                                 const struct plan_answer *answer, const struct plan_world *world,
+                                 const struct plan_options *options, struct error *error)
+{
+    uint64_t digest = digest_of(final, deployment, answer, world);
+    enum status status = STATUS_OK;
+    if (options->store != NULL) {
+        status = plan_store_get_served(options->store, digest, deployment, &deployment->is_served,
+                                       error);
+    }
+    if (status != STATUS_OK || deployment->is_served) {
+        return status;
+    }
+    status = serve_it(final, options->num_threads, error);
+    if (status == STATUS_OK) {
+        const struct serve_totals *totals = &final->result.totals;
+        take_latency(&deployment->ttft, &final->result.latency[SERVE_TTFT]);
+        take_latency(&deployment->tpot, &final->result.latency[SERVE_TPOT]);
+        deployment->refused_share = (double)totals->num_refused / (double)totals->num_requests;
+        deployment->is_served = true;
+    }
+    if (status == STATUS_OK && options->store != NULL) {
+        status = plan_store_put_served(options->store, digest, deployment, error);
+    }
+    return status;
+}
+
+/* Fills the latencies of one deployment. */
+static enum status simulate(struct plan_deployment *deployment, const struct plan_answer *answer,
+                            const struct plan_world *world, const struct plan_options *options,
                             struct error *error)
 {
     const char *directory = getenv("TMPDIR");
@@ -124,16 +197,10 @@ static enum status simulate(struct plan_deployment *deployment, const struct pla
     }
     struct plan_deployment small = *deployment;
     double share = scale_down(&small);
-    enum status status = plan_serve_write(final->directory, plan, answer, &small, share, error);
+    enum status status =
+        plan_serve_write(final->directory, world->plan, answer, &small, share, error);
     if (status == STATUS_OK) {
-        status = serve_it(final, num_threads, error);
-    }
-    if (status == STATUS_OK) {
-        const struct serve_totals *totals = &final->result.totals;
-        take_latency(&deployment->ttft, &final->result.latency[SERVE_TTFT]);
-        take_latency(&deployment->tpot, &final->result.latency[SERVE_TPOT]);
-        deployment->refused_share = (double)totals->num_refused / (double)totals->num_requests;
-        deployment->is_served = true;
+        status = serve_or_find(final, deployment, answer, world, options, error);
     }
     leave(final);
     return status;
@@ -159,9 +226,10 @@ static bool meets_targets(const struct plan_deployment *deployment, const struct
             latency_s(&deployment->tpot, plan->tpot_percentile) <= plan->tpot_s);
 }
 
-enum status plan_serve_finalists(struct plan_answer *answer, const struct plan *plan,
-                                 int32_t num_threads, struct error *error)
+enum status plan_serve_finalists(struct plan_answer *answer, const struct plan_world *world,
+                                 const struct plan_options *options, struct error *error)
 {
+    const struct plan *plan = world->plan;
     int32_t first = answer->winner;
     int32_t num_served = 0;
     answer->winner = -1;
@@ -170,7 +238,7 @@ enum status plan_serve_finalists(struct plan_answer *answer, const struct plan *
         if (!deployment->meets_targets || (i != first && !deployment->on_front)) {
             continue;
         }
-        enum status status = simulate(deployment, plan, answer, num_threads, error);
+        enum status status = simulate(deployment, answer, world, options, error);
         if (status != STATUS_OK) {
             return status;
         }

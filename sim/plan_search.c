@@ -98,10 +98,10 @@ static void drop_dominated(struct search *search, int32_t first)
     }
 }
 
-static enum status run_point(struct search *search, struct plan_point *point, struct error *error)
+enum status plan_point_find(struct plan_point *point, const struct plan_world *world,
+                            struct plan_store *store, struct error *error)
 {
-    struct plan_store *store = search->options->store;
-    uint64_t digest = plan_point_digest(point, &search->world);
+    uint64_t digest = plan_point_digest(point, world);
     enum status status = STATUS_OK;
     bool found = false;
     if (store != NULL) {
@@ -111,7 +111,7 @@ static enum status run_point(struct search *search, struct plan_point *point, st
     if (status != STATUS_OK || found) {
         return status;
     }
-    status = plan_point_run(point, &search->world, error);
+    status = plan_point_run(point, world, error);
     if (status == STATUS_OK && store != NULL) {
 #pragma omp critical(plan_store)
         status = plan_store_put(store, digest, point, error);
@@ -133,7 +133,8 @@ static enum status run_wave(struct search *search, int32_t first, int32_t count,
         for (int32_t i = 0; i < count; i++) {
             struct plan_point *point = &search->answer->point[search->order[first + i].point];
             if (point->fate == PLAN_OPEN) {
-                status[i] = run_point(search, point, &problem[i]);
+                status[i] =
+                    plan_point_find(point, &search->world, search->options->store, &problem[i]);
             }
         }
     }
@@ -205,10 +206,10 @@ enum status plan_search(struct plan_answer *answer, const struct plan *plan,
     }
     if (status == STATUS_OK && answer->winner >= 0 &&
         (plan->ttft_percentile > 0 || plan->tpot_percentile > 0)) {
-        status = plan_serve_finalists(answer, plan, options->num_threads, error);
+        status = plan_serve_finalists(answer, &search.world, options, error);
     }
     if (status == STATUS_OK && answer->winner >= 0) {
-        status = plan_shift_all(answer, &search.world, error);
+        status = plan_shift_all(answer, &search.world, options->store, error);
     }
     free(search.order);
     plan_world_close(&search.world);

@@ -89,7 +89,7 @@ static enum status weigh_again(struct plan_shift *shift, const struct plan_answe
 /* The winner's layout with other contexts. */
 static enum status simulate_again(struct plan_shift *shift, const struct plan_answer *answer,
                                   const struct plan_world *world, const struct plan *plan,
-                                  struct error *error)
+                                  struct plan_store *store, struct error *error)
 {
     const struct plan_deployment *winner = &answer->deployment[answer->winner];
     struct plan_world other = *world;
@@ -98,13 +98,14 @@ static enum status simulate_again(struct plan_shift *shift, const struct plan_an
     other.plan = plan;
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         point[pool] = answer->point[winner->point[pool]];
-        enum status status = plan_point_run(&point[pool], &other, error);
+        enum status status = plan_point_find(&point[pool], &other, store, error);
         if (status != STATUS_OK) {
             return status;
         }
         if (point[pool].fate != PLAN_SIMULATED || !plan_point_fits(plan, &point[pool])) {
             return STATUS_OK; /* the winner cannot be kept */
         }
+        plan_point_note_error(&point[pool], plan);
     }
     if (plan_deploy(&deployment, plan, point, 0, 1, winner->shared)) {
         shift->feasible = deployment.meets_targets;
@@ -114,7 +115,7 @@ static enum status simulate_again(struct plan_shift *shift, const struct plan_an
 }
 
 enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
-                           struct error *error)
+                           struct plan_store *store, struct error *error)
 {
     static const double factors[] = {LESS, MORE};
     struct plan *shifted = malloc(sizeof *shifted);
@@ -127,7 +128,7 @@ enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *
             shifted->reference.given = false;
             shift_plan(shifted, (enum shifted)what, factors[i]);
             status = what == CONTEXT || what == OUTPUT
-                         ? simulate_again(shift, answer, world, shifted, error)
+                         ? simulate_again(shift, answer, world, shifted, store, error)
                          : weigh_again(shift, answer, shifted);
             if (status != STATUS_OK) {
                 break;

@@ -11,13 +11,9 @@
 #include <string.h>
 
 #include "digest.h"
-#include "store_internal.h"
+#include "store_plan_internal.h"
 
 #define DEPLOYMENTS_MAX 400 /* of an answer; all of the front, winner and reference come first */
-
-struct plan_store {
-    struct store *store;
-};
 
 static const char *const tables[] = {
     "CREATE TABLE IF NOT EXISTS plan_point("
@@ -27,6 +23,12 @@ static const char *const tables[] = {
     "point TEXT, phase TEXT, phase_ns REAL NOT NULL, PRIMARY KEY (point, phase)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan_point_offload("
     "point TEXT PRIMARY KEY, hit_rate REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_served("
+    "served TEXT PRIMARY KEY, ttft_mean_s REAL NOT NULL, ttft_p50_s REAL NOT NULL, "
+    "ttft_p90_s REAL NOT NULL, ttft_p95_s REAL NOT NULL, ttft_p99_s REAL NOT NULL, "
+    "tpot_mean_s REAL NOT NULL, tpot_p50_s REAL NOT NULL, tpot_p90_s REAL NOT NULL, "
+    "tpot_p95_s REAL NOT NULL, tpot_p99_s REAL NOT NULL, refused_share REAL NOT NULL) "
+    "WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan("
     "plan_id TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, model TEXT NOT NULL, "
     "ttft_target_ms REAL, tpot_target_ms REAL, plan_text TEXT NOT NULL, commit_id TEXT NOT NULL)",
@@ -68,8 +70,7 @@ void plan_store_close(struct plan_store *plan_store)
     free(plan_store);
 }
 
-/* Other sources may simulate otherwise: the program belongs to the key. */
-static void point_key(char key[RUN_ID_BYTES], uint64_t digest)
+void plan_store_key(char key[RUN_ID_BYTES], uint64_t digest)
 {
     snprintf(key, RUN_ID_BYTES, "%016" PRIx64, digest_text(digest, store_commit()));
 }
@@ -118,7 +119,7 @@ enum status plan_store_get(struct plan_store *plan_store, uint64_t digest, struc
     struct store *store = plan_store->store;
     char key[RUN_ID_BYTES];
     sqlite3_stmt *statement = NULL;
-    point_key(key, digest);
+    plan_store_key(key, digest);
     *found = false;
     int code = sqlite3_prepare_v2(
         store->database, "SELECT fate, why, step_ns, imbalance FROM plan_point WHERE point = ?1",
@@ -202,7 +203,7 @@ enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
 {
     struct store *store = plan_store->store;
     char key[RUN_ID_BYTES], layout[256];
-    point_key(key, digest);
+    plan_store_key(key, digest);
     plan_point_words(layout, sizeof layout, point);
     const struct cell cells[] = {text_cell(key),
                                  text_cell(point->pool == COST_PREFILL ? "prefill" : "decode"),
@@ -329,7 +330,7 @@ enum status plan_store_answer(struct plan_store *plan_store, char *plan_id, cons
                               const struct plan_answer *answer, struct error *error)
 {
     struct store *store = plan_store->store;
-    point_key(plan_id, digest_text(DIGEST_START, plan->text));
+    plan_store_key(plan_id, digest_text(DIGEST_START, plan->text));
     struct cell cells[] = {
         text_cell(plan_id),          text_cell(plan->name),         text_cell(plan->question),
         text_cell(plan->model.name), real_cell(plan->ttft_s * 1e3), real_cell(plan->tpot_s * 1e3),

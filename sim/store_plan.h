@@ -25,6 +25,15 @@ MUST_CHECK enum status plan_store_get(struct plan_store *plan_store, uint64_t di
 MUST_CHECK enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
                                       const struct plan_point *point, struct error *error);
 
+/* Latencies of a finalist that was simulated request by request, under a fingerprint of all that
+ * they depend on; get fills ttft, tpot and refused_share, put commits them. */
+MUST_CHECK enum status plan_store_get_served(struct plan_store *plan_store, uint64_t digest,
+                                             struct plan_deployment *deployment, bool *found,
+                                             struct error *error);
+MUST_CHECK enum status plan_store_put_served(struct plan_store *plan_store, uint64_t digest,
+                                             const struct plan_deployment *deployment,
+                                             struct error *error);
+
 /* Commits the answer; plan_id [RUN_ID_BYTES] out. */
 MUST_CHECK enum status plan_store_answer(struct plan_store *plan_store, char *plan_id,
                                          const struct plan *plan, const struct plan_answer *answer,
