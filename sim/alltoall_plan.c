@@ -6,6 +6,10 @@
  *
  *     P(g) = 1 - prod over i < top_k of (E - E/g - i) / (E - i)
  *
+ * DeepEP's own measurement over more than four nodes lets a token choose among the experts of four
+ * of them only (deepseek-ai/DeepEP tests/test_internode.py, num_topk_groups), as DeepSeek-V3 does:
+ * P is then that of four nodes, met by 4 of num_nodes.
+ *
  * Expected counts are whole numbers only in sum: a source's tokens are handed out to ranks behind
  * it so that each prefix of them holds its share, rounded down; so every rank gets as much as it
  * sends. Left out: that the busiest rank of a random routing gets more than the mean (3 % at 1,000
@@ -16,16 +20,22 @@
 
 #include "alltoall_internal.h"
 
-static double hit_share(const struct alltoall_row *row, int32_t num_parts)
+#define NODES_CHOSEN 4
+
+/* The share of tokens that meet one of num_parts. */
+static double hit_share(const struct alltoall_row *row, int32_t num_parts, int32_t num_nodes)
 {
+    bool is_limited =
+        num_nodes > NODES_CHOSEN && row->collective == collective_find("deepep_normal");
+    double chosen = is_limited ? (double)NODES_CHOSEN / (double)num_nodes : 1.0;
     double missed = 1.0;
     double per_part = (double)row->num_experts / (double)num_parts;
     for (int32_t i = 0; i < row->top_k; i++) {
-        double left = (double)(row->num_experts - i);
-        missed *= fmax(left - per_part, 0.0) / left;
+        double left = (double)row->num_experts * chosen - (double)i;
+        missed *= left > 0.0 ? fmax(left - per_part, 0.0) / left : 0.0;
     }
     double balanced = (double)row->top_k / (double)num_parts;
-    return row->is_balanced ? fmin(balanced, 1.0) : 1.0 - missed;
+    return row->is_balanced ? fmin(balanced, 1.0) : chosen * (1.0 - missed);
 }
 
 /* Of amount a turn, what the given turn gets. */
@@ -87,8 +97,9 @@ static enum status make_traffic(struct traffic *traffic, const struct alltoall_r
         fill_nodes(traffic, row->gpus_per_node, 1.0);
     } else {
         double tokens = (double)row->tokens;
-        fill_ranks(traffic, tokens * row->top_k / row->ep, tokens * hit_share(row, row->ep));
-        fill_nodes(traffic, row->gpus_per_node, tokens * hit_share(row, num_nodes));
+        fill_ranks(traffic, tokens * row->top_k / row->ep,
+                   tokens * hit_share(row, row->ep, num_nodes));
+        fill_nodes(traffic, row->gpus_per_node, tokens * hit_share(row, num_nodes, num_nodes));
     }
     return STATUS_OK;
 }
@@ -111,6 +122,7 @@ static enum status plan_leg(struct alltoall_leg *leg, const struct alltoall_row 
     plan_init(&leg->plan, row->ep, arena);
     if (leg->exchange == EXCHANGE_PREPARE) {
         leg->load = (struct exchange_load){.tokens = (double)row->tokens,
+                                           .num_ranks = row->ep,
                                            .num_nodes = input->traffic->num_nodes,
                                            .num_slots = row->num_experts};
         return STATUS_OK;

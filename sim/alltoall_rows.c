@@ -44,6 +44,8 @@ const char *alltoall_skip_reason(enum alltoall_skip skip)
 {
     static const char *const reasons[ALLTOALL_SKIP_COUNT] = {
         "used",
+        "a cell is not the number that is due there",
+        "nodes, GPUs a node or EP are missing",
         "only a bandwidth is stated, no latency",
         "no collective stands for this library and mode",
         "the operation is not modelled",
@@ -56,10 +58,11 @@ const char *alltoall_skip_reason(enum alltoall_skip skip)
     return reasons[skip];
 }
 
-static enum status read_counts(struct alltoall_row *row, const struct csv_table *table,
-                               int64_t index, struct error *error)
+/* Whether every cell that is not empty is the number that is due there. */
+static bool read_counts(struct alltoall_row *row, const struct csv_table *table, int64_t index)
 {
     double latency_us = 0.0;
+    struct error unread = {0};
     const struct {
         int32_t *value;
         enum column column;
@@ -72,22 +75,13 @@ static enum status read_counts(struct alltoall_row *row, const struct csv_table 
                   {&row->top_k, TOPK, 1024},
                   {&row->num_experts, EXPERTS, 65536},
                   {&row->num_sms, SMS, 4096}};
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        if (csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 1, counts[i].max,
-                      error) != STATUS_OK) {
-            status = STATUS_INVALID;
-        }
-    }
-    if (csv_number(&latency_us, table, index, LATENCY, 1e-6, 1e9, error) != STATUS_OK) {
-        status = STATUS_INVALID;
+    enum status status = csv_number(&latency_us, table, index, LATENCY, 1e-6, 1e9, &unread);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0] && status == STATUS_OK; i++) {
+        status = csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 1,
+                           counts[i].max, &unread);
     }
     row->latency_ns = latency_us * 1e3;
-    if (status == STATUS_OK && (row->ep == 0 || row->nodes == 0 || row->gpus_per_node == 0)) {
-        status = error_add(error, STATUS_INVALID, "%s:%lld: nodes, gpus_per_node and ep are needed",
-                           table->path, (long long)row->line);
-    }
-    return status;
+    return status == STATUS_OK;
 }
 
 static bool has(const char *text, const char *part)
@@ -236,10 +230,30 @@ static int32_t find_gpu(struct alltoall_rows *rows, const char **known, const ch
     return gpu;
 }
 
-static enum status read_row(struct alltoall_rows *rows, const char **known_gpus,
-                            const struct csv_table *table, int64_t index, struct error *error)
+/* One scale-up domain: said to be, held by a node, or within a rack that NVLink spans. */
+static bool is_one_domain(const struct alltoall_rows *rows, const struct alltoall_row *row,
+                          const char *link)
+{
+    bool is_rack = row->gpu >= 0 && has(rows->gpu[row->gpu].name, "nvl72") && link[0] == '\0';
+    return begins(link, "none") || row->gpus_per_node > row->ep || (is_rack && row->ep <= 72);
+}
+
+static enum alltoall_skip find_skip(struct alltoall_row *row, const char *link, bool is_read)
+{
+    return !is_read                                                     ? ALLTOALL_SKIP_NUMBER
+           : row->latency_ns == 0.0                                     ? ALLTOALL_SKIP_LATENCY
+           : row->ep == 0 || row->nodes == 0 || row->gpus_per_node == 0 ? ALLTOALL_SKIP_RANKS
+           : row->collective == NULL                                    ? ALLTOALL_SKIP_LIBRARY
+           : row->gpu < 0                                               ? ALLTOALL_SKIP_GPU
+           : has(link, "shared")                                        ? ALLTOALL_SKIP_NETWORK
+                                                                        : find_legs(row);
+}
+
+static void read_row(struct alltoall_rows *rows, const char **known_gpus,
+                     const struct csv_table *table, int64_t index)
 {
     struct alltoall_row *row = &rows->row[index];
+    const char *link = csv_cell(table, index, INTER_LINK);
     row->line = table->line[index];
     row->group = csv_cell(table, index, GROUP);
     row->library = csv_cell(table, index, LIBRARY);
@@ -248,27 +262,18 @@ static enum status read_row(struct alltoall_rows *rows, const char **known_gpus,
     row->op = csv_cell(table, index, OP);
     row->gpu_name = csv_cell(table, index, GPU);
     row->is_balanced = strcmp(csv_cell(table, index, DISTRIBUTION), "uniform-random") != 0;
-    enum status status = read_counts(row, table, index, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const char *link = csv_cell(table, index, INTER_LINK);
+    bool is_read = read_counts(row, table, index);
     row->gpu = find_gpu(rows, known_gpus, row->gpu_name);
-    if (begins(link, "none") || row->gpus_per_node > row->ep) {
-        row->nodes = begins(link, "none") ? 1 : row->nodes; /* one scale-up domain */
-        row->gpus_per_node = row->ep;
+    if (is_one_domain(rows, row, link)) {
+        row->nodes = row->nodes > 0 ? 1 : 0;
+        row->gpus_per_node = row->gpus_per_node > 0 ? row->ep : 0;
     }
     find_collective(row, csv_cell(table, index, DATE));
-    row->skip = row->latency_ns == 0.0    ? ALLTOALL_SKIP_LATENCY
-                : row->collective == NULL ? ALLTOALL_SKIP_LIBRARY
-                : row->gpu < 0            ? ALLTOALL_SKIP_GPU
-                : has(link, "shared")     ? ALLTOALL_SKIP_NETWORK
-                                          : find_legs(row);
+    row->skip = find_skip(row, link, is_read);
     row->skip =
         row->skip == ALLTOALL_USED ? find_shape(row, csv_cell(table, index, NOTES)) : row->skip;
     row->skip =
         row->skip == ALLTOALL_USED ? find_payload(row, csv_cell(table, index, DTYPE)) : row->skip;
-    return STATUS_OK;
 }
 
 /* A testbed is of the kind that its largest row needs: what spans nodes has NICs. */
@@ -306,11 +311,7 @@ enum status alltoall_rows_read(struct alltoall_rows *rows, const char *path, str
     }
     rows->num_rows = table.num_rows;
     for (int64_t i = 0; i < table.num_rows; i++) {
-        enum status outcome = read_row(rows, known_gpus, &table, i, error);
-        status = outcome != STATUS_OK ? outcome : status;
-    }
-    if (status != STATUS_OK) {
-        return status;
+        read_row(rows, known_gpus, &table, i);
     }
     name_clusters(rows);
     for (int64_t i = 0; i < rows->num_rows && status == STATUS_OK; i++) {

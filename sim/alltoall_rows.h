@@ -30,6 +30,8 @@
 
 enum alltoall_skip {
     ALLTOALL_USED,
+    ALLTOALL_SKIP_NUMBER,    /* a cell that is no number, or out of range */
+    ALLTOALL_SKIP_RANKS,     /* no nodes, GPUs a node or EP */
     ALLTOALL_SKIP_LATENCY,   /* only a bandwidth is stated */
     ALLTOALL_SKIP_LIBRARY,   /* no collective stands for library and mode */
     ALLTOALL_SKIP_OP,        /* an operation that is not modelled */
@@ -80,8 +82,8 @@ struct alltoall_rows {
     struct gpu_spec *gpu; /* [ALLTOALL_GPUS_MAX] */
 };
 
-/* Reads the table and plans every row that can be used. A cell that is not a number where one is
- * due is an error with file and line; all of them are told. */
+/* Reads the table and plans every row that can be used; the others say why they cannot. Errors are
+ * those of csv_table_read. */
 MUST_CHECK enum status alltoall_rows_read(struct alltoall_rows *rows, const char *path,
                                           struct error *error);
 void alltoall_rows_free(struct alltoall_rows *rows); /* safe on a zeroed struct, and twice */

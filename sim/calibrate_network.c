@@ -13,50 +13,7 @@
 _Static_assert(sizeof(struct exchange_constants) == NETWORK_CONSTANTS * sizeof(double),
                "the constants are read as an array");
 
-enum {
-    STARTUP,
-    FAR_STARTUP,
-    NODE,
-    EXPERT,
-    FAR_EXPERT,
-    FILL,
-    FILL_HALF,
-    TOKEN,
-    UP,
-    OUT,
-    COPY,
-    BLEND
-};
-
-/* What is known beforehand of a kind of kernels; widths are of logarithms. */
-struct kind {
-    const char *collective;
-    double prior[NETWORK_CONSTANTS];
-    double width[NETWORK_CONSTANTS];
-    bool one_startup; /* far_startup_ns is startup_ns */
-};
-
-/* In the order of struct exchange_constants. */
-static const struct kind kinds[] = {
-    {"deepep_low_latency",
-     {12e3, 12e3, 0, 2, 31, 8e3, 20e3, 3, 0.75, 0.93, 450e9, 4},
-     {1, 0, 0, 1, 1, 2, 3, 2, 0.15, 0.05, 1, 0.5},
-     true},
-    {"deepep_normal",
-     {35e3, 40e3, 3.7e3, 0, 0, 8e3, 20e3, 3, 0.75, 0.93, 450e9, 4},
-     {1, 1, 0.3, 0, 0, 2, 3, 2, 0.15, 0.05, 1, 0.5},
-     false},
-    {"flat",
-     {10e3, 10e3, 0, 0, 0, 8e3, 200, 0, 0.75, 0.93, 600e9, 4},
-     {1, 0, 0, 0, 0, 2, 3, 0, 0.15, 0.05, 1, 0.5},
-     true},
-    {"", /* any other: of one scale-up domain */
-     {15e3, 15e3, 0, 0, 0, 8e3, 20e3, 3, 0.75, 0.93, 1500e9, 2.5},
-     {1, 0, 0, 0, 0, 2, 3, 2, 0.15, 0, 2, 0.5},
-     true},
-};
-
-static const double floors[NETWORK_CONSTANTS] = {[BLEND] = 1.0};
+static const double floors[NETWORK_CONSTANTS] = {[NETWORK_BLEND] = 1.0};
 static const double scales[] = {0.0, 0.2, 0.05, -1.0};
 
 /* A row of a set, with what its plan takes without overhead and with an overhead of 1. */
@@ -69,7 +26,7 @@ struct sample {
 
 struct sampler {
     const struct network_set *set;
-    const struct kind *kind;
+    const struct network_kind *kind;
     struct sample *sample; /* [num_rows] */
     double *weight;        /* [num_rows] */
     double *error;         /* [num_rows] */
@@ -77,17 +34,6 @@ struct sampler {
     int32_t num_folds;
     int32_t sms_of_rate;
 };
-
-static const struct kind *kind_of(const struct collective *collective)
-{
-    size_t last = sizeof kinds / sizeof kinds[0] - 1;
-    for (size_t i = 0; i < last; i++) {
-        if (strcmp(kinds[i].collective, collective->name) == 0) {
-            return &kinds[i];
-        }
-    }
-    return &kinds[last];
-}
 
 static struct exchange_constants constants_of(const struct sampler *sampler, const double *value)
 {
@@ -119,16 +65,18 @@ static double measured(const void *context, int64_t index)
 
 static enum status fit_weighted(double *value, const struct sampler *sampler, struct error *error)
 {
-    const struct kind *kind = sampler->kind;
+    const struct network_kind *kind = sampler->kind;
     double prior[NETWORK_CONSTANTS];
     double width[NETWORK_CONSTANTS];
-    memcpy(prior, kind->prior, sizeof prior);
-    memcpy(width, kind->width, sizeof width);
+    for (int32_t i = 0; i < NETWORK_CONSTANTS; i++) {
+        prior[i] = kind->constant[i].prior;
+        width[i] = kind->constant[i].width;
+    }
     if (sampler->set->exchange == EXCHANGE_PREPARE) { /* nothing is sent */
-        for (int32_t i = FILL; i < NETWORK_CONSTANTS; i++) {
-            width[i] = i == TOKEN ? width[i] : 0.0;
+        for (int32_t i = NETWORK_FILL; i < NETWORK_CONSTANTS; i++) {
+            width[i] = i == NETWORK_TOKEN ? width[i] : 0.0;
         }
-        prior[FILL] = 0.0;
+        prior[NETWORK_FILL] = 0.0;
     }
     const struct robust_fit fit = {.num_params = NETWORK_CONSTANTS,
                                    .prior = prior,
@@ -292,7 +240,7 @@ enum status calibrate_network_set(struct network_set *set, const struct alltoall
 {
     size_t size = (size_t)rows->num_rows + 1;
     struct sampler sampler = {.set = set,
-                              .kind = kind_of(set->collective),
+                              .kind = network_kind_of(set),
                               .sample = calloc(size, sizeof *sampler.sample),
                               .weight = calloc(size, sizeof *sampler.weight),
                               .error = calloc(size, sizeof *sampler.error),

@@ -18,7 +18,7 @@
 #include "error_report.h"
 
 #define NETWORK_ROWS_MIN  12
-#define NETWORK_CONSTANTS 12
+#define NETWORK_CONSTANTS 17
 #define NETWORK_SETS_MAX  128
 #define NETWORK_FOLDS_MAX 16
 
@@ -50,7 +50,8 @@ struct network_set {
     int32_t gpus_per_node; /* the most of its rows */
     const struct gpu_spec *gpu;
     int32_t num_rows;
-    int32_t num_sms; /* of which copy_bytes_per_s is; 0: the rows do not say */
+    bool spans_nodes; /* some of its rows do */
+    int32_t num_sms;  /* of which copy_bytes_per_s is; 0: the rows do not say */
     struct exchange_constants constants;
     double low[NETWORK_CONSTANTS]; /* 90 % bootstrap interval; 0: not asked for */
     double high[NETWORK_CONSTANTS];

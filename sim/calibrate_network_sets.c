@@ -12,9 +12,12 @@
 const char *network_constant_name(int32_t index)
 {
     static const char *const names[NETWORK_CONSTANTS] = {
-        "startup_ns",     "far_startup_ns",  "node_ns",          "expert_ns",
-        "far_expert_ns",  "fill_ns",         "fill_half_ns",     "token_ns",
-        "scale_up_share", "scale_out_share", "copy_bytes_per_s", "blend"};
+        "startup_ns",       "far_startup_ns", "node_ns",
+        "doubling_ns",      "expert_ns",      "far_expert_ns",
+        "fill_ns",          "fill_half_ns",   "token_ns",
+        "token_byte_ns",    "scale_up_share", "scale_out_share",
+        "copy_bytes_per_s", "own_copies",     "copy_extra_bytes",
+        "slot_blocks",      "blend"};
     return names[index];
 }
 
@@ -60,6 +63,7 @@ static void list_sets(struct network_calibration *calibration, const struct allt
             count++;
         }
         set->num_rows++;
+        set->spans_nodes = set->spans_nodes || row->nodes > 1;
         set->num_sms = row->num_sms > 0 ? row->collective->num_sms : set->num_sms;
         if (row->gpus_per_node > set->gpus_per_node) {
             set->gpus_per_node = row->gpus_per_node;

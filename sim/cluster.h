@@ -164,14 +164,19 @@ struct exchange_constants {
     double startup_ns;       /* kernel, handshake and barrier inside one scale-up domain */
     double far_startup_ns;   /* the same where the ranks span nodes */
     double node_ns;          /* more for each other node */
+    double doubling_ns;      /* more for each doubling of the ranks of a node */
     double expert_ns;        /* more for each slot of the layer */
     double far_expert_ns;    /* more for each slot on another node */
     double fill_ns;          /* most that filling its pipeline costs */
     double fill_half_ns;     /* length of transfer at which half of that is paid */
     double token_ns;         /* more for each token of a rank */
+    double token_byte_ns;    /* more for each byte of a token, which passes through first */
     double scale_up_share;   /* of the port's nominal rate that is reached */
     double scale_out_share;  /* likewise */
     double copy_bytes_per_s; /* that its SMs copy, all of num_sms */
+    double own_copies;       /* that reading or adding up a token of the rank's own counts as */
+    double copy_extra_bytes; /* that handling a copy counts as */
+    double slot_blocks;      /* 1: only SMs with a block of slots copy; 0: all do */
     double blend;            /* p of the norm that joins both ports and the copying */
 };
 

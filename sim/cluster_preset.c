@@ -42,19 +42,28 @@ static const struct yaml_field cluster_fields[] = {
 #name, YAML_DOUBLE, offsetof(struct exchange_constants, name),                             \
             .required = true, .min = (least), .max = (most)                                        \
     }
+#define OPTIONAL(name, most)                                                                       \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(struct exchange_constants, name), .min = 0.0, .max = (most)   \
+    }
 
 static const struct yaml_field exchange_fields[] = {
     CONSTANT(startup_ns, 0.0, NS_MAX),
     CONSTANT(far_startup_ns, 0.0, NS_MAX),
     CONSTANT(node_ns, 0.0, NS_MAX),
+    OPTIONAL(doubling_ns, NS_MAX),
     CONSTANT(expert_ns, 0.0, NS_MAX),
     CONSTANT(far_expert_ns, 0.0, NS_MAX),
     CONSTANT(fill_ns, 0.0, NS_MAX),
     CONSTANT(fill_half_ns, 0.0, NS_MAX),
     CONSTANT(token_ns, 0.0, NS_MAX),
+    OPTIONAL(token_byte_ns, NS_MAX),
     CONSTANT(scale_up_share, 0.01, 2.0),
     CONSTANT(scale_out_share, 0.01, 2.0),
     CONSTANT(copy_bytes_per_s, 1.0, RATE_MAX),
+    OPTIONAL(own_copies, 1e3),
+    OPTIONAL(copy_extra_bytes, 1e9),
+    OPTIONAL(slot_blocks, 1.0),
     CONSTANT(blend, 1.0, 100.0),
     {.key = NULL},
 };

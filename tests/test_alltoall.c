@@ -96,22 +96,24 @@ Test(csv_table, every_problem_is_told_with_its_line)
     arena_free(&arena);
 }
 
-Test(alltoall, cells_that_are_no_numbers_are_refused_with_their_lines)
+Test(alltoall, a_row_whose_cells_are_no_numbers_is_left_out_by_itself)
 {
     struct alltoall_rows rows = {0};
-    cr_expect_eq(
-        read_text(&rows,
-                  HEADER "g,DeepEP,V1,normal,dispatch,H100,2,8,x,CX7,1,7168,8,256,fp8,,9,u,,\n"
-                         "g,DeepEP,V1,normal,dispatch,H100,2,8,16,CX7,1.5,7168,8,256,fp8,,9,u,,\n"
-                         "g,DeepEP,V1,normal,dispatch,H100,2,8,16,CX7,1,7168,8,256,fp8,,-1,u,,\n"
-                         "g,DeepEP,V1,normal,dispatch,H100,,8,16,CX7,1,7168,8,256,fp8,,9,u,,\n"
-                         "g,DeepEP,V1,normal,dispatch,H100,2,8,512,CX7,1,7168,8,512,fp8,,9,u,,\n"),
-        STATUS_INVALID);
-    expect_error(":2: ep is 'x'");
-    expect_error(":3: tokens_per_rank is '1.5', not a count");
-    expect_error(":4: latency_us is '-1'");
-    expect_error(":5: nodes, gpus_per_node and ep are needed");
-    expect_error(":6: ep is '512', not a number from 1 to 256");
+    static const enum alltoall_skip expected[] = {ALLTOALL_SKIP_NUMBER, ALLTOALL_SKIP_NUMBER,
+                                                  ALLTOALL_SKIP_NUMBER, ALLTOALL_SKIP_RANKS,
+                                                  ALLTOALL_SKIP_NUMBER, ALLTOALL_USED};
+    cr_assert_eq(read_text(&rows, HEADER
+                           "g,DeepEP,V1,normal,dispatch,H100,2,8,x,CX7,1,7168,8,256,fp8,,9,u,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,2,8,16,CX7,1.5,7168,8,256,fp8,,9,u,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,2,8,16,CX7,1,7168,8,256,fp8,,-1,u,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,,8,16,CX7,1,7168,8,256,fp8,,9,u,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,2,8,512,CX7,1,7168,8,512,fp8,,9,u,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,2,8,16,CX7,1,7168,8,256,fp8,,9,u,,\n"),
+                 STATUS_OK, "%s", error.text);
+    for (int64_t i = 0; i < rows.num_rows; i++) {
+        cr_expect_eq(rows.row[i].skip, expected[i], "line %lld: %s", (long long)rows.row[i].line,
+                     alltoall_skip_reason(rows.row[i].skip));
+    }
     alltoall_rows_free(&rows);
     alltoall_rows_free(&rows);
     cr_expect_eq(alltoall_rows_read(&rows, "/nowhere.csv", &error), STATUS_IO);
@@ -209,11 +211,55 @@ Test(alltoall, plans_hold_what_uniform_routing_sends_where)
     double all = 64.0 * 8.0 * 2000.0; /* bytes that a rank's tokens choose */
     cr_expect_float_eq(now->port_bytes[TIER_SCALE_UP], all * 7.0 / 16.0, 1e-6);
     cr_expect_float_eq(now->port_bytes[TIER_SCALE_OUT], all * 8.0 / 16.0, 1e-6);
-    cr_expect_float_eq(now->copied_bytes, all, 1e-6);
+    cr_expect_float_eq(now->num_copies * now->token_bytes, all, 1e-6);
+    cr_expect_eq(now->num_ranks, 16);
     cr_expect_float_eq(first->port_bytes[TIER_SCALE_UP], 0.0, 1e-6);
     cr_expect_float_eq(first->port_bytes[TIER_SCALE_OUT], all * 15.0 / 16.0, 1e-6);
     cr_expect_eq(now->num_nodes, 2);
     cr_expect_eq(now->num_slots, 256);
+    alltoall_rows_free(&rows);
+}
+
+/* Two nodes of four GPUs are one NVLink domain of a rack, unless the table says otherwise; those of
+ * an H100 are not. */
+Test(alltoall, a_rack_is_one_domain)
+{
+    struct alltoall_rows rows = {0};
+    cr_assert_eq(
+        read_text(&rows, HEADER
+                  "g,TRT-LLM NVLinkOneSided,,x,dispatch,GB200,2,4,8,,64,1000,8,256,bf16,,9,u,,\n"
+                  "h,DeepEP,V1,normal,dispatch,GB200,2,4,8,CX7,64,1000,8,256,fp8,,9,u,,\n"
+                  "i,DeepEP,V1,normal,dispatch,H100,2,4,8,,64,1000,8,256,fp8,,9,u,,\n"),
+        STATUS_OK, "%s", error.text);
+    for (int64_t i = 0; i < rows.num_rows; i++) {
+        double out_bytes = rows.row[i].leg[0].load.port_bytes[TIER_SCALE_OUT];
+        cr_expect(i == 0 ? out_bytes <= 0.0 : out_bytes > 0.0, "row %d", (int)i);
+    }
+    alltoall_rows_free(&rows);
+}
+
+/* Over eight nodes DeepEP's measurement meets four of them, so 7/8 of 4 that are not its own; over
+ * four nodes, those that 8 of 256 experts without putting back meet. */
+Test(alltoall, tokens_of_deepep_meet_four_nodes_at_most)
+{
+    struct alltoall_rows rows = {0};
+    cr_assert_eq(read_text(&rows, HEADER
+                           "g,DeepEP,V1,normal,dispatch,H100,8,8,64,,4096,1000,8,256,bf16,,9,"
+                           "uniform-random,,\n"
+                           "g,DeepEP,V1,normal,dispatch,H100,4,8,32,,4096,1000,8,256,bf16,,9,"
+                           "uniform-random,,\n"),
+                 STATUS_OK, "%s", error.text);
+    double missed[2] = {1.0, 1.0}; /* of 128 and of 256 experts, a quarter of them */
+    for (int i = 0; i < 8; i++) {
+        missed[0] *= (96.0 - i) / (128.0 - i);
+        missed[1] *= (192.0 - i) / (256.0 - i);
+    }
+    const double nodes[2] = {4.0 * (1.0 - missed[0]) * 7.0 / 8.0, 3.0 * (1.0 - missed[1])};
+    for (int i = 0; i < 2; i++) {
+        double out_bytes = rows.row[i].leg[0].load.port_bytes[TIER_SCALE_OUT];
+        cr_expect_float_eq(out_bytes / (4096.0 * 2000.0), nodes[i], 0.01, "%g nodes, not %g",
+                           out_bytes / (4096.0 * 2000.0), nodes[i]);
+    }
     alltoall_rows_free(&rows);
 }
 
@@ -309,28 +355,38 @@ Test(exchange, cost_is_what_the_formula_says)
     const struct exchange_constants constants = {.startup_ns = 1.0,
                                                  .far_startup_ns = 1000.0,
                                                  .node_ns = 200.0,
+                                                 .doubling_ns = 20000.0,
                                                  .expert_ns = 2.0,
                                                  .far_expert_ns = 10.0,
                                                  .fill_ns = 0.0,
                                                  .fill_half_ns = 1.0,
                                                  .token_ns = 3.0,
+                                                 .token_byte_ns = 50.0,
                                                  .scale_up_share = 1.0,
                                                  .scale_out_share = 0.5,
                                                  .copy_bytes_per_s = 10e9,
+                                                 .own_copies = 2.0,
+                                                 .copy_extra_bytes = 100.0,
+                                                 .slot_blocks = 1.0,
                                                  .blend = 1.0};
     const struct exchange_load load = {.port_bytes = {8000.0, 1000.0},
-                                       .copied_bytes = 5000.0,
+                                       .num_copies = 9.0,
+                                       .token_bytes = 400.0,
                                        .tokens = 7.0,
+                                       .num_ranks = 16,
                                        .num_nodes = 2,
                                        .num_slots = 16};
-    struct gpu_spec gpu = {0};
+    struct gpu_spec gpu = {.num_sms = 10};
     gpu.port[TIER_SCALE_UP] = (struct port_spec){8e9, 0.5, 0.0};
     gpu.port[TIER_SCALE_OUT] = (struct port_spec){1e9, 1.0, 0.0};
 
     struct exchange_cost cost = exchange_cost(&constants, &load, &gpu, 10, 20);
 
-    /* u = 1000 + 2000 + 1000 ns, copies at half of 10 GB/s; ports alone 2000 ns */
-    cr_expect_float_eq(cost.startup_ns, 1000.0 + 200.0 + 32.0 + 80.0 + 21.0, 1e-2);
-    cr_expect_float_eq(cost.overhead[TIER_SCALE_UP], 4000.0 / 2000.0 - 1.0, 1e-6);
-    cr_expect_float_eq(cost.overhead[TIER_SCALE_OUT], 1.0, 1e-6);
+    /* Copies: 9 of 500 bytes and 7 tokens of 800, by 8 of 10 SMs (a block for 2 slots), at half of
+     * 10 GB/s. u = 1000 + 2000 + 2525 ns; ports alone 2000 ns. A node has 8 ranks: 3 doublings. */
+    double copied_ns = (9.0 * 500.0 + 7.0 * 800.0) / (0.8 * 5.0);
+    cr_expect_float_eq(cost.startup_ns,
+                       1000.0 + 200.0 + 3.0 * 20000.0 + 32.0 + 80.0 + 21.0 + 400.0 * 50.0, 1e-2);
+    cr_expect_float_eq(cost.overhead[TIER_SCALE_UP], (3000.0 + copied_ns) / 2000.0 - 1.0, 1e-6);
+    cr_expect_float_eq(cost.overhead[TIER_SCALE_OUT], cost.overhead[TIER_SCALE_UP], 1e-12);
 }

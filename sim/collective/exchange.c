@@ -43,9 +43,10 @@ void exchange_measure(struct exchange_load *load, const struct collective *colle
     }
     *load = (struct exchange_load){
         .port_bytes = {(double)bytes[TIER_SCALE_UP] / ranks, (double)bytes[TIER_SCALE_OUT] / ranks},
-        .copied_bytes =
-            copied_tokens(collective, input->traffic, input->cluster) * bytes_per_token / ranks,
+        .num_copies = copied_tokens(collective, input->traffic, input->cluster) / ranks,
+        .token_bytes = bytes_per_token,
         .tokens = (double)input->token_begin[plan->num_ranks] / ranks,
+        .num_ranks = plan->num_ranks,
         .num_nodes = input->traffic->num_nodes,
         .num_slots = num_slots};
 }
@@ -57,8 +58,46 @@ static double startup_ns(const struct exchange_constants *constants,
     double nodes = (double)load->num_nodes;
     double slots = (double)load->num_slots;
     double first = load->num_nodes > 1 ? constants->far_startup_ns : constants->startup_ns;
-    return first + constants->node_ns * (nodes - 1.0) + constants->expert_ns * slots +
-           constants->far_expert_ns * slots * (nodes - 1.0) / nodes;
+    return first + constants->node_ns * (nodes - 1.0) +
+           constants->doubling_ns * log2(fmax((double)load->num_ranks / nodes, 1.0)) +
+           constants->expert_ns * slots + constants->far_expert_ns * slots * (nodes - 1.0) / nodes +
+           constants->token_byte_ns * load->token_bytes;
+}
+
+/* Of all SMs, those that copy where each block serves as many slots as any other. */
+static double share_of_blocks(const struct exchange_load *load, const struct gpu_spec *gpu)
+{
+    if (load->num_slots == 0 || gpu->num_sms == 0) {
+        return 1.0;
+    }
+    int32_t of_block = (load->num_slots + gpu->num_sms - 1) / gpu->num_sms;
+    int32_t blocks = (load->num_slots + of_block - 1) / of_block;
+    return (double)blocks / (double)gpu->num_sms;
+}
+
+static double copied_ns(const struct exchange_constants *constants,
+                        const struct exchange_load *load, const struct gpu_spec *gpu,
+                        int32_t num_sms, int32_t sms_of_rate)
+{
+    double bytes = load->num_copies * (load->token_bytes + constants->copy_extra_bytes) +
+                   load->tokens * load->token_bytes * constants->own_copies;
+    double rate = constants->copy_bytes_per_s;
+    if (sms_of_rate > 0 && num_sms > 0) {
+        rate *= (double)num_sms / (double)sms_of_rate;
+    }
+    rate *= 1.0 - constants->slot_blocks * (1.0 - share_of_blocks(load, gpu));
+    return bytes / rate * 1e9;
+}
+
+/* (a^p + b^p + c^p)^(1/p), without overflow of the powers. */
+static double blended_ns(const double ns[3], double p)
+{
+    double most = fmax(ns[0], fmax(ns[1], ns[2]));
+    double sum = 0.0;
+    for (int32_t i = 0; i < 3 && most > 0.0; i++) {
+        sum += pow(ns[i] / most, p);
+    }
+    return most > 0.0 ? most * pow(sum, 1.0 / p) : 0.0;
 }
 
 struct exchange_cost exchange_cost(const struct exchange_constants *constants,
@@ -66,19 +105,16 @@ struct exchange_cost exchange_cost(const struct exchange_constants *constants,
                                    int32_t num_sms, int32_t sms_of_rate)
 {
     const double share[TIER_COUNT] = {constants->scale_up_share, constants->scale_out_share};
-    double copy_rate = constants->copy_bytes_per_s;
-    if (sms_of_rate > 0 && num_sms > 0) {
-        copy_rate *= (double)num_sms / (double)sms_of_rate;
-    }
-    double sum = pow(load->copied_bytes / copy_rate * 1e9, constants->blend);
+    double ns[TIER_COUNT + 1];
     double port_ns = 0.0;
     for (int tier = 0; tier < TIER_COUNT; tier++) {
         const struct port_spec *port = &gpu->port[tier];
         double nominal_ns = load->port_bytes[tier] / port->bytes_per_s * 1e9;
-        sum += pow(nominal_ns / share[tier], constants->blend);
+        ns[tier] = nominal_ns / share[tier];
         port_ns = fmax(port_ns, nominal_ns / port->fraction);
     }
-    double transfer_ns = pow(sum, 1.0 / constants->blend);
+    ns[TIER_COUNT] = copied_ns(constants, load, gpu, num_sms, sms_of_rate);
+    double transfer_ns = blended_ns(ns, constants->blend);
     struct exchange_cost cost = {.startup_ns = startup_ns(constants, load) +
                                                constants->token_ns * load->tokens};
     if (transfer_ns > 0.0) {
@@ -112,8 +148,10 @@ struct exchange_cost exchange_cost_on(const struct cluster *cluster,
     struct exchange_cost cost =
         exchange_cost(&fitted->exchange[exchange], load, &cluster->gpu, num_sms, fitted->num_sms);
     if (exchange == EXCHANGE_DISPATCH && fitted->has[EXCHANGE_PREPARE]) {
-        struct exchange_load counts = {
-            .tokens = load->tokens, .num_nodes = load->num_nodes, .num_slots = load->num_slots};
+        struct exchange_load counts = {.tokens = load->tokens,
+                                       .num_ranks = load->num_ranks,
+                                       .num_nodes = load->num_nodes,
+                                       .num_slots = load->num_slots};
         cost.startup_ns += exchange_cost(&fitted->exchange[EXCHANGE_PREPARE], &counts,
                                          &cluster->gpu, num_sms, fitted->num_sms)
                                .startup_ns;

@@ -1,16 +1,19 @@
 /*
  * exchange.h -- what an all-to-all costs beside the bytes that its plan puts on the ports.
  *
- * For a plan whose mean rank sends B_up and B_out bytes through its ports and has its SMs copy
- * B_sm:
+ * For a plan whose mean rank sends B_up and B_out bytes through its ports, and of T tokens of b
+ * bytes has its SMs make N copies:
  *
+ *     B_sm     = N (b + copy_extra_bytes) + T b own_copies
  *     u        = ((B_up / L_up)^p + (B_out / L_out)^p + (B_sm / C)^p)^(1/p)
- *     start-up = t(nodes, slots) + fill u / (u + fill_half) + token_ns tokens
+ *     start-up = t(nodes, slots) + doubling_ns log2(ranks of a node) + token_byte_ns b
+ *                + fill u / (u + fill_half) + token_ns T
  *     overhead = u over the longer of the two port times at the GPU preset's rates, - 1
  *
- * L is a port's nominal rate times the share that is reached, C what the SMs copy. The start-up
- * passes before the first byte leaves; the overhead stretches every message of the plan alike, so
- * the network model still decides who waits for whom. Constants are those of struct
+ * L is a port's nominal rate times the share that is reached, C what the SMs copy; where blocks
+ * serve slots (slot_blocks), of S SMs only ceil(slots / ceil(slots / S)) do. The start-up passes
+ * before the first byte leaves; the overhead stretches every message of the plan alike, so the
+ * network model still decides who waits for whom. Constants are those of struct
  * exchange_constants, fitted to measured exchanges (calibrate_network.h). Left out: that a rank
  * with more than the mean copies longer than the stretch says, and contention of two exchanges for
  * SMs.
@@ -23,8 +26,10 @@
 /* What of a plan the cost depends on: means over ranks. */
 struct exchange_load {
     double port_bytes[TIER_COUNT]; /* sent */
-    double copied_bytes;           /* by SMs, what stays on the rank included */
+    double num_copies;             /* made by SMs, what stays on the rank included */
+    double token_bytes;
     double tokens;
+    int32_t num_ranks;
     int32_t num_nodes; /* that the ranks span */
     int32_t num_slots; /* of the layer; 0: none (an exchange of plain buffers) */
 };
