@@ -3,7 +3,7 @@ unset grid
 set grid xtics
 set border 1
 set xlabel 'USD per million tokens'
-set xrange [0:C_max * (narrow ? 1.3 : 1.12)]
+set xrange [0:C_max * (narrow ? 1.5 : 1.2)]
 set xtics tidy_step(C_max, narrow ? 4 : 8)
 set format x '%.3g'
 set yrange [C_records - 0.4:-0.6]
@@ -12,4 +12,5 @@ plot csv using (column('usd_per_million_tokens') / 2):0: \
          (column('usd_per_million_tokens') / 2):(0.34):(phase_color(stringcolumn('phase'))): \
          ytic(stringcolumn('phase')) with boxxyerror lc rgb variable, \
      csv using (column('usd_per_million_tokens')):0: \
-         (sprintf('%.3g', column('usd_per_million_tokens'))) with labels left offset 0.4, 0
+         (usd(column('usd_per_million_tokens')).sprintf(' (%.0f %%)', 100 * column('time_share'))) \
+         with labels left offset 0.4, 0

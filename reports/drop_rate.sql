@@ -18,6 +18,17 @@ ORDER BY scope DESC, drop_curve.capacity_factor;
 SELECT CASE WHEN capacity_factor <> 0
             THEN printf('The run dropped %.1f %% of its assignments at capacity factor %g, scope %s.',
                         100.0 * dropped_assignments / assignments, capacity_factor, capacity_scope)
-            ELSE 'The run itself has no capacity limit and dropped nothing.' END
+            ELSE 'Without a limit nothing was dropped; a factor of 1.25 would have dropped '
+                 || ifnull((SELECT printf('%.1f %%', 100.0 * curve.dropped_assignments / curve.assignments)
+                            FROM drop_curve AS curve
+                            WHERE run_id = ?1 AND curve.capacity_factor = 1.25
+                              AND scope = run.capacity_scope), 'some')
+                 || ifnull((SELECT printf(', and %g is the first that drops less than 1 %%',
+                                          min(curve.capacity_factor))
+                            FROM drop_curve AS curve
+                            WHERE run_id = ?1 AND scope = run.capacity_scope
+                              AND curve.dropped_assignments < 0.01 * curve.assignments
+                            HAVING count(*) > 0), '')
+                 || printf(' (scope %s).', capacity_scope) END
 FROM run
 WHERE run_id = ?1 AND assignments > 0;

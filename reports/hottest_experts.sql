@@ -8,3 +8,11 @@ SELECT layer, expert, tokens, dropped_assignments,
 FROM (SELECT *, avg(tokens) OVER (PARTITION BY layer) AS mean FROM expert_load WHERE run_id = ?1)
 ORDER BY tokens / nullif(mean, 0) DESC, layer, expert
 LIMIT 20;
+
+-- finding
+SELECT printf('The hottest, expert %d of layer %d, takes %.1f times the mean of its layer; with two replicas each would take %.1f.',
+              expert, layer, tokens / mean, tokens / mean / 2)
+FROM (SELECT *, avg(tokens) OVER (PARTITION BY layer) AS mean FROM expert_load WHERE run_id = ?1)
+WHERE mean > 0
+ORDER BY tokens / mean DESC, layer, expert
+LIMIT 1;

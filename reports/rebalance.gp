@@ -9,4 +9,4 @@ set xrange [0:D_max_x + width]
 set xtics whole_step(D_max_x, narrow ? 5 : 12)
 set yrange [0:*]
 plot csv using (column('step')):(column('duration_ns') / divisor):(width) \
-    with boxes lc rgb purple
+    with boxes lc rgb phase_color('rebalance')

@@ -2,11 +2,12 @@
 -- order: 110
 -- error: model
 -- caption: The longest wait of a rank for its weights, at each change of placement, in the step in
---   which they arrive. A change is paid back when experts, all-to-all and waiting of the
---   steps after it, shorter than before the first change, have saved what its own step took longer.
---   Where that takes more steps than lie between two changes, or never comes, rebalance less often
---   or not at all.
--- empty: The run moved no weights.
+--   which they arrive. A change is paid back when experts, all-to-all and waiting of the steps after
+--   it, shorter than before the first change, have saved what its own step took longer. Where that
+--   takes more steps than lie between two changes, or never comes, rebalance less often or not at
+--   all. Steps before the first change may be unlike the others; moesim compare --strategies sets a
+--   run beside one that changes nothing.
+-- empty: The run moved no weights: its strategy moves none, or no interval was full.
 SELECT step, moves, bytes, duration_ns, layers_changed, landing_ns,
        settled_ns * 1.0 / nullif(settled_steps, 0) AS settled_ns_mean,
        landing_ns - settled_ns * 1.0 / nullif(settled_steps, 0) AS cost_ns,

@@ -4,9 +4,9 @@
 -- table: open
 -- row_pixels: 24 60
 -- error: model
--- caption: The runs that were compared, or else those of this scenario in the results file. Shorter bars are better in all three panels. A strategy
---   that lowers the imbalance but not the step time moved the bottleneck, or pays for its moves;
---   decide by the cost.
+-- caption: The runs that were compared, or else those of this scenario in the results file. Shorter
+--   bars are better in all three panels. A strategy that lowers the imbalance but not the step time
+--   moved the bottleneck, or pays for its moves; decide by the cost.
 -- empty: The results file holds one run of this scenario, so there is nothing to set it beside.
 WITH mine AS (
   SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1),
@@ -52,14 +52,18 @@ worth AS ( -- of all changes of placement that have steps behind them
   GROUP BY run_id
   HAVING (SELECT count(*) FROM alike) <= 4 -- of more the ranking tells
   ORDER BY position)
-SELECT printf('%s is cheapest: $%.3g per million tokens, %s.',
+SELECT printf('%s is cheapest: $%.3g per million tokens, %s%s.',
               alike.run,
               usd_per_million_tokens,
               CASE WHEN (SELECT max(usd_per_million_tokens) FROM alike JOIN run USING (run_id)) > usd_per_million_tokens * 1.0005
                    THEN printf('%.1f %% less than the dearest',
                                100 - 100 * usd_per_million_tokens
                                      / (SELECT max(usd_per_million_tokens) FROM alike JOIN run USING (run_id)))
-                   ELSE 'as are the others' END)
+                   ELSE 'as are the others' END,
+              CASE WHEN dropped_assignments > 0
+                   THEN printf('; it drops %.3g %% of all assignments',
+                               100.0 * dropped_assignments / assignments)
+                   ELSE '' END)
        || ifnull((SELECT group_concat(
               printf(' %s: experts, all-to-all and waiting go from %.3g to %.3g ms a step; '
                      || 'a change of placement costs %.3g ms, %s.',
@@ -69,7 +73,7 @@ SELECT printf('%s is cheapest: $%.3g per million tokens, %s.',
                           THEN printf('paid back after %d steps, but this run has only %d '
                                       || 'behind each',
                                       1 + cost_ns / (before_ns - settled_ns), steps_between)
-                          ELSE printf('paid back after %d steps',
+                          ELSE printf('paid back after %d steps, if those before it are typical',
                                       1 + cost_ns / (before_ns - settled_ns)) END), '')
           FROM worth JOIN alike USING (run_id)), '')
 FROM alike JOIN run USING (run_id)

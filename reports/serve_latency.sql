@@ -23,7 +23,11 @@ GROUP BY fraction
 ORDER BY fraction;
 
 -- finding
-SELECT printf('Half of the first tokens come within %.3g s, 99 of 100 within %.3g s; a further token takes %.3g ms, and 99 of 100 answers are below %.3g ms.',
-              first.p50_s, first.p99_s, further.p50_s * 1e3, further.p99_s * 1e3)
-FROM serving_latency AS first JOIN serving_latency AS further USING (run_id)
+SELECT printf('Half of the first tokens come within %.3g %s, 99 of 100 within %.3g %s; a further token takes %.3g ms, and 99 of 100 answers are below %.3g ms.',
+              first.p50_s * scale, unit, first.p99_s * scale, unit,
+              further.p50_s * 1e3, further.p99_s * 1e3)
+FROM (SELECT *, CASE WHEN p99_s < 1 THEN 1e3 ELSE 1.0 END AS scale,
+             CASE WHEN p99_s < 1 THEN 'ms' ELSE 's' END AS unit
+      FROM serving_latency) AS first
+JOIN serving_latency AS further USING (run_id)
 WHERE run_id = ?1 AND first.measure = 'ttft' AND further.measure = 'tpot';

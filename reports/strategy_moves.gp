@@ -37,9 +37,9 @@ stats csv using (take(column('change_bytes') / divisor - dot, column('change_byt
     column('balancedness'), 0.3 * line)) nooutput
 stats csv using (first(column('on_front'), stringcolumn('strategy')) ? choose($0 + 1, \
     column('change_bytes') / divisor, column('balancedness'), \
-    letter * strlen(shown(stringcolumn('strategy')))) : 0) nooutput
+    letter * (1 + strlen(shown(stringcolumn('strategy'))))) : 0) nooutput
 stats csv using (choose($0 + 1, column('change_bytes') / divisor, column('balancedness'), \
-    letter * strlen(shown(stringcolumn('strategy'))))) nooutput
+    letter * (1 + strlen(shown(stringcolumn('strategy')))))) nooutput
 named(n, s, text) = n <= 64 && side[n] == s ? shown(text) : ''
 set datafile missing NaN
 plot csv using (column('on_front') > 0 ? column('change_bytes') / divisor : NaN): \
@@ -51,10 +51,10 @@ plot csv using (column('on_front') > 0 ? column('change_bytes') / divisor : NaN)
      csv using (column('change_bytes') / divisor):(column('balancedness')): \
          (named($0 + 1, 2, stringcolumn('strategy'))) with labels right offset -0.8, 0, \
      csv using (column('change_bytes') / divisor):(column('balancedness') + line): \
-         (named($0 + 1, 3, stringcolumn('strategy'))) with labels left, \
+         (named($0 + 1, 3, stringcolumn('strategy'))) with labels left offset 0.5, 0, \
      csv using (column('change_bytes') / divisor):(column('balancedness') + line): \
-         (named($0 + 1, 4, stringcolumn('strategy'))) with labels right, \
+         (named($0 + 1, 4, stringcolumn('strategy'))) with labels right offset -0.5, 0, \
      csv using (column('change_bytes') / divisor):(column('balancedness') - line): \
-         (named($0 + 1, 5, stringcolumn('strategy'))) with labels left, \
+         (named($0 + 1, 5, stringcolumn('strategy'))) with labels left offset 0.5, 0, \
      csv using (column('change_bytes') / divisor):(column('balancedness') - line): \
-         (named($0 + 1, 6, stringcolumn('strategy'))) with labels right
+         (named($0 + 1, 6, stringcolumn('strategy'))) with labels right offset -0.5, 0

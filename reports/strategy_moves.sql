@@ -23,3 +23,19 @@ WHERE (study_id, group_label) = (
   AND (SELECT max(changes) FROM study AS other
        WHERE (other.study_id, other.group_label) = (study.study_id, study.group_label)) > 0
 ORDER BY change_bytes, balancedness DESC;
+
+-- finding
+WITH mine AS (
+  SELECT name, strategy, settled_balancedness AS balancedness,
+         moved_bytes * 1.0 / max(changes, 1) AS change_bytes
+  FROM study JOIN run USING (run_id)
+  WHERE (study_id, group_label) = (
+    SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
+    AND is_strategy = 1)
+SELECT printf('Most even is %s, %.3f, for %.3g GB a change', name, balancedness, change_bytes * 1e-9)
+       || ifnull((SELECT printf('; eplb reaches %.3f for %.3g GB', balancedness, change_bytes * 1e-9)
+                  FROM mine AS eplb WHERE eplb.strategy = 'eplb' AND eplb.name <> mine.name), '')
+       || '.'
+FROM mine
+ORDER BY balancedness DESC, change_bytes
+LIMIT 1;

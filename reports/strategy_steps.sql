@@ -28,3 +28,17 @@ FROM step JOIN shown USING (run_id)
 WHERE step.num_steps > 0 AND (SELECT count(*) FROM shown) > 1
 GROUP BY step.window
 ORDER BY step.window;
+
+-- finding
+WITH mine AS (
+  SELECT name, place, strategy, step_ns_mean
+  FROM study JOIN run USING (run_id)
+  WHERE (study_id, group_label) = (
+    SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
+    AND is_strategy = 1)
+SELECT printf('The mean step takes %.3g ms with %s', best.step_ns_mean * 1e-6, best.name)
+       || ifnull((SELECT printf(', %.3g ms with the experts left in place', step_ns_mean * 1e-6)
+                  FROM mine WHERE strategy = 'static' AND place > 1), '')
+       || '.'
+FROM mine AS best
+WHERE best.place = 1;

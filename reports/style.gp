@@ -1,7 +1,7 @@
 # style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; height is in
-# pixels of the page; csv names the data, whose columns go by name. Colours are those of Okabe and Ito (2008) for series and viridis
-# for maps: both hold for colour-blind eyes and in grey. Black becomes the page's text colour,
-# #dddddd its grid.
+# pixels of the page; csv names the data, whose columns go by name. Colours are those of Okabe and
+# Ito (2008) for series and viridis for maps: both hold for colour-blind eyes and in grey. Black
+# becomes the page's text colour, #dddddd its grid. A phase has one colour in all figures.
 set datafile separator tab
 set datafile commentschars ''
 set datafile columnheaders
@@ -23,6 +23,17 @@ phase_color(p) = p eq 'attention' ? blue : p eq 'dense' ? sky : p eq 'gate' ? ye
 # A text of at most length characters, cut in the middle: names often differ at their ends.
 cut(text, length) = strlen(text) <= length ? text : \
     text[1:length / 2].'…'.text[strlen(text) - (length - length / 2 - 2):strlen(text)]
+
+# Labels of runs without the sections of their keys: "routing.capacity_factor=2" is
+# "capacity_factor=2", so that what was varied is not cut away.
+bare_word(w) = strstrt(w, '.') > 0 && strstrt(w, '.') < strstrt(w, '=') ? \
+    bare_word(w[strstrt(w, '.') + 1:*]) : w
+bare_from(text, i) = i > words(text) ? '' : \
+    (i > 1 ? ' ' : '').bare_word(word(text, i)).bare_from(text, i + 1)
+bare(text) = strstrt(text, '=') > 0 ? bare_from(text, 1) : text
+
+# Small amounts without an exponent.
+usd(x) = x == 0 || x >= 1e-4 ? sprintf('%.3g', x) : sprintf('%.6f', x)
 
 # A maximum in ns becomes a divisor and its unit.
 time_divisor(ns) = ns >= 1e9 ? 1e9 : ns >= 1e6 ? 1e6 : ns >= 1e3 ? 1e3 : 1.0

@@ -9,3 +9,9 @@ SELECT fate, points
 FROM plan_fate
 WHERE plan_id = ?1 AND points > 0
 ORDER BY points DESC, fate;
+
+-- finding
+SELECT printf('Of %d points %d were simulated; the others were ruled out before.', sum(points),
+              ifnull(sum(points) FILTER (WHERE fate = 'simulated'), 0))
+FROM plan_fate
+WHERE plan_id = ?1;

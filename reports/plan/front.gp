@@ -2,6 +2,7 @@ stats csv using (column('tpot_ms')) name 'T' nooutput
 stats csv using (column('usd_per_day')) name 'C' nooutput
 stats csv using (column('tpot_target_ms')) name 'G' nooutput
 is_role(role) = stringcolumn('role') eq role
+stats csv using (is_role('winner') || is_role('front') || is_role('other') ? 0 : 1) name 'R' nooutput
 dollars = C_max >= 2e6 ? 1e6 : C_max >= 2e3 ? 1e3 : 1.0
 set xlabel 'time between tokens (ms)'
 set ylabel 'dollars a day'.(dollars == 1e6 ? ' (million)' : dollars == 1e3 ? ' (thousand)' : '')
@@ -13,6 +14,7 @@ set key top right
 target = G_records > 0 && G_max > 0 ? G_max : 0
 if (target > 0) {
     set arrow from target, graph 0 to target, graph 1 nohead lc rgb '#999999'
+    set label sprintf('target %g ms', target) at target, graph 0.97 left offset 0.5, 0
 }
 point(wanted) = wanted ? column('usd_per_day') / dollars : NaN
 plot csv using (column('tpot_ms')):(point(column('on_front') == 0)) with points pt 7 ps 0.3 \
@@ -20,6 +22,6 @@ plot csv using (column('tpot_ms')):(point(column('on_front') == 0)) with points 
      csv using (column('tpot_ms')):(point(column('on_front') == 1)) with points pt 7 ps 0.6 \
          lc rgb blue title 'front', \
      csv using (column('tpot_ms')):(point(!is_role('winner') && !is_role('front') && !is_role('other'))) \
-         with points pt 5 ps 1.1 lc rgb orange title 'reference', \
+         with points pt 5 ps 1.1 lc rgb orange title (R_max > 0 ? 'reference' : ''), \
      csv using (column('tpot_ms')):(point(is_role('winner'))) with points pt 9 ps 1.4 \
          lc rgb vermillion title 'winner'

@@ -15,3 +15,15 @@ SELECT what || CASE WHEN factor < 1 THEN ', 10 % less' ELSE ', 10 % more' END AS
 FROM plan_shift
 WHERE plan_id = ?1
 ORDER BY shift;
+
+-- finding
+SELECT CASE WHEN abs(change) < 0.05 THEN 'None of these changes the day''s dollars.'
+            ELSE printf('Most does %s, 10 %% %s: %+.1f %%%s.', what,
+                        CASE WHEN factor < 1 THEN 'less' ELSE 'more' END, change,
+                        CASE WHEN winner_changes THEN ', with another deployment' ELSE '' END) END
+FROM (SELECT *, 100.0 * (usd_per_day / (SELECT usd_per_day FROM plan_deployment
+                                        WHERE plan_id = ?1 AND role = 'winner') - 1.0) AS change
+      FROM plan_shift WHERE plan_id = ?1)
+WHERE change IS NOT NULL
+ORDER BY abs(change) DESC, shift
+LIMIT 1;
