@@ -121,9 +121,30 @@ static void write_time(const struct report *report, FILE *page)
     fputs(". ", page);
 }
 
+/* Requests that come and go, of moesim serve; else full steps alone. */
+static bool has_requests(const struct report *report)
+{
+    return text(report, "usd_per_million_new")[0] != '\0';
+}
+
+static void write_served_cost(const struct report *report, FILE *page)
+{
+    char batch[FORMAT_BYTES], served[FORMAT_BYTES], price[FORMAT_BYTES];
+    fprintf(page,
+            "A million tokens of such batches cost %s at %s a GPU-hour; as they are served, idle "
+            "time paid, a million answer tokens cost <strong>%s</strong>. ",
+            format_usd(batch, number(report, "usd_per_million_tokens")),
+            format_usd(price, number(report, "usd_per_gpu_hour")),
+            format_usd(served, number(report, "usd_per_million_new")));
+}
+
 static void write_cost(const struct report *report, FILE *page)
 {
     char cost[FORMAT_BYTES], price[FORMAT_BYTES];
+    if (has_requests(report)) {
+        write_served_cost(report, page);
+        return;
+    }
     format_usd(cost, number(report, "usd_per_million_tokens"));
     format_usd(price, number(report, "usd_per_gpu_hour"));
     fprintf(page, "A million %stokens cost <strong>%s</strong> at %s a GPU-hour. ",
@@ -223,10 +244,30 @@ static void write_expert_tiles(const struct report *report, FILE *page)
     write_tile(page, "Dispatch and combine", value, note);
 }
 
-void answer_write_tiles(const struct report *report, FILE *page)
+static void write_latency_tile(const struct report *report, FILE *page, const char *title,
+                               const char *median, const char *p99)
+{
+    char value[FORMAT_BYTES], slow[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 64];
+    snprintf(note, sizeof note, "median; 99 of 100 within %s; %s",
+             format_ns(slow, number(report, p99)), report->model_error_short);
+    write_tile(page, title, format_ns(value, number(report, median)), note);
+}
+
+/* What users wait and what is paid for them: a full step's own would look like theirs. */
+static void write_serving_tiles(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], all[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 96];
+    write_latency_tile(report, page, "First token", "first_ns_p50", "first_ns_p99");
+    write_latency_tile(report, page, "Each further token", "further_ns_p50", "further_ns_p99");
+    snprintf(note, sizeof note, "idle time is paid; %s a million with prompts; %s",
+             format_usd(all, number(report, "usd_per_million_all")), report->model_error_short);
+    write_tile(page, "A million answer tokens",
+               format_usd(value, number(report, "usd_per_million_new")), note);
+}
+
+static void write_step_tiles(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], price[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 64];
-    fputs("<dl class=\"tiles\">\n", page);
     write_tile(page, "Time of a step", format_ns(value, number(report, "step_ns_mean")),
                report->model_error_short);
     write_tile(page, "Tokens a second and GPU",
@@ -236,6 +277,16 @@ void answer_write_tiles(const struct report *report, FILE *page)
              format_usd(price, number(report, "usd_per_gpu_hour")), report->model_error_short);
     write_tile(page, "Cost of a million tokens",
                format_usd(value, number(report, "usd_per_million_tokens")), note);
+}
+
+void answer_write_tiles(const struct report *report, FILE *page)
+{
+    fputs("<dl class=\"tiles\">\n", page);
+    if (has_requests(report)) {
+        write_serving_tiles(report, page);
+    } else {
+        write_step_tiles(report, page);
+    }
     if (has_experts(report)) {
         write_expert_tiles(report, page);
     }

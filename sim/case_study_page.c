@@ -112,7 +112,7 @@ static void write_assumptions(const struct study_report *study_report, FILE *pag
         html_named(page, "<li>", study_report->study->note[i], "</li>\n");
     }
     fputs("</ul>\n<details><summary>Assumptions of all runs, with their sources</summary>\n"
-          "<div class=\"wrap\">\n",
+          "<div class=\"wrap facts\">\n",
           page);
     html_table(page, &report->assumption, INT64_MAX, "assumptions");
     fputs("</div>\n</details>\n<h3>Not modelled</h3>\n", page);

@@ -146,7 +146,7 @@ void html_value(FILE *page, const char *column, const char *value)
     switch (kind) {
     case COLUMN_PLAIN:
         if (strpbrk(value, ".eE") != NULL) {
-            fprintf(page, "%.4g", number);
+            fprintf(page, fabs(number) >= 1e4 && fabs(number) < 1e15 ? "%.0f" : "%.4g", number);
         } else {
             html_text(page, value);
         }

@@ -94,7 +94,7 @@ static void write_key_numbers(const struct report *report, FILE *page)
 static enum status write_plot(const struct report *report, const struct figure *figure, FILE *page,
                               struct error *error)
 {
-    static const char *const class[] = {[FIGURE_WIDE] = "wide", [FIGURE_NARROW] = "narrow"};
+    static const char *const names[] = {[FIGURE_WIDE] = "wide", [FIGURE_NARROW] = "narrow"};
     enum status status = STATUS_OK;
     html_named(page, "<div class=\"plot\" role=\"img\" aria-label=\"", figure->title, ".");
     if (figure->finding != NULL) {
@@ -103,8 +103,8 @@ static enum status write_plot(const struct report *report, const struct figure *
     fputs("\">\n", page);
     for (int32_t form = 0; form < FIGURE_FORMS && status == STATUS_OK; form++) {
         const struct plot_box *box = &figure->box[form];
-        fprintf(page, "<div class=\"%s\" data-box=\"%.5f %.5f %.5f %.5f\">\n", class[form],
-                box -> left, box -> right, box -> top, box -> bottom);
+        fprintf(page, "<div class=\"%s\" data-box=\"%.5f %.5f %.5f %.5f\">\n", names[form],
+                box->left, box->right, box->top, box->bottom);
         status =
             figure_inline(figure, (enum figure_form)form, report->figures_directory, page, error);
         fputs("</div>\n", page);
@@ -198,8 +198,10 @@ static void write_assumptions(const struct report *report, FILE *page)
     fputs("<section aria-labelledby=\"assumptions\">\n"
           "<h2 id=\"assumptions\">Assumptions, and what this does not model</h2>\n",
           page);
-    html_named(page, "<p>", report->model_error, " The numbers below went into it.</p>\n");
-    fputs("<div class=\"wrap\">\n", page);
+    html_named(page, "<p>", report->model_error,
+               " The numbers below went into it; of a GPU's file, which says why at each key, ");
+    html_named(page, "<code>moesim list gpus ", text(report, "gpu"), "</code> shows all.</p>\n");
+    fputs("<div class=\"wrap facts\">\n", page);
     html_table(page, &report->assumption, INT64_MAX, "assumptions");
     fputs("</div>\n<h3>Not modelled</h3>\n", page);
     fputs(report->limits, page);

@@ -21,6 +21,9 @@ static const char run_sql[] =
     "  (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
     "   WHERE study.run_id = ?1 AND best.place = 1 ORDER BY study.rowid DESC LIMIT 1),"
     "  (SELECT value FROM serving_total WHERE run_id = ?1 AND name = 'verdict')) AS verdict,"
+    " served.usd_per_million_new, served.usd_per_million_all, first.p50_s * 1e9 AS first_ns_p50,"
+    " first.p99_s * 1e9 AS first_ns_p99, further.p50_s * 1e9 AS further_ns_p50,"
+    " further.p99_s * 1e9 AS further_ns_p99,"
     " (SELECT dropped_assignments * 1.0 / assignments FROM drop_curve WHERE run_id = ?1"
     "  AND capacity_factor = 1.25 AND scope = run.capacity_scope) AS dropped_share_at_1_25,"
     " time.dispatch / time.total AS dispatch_share, time.combine / time.total AS combine_share,"
@@ -31,8 +34,17 @@ static const char run_sql[] =
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'combine') AS combine,"
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'waiting') AS waiting,"
     "  sum(phase_ns_sum) FILTER (WHERE phase = 'rebalance') AS rebalance"
-    " FROM step_phase WHERE run_id = ?1) AS time "
-    "WHERE run_id = ?1";
+    " FROM step_phase WHERE run_id = ?1) AS time JOIN ("
+    " SELECT 1e6 * usd / nullif(new_tokens, 0) AS usd_per_million_new,"
+    "  1e6 * usd / nullif(new_tokens + prompt_tokens, 0) AS usd_per_million_all"
+    " FROM (SELECT max(value) FILTER (WHERE name = 'usd') AS usd,"
+    "  max(value) FILTER (WHERE name = 'new_tokens') AS new_tokens,"
+    "  max(value) FILTER (WHERE name = 'prompt_tokens') AS prompt_tokens"
+    "  FROM serving_total WHERE run_id = ?1)) AS served "
+    "LEFT JOIN serving_latency AS first ON first.run_id = run.run_id AND first.measure = 'ttft' "
+    "LEFT JOIN serving_latency AS further"
+    " ON further.run_id = run.run_id AND further.measure = 'tpot' "
+    "WHERE run.run_id = ?1";
 
 static const char assumption_sql[] =
     "SELECT name AS assumption, value, unit, source FROM assumption WHERE run_id = ?1"

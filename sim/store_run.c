@@ -274,6 +274,24 @@ static void describe_coverage(char *text, size_t bytes, const struct scenario *s
                                   scenario->phase == PHASE_PREFILL);
 }
 
+/* Where a GPU's preset says why: what is reached and what a start takes has other sources than the
+ * data sheet, and they stand in comments. */
+struct preset_places {
+    char flops[NAME_BYTES + 40], hbm[NAME_BYTES + 40], kernel[NAME_BYTES + 40];
+    char scale_up[NAME_BYTES + 40], scale_out[NAME_BYTES + 40];
+};
+
+static struct preset_places preset_places(const struct gpu_spec *gpu)
+{
+    struct preset_places places;
+    snprintf(places.flops, sizeof places.flops, "%s.yaml, at flops_fraction", gpu->name);
+    snprintf(places.hbm, sizeof places.hbm, "%s.yaml, at hbm_fraction", gpu->name);
+    snprintf(places.kernel, sizeof places.kernel, "%s.yaml, at kernel_ns", gpu->name);
+    snprintf(places.scale_up, sizeof places.scale_up, "%s.yaml, at scale_up", gpu->name);
+    snprintf(places.scale_out, sizeof places.scale_out, "%s.yaml, at scale_out", gpu->name);
+    return places;
+}
+
 /* Everything a reader has to believe before believing a time or a price. */
 static enum status write_assumptions(struct store *store, const struct run_totals *totals,
                                      struct error *error)
@@ -283,7 +301,12 @@ static enum status write_assumptions(struct store *store, const struct run_total
     const struct gpu_model *gpu_model = scenario->gpu_model;
     const struct port_spec *up = &gpu->port[TIER_SCALE_UP];
     const struct port_spec *out = &gpu->port[TIER_SCALE_OUT];
-    enum precision precision = scenario->model.precision_expert;
+    enum precision weights = scenario->model.precision_expert;
+    /* A format that the GPU does not multiply is turned into bf16. */
+    enum precision computed = gpu->flops_per_s[weights] > 0.0 ? weights : PRECISION_BF16;
+    struct preset_places places = preset_places(gpu);
+    char peak_unit[32];
+    snprintf(peak_unit, sizeof peak_unit, "TFLOP/s %s", precision_name(computed));
     struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
     bool own_start = exchange.error_median < 0.0;
     struct gpu_evidence evidence = gpu_model_evidence(gpu_model, gpu);
@@ -304,20 +327,20 @@ static enum status write_assumptions(struct store *store, const struct run_total
          evidence.error_median * 100, measured ? "%" : "", fitted_on},
         {"attention and dense GEMMs", coverage, 0, "", gpu_model->summary},
         {"kernels", scenario->kernels, 0, "", gpu_model->summary},
-        {"expert peak", NULL, gpu->flops_per_s[precision] * 1e-12, "TFLOP/s", gpu->source},
-        {"expert weights", precision_name(precision), 0, "", scenario->model.source},
+        {"expert peak", NULL, gpu->flops_per_s[computed] * 1e-12, peak_unit, gpu->source},
+        {"expert weights", precision_name(weights), 0, "", scenario->model.source},
         {"share of the peak that large GEMMs reach", NULL, gpu->flops_fraction * 100, "%",
-         gpu->source},
+         places.flops},
         {"memory bandwidth", NULL, gpu->hbm_bytes_per_s * 1e-9, "GB/s", gpu->source},
         {"share of the memory bandwidth that is reached", NULL, gpu->hbm_fraction * 100, "%",
-         gpu->source},
-        {"time of an empty kernel", NULL, gpu->kernel_ns * 1e-3, "us", gpu->source},
+         places.hbm},
+        {"time of an empty kernel", NULL, gpu->kernel_ns * 1e-3, "us", places.kernel},
         {"scale-up port, one direction", NULL, up->bytes_per_s * up->fraction * 1e-9, "GB/s",
-         gpu->source},
-        {"scale-up latency", NULL, up->latency_ns * 1e-3, "us", gpu->source},
+         places.scale_up},
+        {"scale-up latency", NULL, up->latency_ns * 1e-3, "us", places.scale_up},
         {"scale-out port, one direction", NULL, out->bytes_per_s * out->fraction * 1e-9, "GB/s",
-         gpu->source},
-        {"scale-out latency", NULL, out->latency_ns * 1e-3, "us", gpu->source},
+         places.scale_out},
+        {"scale-out latency", NULL, out->latency_ns * 1e-3, "us", places.scale_out},
         {"network model", scenario->net->name, 0, "", scenario->net->summary},
         {"collective", scenario->collective->name, 0, "", scenario->collective->summary},
         {"median error of the exchange", exchange.error_median < 0.0 ? "unknown" : NULL,
