@@ -23,7 +23,8 @@
 
 #define SET_BITS    256
 #define SETS_MAX    (REPLAY_EXPERTS_MAX / SET_BITS)
-#define UNIT_ROWS   8  /* they fill three levels of the ladder, in registers */
+#define UNIT_ROWS   8 /* they fill three levels of the ladder, in registers */
+#define UNIT_LEVELS 3
 #define BATCH_UNITS 16 /* four levels more, in memory; bytes count their 128 rows */
 
 #define SET_SHIFT   5 /* a set has 2^5 bytes */
@@ -65,10 +66,12 @@ ROWS_INLINE void add_bits(bits *carry, bits *sum, const bits *left, const bits *
  * two addends of a level make one of the next. */
 ROWS_INLINE void add_batch(struct rows_ladder *ladder, bits *carry)
 {
-    int32_t level = 3;
-    for (int32_t count = BATCH_UNITS; count > 1; count /= 2, level++) {
+    int32_t level = UNIT_LEVELS;
+#pragma GCC unroll 4
+    for (int32_t pairs = BATCH_UNITS / 2; pairs > 0; pairs /= 2, level++) {
         bits sum = ladder->sum[level];
-        for (int32_t i = 0; i < count / 2; i++) {
+#pragma GCC unroll 8
+        for (int32_t i = 0; i < pairs; i++) {
             bits next;
             add_bits(&next, &sum, &carry[2 * i], &carry[2 * i + 1]);
             carry[i] = next;
@@ -127,20 +130,24 @@ ROWS_INLINE bits set_of_eight(const bits *table, const uint8_t *id)
     return all;
 }
 
-/* Rows in a vector of the sets, and what has been counted of them. */
+/* Rows in a vector of the sets. */
 struct pass {
     const struct rows *state;
     const bits *table; /* [num_ids] */
-    const void *id;
+    const void *id;    /* [num_rows][top_k] */
     int64_t num_rows;
+};
+
+/* What has been counted of them. */
+struct tally {
     bits sum[3];   /* the ladder's lowest levels */
     bytes no_rank; /* rows of the batch that do not meet the rank of a byte */
     bits no_node;  /* rows of the source that do not meet the node of a word */
 };
 
-/* Counts rows first .. first + 7; those beyond num_rows are empty, if there may be such. */
-ROWS_INLINE bits count_unit(struct pass *pass, int64_t first, int32_t top_k, int32_t id_bytes,
-                            bool has_places, bool is_whole)
+/* Counts rows first .. first + 7, of which those from end on are empty. */
+ROWS_INLINE bits count_unit(struct tally *tally, const struct pass *pass, int64_t first,
+                            int64_t end, int32_t top_k, int32_t id_bytes, bool has_places)
 {
     bits two[4];
     bits four[2];
@@ -151,33 +158,46 @@ ROWS_INLINE bits count_unit(struct pass *pass, int64_t first, int32_t top_k, int
 #pragma GCC unroll 2
         for (int32_t i = 0; i < 2; i++) {
             int64_t row = first + 2 * pair + i;
-            if (is_whole && top_k == 8 && id_bytes == 1) {
+            if (end == INT64_MAX && top_k == 8 && id_bytes == 1) {
                 set[i] = set_of_eight(pass->table, (const uint8_t *)pass->id + 8 * row);
-            } else if (is_whole || row < pass->num_rows) {
+            } else if (row < end) {
                 set[i] = set_of_row(pass->state, pass->table, pass->id, row, top_k, id_bytes);
             }
             if (has_places) {
-                pass->no_rank -= (bytes)((bytes)set[i] == 0);
-                pass->no_node -= (bits)(set[i] == 0);
+                tally->no_rank -= (bytes)((bytes)set[i] == 0);
+                tally->no_node -= (bits)(set[i] == 0);
             }
         }
-        add_bits(&two[pair], &pass->sum[0], &set[0], &set[1]);
+        add_bits(&two[pair], &tally->sum[0], &set[0], &set[1]);
         if (pair % 2 == 1) {
-            add_bits(&four[pair / 2], &pass->sum[1], &two[pair - 1], &two[pair]);
+            add_bits(&four[pair / 2], &tally->sum[1], &two[pair - 1], &two[pair]);
         }
     }
-    add_bits(&eight, &pass->sum[2], &four[0], &four[1]);
+    add_bits(&eight, &tally->sum[2], &four[0], &four[1]);
     return eight;
 }
 
+/* Counts units of whole rows from first on; a loop of its own keeps the tally in registers. */
+ROWS_INLINE void count_units(struct tally *tally, bits *carry, const struct pass *pass,
+                             int64_t first, int64_t num_units, int32_t top_k, int32_t id_bytes,
+                             bool has_places)
+{
+    struct tally sums = *tally;
+    for (int64_t unit = 0; unit < num_units; unit++) {
+        carry[unit] = count_unit(&sums, pass, first + unit * UNIT_ROWS, INT64_MAX, top_k, id_bytes,
+                                 has_places);
+    }
+    *tally = sums;
+}
+
 /* Adds the rows of one source that met the node of each word: all that were seen, less the rest. */
-ROWS_INLINE void add_nodes(const struct pass *pass, int64_t *node_tokens, int32_t number,
-                           int64_t num_seen)
+ROWS_INLINE void add_nodes(const struct rows *state, int64_t *node_tokens, int32_t number,
+                           int64_t num_seen, const bits *no_node)
 {
     for (int32_t word = 0; word < SET_BITS / 64; word++) {
-        int32_t node = pass->state->node_of_word[SET_BITS / 64 * number + word];
+        int32_t node = state->node_of_word[SET_BITS / 64 * number + word];
         if (node >= 0) {
-            node_tokens[node] += num_seen - (int64_t)pass->no_node[word];
+            node_tokens[node] += num_seen - (int64_t)(*no_node)[word];
         }
     }
 }
@@ -202,44 +222,51 @@ ROWS_INLINE void count_sets(struct rows *state, const struct replay_counts *coun
 {
     const struct replay_shape *shape = state->shape;
     struct rows_ladder *ladder = &state->ladder[number];
-    struct pass pass = {
+    const struct pass pass = {
         .state = state,
         .table = state->set + (int64_t)number * state->num_ids,
         .id = id,
-        .sum = {ladder->sum[0], ladder->sum[1], ladder->sum[2]},
+        .num_rows = num_rows,
     };
+    struct tally tally = {.sum = {ladder->sum[0], ladder->sum[1], ladder->sum[2]}};
     const bool has_nodes = has_places && shape->num_nodes > 0;
     int32_t source = 0;
     int64_t run = has_nodes ? replay_run(&source, shape, first_row, INT64_MAX) : INT64_MAX;
     int64_t num_seen_run = 0; /* with the empty rows */
     int64_t num_seen = 0;
     block_counts no_rank = {0};
-    while (pass.num_rows < num_rows) {
+    for (int64_t row = 0; row < num_rows;) {
         bits carry[BATCH_UNITS] = {{0}};
-        for (int32_t unit = 0; unit < BATCH_UNITS && pass.num_rows < num_rows; unit++) {
-            int64_t row = pass.num_rows;
+        for (int64_t unit = 0, more; unit < BATCH_UNITS && row < num_rows; unit += more) {
             int64_t left = num_rows - row < run ? num_rows - row : run;
-            pass.num_rows += left < UNIT_ROWS ? left : UNIT_ROWS;
-            carry[unit] = left >= UNIT_ROWS
-                              ? count_unit(&pass, row, top_k, id_bytes, has_places, true)
-                              : count_unit(&pass, row, top_k, id_bytes, has_places, false);
-            run -= pass.num_rows - row;
-            num_seen_run += UNIT_ROWS;
-            num_seen += UNIT_ROWS;
-            if (has_nodes && (run == 0 || pass.num_rows == num_rows)) {
+            int64_t counted = left;
+            more = left / UNIT_ROWS < BATCH_UNITS - unit ? left / UNIT_ROWS : BATCH_UNITS - unit;
+            if (more > 0) {
+                counted = more * UNIT_ROWS;
+                count_units(&tally, carry + unit, &pass, row, more, top_k, id_bytes, has_places);
+            } else {
+                more = 1;
+                carry[unit] =
+                    count_unit(&tally, &pass, row, row + left, top_k, id_bytes, has_places);
+            }
+            row += counted;
+            run -= counted;
+            num_seen_run += more * UNIT_ROWS;
+            num_seen += more * UNIT_ROWS;
+            if (has_nodes && (run == 0 || row == num_rows)) {
                 int64_t *tokens = counts->node_tokens + (int64_t)source * shape->num_nodes;
-                add_nodes(&pass, tokens, number, num_seen_run);
-                pass.no_node = (bits){0};
+                add_nodes(state, tokens, number, num_seen_run, &tally.no_node);
+                tally.no_node = (bits){0};
                 num_seen_run = 0;
                 source = source + 1 < shape->num_sources ? source + 1 : 0;
                 run = shape->rows_per_source;
             }
         }
         add_batch(ladder, carry);
-        no_rank += __builtin_convertvector(pass.no_rank, block_counts);
-        pass.no_rank = (bytes){0};
+        no_rank += __builtin_convertvector(tally.no_rank, block_counts);
+        tally.no_rank = (bytes){0};
     }
-    memcpy(ladder->sum, pass.sum, sizeof pass.sum);
+    memcpy(ladder->sum, tally.sum, sizeof tally.sum);
     if (has_places) {
         add_ranks(state, counts->rank_tokens, number, num_seen, &no_rank);
     }
