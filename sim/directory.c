@@ -18,8 +18,12 @@ static enum status make_parts(const char *path, size_t length, struct error *err
         }
         memcpy(part, path, i);
         part[i] = '\0';
+        struct stat entry;
         if (mkdir(part, 0777) != 0 && errno != EEXIST) {
             return error_add(error, STATUS_IO, "%s: %s", part, strerror(errno));
+        }
+        if (stat(part, &entry) == 0 && !S_ISDIR(entry.st_mode)) {
+            return error_add(error, STATUS_IO, "%s: is not a directory", part);
         }
     }
     return STATUS_OK;
@@ -39,10 +43,6 @@ enum status directory_make(const char *path, struct error *error)
     enum status status = check_length(path, error);
     if (status == STATUS_OK) {
         status = make_parts(path, strlen(path), error);
-    }
-    struct stat entry;
-    if (status == STATUS_OK && (stat(path, &entry) != 0 || !S_ISDIR(entry.st_mode))) {
-        status = error_add(error, STATUS_IO, "%s: is not a directory", path);
     }
     return status;
 }

@@ -44,6 +44,16 @@ static int form_height(const struct form *form, const struct figure *figure)
     return height > form->height ? height : form->height;
 }
 
+/* What is written last may be what finds the disk full. */
+static enum status close_written(FILE *file, const char *path, struct error *error)
+{
+    bool failed = fflush(file) != 0 || ferror(file) != 0;
+    int reason = errno;
+    failed = fclose(file) != 0 || failed;
+    return failed ? error_add(error, STATUS_IO, "%s: cannot be written: %s", path, strerror(reason))
+                  : STATUS_OK;
+}
+
 static enum status write_script(const struct figure *figure, const char *style,
                                 const char *directory, struct error *error)
 {
@@ -68,9 +78,7 @@ static enum status write_script(const struct figure *figure, const char *style,
                 "set print\nreset\n",
                 figure->name);
     }
-    bool failed = ferror(file) != 0;
-    failed = fclose(file) != 0 || failed;
-    return failed ? error_add(error, STATUS_IO, "%s: cannot be written", path) : STATUS_OK;
+    return close_written(file, path, error);
 }
 
 /* The data as one kind of file. */
@@ -86,9 +94,7 @@ static enum status write_data(const struct figure *figure, const char *directory
         return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
     }
     write_rows(&figure->rows, file);
-    bool failed = ferror(file) != 0;
-    failed = fclose(file) != 0 || failed;
-    return failed ? error_add(error, STATUS_IO, "%s: cannot be written", path) : STATUS_OK;
+    return close_written(file, path, error);
 }
 
 /* The child's life: only calls that are safe after fork in a program with threads. */
@@ -163,6 +169,14 @@ static bool read_boxes(struct figure *figure, const char *directory)
     return complete;
 }
 
+static void remove_scratch(const struct figure *figure, const char *directory)
+{
+    static const char *const scratch[] = {".gp", ".tabs", ".log", ".box"};
+    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
+        remove_file(directory, figure->name, scratch[i]);
+    }
+}
+
 static enum status finish_gnuplot(struct figure *figure, pid_t child, const char *directory,
                                   struct error *error)
 {
@@ -182,10 +196,7 @@ static enum status finish_gnuplot(struct figure *figure, pid_t child, const char
                !read_boxes(figure, directory)) {
         status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name, words);
     }
-    static const char *const scratch[] = {".gp", ".tabs", ".log", ".box"};
-    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
-        remove_file(directory, figure->name, scratch[i]);
-    }
+    remove_scratch(figure, directory);
     figure->drawn = status == STATUS_OK;
     return status;
 }
@@ -232,6 +243,13 @@ enum status figures_draw(struct figure_list *list, const char *directory, struct
                                                status == STATUS_OK ? error : NULL);
             status = status == STATUS_OK ? ended : status;
         }
+    }
+    if (status != STATUS_OK) { /* some figures without a page are no report */
+        for (int32_t i = 0; i < list->count; i++) {
+            remove_old(&list->figure[i], directory);
+            remove_scratch(&list->figure[i], directory);
+        }
+        (void)rmdir(directory);
     }
     return status;
 }

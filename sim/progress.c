@@ -2,18 +2,31 @@
 #include "progress.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SHOW_AFTER_S   2.0
 #define REDRAW_AFTER_S 0.1
 #define BAR_CELLS      28
+#define BAR_CELLS_MIN  4 /* fewer show nothing */
+#define LINE_BYTES     160
 
 static double now_s(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* What the words leave of a line: one that wraps could not be drawn over. */
+static int bar_cells(int word_columns)
+{
+    struct winsize window = {0};
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
+    int left = known ? (int)window.ws_col - 1 - word_columns : BAR_CELLS;
+    return left < BAR_CELLS_MIN ? 0 : left < BAR_CELLS ? left : BAR_CELLS;
 }
 
 void progress_begin(struct progress *progress, const char *verb, const char *unit)
@@ -34,15 +47,21 @@ void progress_update(struct progress *progress, int64_t done, int64_t total)
     }
     progress->last_s = now;
     progress->shown = true;
-    char bar[BAR_CELLS + 1];
-    for (int cell = 0; cell < BAR_CELLS; cell++) {
-        bar[cell] = cell * total < done * BAR_CELLS ? '#' : '.';
-    }
-    bar[BAR_CELLS] = '\0';
     double rate = (double)done / elapsed_s;
     double left_s = rate > 0.0 ? (double)(total - done) / rate : 0.0;
-    fprintf(stderr, "\r\033[K%s [%s] %lld/%lld %s  %.3g/s  %.0f s left", progress->verb, bar,
-            (long long)done, (long long)total, progress->unit, rate, left_s);
+    char words[LINE_BYTES], bar[BAR_CELLS + 1];
+    int length = snprintf(words, sizeof words, " %lld/%lld %s  %.3g/s  %.0f s left",
+                          (long long)done, (long long)total, progress->unit, rate, left_s);
+    int cells = bar_cells(length + (int)strlen(progress->verb) + 3);
+    for (int cell = 0; cell < cells; cell++) {
+        bar[cell] = cell * total < done * cells ? '#' : '.';
+    }
+    bar[cells] = '\0';
+    fprintf(stderr, "\r\033[K%s", progress->verb);
+    if (cells > 0) {
+        fprintf(stderr, " [%s]", bar);
+    }
+    fputs(words, stderr);
     fflush(stderr);
 }
 

@@ -578,6 +578,16 @@ def test_strategies_that_were_never_asked_are_told():
     check("in the 10 steps" in text, text)
 
 
+def test_a_page_that_fails_does_not_lose_the_run():
+    result = moesim("run", "scenario.yaml", "-o", "kept.db", "-r", "page", env={"PATH": "/nowhere"})
+    expect_error("no gnuplot", result, "gnuplot-nox", "moesim report kept.db -o page", lines=2)
+    check(complete_runs("kept.db") == 1, "the run is stored")
+    check(os.listdir("page") == [], f"half a page: {os.listdir('page')}")
+    write("a-file", "")
+    expect_error("a file", moesim("report", "kept.db", "-o", "a-file"), "a-file: is not a directory",
+                 lines=1)
+
+
 def test_diff_gates():
     for seed in ("1", "2"):
         moesim("run", "scenario.yaml", "-o", "gates.db", "--set", "routing.capacity_factor=" + seed)

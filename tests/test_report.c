@@ -324,6 +324,9 @@ Test(report, says_how_to_install_gnuplot)
 
     cr_expect(page_holds(error.text, "apt-get install gnuplot-nox"), "%s", error.text);
     cr_expect(error.num_problems == 1);
+    char figures[2 * PATH_LENGTH];
+    snprintf(figures, sizeof figures, "%s/figures", out);
+    cr_expect(access(figures, F_OK) != 0, "figures without a page");
 }
 
 Test(report, leaves_nothing_but_page_and_figures)

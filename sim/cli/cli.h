@@ -36,6 +36,11 @@ int cli_fail(enum status status, const struct error *error);
 /* "moesim: message (see moesim COMMAND --help)" on stderr; returns 1. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The page of a run that was stored just now, in the directory out; NULL: none was asked for. An
+ * error says that the results are there nevertheless. */
+MUST_CHECK enum status cli_make_page(const char *results, const char *out, const char *run_id,
+                                     struct error *error);
+
 /* "moesim: there is no FAMILYcommand ..." on stderr, with the nearest offer; returns 1. family is
  * empty or ends in a space. */
 int cli_no_command(const char *family, const struct suggestion *suggestion);

@@ -11,7 +11,6 @@
 #include "cli/print.h"
 #include "cli/print_study.h"
 #include "directory.h"
-#include "report.h"
 #include "study.h"
 
 static const char help[] =
@@ -125,12 +124,9 @@ static enum status store_all(const struct study *study, struct variant *variants
         status = store_study(store, study, error);
     }
     store_close(store);
-    if (status == STATUS_OK && options->report != NULL) {
-        struct report_options report = {options->results, options->report,
-                                        study->run[study->group[0].winner].run_id};
-        status = report_write(&report, error);
-    }
-    return status;
+    return status == STATUS_OK ? cli_make_page(options->results, options->report,
+                                               study->run[study->group[0].winner].run_id, error)
+                               : status;
 }
 
 static void print_left_out(const struct variant *variants, int32_t count)

@@ -10,7 +10,9 @@ static const char help[] =
     "Makes one self-contained page, DIR/index.html, from a results file of moesim run or compare;\n"
     "figures as SVG and PNG, with their numbers as CSV, lie in DIR/figures. Needs gnuplot.\n\n"
     "  -o, --output DIR  where to put the page, default out\n"
-    "      --run ID      the run to show, default the newest; all runs of the file are compared\n\n"
+    "      --run ID      the run to show, by id or label, default the newest; all runs of the "
+    "file\n"
+    "                    are compared\n\n"
     "example:\n"
     "  moesim run router_lab_training_8xh100 -o results.db\n"
     "  moesim report results.db -o out/\n";
@@ -21,6 +23,18 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
+
+enum status cli_make_page(const char *results, const char *out, const char *run_id,
+                          struct error *error)
+{
+    struct report_options options = {results, out, run_id};
+    enum status status = out != NULL ? report_write(&options, error) : STATUS_OK;
+    if (status == STATUS_IO) {
+        return error_add(error, status, "the results are in %s: moesim report %s -o %s", results,
+                         results, out);
+    }
+    return status;
+}
 
 int command_report(int argc, char **argv)
 {

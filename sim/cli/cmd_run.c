@@ -8,7 +8,6 @@
 #include "cli/variant.h"
 #include "directory.h"
 #include "progress.h"
-#include "report.h"
 #include "timeline.h"
 
 static const char help[] =
@@ -150,11 +149,9 @@ static enum status run(struct variant *variant, const struct cli_options *option
         status = simulate(variant, store, options, error);
     }
     store_close(store);
-    if (status == STATUS_OK && options->report != NULL) {
-        struct report_options report = {options->results, options->report, variant->run_id};
-        status = report_write(&report, error);
-    }
-    return status;
+    return status == STATUS_OK
+               ? cli_make_page(options->results, options->report, variant->run_id, error)
+               : status;
 }
 
 static void print_next(const struct cli_options *options, const struct variant *variant)

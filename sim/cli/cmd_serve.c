@@ -9,7 +9,6 @@
 #include "cli/print_serve.h"
 #include "cli/variant.h"
 #include "progress.h"
-#include "report.h"
 #include "serve/deployment.h"
 
 static const char help[] =
@@ -87,11 +86,9 @@ static enum status store(struct serve_command *command, const struct cli_options
         status = store_finish(store, variant->metrics, &variant->totals, &command->error);
     }
     store_close(store);
-    if (status == STATUS_OK && options->report != NULL) {
-        struct report_options report = {options->results, options->report, variant->run_id};
-        status = report_write(&report, &command->error);
-    }
-    return status;
+    return status == STATUS_OK
+               ? cli_make_page(options->results, options->report, variant->run_id, &command->error)
+               : status;
 }
 
 static enum status run(struct serve_command *command, const struct cli_options *options)

@@ -8,7 +8,6 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "format.h"
-#include "report.h"
 #include "store.h"
 #include "sweep_study.h"
 
@@ -241,10 +240,9 @@ static int conclude(const struct command *command, const struct sweep_study *stu
     if (outcome->num_simulated + outcome->num_done > 0) {
         status = find_cheapest(cheapest, command->options.results, error);
     }
-    if (status == STATUS_OK && command->report != NULL && cheapest->count > 0) {
-        struct report_options report = {command->options.results, command->report,
-                                        cheapest->row[0].run_id};
-        status = report_write(&report, error);
+    if (status == STATUS_OK && cheapest->count > 0) {
+        status = cli_make_page(command->options.results, command->report, cheapest->row[0].run_id,
+                               error);
     }
     int code = 0;
     if (status != STATUS_OK) {
