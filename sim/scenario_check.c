@@ -19,7 +19,7 @@ static void check_parallel(struct scenario_loader *loader)
     }
     if (num_gpus > 0 && num_gpus % scenario->ep != 0) {
         scenario_complain(loader, "parallel.ep",
-                          "%d does not divide the %lld GPUs of the cluster (%d nodes x %d)",
+                          "%d does not divide the %lld GPUs of the cluster (nodes %d x %d GPUs)",
                           (int)scenario->ep, (long long)num_gpus, (int)file->nodes,
                           (int)file->gpus_per_node);
     }
@@ -313,7 +313,7 @@ static void check_price(struct scenario_loader *loader)
     if (loader->has_price && loader->has_gpu &&
         strcmp(scenario->price.gpu, scenario->cluster.gpu.name) != 0) {
         scenario_complain(loader, "price",
-                          "%s is the price of an %s, the cluster has %s; moesim list prices shows "
+                          "%s is the price of %s, the cluster has %s; moesim list prices shows "
                           "others",
                           scenario->price.name, scenario->price.gpu, scenario->cluster.gpu.name);
     }

@@ -66,8 +66,8 @@ static void print_check(const struct variant *variant, const struct memory_use *
     }
     printf("\nmemory of the fullest GPU\n");
     for (int32_t i = 0; i < NUM_PARTS; i++) {
-        printf("  %-9s %10s  %s\n", parts[i].name, format_bytes(amount, (double)parts[i].bytes),
-               parts[i].what);
+        printf("  %-9s %10s%s%s\n", parts[i].name, format_bytes(amount, (double)parts[i].bytes),
+               parts[i].what[0] != '\0' ? "  " : "", parts[i].what);
     }
     printf("\nok\n");
 }

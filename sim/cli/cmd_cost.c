@@ -187,7 +187,7 @@ static enum status load(struct cost_arguments *arguments, struct error *error)
         status = price_load_for(&arguments->price, arguments->price_name, &arguments->gpu, error);
     }
     if (status == STATUS_OK && strcmp(arguments->price.gpu, arguments->gpu.name) != 0) {
-        status = error_add(error, STATUS_INVALID, "%s is the price of an %s, not of an %s",
+        status = error_add(error, STATUS_INVALID, "%s is the price of %s, not of %s",
                            arguments->price.name, arguments->price.gpu, arguments->gpu.name);
     }
     if (status == STATUS_OK && arguments->model != NULL) {
