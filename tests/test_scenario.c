@@ -161,7 +161,7 @@ Test(scenario, tells_every_problem_at_once)
         "bad.yaml:8: placement.stategy: unknown key; did you mean 'strategy'?",
         "bad.yaml:9: dispatch.collective: 'depep_normal' is none of the collectives; did you mean "
         "'deepep_normal'?",
-        "bad.yaml:10: price: h200-neocloud is the price of an h200-sxm, the cluster has h100-sxm",
+        "bad.yaml:10: price: h200-neocloud is the price of h200-sxm, the cluster has h100-sxm",
     };
     size_t count = sizeof problems / sizeof problems[0];
     cr_expect_eq(error.num_problems, (int32_t)count, "%s", error.text);
