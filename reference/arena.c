@@ -1,4 +1,7 @@
-/* arena.c -- a chain of blocks, filled from the front. */
+/*
+ * arena.c -- a chain of blocks, filled from the front. Each is twice the one before: what is taken
+ * between resets may vary a little without a new one.
+ */
 #include "arena.h"
 
 #include <stdint.h>
@@ -15,9 +18,9 @@ struct arena_block {
     unsigned char *memory; /* [capacity_bytes], 64-byte aligned, part of the same allocation */
 };
 
-static struct arena_block *block_new(size_t bytes)
+static struct arena_block *block_new(size_t bytes, size_t bytes_min)
 {
-    size_t capacity = bytes > BLOCK_BYTES_MIN ? bytes : BLOCK_BYTES_MIN;
+    size_t capacity = bytes > bytes_min ? bytes : bytes_min;
     if (capacity > SIZE_MAX - ALIGNMENT_BYTES - sizeof(struct arena_block)) {
         return NULL;
     }
@@ -38,11 +41,13 @@ void *arena_take(struct arena *arena, size_t count, size_t size)
     }
     size_t bytes = (count * size + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
     struct arena_block **link = arena->current != NULL ? &arena->current : &arena->first;
+    size_t bytes_min = BLOCK_BYTES_MIN;
     while (*link != NULL && (*link)->capacity_bytes - (*link)->used_bytes < bytes) {
+        bytes_min = 2 * (*link)->capacity_bytes;
         link = &(*link)->next;
     }
     if (*link == NULL) {
-        struct arena_block *fresh = block_new(bytes);
+        struct arena_block *fresh = block_new(bytes, bytes_min);
         if (fresh == NULL) {
             return NULL;
         }
