@@ -1,9 +1,8 @@
 /*
  * trace_read.c -- ids and gate weights of rows, as a step or a statistic wants them.
  *
- * Rows are read in runs: as many neighbours as stand in a row of one shard. The common case is
- * copied without a branch an id; only a run that holds something above the last expert is looked at
- * again, to tell "not routed" from damage.
+ * The common case is copied without a branch an id; only rows among which something is above the
+ * last expert are looked at again, to tell "not routed" from damage.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -73,62 +72,86 @@ static int32_t not_routed_id(const struct trace_shard *shard)
     return shard->expert_u8 != NULL ? 0xff : 0xffff;
 }
 
-/* Widens eight ids at a time: the runs of a step are short, a row mostly, and a loop over them pays
- * more for its ends than for its middle. Returns whether any id is above the last expert. */
-static bool widen_u8(int32_t *expert, const uint8_t *id, int64_t count, int32_t num_experts)
+typedef int16_t eight_ids __attribute__((vector_size(16)));
+
+/* Widens ids eight at a time. Lanes of above become true where one is above the last expert. */
+static inline void widen_u8(int32_t *expert, const uint8_t *id, int32_t count, int32_t num_experts,
+                            eight_ids *above)
 {
     typedef uint8_t narrow __attribute__((vector_size(16)));
-    typedef int16_t middle __attribute__((vector_size(16)));
     typedef uint64_t words __attribute__((vector_size(16)));
     const narrow zero = {0};
-    middle above = {0};
-    int32_t id_max = 0;
-    int64_t i = 0;
+    int32_t i = 0;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* an id's byte comes before the zeros */
     for (; i + 8 <= count; i += 8) {
         uint64_t word; /* straight into a register: eight bytes of a vector in memory would stall */
         memcpy(&word, id + i, sizeof word);
         narrow ids = (narrow)(words){word, 0};
-        middle half = (middle)__builtin_shufflevector(ids, zero, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
-                                                      5, 21, 6, 22, 7, 23);
-        middle first = __builtin_shufflevector(half, (middle)zero, 0, 8, 1, 9, 2, 10, 3, 11);
-        middle second = __builtin_shufflevector(half, (middle)zero, 4, 12, 5, 13, 6, 14, 7, 15);
-        above |= half >= (int16_t)num_experts;
+        eight_ids half = (eight_ids)__builtin_shufflevector(ids, zero, 0, 16, 1, 17, 2, 18, 3, 19,
+                                                            4, 20, 5, 21, 6, 22, 7, 23);
+        eight_ids first = __builtin_shufflevector(half, (eight_ids)zero, 0, 8, 1, 9, 2, 10, 3, 11);
+        eight_ids second =
+            __builtin_shufflevector(half, (eight_ids)zero, 4, 12, 5, 13, 6, 14, 7, 15);
+        *above |= half >= (int16_t)num_experts;
         memcpy(expert + i, &first, sizeof first);
         memcpy(expert + i + 4, &second, sizeof second);
     }
 #endif
     for (; i < count; i++) {
         expert[i] = id[i];
-        id_max = expert[i] > id_max ? expert[i] : id_max;
+        (*above)[0] |= (int16_t)(id[i] >= num_experts);
     }
-    words any = (words)above;
-    return (any[0] | any[1]) != 0 || id_max >= num_experts;
 }
 
-static bool widen_u16(int32_t *expert, const uint16_t *id, int64_t count, int32_t num_experts)
+/* A row's first id in the arrays of the run's shard. */
+static inline int64_t row_offset(const struct run *run, int64_t row, int32_t top_k)
 {
+    return run->offset + (row - run->row) * top_k;
+}
+
+/* Copies rows of the run's shard, in any order. Returns whether any id is above the last expert. */
+static bool gather_u8(const struct trace *trace, int32_t *expert, const struct run *run,
+                      const int64_t *row, int64_t num_rows)
+{
+    const uint8_t *id = run->shard->expert_u8;
+    const int32_t top_k = trace->top_k;
+    eight_ids above = {0};
+    for (int64_t i = 0; i < num_rows; i++, expert += top_k) {
+        if (i + ROWS_AHEAD < num_rows) {
+            __builtin_prefetch(id + row_offset(run, row[i + ROWS_AHEAD], top_k));
+        }
+        widen_u8(expert, id + row_offset(run, row[i], top_k), top_k, trace->num_experts, &above);
+    }
+    uint64_t halves[2];
+    memcpy(halves, &above, sizeof halves);
+    return (halves[0] | halves[1]) != 0;
+}
+
+static bool gather_u16(const struct trace *trace, int32_t *expert, const struct run *run,
+                       const int64_t *row, int64_t num_rows)
+{
+    const uint16_t *id = run->shard->expert_u16;
+    const int32_t top_k = trace->top_k;
     int32_t id_max = 0;
-    for (int64_t i = 0; i < count; i++) {
-        expert[i] = id[i];
-        id_max = expert[i] > id_max ? expert[i] : id_max;
+    for (int64_t i = 0; i < num_rows; i++, expert += top_k) {
+        if (i + ROWS_AHEAD < num_rows) {
+            __builtin_prefetch(id + row_offset(run, row[i + ROWS_AHEAD], top_k));
+        }
+        const uint16_t *from = id + row_offset(run, row[i], top_k);
+        for (int32_t k = 0; k < top_k; k++) {
+            expert[k] = from[k];
+            id_max = expert[k] > id_max ? expert[k] : id_max;
+        }
     }
-    return id_max >= num_experts;
+    return id_max >= trace->num_experts;
 }
 
-static enum status read_experts(const struct trace *trace, int32_t *expert, int32_t layer,
-                                const struct run *run, struct error *error)
+/* Tells "not routed" from damage. */
+static enum status mark_gaps(const struct trace *trace, int32_t *expert, int32_t layer,
+                             const struct run *run, struct error *error)
 {
-    int64_t count = run->count * trace->top_k;
-    bool is_above =
-        run->shard->expert_u8 != NULL
-            ? widen_u8(expert, run->shard->expert_u8 + run->offset, count, trace->num_experts)
-            : widen_u16(expert, run->shard->expert_u16 + run->offset, count, trace->num_experts);
-    if (!is_above) {
-        return STATUS_OK;
-    }
     int32_t not_routed = not_routed_id(run->shard);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < run->count * trace->top_k; i++) {
         if (expert[i] >= trace->num_experts && expert[i] != not_routed) {
             return bad_expert(trace, run, layer, i, expert[i], error);
         }
@@ -152,8 +175,7 @@ static enum status read_weights(const struct trace *trace, float *gate_weight,
                                 const int32_t *expert, int32_t layer, const struct run *run,
                                 struct error *error)
 {
-    int64_t count = run->count * trace->top_k;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < trace->top_k; i++) {
         uint16_t half = run->shard->gate_weight[run->offset + i];
         gate_weight[i] = npy_half_to_float(half);
         if (expert[i] == EXPERT_NOT_ROUTED) {
@@ -165,25 +187,26 @@ static enum status read_weights(const struct trace *trace, float *gate_weight,
     return STATUS_OK;
 }
 
-static enum status read_run(const struct trace *trace, int32_t *expert, float *gate_weight,
-                            int32_t layer, const struct run *run, struct error *error)
+/* Reads rows of the run's shard, in any order. */
+static enum status read_rows(const struct trace *trace, int32_t *expert, float *gate_weight,
+                             int32_t layer, const struct run *run, const int64_t *row,
+                             int64_t num_rows, struct error *error)
 {
-    enum status status = read_experts(trace, expert, layer, run, error);
-    if (status == STATUS_OK && gate_weight != NULL && trace->has_gate_weights) {
-        status = read_weights(trace, gate_weight, expert, layer, run, error);
+    bool is_above = run->shard->expert_u8 != NULL ? gather_u8(trace, expert, run, row, num_rows)
+                                                  : gather_u16(trace, expert, run, row, num_rows);
+    bool is_weighed = gate_weight != NULL && trace->has_gate_weights;
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < num_rows && (is_above || is_weighed) && status == STATUS_OK; i++) {
+        int64_t at = i * trace->top_k;
+        struct run one = {run->shard, row[i], row_offset(run, row[i], trace->top_k), 1};
+        if (is_above) {
+            status = mark_gaps(trace, expert + at, layer, &one, error);
+        }
+        if (is_weighed && status == STATUS_OK) {
+            status = read_weights(trace, gate_weight + at, expert + at, layer, &one, error);
+        }
     }
     return status;
-}
-
-/* The rows of a step lie all over the trace, and a trace is larger than a cache. */
-static void prefetch_row(const struct trace *trace, int32_t layer, int64_t row)
-{
-    struct run run = find_run(trace, layer, row, 1);
-    if (run.shard->expert_u8 != NULL) {
-        __builtin_prefetch(run.shard->expert_u8 + run.offset);
-    } else {
-        __builtin_prefetch(run.shard->expert_u16 + run.offset);
-    }
 }
 
 enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_weight,
@@ -194,18 +217,20 @@ enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_w
     assert(num_rows >= 0);
     int64_t done = 0;
     while (done < num_rows && status == STATUS_OK) {
-        int64_t neighbours = 1;
-        if (num_rows - done > ROWS_AHEAD) {
-            prefetch_row(trace, layer, row[done + ROWS_AHEAD]);
+        int64_t first = trace->num_shards == 1
+                            ? 0
+                            : row[done] / trace->tokens_per_shard * trace->tokens_per_shard;
+        struct run run = find_run(trace, layer, first, INT64_MAX);
+        int64_t count = 0; /* of rows in this shard */
+        while (done + count < num_rows && row[done + count] >= first &&
+               row[done + count] - first < run.count) {
+            count++;
         }
-        while (done + neighbours < num_rows && row[done + neighbours] == row[done] + neighbours) {
-            neighbours++;
-        }
-        struct run run = find_run(trace, layer, row[done], neighbours);
-        status = read_run(trace, expert + done * trace->top_k,
-                          gate_weight == NULL ? NULL : gate_weight + done * trace->top_k, layer,
-                          &run, error);
-        done += run.count;
+        assert(count > 0); /* else the row is not one of the trace */
+        int64_t at = done * trace->top_k;
+        status = read_rows(trace, expert + at, gate_weight == NULL ? NULL : gate_weight + at, layer,
+                           &run, row + done, count, error);
+        done += count;
     }
     if (status == STATUS_OK && gate_weight != NULL && !trace->has_gate_weights) {
         set_weights(gate_weight, expert, (int64_t)num_rows * trace->top_k);
@@ -292,13 +317,25 @@ static uint64_t digest_description(const struct trace *trace)
     return digest;
 }
 
+/* Rows that stand together. */
+static enum status read_run(const struct trace *trace, int32_t *expert, int32_t layer,
+                            const struct run *run, struct error *error)
+{
+    const uint8_t *id_u8 = run->shard->expert_u8;
+    const uint16_t *id_u16 = run->shard->expert_u16;
+    for (int64_t i = 0; i < run->count * trace->top_k; i++) {
+        expert[i] = id_u8 != NULL ? id_u8[run->offset + i] : id_u16[run->offset + i];
+    }
+    return mark_gaps(trace, expert, layer, run, error);
+}
+
 static enum status fold_layer(struct folder *folder, const struct trace *trace, int32_t layer,
                               int32_t *expert, int64_t rows_at_once, struct error *error)
 {
     for (int64_t row = 0; row < trace->num_tokens;) {
         int64_t left = trace->num_tokens - row;
         struct run run = find_run(trace, layer, row, left < rows_at_once ? left : rows_at_once);
-        enum status status = read_experts(trace, expert, layer, &run, error);
+        enum status status = read_run(trace, expert, layer, &run, error);
         if (status != STATUS_OK) {
             return status;
         }

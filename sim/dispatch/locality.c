@@ -11,67 +11,139 @@
 
 #include <assert.h>
 
-#define OWNER_ANY  INT32_MAX /* an expert with one slot: nothing to choose */
-#define OWNER_NONE (-1)
-
-/* Where one source rank's wishes for an expert go. Slots of an expert ascend, so those of a rank or
- * a node are neighbours in slot_of: the nearest replicas are a range of it. */
-struct choice {
-    int32_t owner; /* source rank for which this holds, or OWNER_ANY; a later rank finds it stale */
+/* Slots of an expert ascend, so those of a rank or a node are neighbours in slot_of: the nearest
+ * replicas are a range of it. */
+struct range {
     int32_t begin; /* into slot_of */
     int32_t count;
-    int32_t next; /* < count: whose turn it is */
 };
 
-static int32_t distance(const struct dispatch_input *input, int32_t source_rank, int32_t slot)
+/* Whose turn it is, and whose then. Candidates of an expert are linked in a ring, so taking turns
+ * needs neither a count nor a branch. */
+struct turns {
+    const struct placement *placement;
+    const struct cluster *cluster;
+    int32_t *next;         /* [num_experts] the slot that the next wish gets */
+    int32_t *after;        /* [num_slots] the slot behind it in its ring */
+    int32_t *replicated;   /* [num_replicated] experts with a choice, ascending */
+    struct range *on_node; /* [num_experts] theirs, as near as the node at hand has them */
+    int32_t num_replicated;
+};
+
+static void link_ring(struct turns *turns, struct range range)
 {
-    int32_t rank = input->placement->rank_of_slot[slot];
-    if (rank == source_rank) {
-        return 0;
+    const int32_t *slot_of = turns->placement->slot_of;
+    int32_t last = range.begin + range.count - 1;
+    for (int32_t i = range.begin; i < last; i++) {
+        turns->after[slot_of[i]] = slot_of[i + 1];
     }
-    return cluster_tier(input->cluster, rank, source_rank) == TIER_SCALE_UP ? 1 : 2;
+    turns->after[slot_of[last]] = slot_of[range.begin];
 }
 
-static struct choice choose(const struct dispatch_input *input, int32_t source_rank, int32_t expert)
+static void start_ring(struct turns *turns, int32_t expert, struct range range, int32_t source_rank)
 {
-    const struct placement *placement = input->placement;
-    struct choice choice = {.owner = source_rank};
-    int32_t nearest = INT32_MAX;
+    turns->next[expert] = turns->placement->slot_of[range.begin + source_rank % range.count];
+}
+
+/* The slots of the expert on ranks first .. end - 1; count 0: none. */
+static struct range slots_on(const struct placement *placement, int32_t expert, int32_t first,
+                             int32_t end)
+{
+    struct range range = {0};
     for (int32_t i = placement->slot_begin[expert]; i < placement->slot_begin[expert + 1]; i++) {
-        int32_t here = distance(input, source_rank, placement->slot_of[i]);
-        if (here < nearest) {
-            nearest = here;
-            choice.begin = i;
-            choice.count = 0;
+        int32_t rank = placement->rank_of_slot[placement->slot_of[i]];
+        if (rank >= first && rank < end) {
+            range.begin = range.count > 0 ? range.begin : i;
+            range.count++;
         }
-        choice.count += here == nearest;
     }
-    assert(choice.count >= 1);
-    choice.next = source_rank % choice.count;
-    return choice;
+    return range;
 }
 
-static struct choice *first_choices(const struct dispatch_input *input)
+static bool turns_open(struct turns *turns, const struct dispatch_input *input)
 {
     const struct placement *placement = input->placement;
-    struct choice *choices =
-        arena_take(input->scratch, (size_t)placement->num_experts, sizeof *choices);
-    for (int32_t expert = 0; expert < placement->num_experts && choices != NULL; expert++) {
-        bool is_only = placement_num_replicas(placement, expert) == 1;
-        choices[expert] = (struct choice){.owner = is_only ? OWNER_ANY : OWNER_NONE,
-                                          .begin = placement->slot_begin[expert],
-                                          .count = 1};
+    size_t experts = (size_t)placement->num_experts;
+    *turns = (struct turns){
+        .placement = placement,
+        .cluster = input->cluster,
+        .next = arena_take(input->scratch, experts, sizeof(int32_t)),
+        .after = arena_take(input->scratch, (size_t)placement->num_slots, sizeof(int32_t)),
+        .replicated = arena_take(input->scratch, experts, sizeof(int32_t)),
+        .on_node = arena_take(input->scratch, experts, sizeof(struct range)),
+    };
+    if (turns->next == NULL || turns->after == NULL || turns->replicated == NULL ||
+        turns->on_node == NULL) {
+        return false;
     }
-    return choices;
+    for (int32_t expert = 0; expert < placement->num_experts; expert++) {
+        if (placement_num_replicas(placement, expert) > 1) {
+            turns->replicated[turns->num_replicated++] = expert;
+            continue;
+        }
+        struct range only = {placement->slot_begin[expert], 1};
+        link_ring(turns, only);
+        start_ring(turns, expert, only, 0);
+    }
+    return true;
+}
+
+/* Links what is nearest for ranks that have no slot of the expert: those of the node, else all. */
+static void enter_node(struct turns *turns, int32_t node)
+{
+    const struct placement *placement = turns->placement;
+    int32_t first = node * turns->cluster->gpus_per_node;
+    for (int32_t i = 0; i < turns->num_replicated; i++) {
+        int32_t expert = turns->replicated[i];
+        struct range range =
+            slots_on(placement, expert, first, first + turns->cluster->gpus_per_node);
+        if (range.count == 0) {
+            range.begin = placement->slot_begin[expert];
+            range.count = placement_num_replicas(placement, expert);
+        }
+        turns->on_node[expert] = range;
+        link_ring(turns, range);
+    }
+}
+
+/* Links the rank's own slots of experts that have others too. */
+static void enter_rank(struct turns *turns, int32_t rank)
+{
+    const struct placement *placement = turns->placement;
+    for (int32_t i = 0; i < turns->num_replicated; i++) {
+        start_ring(turns, turns->replicated[i], turns->on_node[turns->replicated[i]], rank);
+    }
+    for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
+         slot++) {
+        int32_t expert = placement->expert_of_slot[slot];
+        if (placement_num_replicas(placement, expert) > 1) {
+            struct range own = slots_on(placement, expert, rank, rank + 1);
+            link_ring(turns, own);
+            start_ring(turns, expert, own, rank);
+        }
+    }
+}
+
+/* Gives back to the node what enter_rank has linked. */
+static void leave_rank(struct turns *turns, int32_t rank)
+{
+    const struct placement *placement = turns->placement;
+    for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
+         slot++) {
+        int32_t expert = placement->expert_of_slot[slot];
+        if (placement_num_replicas(placement, expert) > 1) {
+            link_ring(turns, turns->on_node[expert]);
+        }
+    }
 }
 
 /* The wishes first .. last of one source rank. all: none is dropped and none was not routed. */
-static inline void assign_source(const struct dispatch_input *input, struct route *route,
-                                 struct choice *restrict choices, int32_t source_rank,
-                                 int64_t first, int64_t last, bool all)
+static inline void assign_source(struct turns *turns, struct route *route, int64_t first,
+                                 int64_t last, bool all)
 {
     const int32_t *restrict wished = route->expert;
-    const int32_t *restrict slot_of = input->placement->slot_of;
+    const int32_t *restrict after = turns->after;
+    int32_t *restrict next = turns->next;
     int32_t *restrict slot = route->slot;
     for (int64_t wish = first; wish < last; wish++) {
         int32_t expert = wished[wish];
@@ -79,14 +151,9 @@ static inline void assign_source(const struct dispatch_input *input, struct rout
             slot[wish] = SLOT_DROPPED;
             continue;
         }
-        struct choice *choice = &choices[expert];
-        if (choice->owner < source_rank) {
-            *choice = choose(input, source_rank, expert);
-        }
-        /* No branch on replicas: whether a wish is for a hot expert cannot be guessed. */
-        int32_t turn = choice->next;
-        slot[wish] = slot_of[choice->begin + turn];
-        choice->next = turn + 1 == choice->count ? 0 : turn + 1;
+        int32_t taken = next[expert];
+        slot[wish] = taken;
+        next[expert] = after[taken];
     }
 }
 
@@ -98,20 +165,27 @@ static enum status assign_nearest(void *state, const struct dispatch_input *inpu
     const int32_t *rank_begin = input->batch->rank_begin;
     assert(route->num_experts == placement->num_experts);
     assert(route->num_tokens == input->batch->num_tokens);
-    struct choice *choices = first_choices(input);
-    if (choices == NULL) {
+    struct turns turns;
+    if (!turns_open(&turns, input)) {
         return STATUS_NO_MEMORY;
     }
     bool all = route->dropped_assignments == 0 &&
                route->assignments == (int64_t)route->num_tokens * route->top_k;
+    int32_t node = -1;
     for (int32_t source = 0; source < placement->num_ranks; source++) {
         int64_t first = (int64_t)rank_begin[source] * route->top_k;
         int64_t last = (int64_t)rank_begin[source + 1] * route->top_k;
-        if (all) {
-            assign_source(input, route, choices, source, first, last, true);
-        } else {
-            assign_source(input, route, choices, source, first, last, false);
+        if (cluster_node(input->cluster, source) != node) {
+            node = cluster_node(input->cluster, source);
+            enter_node(&turns, node);
         }
+        enter_rank(&turns, source);
+        if (all) {
+            assign_source(&turns, route, first, last, true);
+        } else {
+            assign_source(&turns, route, first, last, false);
+        }
+        leave_rank(&turns, source);
     }
     return STATUS_OK;
 }
