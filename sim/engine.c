@@ -163,6 +163,8 @@ static enum status allocate(struct engine *engine)
     engine->node_of_rank = arena_alloc(arena, ranks, sizeof(int32_t));
     engine->rank = arena_alloc(arena, ranks, sizeof *engine->rank);
     engine->compute_share = arena_alloc(arena, ranks, sizeof(double));
+    engine->timed_work =
+        arena_alloc(arena, ranks * lanes * GPU_PHASE_COUNT, sizeof *engine->timed_work);
     engine->layer_run = arena_alloc(arena, lanes * (layers + 1), sizeof(struct layer_run *));
     engine->interval_tokens =
         arena_alloc(arena, (size_t)engine->num_moe_layers * ranks, sizeof(int64_t));
@@ -176,10 +178,11 @@ static enum status allocate(struct engine *engine)
         1);
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
                     engine->rank != NULL && engine->compute_share != NULL && lane != NULL &&
-                    engine->node_of_rank != NULL && engine->layer_run != NULL &&
-                    engine->interval_tokens != NULL && engine->layer_tokens != NULL &&
-                    engine->source_tokens != NULL && engine->router_state != NULL &&
-                    engine->replica_state != NULL && engine->strategy_state != NULL;
+                    engine->timed_work != NULL && engine->node_of_rank != NULL &&
+                    engine->layer_run != NULL && engine->interval_tokens != NULL &&
+                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
+                    engine->router_state != NULL && engine->replica_state != NULL &&
+                    engine->strategy_state != NULL;
     if (!complete) {
         return STATUS_NO_MEMORY;
     }
@@ -251,6 +254,9 @@ enum status engine_open(struct engine **engine, const struct scenario *scenario,
     (*engine)->scenario = scenario;
     (*engine)->trace = trace;
     (*engine)->route_settings = scenario_route_settings(scenario);
+    (*engine)->weighs_gates =
+        trace != NULL && (trace->has_gate_weights || scenario->router != route_find("trace") ||
+                          drop_applies(scenario->drop, &(*engine)->route_settings));
     (*engine)->num_moe_layers = model_num_moe_layers(&scenario->model);
     (*engine)->num_lanes = scenario->micro_batches * scenario->chunks;
     (*engine)->in_flight_free = -1;
@@ -365,7 +371,7 @@ void engine_close(struct engine *engine)
     event_queue_free(&engine->queue);
     free(engine->in_flight);
     free(engine->outbox);
-    free(engine->outbox_done_ns);
+    free(engine->arrival_ns);
     arena_free(&engine->rebalance_arena);
     arena_free(&engine->run_arena);
     free(engine);

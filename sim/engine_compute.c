@@ -190,15 +190,39 @@ static int64_t sending_ns(const struct engine *engine, int32_t lane_index, const
     return kernels * (int64_t)llround(transfer->cost.startup_ns);
 }
 
+static bool is_same_work(const struct gpu_work *a, const struct gpu_work *b)
+{
+    return a->tokens == b->tokens && a->attended_tokens == b->attended_tokens &&
+           a->context_tokens == b->context_tokens && a->shards == b->shards &&
+           a->sms_taken == b->sms_taken && a->sms_kept == b->sms_kept &&
+           a->hbm_bytes_per_s_taken == b->hbm_bytes_per_s_taken;
+}
+
+/* What is not experts is mostly the same from layer to layer, so the model is asked once. */
+static double work_ns(struct engine *engine, int32_t rank, int32_t lane_index,
+                      const struct gpu_work *work)
+{
+    const struct gpu_model *model = engine->scenario->gpu_model;
+    const struct gpu_spec *gpu = &engine->scenario->cluster.gpu;
+    if (work->phase == GPU_EXPERT) {
+        return model->duration_ns(gpu, work);
+    }
+    struct timed_work *last =
+        &engine->timed_work[((int64_t)rank * engine->num_lanes + lane_index) * GPU_PHASE_COUNT +
+                            work->phase];
+    if (last->work.model == NULL || !is_same_work(&last->work, work)) {
+        *last = (struct timed_work){*work, model->duration_ns(gpu, work)};
+    }
+    return last->ns;
+}
+
 static enum status start(struct engine *engine, int32_t rank, int32_t lane_index)
 {
     struct rank_state *state = &engine->rank[rank];
     struct lane *lane = &state->lane[lane_index];
     assert(state->mark_ns == engine->queue.now_ns); /* all before is booked */
     struct gpu_work work = work_of(engine, rank, lane_index);
-    double duration_ns =
-        engine->scenario->gpu_model->duration_ns(&engine->scenario->cluster.gpu, &work) /
-        engine->compute_share[rank];
+    double duration_ns = work_ns(engine, rank, lane_index, &work) / engine->compute_share[rank];
     if (work.phase == GPU_ATTENTION) {
         duration_ns = attention_part_ns(engine, lane, &work, duration_ns);
     }

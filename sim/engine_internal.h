@@ -89,6 +89,12 @@ struct rank_state {
     int64_t phase_ns[STEP_PHASE_COUNT]; /* of this step */
 };
 
+/* How long a phase took last time. */
+struct timed_work {
+    struct gpu_work work; /* model NULL: there was none */
+    double ns;
+};
+
 /* What the engine holds of a layer and lane while any rank is in it. */
 struct layer_run {
     struct layer_run *next_free;
@@ -134,6 +140,8 @@ struct engine {
     const struct trace *trace;
     struct trace_side side; /* of the trace, if router or drop policy needs scores */
     struct route_settings route_settings;
+    bool weighs_gates; /* router or drop policy have to do with gate weights, or the trace has some
+                        */
     int32_t num_moe_layers;
     int32_t num_slots;
     int32_t *trace_layer;  /* [num_moe_layers] recorded layer of each MoE layer */
@@ -163,13 +171,15 @@ struct engine {
     struct in_flight *in_flight;
     int32_t in_flight_count; /* slots ever used */
     int32_t in_flight_capacity;
-    int32_t in_flight_free; /* head of the free list, -1: empty */
-    struct net_message *outbox;
-    int64_t *outbox_done_ns; /* [outbox_capacity] */
+    int32_t in_flight_free;     /* head of the free list, -1: empty */
+    struct net_message *outbox; /* [outbox_capacity] of a network that does not decide at once */
     int32_t outbox_capacity;
+    int64_t *arrival_ns; /* [arrival_capacity] of one that does */
+    int32_t arrival_capacity;
 
-    struct rank_state *rank; /* [ep] */
-    double *compute_share;   /* [ep] of a sound rank's speed, now */
+    struct rank_state *rank;       /* [ep] */
+    double *compute_share;         /* [ep] of a sound rank's speed, now */
+    struct timed_work *timed_work; /* [ep][num_lanes][GPU_PHASE_COUNT] */
     int32_t ranks_done;
     struct layer_run **layer_run; /* [num_lanes][num_layers + 1] NULL: nobody is there */
     struct layer_run *free_runs;

@@ -79,8 +79,11 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
                             .num_experts = model->num_experts};
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
     route->expert = arena_take(&run->arena, wishes, sizeof(int32_t));
-    route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
-    return route->expert != NULL && route->gate_weight != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    if (engine->weighs_gates) {
+        route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
+    }
+    bool complete = route->expert != NULL && (route->gate_weight != NULL || !engine->weighs_gates);
+    return complete ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 /* What drop policy and dispatch fill in, as wide as the router left the wishes. */

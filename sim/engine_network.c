@@ -7,7 +7,20 @@
 
 #include "digest.h"
 
-static enum status reserve(struct engine *engine, int32_t count)
+static enum status reserve_arrivals(struct engine *engine, int32_t count)
+{
+    if (engine->arrival_capacity < count) {
+        int64_t *arrival_ns = realloc(engine->arrival_ns, (size_t)count * 2 * sizeof *arrival_ns);
+        if (arrival_ns == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        engine->arrival_ns = arrival_ns;
+        engine->arrival_capacity = 2 * count;
+    }
+    return STATUS_OK;
+}
+
+static enum status reserve_in_flight(struct engine *engine, int32_t count)
 {
     if (engine->outbox_capacity < count) {
         struct net_message *outbox = realloc(engine->outbox, (size_t)count * 2 * sizeof *outbox);
@@ -15,11 +28,6 @@ static enum status reserve(struct engine *engine, int32_t count)
             return STATUS_NO_MEMORY;
         }
         engine->outbox = outbox;
-        int64_t *done_ns = realloc(engine->outbox_done_ns, (size_t)count * 2 * sizeof *done_ns);
-        if (done_ns == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        engine->outbox_done_ns = done_ns;
         engine->outbox_capacity = 2 * count;
     }
     if (engine->in_flight_capacity - engine->in_flight_count < count) {
@@ -78,110 +86,124 @@ static bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_
 }
 
 /* One word a message: each of its parts spread by an odd constant of its own. */
-static void fold_message(struct engine *engine, const struct transfer *transfer,
-                         const struct message *message, int64_t at_ns)
+static inline uint64_t message_word(const struct transfer *transfer, const struct message *message,
+                                    int64_t at_ns)
 {
     uint64_t route = (uint64_t)(uint32_t)message->src_rank << 32 | (uint32_t)message->dst_rank;
     uint64_t kind =
         (uint64_t)(((int64_t)transfer->lane * 65536 + transfer->layer) * 16 + transfer->kind);
-    uint64_t word = (uint64_t)at_ns + route * UINT64_C(0x9e3779b97f4a7c15) +
-                    kind * UINT64_C(0xc2b2ae3d27d4eb4f) +
-                    (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
-    engine->metrics.digest = digest_u64(engine->metrics.digest, word);
+    return (uint64_t)at_ns + route * UINT64_C(0x9e3779b97f4a7c15) +
+           kind * UINT64_C(0xc2b2ae3d27d4eb4f) +
+           (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
 }
 
-/* Told now or earlier: a message arrives at at_ns. What it completes is scheduled for the time at
- * which the last part of it arrives. */
-static enum status note_arrival(struct engine *engine, struct transfer *transfer,
-                                const struct message *message, int64_t at_ns, int64_t root_ns)
+static enum status push_event(struct engine *engine, struct transfer *transfer,
+                              enum event_kind kind, int32_t index, int64_t at_ns)
 {
-    fold_message(engine, transfer, message, at_ns);
-    engine->metrics.bytes_received += message->bytes;
-    if (message->feeds != NO_GROUP) {
-        struct countdown *group = &transfer->group[message->feeds];
-        if (count_down(group, at_ns, root_ns)) {
-            enum status status =
-                event_push(&engine->queue, (struct event){.time_ns = group->last_ns,
-                                                          .kind = EVENT_GROUP_READY,
-                                                          .rank = message->feeds,
-                                                          .transfer = transfer});
-            if (status != STATUS_OK) {
-                return status;
+    return event_push(
+        &engine->queue,
+        (struct event){.time_ns = at_ns, .kind = kind, .rank = index, .transfer = transfer});
+}
+
+/* Told now or earlier: messages of one group arrive at at_ns. What the last of something completes
+ * is scheduled for the time at which it arrives. */
+static enum status note_arrivals(struct engine *engine, struct transfer *transfer,
+                                 const struct message *message, const int64_t *at_ns, int32_t count,
+                                 int64_t root_ns)
+{
+    uint64_t digest = engine->metrics.digest;
+    int64_t bytes = 0;
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
+        digest = digest_u64(digest, message_word(transfer, &message[i], at_ns[i]));
+        bytes += message[i].bytes;
+        if (message[i].feeds != NO_GROUP) {
+            struct countdown *group = &transfer->group[message[i].feeds];
+            if (count_down(group, at_ns[i], root_ns)) {
+                status = push_event(engine, transfer, EVENT_GROUP_READY, message[i].feeds,
+                                    group->last_ns);
+            }
+        }
+        if (message[i].payload && status == STATUS_OK) {
+            struct countdown *rank = &transfer->rank[message[i].dst_rank];
+            if (count_down(rank, at_ns[i], root_ns)) {
+                status = push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank,
+                                    rank->last_ns);
             }
         }
     }
-    if (message->payload) {
-        struct countdown *rank = &transfer->rank[message->dst_rank];
-        if (count_down(rank, at_ns, root_ns)) {
-            return event_push(&engine->queue, (struct event){.time_ns = rank->last_ns,
-                                                             .kind = EVENT_RANK_READY,
-                                                             .rank = message->dst_rank,
-                                                             .transfer = transfer});
-        }
-    }
-    return STATUS_OK;
+    engine->metrics.digest = digest;
+    engine->metrics.bytes_received += bytes;
+    return status;
 }
 
 /* Sends through a network that knows at once when everything arrives. */
 static enum status send_decided(struct engine *engine, struct transfer *transfer,
                                 const struct message_group *group, int64_t root_ns)
 {
-    const struct message *message = &transfer->plan.message[group->first];
-    engine->scenario->net->decide(engine->net, engine->queue.now_ns, engine->outbox, group->count,
-                                  engine->outbox_done_ns);
-    enum status status = STATUS_OK;
-    for (int32_t index = 0; index < group->count && status == STATUS_OK; index++) {
-        status =
-            note_arrival(engine, transfer, &message[index], engine->outbox_done_ns[index], root_ns);
+    const struct net_burst burst = {
+        .message = &transfer->plan.message[group->first],
+        .count = group->count,
+        .by_nic = transfer->by_nic,
+        .overhead = {transfer->cost.overhead[TIER_SCALE_UP],
+                     transfer->cost.overhead[TIER_SCALE_OUT]},
+    };
+    enum status status = reserve_arrivals(engine, group->count);
+    if (status != STATUS_OK) {
+        return status;
     }
-    return status;
+    engine->scenario->net->decide(engine->net, engine->queue.now_ns, &burst, engine->arrival_ns);
+    return note_arrivals(engine, transfer, burst.message, engine->arrival_ns, group->count,
+                         root_ns);
+}
+
+/* Sends through one that finds out on the way. */
+static enum status send_undecided(struct engine *engine, struct transfer *transfer,
+                                  const struct message_group *group, int64_t root_ns)
+{
+    const struct net_model *net = engine->scenario->net;
+    enum status status = reserve_in_flight(engine, group->count);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (int32_t index = 0; index < group->count; index++) {
+        const struct message *message = &transfer->plan.message[group->first + index];
+        struct net_message *sent = &engine->outbox[index];
+        *sent = (struct net_message){
+            .id = in_flight_add(engine, transfer, group->first + index, root_ns),
+            .src_rank = message->src_rank,
+            .dst_rank = message->dst_rank,
+            .bytes = message->bytes,
+            .by_nic = transfer->by_nic};
+        sent->overhead =
+            transfer->cost.overhead[net_message_tier(&engine->scenario->cluster, sent)];
+    }
+    status = net->send(engine->net, engine->queue.now_ns, engine->outbox, group->count);
+    return status == STATUS_OK ? schedule_wake(engine) : status;
 }
 
 enum status network_send_group(struct engine *engine, struct transfer *transfer,
                                int32_t group_index)
 {
     const struct message_group *group = &transfer->plan.group[group_index];
-    const struct net_model *net = engine->scenario->net;
     int64_t root_ns = transfer->group[group_index].root_ns;
     if (group->count == 0) {
         return STATUS_OK;
     }
-    enum status status = reserve(engine, group->count);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    for (int32_t index = 0; index < group->count; index++) {
-        const struct message *message = &transfer->plan.message[group->first + index];
-        int32_t id = net->decide != NULL
-                         ? index
-                         : in_flight_add(engine, transfer, group->first + index, root_ns);
-        struct net_message *sent = &engine->outbox[index];
-        *sent = (struct net_message){.id = id,
-                                     .src_rank = message->src_rank,
-                                     .dst_rank = message->dst_rank,
-                                     .bytes = message->bytes,
-                                     .by_nic = transfer->by_nic};
-        sent->overhead =
-            transfer->cost.overhead[net_message_tier(&engine->scenario->cluster, sent)];
-        engine->metrics.bytes_sent += message->bytes;
-    }
     engine->metrics.messages += group->count;
-    if (net->decide != NULL) {
-        return send_decided(engine, transfer, group, root_ns);
+    for (int32_t index = group->first; index < group->first + group->count; index++) {
+        engine->metrics.bytes_sent += transfer->plan.message[index].bytes;
     }
-    status = net->send(engine->net, engine->queue.now_ns, engine->outbox, group->count);
-    return status == STATUS_OK ? schedule_wake(engine) : status;
+    return engine->scenario->net->decide != NULL ? send_decided(engine, transfer, group, root_ns)
+                                                 : send_undecided(engine, transfer, group, root_ns);
 }
 
 enum status network_schedule_release(struct engine *engine, struct transfer *transfer, int32_t rank,
                                      double startup_ns)
 {
     transfer->ready_ns[rank] = engine->queue.now_ns;
-    return event_push(&engine->queue,
-                      (struct event){.time_ns = engine->queue.now_ns + (int64_t)llround(startup_ns),
-                                     .kind = EVENT_RELEASE,
-                                     .rank = rank,
-                                     .transfer = transfer});
+    return push_event(engine, transfer, EVENT_RELEASE, rank,
+                      engine->queue.now_ns + (int64_t)llround(startup_ns));
 }
 
 enum status network_release(struct engine *engine, struct transfer *transfer, int32_t rank)
@@ -197,14 +219,9 @@ enum status network_release(struct engine *engine, struct transfer *transfer, in
         if (!count_down(countdown, now_ns, root_ns)) {
             continue;
         }
-        if (countdown->last_ns <= now_ns) {
-            status = network_send_group(engine, transfer, group);
-        } else {
-            status = event_push(&engine->queue, (struct event){.time_ns = countdown->last_ns,
-                                                               .kind = EVENT_GROUP_READY,
-                                                               .rank = group,
-                                                               .transfer = transfer});
-        }
+        status = countdown->last_ns <= now_ns
+                     ? network_send_group(engine, transfer, group)
+                     : push_event(engine, transfer, EVENT_GROUP_READY, group, countdown->last_ns);
     }
     struct countdown *own = &transfer->rank[rank];
     if (status != STATUS_OK || !count_down(own, now_ns, root_ns)) {
@@ -213,10 +230,7 @@ enum status network_release(struct engine *engine, struct transfer *transfer, in
     if (own->last_ns <= now_ns) {
         return network_rank_ready(engine, transfer, rank);
     }
-    return event_push(&engine->queue, (struct event){.time_ns = own->last_ns,
-                                                     .kind = EVENT_RANK_READY,
-                                                     .rank = rank,
-                                                     .transfer = transfer});
+    return push_event(engine, transfer, EVENT_RANK_READY, rank, own->last_ns);
 }
 
 enum status network_rank_ready(struct engine *engine, struct transfer *transfer, int32_t rank)
@@ -234,9 +248,9 @@ static enum status deliver(struct engine *engine, int32_t id)
     struct in_flight in_flight = engine->in_flight[id];
     engine->in_flight[id].next_free = engine->in_flight_free;
     engine->in_flight_free = id;
-    return note_arrival(engine, in_flight.transfer,
-                        &in_flight.transfer->plan.message[in_flight.message], engine->queue.now_ns,
-                        in_flight.root_ns);
+    return note_arrivals(engine, in_flight.transfer,
+                         &in_flight.transfer->plan.message[in_flight.message],
+                         &engine->queue.now_ns, 1, in_flight.root_ns);
 }
 
 enum status network_wake(struct engine *engine)

@@ -18,7 +18,8 @@ static double gate_mass(const struct route *route, int32_t token, bool *is_compu
     int64_t begin = (int64_t)token * route->top_k;
     for (int64_t wish = begin; wish < begin + route->top_k; wish++) {
         bool is_wish = route->expert[wish] != EXPERT_NOT_ROUTED;
-        double weight = is_wish ? (double)route->gate_weight[wish] : 0.0;
+        double recorded = route->gate_weight != NULL ? (double)route->gate_weight[wish] : 1.0;
+        double weight = is_wish ? recorded : 0.0;
         bool is_kept = is_wish && !route->dropped[wish];
         own += weight;
         kept += is_kept ? weight : 0.0;

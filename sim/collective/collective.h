@@ -13,18 +13,9 @@
 
 #include "arena.h"
 #include "cluster.h"
+#include "message.h"
 #include "status.h"
 #include "traffic.h"
-
-#define NO_GROUP (-1)
-
-struct message {
-    int32_t src_rank;
-    int32_t dst_rank; /* != src_rank: local copies are the GPU's work */
-    int32_t feeds;    /* group that waits for this message, or NO_GROUP */
-    bool payload;     /* brings dst_rank something it waits for itself */
-    int64_t bytes;
-};
 
 struct message_group {
     int32_t first; /* index of its first message; its messages stand together */
@@ -62,6 +53,11 @@ int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
  * dst_rank, or NO_GROUP. Messages of no bytes, or to the owner itself, are left out. */
 void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t bytes, bool payload,
                       int32_t feeds);
+
+/* The open group's messages have been written to the room that plan_reserve made, from
+ * &plan->message[plan->num_messages] to before end: as plan_add_message would have them, for plans
+ * of very many. */
+void plan_close_group(struct transfer_plan *plan, const struct message *end);
 
 /* May be called again when more has been added. */
 MUST_CHECK enum status plan_finish(struct transfer_plan *plan);

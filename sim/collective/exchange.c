@@ -36,10 +36,10 @@ void exchange_measure(struct exchange_load *load, const struct collective *colle
     int64_t bytes[TIER_COUNT] = {0};
     for (int32_t i = 0; i < plan->num_messages; i++) {
         const struct message *message = &plan->message[i];
-        enum tier tier = collective->by_nic
-                             ? TIER_SCALE_OUT
-                             : cluster_tier(input->cluster, message->src_rank, message->dst_rank);
-        bytes[tier] += message->bytes;
+        bool is_far = collective->by_nic || cluster_tier(input->cluster, message->src_rank,
+                                                         message->dst_rank) == TIER_SCALE_OUT;
+        bytes[TIER_SCALE_UP] += is_far ? 0 : message->bytes;
+        bytes[TIER_SCALE_OUT] += is_far ? message->bytes : 0;
     }
     *load = (struct exchange_load){
         .port_bytes = {(double)bytes[TIER_SCALE_UP] / ranks, (double)bytes[TIER_SCALE_OUT] / ranks},

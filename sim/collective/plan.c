@@ -83,6 +83,33 @@ void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t byte
     group->count++;
 }
 
+void plan_close_group(struct transfer_plan *plan, const struct message *end)
+{
+    struct message_group *group = &plan->group[plan->num_groups - 1];
+    int32_t num_messages = (int32_t)(end - plan->message);
+    assert(num_messages >= plan->num_messages && num_messages <= plan->message_capacity);
+    group->count += num_messages - plan->num_messages;
+    plan->num_messages = num_messages;
+}
+
+/* Who waits for how many messages. */
+static void count_waits(struct transfer_plan *plan)
+{
+    int32_t *restrict arrivals = plan->arrivals;
+    const struct message *restrict message = plan->message;
+    for (int32_t group = 0; group < plan->num_groups; group++) {
+        plan->group[group].waits = 1;
+    }
+    for (int32_t index = 0; index < plan->num_messages; index++) {
+        arrivals[message[index].dst_rank] += message[index].payload;
+        if (message[index].feeds != NO_GROUP) {
+            struct message_group *fed = &plan->group[message[index].feeds];
+            assert(fed->owner_rank == message[index].dst_rank);
+            fed->waits++;
+        }
+    }
+}
+
 enum status plan_finish(struct transfer_plan *plan)
 {
     size_t ranks = (size_t)plan->num_ranks;
@@ -93,17 +120,7 @@ enum status plan_finish(struct transfer_plan *plan)
         plan->owned_group == NULL) {
         return STATUS_NO_MEMORY;
     }
-    for (int32_t group = 0; group < plan->num_groups; group++) {
-        plan->group[group].waits = 1;
-    }
-    for (int32_t index = 0; index < plan->num_messages; index++) {
-        const struct message *message = &plan->message[index];
-        plan->arrivals[message->dst_rank] += message->payload;
-        if (message->feeds != NO_GROUP) {
-            assert(plan->group[message->feeds].owner_rank == message->dst_rank);
-            plan->group[message->feeds].waits++;
-        }
-    }
+    count_waits(plan);
     for (int32_t group = 0; group < plan->num_groups; group++) {
         plan->owned_begin[plan->group[group].owner_rank + 1]++;
     }

@@ -27,7 +27,7 @@ enum gpu_phase {
 struct gpu_work {
     enum gpu_phase phase;
     const struct moe_model *model;
-    int32_t layer;                /* of the model */
+    int32_t layer;                /* of the model; no duration depends on it but through the rest */
     bool prefill;                 /* attention over the prompt itself, causal */
     int32_t tokens;               /* tokens of this rank, all but GPU_EXPERT */
     int64_t attended_tokens;      /* sum over tokens of the positions each looks back on */

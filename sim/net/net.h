@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cluster.h"
+#include "message.h"
 #include "status.h"
 
 #define NET_IDLE INT64_MAX
@@ -23,6 +24,14 @@ struct net_message {
     int64_t bytes;
     double overhead; /* time on the wires beyond bytes over rate, as a share of it; > -1 */
     bool by_nic;     /* leaves by the NIC, also to a rank of its own node */
+};
+
+/* Messages that one rank sends one after another. */
+struct net_burst {
+    const struct message *message; /* [count] of one src_rank */
+    int32_t count;
+    bool by_nic;                 /* as in net_message, as is: */
+    double overhead[TIER_COUNT]; /* of messages of each tier */
 };
 
 static inline enum tier net_message_tier(const struct cluster *cluster,
@@ -56,8 +65,7 @@ struct net_model {
     /* Where later messages never change earlier ones, a model may tell the times at once: sends as
      * send does, and writes when each message is done to done_ns [count] instead of delivering it
      * by pop_done. NULL where it cannot. The engine prefers it: no heap, no wake-ups. */
-    void (*decide)(void *state, int64_t now_ns, const struct net_message *message, int32_t count,
-                   int64_t *done_ns);
+    void (*decide)(void *state, int64_t now_ns, const struct net_burst *burst, int64_t *done_ns);
     /* From now on a rank's port of the tier passes this share (above 0) of its rate, both ways.
      * Nothing may be under way. */
     void (*set_port)(void *state, int32_t rank, enum tier tier, double share);
