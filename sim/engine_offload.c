@@ -153,7 +153,8 @@ static int64_t transfer(struct engine *engine, int32_t rank, bool takes_place)
 }
 
 /* When the CPUs would have computed an expert of so many tokens: the slower of reading its weights
- * and of arithmetic; tokens travel there and back. */
+ * and of arithmetic; tokens travel there and back, which costs half of the CPUs' latency each way.
+ */
 static int64_t compute(struct engine *engine, int32_t rank, int32_t tokens, bool takes_place)
 {
     struct offload *offload = engine->offload;
@@ -165,7 +166,8 @@ static int64_t compute(struct engine *engine, int32_t rank, int32_t tokens, bool
     double expert_ns = fmax(read_s, flops / settings->cpu_flops_per_s) * 1e9;
     double token_bytes =
         (double)model->hidden_dim * precision_activation_bytes(PRECISION_BF16) * (double)tokens;
-    double way_ns = settings->link_latency_ns + token_bytes / settings->link_bytes_per_s * 1e9;
+    double way_ns = settings->link_latency_ns + settings->cpu_latency_ns / 2.0 +
+                    token_bytes / settings->link_bytes_per_s * 1e9;
     int64_t arrived_ns = engine->queue.now_ns + llround(way_ns);
     int64_t begin_ns = later(arrived_ns, *cpus_free_ns);
     int64_t end_ns = begin_ns + llround(expert_ns);

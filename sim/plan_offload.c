@@ -131,6 +131,7 @@ void plan_offload_scenario(struct scenario *scenario, const struct plan *plan,
         .home_latency_ns = on_drive ? host->nvme_latency_ns : 0.0,
         .cpu_bytes_per_s = on_cpu ? host->cpu_bytes_per_s / groups : 0.0,
         .cpu_flops_per_s = on_cpu ? host->cpu_flops_per_s / groups : 0.0,
+        .cpu_latency_ns = on_cpu ? host->cpu_latency_ns : 0.0,
     };
 }
 
@@ -150,8 +151,8 @@ void plan_offload_write(FILE *file, const struct plan *plan, const struct plan_p
                 settings->home_latency_ns);
     }
     if (settings->misses != OFFLOAD_FETCH) {
-        fprintf(file, ", cpu_bytes_per_s: %.6g, cpu_flops_per_s: %.6g", settings->cpu_bytes_per_s,
-                settings->cpu_flops_per_s);
+        fprintf(file, ", cpu_bytes_per_s: %.6g, cpu_flops_per_s: %.6g, cpu_latency_ns: %.6g",
+                settings->cpu_bytes_per_s, settings->cpu_flops_per_s, settings->cpu_latency_ns);
     }
     fputs("}\n", file);
 }
@@ -160,7 +161,8 @@ uint64_t plan_offload_digest(uint64_t digest, const struct offload_settings *set
 {
     const double numbers[] = {settings->link_bytes_per_s, settings->link_latency_ns,
                               settings->home_bytes_per_s, settings->home_latency_ns,
-                              settings->cpu_bytes_per_s,  settings->cpu_flops_per_s};
+                              settings->cpu_bytes_per_s,  settings->cpu_flops_per_s,
+                              settings->cpu_latency_ns};
     if (settings->home == OFFLOAD_NOTHING) {
         return digest;
     }

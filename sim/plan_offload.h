@@ -30,6 +30,7 @@ struct plan_host {
     double memory_bytes; /* for experts */
     double cpu_bytes_per_s;
     double cpu_flops_per_s;
+    double cpu_latency_ns; /* a layer: see offload/offload.h */
     double nvme_bytes;
     double nvme_bytes_per_s; /* of all drives together */
     double nvme_latency_ns;

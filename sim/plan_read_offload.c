@@ -13,6 +13,7 @@ static const struct yaml_field host_fields[] = {
     {"memory", YAML_DOUBLE, offsetof(struct plan_host, memory_bytes), .max = 1e18},
     {"cpu_bytes_per_s", YAML_DOUBLE, offsetof(struct plan_host, cpu_bytes_per_s), .max = RATE_MAX},
     {"cpu_flops_per_s", YAML_DOUBLE, offsetof(struct plan_host, cpu_flops_per_s), .max = 1e18},
+    {"cpu_latency_ns", YAML_DOUBLE, offsetof(struct plan_host, cpu_latency_ns), .max = 1e9},
     {"nvme", YAML_DOUBLE, offsetof(struct plan_host, nvme_bytes), .max = 1e18},
     {"nvme_bytes_per_s", YAML_DOUBLE, offsetof(struct plan_host, nvme_bytes_per_s),
      .max = RATE_MAX},

@@ -47,6 +47,7 @@ static const struct yaml_field offload_fields[] = {
     {"home_latency_ns", YAML_DOUBLE, AT(home_latency_ns), .max = 1e9},
     {"cpu_bytes_per_s", YAML_DOUBLE, AT(cpu_bytes_per_s), .min = 1.0, .max = RATE_MAX},
     {"cpu_flops_per_s", YAML_DOUBLE, AT(cpu_flops_per_s), .min = 1.0, .max = RATE_MAX},
+    {"cpu_latency_ns", YAML_DOUBLE, AT(cpu_latency_ns), .max = 1e9},
     {"home_bytes", YAML_INT64, AT(home_bytes), .min = 1, .max = 1e18},
     {.key = NULL},
 };
@@ -141,7 +142,7 @@ static void check_home(struct scenario_loader *loader)
 static void check_cpu(struct scenario_loader *loader)
 {
     const struct offload_settings *offload = &loader->scenario->offload;
-    const char *const keys[] = {"cpu_bytes_per_s", "cpu_flops_per_s"};
+    const char *const keys[] = {"cpu_bytes_per_s", "cpu_flops_per_s", "cpu_latency_ns"};
     char key[64] = "offload.";
     size_t prefix = strlen(key);
     if (offload->misses != OFFLOAD_FETCH && offload->home == OFFLOAD_NVME) {
@@ -150,7 +151,8 @@ static void check_cpu(struct scenario_loader *loader)
     }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         memcpy(key + prefix, keys[i], strlen(keys[i]) + 1);
-        if (offload->misses != OFFLOAD_FETCH && !is_given(loader, keys[i])) {
+        bool is_required = offload->misses != OFFLOAD_FETCH && i < 2; /* latency may be 0 */
+        if (is_required && !is_given(loader, keys[i])) {
             scenario_complain(loader, key, "is missing: CPUs shall compute experts");
         } else if (offload->misses == OFFLOAD_FETCH && is_given(loader, keys[i])) {
             scenario_complain(loader, key, "goes with misses: cpu or faster");

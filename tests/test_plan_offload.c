@@ -152,6 +152,32 @@ Test(plan_offload, groups_on_a_node_share_its_host)
     plan_free(&plan);
 }
 
+static double decode_step_ns(const char *latency)
+{
+    struct plan plan;
+    struct error error = {0};
+    struct plan_answer answer;
+    const struct plan_options options = {.num_threads = 1};
+    const char *const more[] = {"search.offload={where: host, share: 0, misses: cpu}", latency,
+                                NULL};
+    cr_assert_eq(load(&plan, more, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(plan_search(&answer, &plan, &options, &error), STATUS_OK, "%s", error.text);
+    const struct plan_point *point = find(&answer, COST_DECODE, 1, OFFLOAD_HOST, 0, OFFLOAD_CPU);
+    cr_assert_not_null(point);
+    double step_ns = point->step_ns;
+    plan_answer_free(&answer);
+    plan_free(&plan);
+    return step_ns;
+}
+
+/* 8 layers, each handed over once. */
+Test(plan_offload, a_layer_pays_the_latency_of_the_cpus_once)
+{
+    double more_ns = decode_step_ns("gpus.0.host.cpu_latency_ns=1e6") -
+                     decode_step_ns("gpus.0.host.cpu_latency_ns=0");
+    cr_expect_float_eq(more_ns, 8e6, 16.0);
+}
+
 static bool says(const char *command, const char *words)
 {
     return strstr(command, words) != NULL;

@@ -125,6 +125,7 @@ Test(scenario_offload, rates_go_with_what_they_are_of)
     expect_refused("offload.where=nvme offload.slots=2",
                    "offload.home_bytes_per_s: is missing: how fast do a node's drives read");
     expect_refused(HOST "offload.cpu_bytes_per_s=7e9", "goes with misses: cpu or faster");
+    expect_refused(HOST "offload.cpu_latency_ns=9e4", "goes with misses: cpu or faster");
     expect_refused(HOST "offload.misses=cpu offload.cpu_flops_per_s=1e12",
                    "offload.cpu_bytes_per_s: is missing: CPUs shall compute experts");
     expect_refused("offload.where=nvme offload.slots=2 offload.home_bytes_per_s=7e9 "

@@ -43,7 +43,9 @@ struct offload_settings {
     double home_latency_ns;
     double cpu_bytes_per_s; /* a node's CPUs read weights so fast; 0: they compute none */
     double cpu_flops_per_s;
-    int64_t home_bytes; /* of a node's memory or drives for experts; 0: enough */
+    double cpu_latency_ns; /* of a layer's work for the CPUs: waking their threads, and the GPU
+                              again */
+    int64_t home_bytes;    /* of a node's memory or drives for experts; 0: enough */
 };
 
 /* What is known of one rank's experts of one layer. */
