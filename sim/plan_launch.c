@@ -134,7 +134,8 @@ static void write_vllm(struct command *command, const struct launch *launch)
         add(command, " \\\n  --enable-eplb --eplb-config '{\"num_redundant_experts\":%d}'",
             (int)point->redundant_experts);
     }
-    if (point->micro_batches > 1) {
+    bool can_overlap = spreads_experts(launch) && has_deepep(launch) && launch->replicas > 1;
+    if (point->micro_batches > 1 && can_overlap) {
         add(command, " \\\n  --enable-dbo");
     }
     add(command, " \\\n  --max-num-seqs %d --max-model-len %d --gpu-memory-utilization %.2f",
@@ -148,6 +149,9 @@ static void write_vllm(struct command *command, const struct launch *launch)
     }
     if (launch->nodes > 1) {
         add(command, "\n# and --headless on nodes other than the first");
+    }
+    if (point->micro_batches > 1 && !can_overlap) {
+        add(command, "\n# its dual-batch overlap wants data parallelism and DeepEP");
     }
 }
 
@@ -243,6 +247,12 @@ static void write_ktransformers(struct command *command, const struct launch *la
     }
 }
 
+/* "Prerequisites" of examples/wide_ep/README.md. */
+static bool has_wide_ep(const char *gpu)
+{
+    return strcmp(gpu, "gb200-nvl72") == 0 || strcmp(gpu, "h20") == 0;
+}
+
 static void write_trtllm(struct command *command, const struct launch *launch)
 {
     const struct plan_point *point = launch->point;
@@ -276,6 +286,11 @@ static void write_trtllm(struct command *command, const struct launch *launch)
     }
     if (point->micro_batches > 1) {
         add(command, "\n# two-batch overlap is not among its options");
+    }
+    const char *gpu = launch->plan->gpu[point->gpu].cluster.gpu.name;
+    if (spreads_experts(launch) && balances(launch) && !has_wide_ep(gpu)) {
+        add(command, "\n# WIDEEP is documented for GB200 NVL72, H20 and RTX 6000D, not for %s",
+            gpu);
     }
 }
 

@@ -11,7 +11,7 @@
  * sent at one time
  *
  * Left out: steps that are faster or slower afterwards (the table of steps has one placement);
- * moves that are sent while steps go on, layer by layer, as some engines do.
+ * moves that are sent while steps go on, as vLLM's are unless eplb_config.use_async is false.
  */
 #ifndef MOESIM_REBALANCE_STALLS_H
 #define MOESIM_REBALANCE_STALLS_H
