@@ -32,6 +32,8 @@ struct final {
     struct trace trace;
     struct deployment deployment;
     struct serve_result result;
+    const struct plan_options *options;
+    int64_t done; /* before it, for the progress */
     char directory[DIRECTORY_BYTES];
 };
 
@@ -72,11 +74,22 @@ static void take_latency(struct plan_latency *to, const struct serve_latency *fr
     to->mean_s = from->mean_s;
 }
 
-static enum status serve_it(struct final *final, int32_t num_threads, struct error *error)
+/* Engine runs and requests of finalists stand behind the points that were simulated. */
+static bool report(void *context, int64_t done, int64_t total)
+{
+    struct final *final = context;
+    const struct plan_options *options = final->options;
+    return options->progress == NULL ||
+           options->progress(options->context, final->done + done, final->done + total);
+}
+
+static enum status serve_it(struct final *final, struct error *error)
 {
     char path[DIRECTORY_BYTES + 16];
     const struct trace *trace = NULL;
-    const struct deployment_progress progress = {.num_threads = num_threads};
+    int32_t num_threads = final->options->num_threads;
+    const struct deployment_progress progress = {
+        .num_threads = num_threads, .point_done = report, .context = final};
     (void)snprintf(path, sizeof path, "%s/serve.yaml", final->directory);
     enum status status = scenario_load(&final->scenario, path, NULL, 0, error);
     if (status == STATUS_OK && model_num_moe_layers(&final->scenario.model) > 0) {
@@ -165,7 +178,7 @@ static enum status serve_or_find(struct final *final, struct plan_deployment *de
     if (status != STATUS_OK || deployment->is_served) {
         return status;
     }
-    status = serve_it(final, options->num_threads, error);
+    status = serve_it(final, error);
     if (status == STATUS_OK) {
         const struct serve_totals *totals = &final->result.totals;
         take_latency(&deployment->ttft, &final->result.latency[SERVE_TTFT]);
@@ -197,6 +210,8 @@ static enum status simulate(struct plan_deployment *deployment, const struct pla
     }
     struct plan_deployment small = *deployment;
     double share = scale_down(&small);
+    final->options = options;
+    final->done = answer->fates[PLAN_SIMULATED];
     enum status status =
         plan_serve_write(final->directory, world->plan, answer, &small, share, error);
     if (status == STATUS_OK) {

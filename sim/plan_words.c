@@ -83,11 +83,13 @@ static void say_cost(char *line, size_t bytes, const struct plan_answer *answer)
                        100.0 * (1.0 - winner->usd_per_day_low / cost->usd_total),
                        100.0 * (winner->usd_per_day_high / cost->usd_total - 1.0));
     }
+    bool has_cached = cost->usd_per_million_computed_input > cost->usd_per_million_input;
     (void)snprintf(line, bytes,
-                   "A million input tokens cost %s (%s of those computed), a million output tokens "
-                   "%s%s; %.0f kWh a day.",
-                   format_usd(input, cost->usd_per_million_input),
-                   format_usd(computed, cost->usd_per_million_computed_input),
+                   "A million input tokens cost %s%s%s%s, a million output tokens %s%s; %.0f kWh a "
+                   "day.",
+                   format_usd(input, cost->usd_per_million_input), has_cached ? " (" : "",
+                   has_cached ? format_usd(computed, cost->usd_per_million_computed_input) : "",
+                   has_cached ? " of those computed)" : "",
                    format_usd(output, cost->usd_per_million_output), interval, cost->energy_kwh);
 }
 
