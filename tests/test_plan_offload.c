@@ -15,12 +15,16 @@
 #define EXPERT_BYTES 49152.0
 #define ALL_BYTES    (8.0 * 64.0 * EXPERT_BYTES)
 
+#define GPUS                                                                                       \
+    "gpus=[{gpu: rtx-4090, price: 1, gpus_per_node: 2, host: {memory: 1e9, cpu_bytes_per_s: "      \
+    "60e9, "                                                                                       \
+    "cpu_flops_per_s: 1e12, nvme: 1e12, nvme_bytes_per_s: 6e9, nvme_latency_ns: 1e5}}]"
+
 static const char *const small[] = {
     "model=router-lab-14m",
     "trace.path=scenarios/traces/router-lab/loss_free",
     "traffic={output_tokens_per_s: 200, input_tokens: 1000, output_tokens: 200}",
-    "gpus=[{gpu: rtx-4090, price: 1, gpus_per_node: 2, host: {memory: 1e9, cpu_bytes_per_s: 60e9, "
-    "cpu_flops_per_s: 1e12, nvme: 1e12, nvme_bytes_per_s: 6e9, nvme_latency_ns: 1e5}}]",
+    GPUS,
     "compute={model: roofline}",
     "search.pools=shared",
     "search.prefill={ep: [1], tokens_per_rank: [256]}",
