@@ -191,6 +191,8 @@ def test_page():
         check(words in html, f"the page lacks '{words}'")
     for figure in ("front", "shift", "fate"):
         check(os.path.exists(f"page/figures/{figure}.csv"), f"no {figure}.csv")
+    text = plan(SMALL + ["-o", "whole.db"]).stdout
+    check("so costs have no interval; those of --gpu" in text, "no cluster is offered")
 
 
 def test_cost():

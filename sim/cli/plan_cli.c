@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "cli/print_plan.h"
+#include "data.h"
 #include "plan_page.h"
 #include "plan_serve.h"
 #include "progress.h"
@@ -141,6 +142,28 @@ static int show_json(const struct planning *planning)
     return print_json(json);
 }
 
+/* Who names a GPU alone may not know that its exchanges are fitted under another name. */
+static void print_fitted_clusters(const struct plan *plan)
+{
+    struct arena arena = {0};
+    const char *const *names = NULL;
+    int32_t count = data_list(&names, "clusters", &arena);
+    for (int32_t i = 0; i < plan->num_gpus; i++) {
+        const struct cluster *asked = &plan->gpu[i].cluster;
+        for (int32_t k = 0; asked->preset[0] == '\0' && k < count; k++) {
+            struct cluster cluster;
+            struct error ignored = {0};
+            if (cluster_load(&cluster, names[k], &ignored) == STATUS_OK &&
+                strcmp(cluster.gpu.name, asked->gpu.name) == 0) {
+                printf("exchanges of %s are not fitted, so costs have no interval; those of --gpu "
+                       "%s are\n",
+                       asked->gpu.name, names[k]);
+            }
+        }
+    }
+    arena_free(&arena);
+}
+
 static void show_text(const struct planning *planning)
 {
     const struct plan_arguments *arguments = planning->arguments;
@@ -151,7 +174,9 @@ static void show_text(const struct planning *planning)
         printf("%s\n%s", planning->lead[i], i + 1 == arguments->num_leads ? "\n" : "");
     }
     print_plan(&planning->plan, &planning->answer, &planning->prices);
-    printf("\npoints and answer are in %s%s%s%s\n", arguments->results,
+    puts("");
+    print_fitted_clusters(&planning->plan);
+    printf("points and answer are in %s%s%s%s\n", arguments->results,
            arguments->report != NULL ? "; page: " : "",
            arguments->report != NULL ? arguments->report : "",
            arguments->report != NULL ? "/index.html" : "");

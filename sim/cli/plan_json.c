@@ -172,8 +172,11 @@ cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
     add_words(root, "assumptions", plan, answer, plan_assumption);
     cJSON *list = cJSON_AddArrayToObject(root, "deployments");
     for (int32_t i = 0; i < answer->num_deployments; i++) {
-        if (answer->deployment[i].on_front || answer->deployment[i].is_served ||
-            i == answer->winner || i == answer->reference) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        bool is_cheapest =
+            i == plan_cheapest_of(answer, answer->point[deployment->point[COST_DECODE]].gpu);
+        if (deployment->on_front || deployment->is_served || is_cheapest || i == answer->winner ||
+            i == answer->reference) {
             cJSON_AddItemToArray(list, deployment_json(plan, answer, i));
         }
     }

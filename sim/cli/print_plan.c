@@ -100,13 +100,52 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
         offload[COST_DECODE], row->shared ? " shared" : "");
 }
 
+static void print_headings(void)
+{
+    printf("   %9s %8s %8s %8s %8s  %-16s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
+           "GPU", "GPUs");
+}
+
+int32_t plan_cheapest_of(const struct plan_answer *answer, int32_t gpu)
+{
+    if (answer->winner >= 0 &&
+        answer->point[answer->deployment[answer->winner].point[COST_DECODE]].gpu == gpu) {
+        return answer->winner;
+    }
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *row = &answer->deployment[i];
+        if (row->meets_targets && answer->point[row->point[COST_DECODE]].gpu == gpu) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Who asked for several kinds wants to see each, though the front may have one alone. */
+static void print_cheapest_of_each(const struct plan *plan, const struct plan_answer *answer)
+{
+    if (plan->num_gpus < 2) {
+        return;
+    }
+    printf("\ncheapest of each GPU that meets the targets\n");
+    print_headings();
+    for (int32_t gpu = 0; gpu < plan->num_gpus; gpu++) {
+        int32_t cheapest = plan_cheapest_of(answer, gpu);
+        if (cheapest >= 0) {
+            print_row(plan, answer, cheapest);
+        } else {
+            printf("   %9s %8s %8s %8s %8s  %s\n", "none", "", "", "", "",
+                   plan->gpu[gpu].cluster.gpu.name);
+        }
+    }
+}
+
 static void print_front(const struct plan *plan, const struct plan_answer *answer)
 {
     int32_t shown = 0;
     printf("\nfront of cost, TTFT and TPOT: * winner, R reference, - misses a target; EP x groups, "
            "tokens a GPU,\nredundant experts, micro-batches; prefill | decode\n");
-    printf("   %9s %8s %8s %8s %8s  %-16s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
-           "GPU", "GPUs");
+    print_headings();
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         bool stands_out = i == answer->winner || i == answer->reference;
         if (stands_out || (answer->deployment[i].on_front && shown < FRONT_ROWS)) {
@@ -209,6 +248,7 @@ void print_plan(const struct plan *plan, const struct plan_answer *answer,
     }
     if (answer->num_deployments > 0) {
         print_front(plan, answer);
+        print_cheapest_of_each(plan, answer);
     }
     if (answer->winner >= 0) {
         print_shifts(answer);
