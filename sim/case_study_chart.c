@@ -14,6 +14,7 @@
 #define SERIES_MAX 7 /* colours */
 #define TICKS_MAX  12
 #define TICK_GAP   0.07 /* of the axis */
+#define PHONE_GAP  0.12
 
 /* Appends text as a string of gnuplot's in single quotes. */
 static void write_string(FILE *file, const char *before, const char *text)
@@ -53,7 +54,22 @@ static int compare_numbers(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Ticks where the points are, if they are few, but for those that would touch the last. */
+/* tick [count] in order, but for those that would touch the last. */
+static void write_apart(FILE *file, const double *tick, int32_t count, bool is_log, double apart)
+{
+    double range = is_log ? log2(tick[count - 1] / tick[0]) : tick[count - 1] - tick[0];
+    fprintf(file, "set xtics ('%.4g' %.17g", tick[0], tick[0]);
+    for (int32_t i = 1, last = 0; i < count; i++) {
+        double gap = is_log ? log2(tick[i] / tick[last]) : tick[i] - tick[last];
+        if (gap >= apart * range) {
+            fprintf(file, ", '%.4g' %.17g", tick[i], tick[i]);
+            last = i;
+        }
+    }
+    fputs(")\n", file);
+}
+
+/* Ticks where the points are, if they are few. */
 static void write_ticks(FILE *file, const struct case_figure *from, const struct rows *rows)
 {
     const char *text[TICKS_MAX];
@@ -70,16 +86,11 @@ static void write_ticks(FILE *file, const struct case_figure *from, const struct
     if (is_log && tick[0] <= 0.0) {
         return;
     }
-    double range = is_log ? log2(tick[count - 1] / tick[0]) : tick[count - 1] - tick[0];
-    fprintf(file, "set xtics ('%.4g' %.17g", tick[0], tick[0]);
-    for (int32_t i = 1, last = 0; i < count; i++) {
-        double gap = is_log ? log2(tick[i] / tick[last]) : tick[i] - tick[last];
-        if (gap >= TICK_GAP * range) {
-            fprintf(file, ", '%.4g' %.17g", tick[i], tick[i]);
-            last = i;
-        }
-    }
-    fputs(")\n", file);
+    fputs("if (narrow) {\n", file);
+    write_apart(file, tick, count, is_log, PHONE_GAP);
+    fputs("} else {\n", file);
+    write_apart(file, tick, count, is_log, TICK_GAP);
+    fputs("}\n", file);
 }
 
 static void write_commands(FILE *file, const struct case_figure *from, const struct rows *rows,

@@ -11,7 +11,9 @@ WHERE plan_id = ?1 AND points > 0
 ORDER BY points DESC, fate;
 
 -- finding
-SELECT printf('Of %d points %d were simulated; the others were ruled out before.', sum(points),
-              ifnull(sum(points) FILTER (WHERE fate = 'simulated'), 0))
+SELECT CASE WHEN count(*) FILTER (WHERE fate <> 'simulated' AND points > 0) = 0
+            THEN printf('All %d points were simulated.', sum(points))
+            ELSE printf('Of %d points %d were simulated; the others were ruled out before.',
+                        sum(points), ifnull(sum(points) FILTER (WHERE fate = 'simulated'), 0)) END
 FROM plan_fate
 WHERE plan_id = ?1;

@@ -6,13 +6,14 @@ unset grid
 set grid xtics
 set border 1
 set xlabel 'change of a day''s dollars (%)'
-set xrange [-widest * 1.35:widest * 1.35]
-set xtics tidy_step(2 * widest, narrow ? 4 : 8)
+room = narrow ? 0.4 : 0.14 # for a number beside its bar
+set xrange [-widest * (1.3 + room):widest * (1.3 + room)]
+set xtics tidy_step(2 * widest * (1.3 + room), narrow ? 3 : 8)
 set yrange [N_records - 0.4:-0.6]
 set ytics scale 0
 set arrow from 0, graph 0 to 0, graph 1 nohead lc rgb '#999999'
 plot csv using (column('change_percent') / 2):0:(column('change_percent') / 2):(0.34): \
          (column('factor') < 1 ? sky : orange):ytic(stringcolumn('what')) \
          with boxxyerror lc rgb variable, \
-     csv using (column('change_percent') + (column('change_percent') < 0 ? -1 : 1) * widest * 0.14):0: \
+     csv using (column('change_percent') + (column('change_percent') < 0 ? -1 : 1) * widest * room):0: \
          (sprintf('%+.1f', column('change_percent'))) with labels
