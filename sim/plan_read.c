@@ -15,6 +15,8 @@
 #include "quantity.h"
 #include "textfile.h"
 
+#define REQUESTS_MAX 1e15 /* a day */
+
 static const struct yaml_field trace_fields[] = {
     {"path", YAML_TEXT, offsetof(struct plan_file, plan.trace_path), .size = PATH_BYTES},
     {"preset", YAML_TEXT, offsetof(struct plan_file, plan.trace_preset), .size = NAME_BYTES},
@@ -233,24 +235,35 @@ static void take_hours(struct plan_file *file)
     }
 }
 
+/* Tokens a second of all answers, in place of requests a day. */
+static void take_rate(struct plan_file *file)
+{
+    struct cost_traffic *traffic = &file->plan.traffic;
+    double tokens_per_s = 0.0;
+    if ((file->requests[0] != '\0') == (file->output_per_s[0] != '\0')) {
+        plan_complain(file, "traffic.requests_per_day",
+                      "give either requests_per_day or output_tokens_per_s, the mean of a day");
+        return;
+    }
+    take_amount(file, &tokens_per_s, "traffic.output_tokens_per_s", file->output_per_s, 1e-3, 1e12);
+    if (tokens_per_s > 0.0 && traffic->output_tokens > 0.0) {
+        traffic->requests_per_day = tokens_per_s * SECONDS_A_DAY / traffic->output_tokens;
+        if (traffic->requests_per_day < 1.0 || traffic->requests_per_day > REQUESTS_MAX) {
+            plan_complain(file, "traffic.output_tokens_per_s",
+                          "makes less than a request a day, or more than 1e15");
+        }
+    }
+}
+
 static void take_amounts(struct plan_file *file)
 {
     struct cost_traffic *traffic = &file->plan.traffic;
     take_amount(file, &traffic->requests_per_day, "traffic.requests_per_day", file->requests, 1.0,
-                1e15);
+                REQUESTS_MAX);
     take_amount(file, &traffic->input_tokens, "traffic.input_tokens", file->input, 1.0, 1e7);
     take_amount(file, &traffic->output_tokens, "traffic.output_tokens", file->output, 1.0, 1e7);
     struct plan *plan = &file->plan;
-    if ((file->requests[0] != '\0') == (file->output_per_s[0] != '\0')) {
-        plan_complain(file, "traffic.requests_per_day",
-                      "give either requests_per_day or output_tokens_per_s, the mean of a day");
-    } else if (file->output_per_s[0] != '\0') {
-        double tokens_per_s = 0.0;
-        take_amount(file, &tokens_per_s, "traffic.output_tokens_per_s", file->output_per_s, 1e-3,
-                    1e12);
-        traffic->requests_per_day =
-            tokens_per_s * SECONDS_A_DAY / fmax(traffic->output_tokens, 1.0);
-    }
+    take_rate(file);
     take_time(file, &plan->ttft_s, &plan->ttft_percentile, "slo.ttft", file->ttft);
     take_time(file, &plan->tpot_s, &plan->tpot_percentile, "slo.tpot", file->tpot);
     take_hours(file);

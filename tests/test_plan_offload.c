@@ -16,9 +16,9 @@
 #define ALL_BYTES    (8.0 * 64.0 * EXPERT_BYTES)
 
 #define GPUS                                                                                       \
-    "gpus=[{gpu: rtx-4090, price: 1, gpus_per_node: 2, host: {memory: 1e9, cpu_bytes_per_s: "      \
-    "60e9, "                                                                                       \
-    "cpu_flops_per_s: 1e12, nvme: 1e12, nvme_bytes_per_s: 6e9, nvme_latency_ns: 1e5}}]"
+    "gpus=[{gpu: rtx-4090, price: 1, gpus_per_node: 2, host: {memory: 1e9, "                       \
+    "cpu_bytes_per_s: 60e9, cpu_flops_per_s: 1e12, nvme: 1e12, nvme_bytes_per_s: 6e9, "            \
+    "nvme_latency_ns: 1e5}}]"
 
 static const char *const small[] = {
     "model=router-lab-14m",
@@ -267,6 +267,9 @@ Test(plan_offload, wrong_keys_are_refused_with_words)
         {{"gpus.0.host=much", NULL}, "gpus.host: keys are expected"},
         {{"traffic.requests_per_day=1k", NULL}, "either requests_per_day or output_tokens_per_s"},
         {{"traffic.output_tokens_per_s=few", NULL}, "traffic.output_tokens_per_s: 'few'"},
+        {{"traffic={output_tokens_per_s: 0.001, input_tokens: 1, output_tokens: 1M}", NULL},
+         "less than a request a day"},
+        {{"traffic={input_tokens: 1, output_tokens: 1}", NULL}, "either requests_per_day or"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct plan plan;
