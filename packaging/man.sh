@@ -7,6 +7,10 @@
 # those that --help lists, so a new one needs nothing here. The same program gives the same bytes.
 set -eu
 
+if [ $# -ne 2 ] || { [ -e "$2" ] && [ ! -d "$2" ]; }; then
+    echo 'usage: man.sh MOESIM DIRECTORY' >&2
+    exit 1
+fi
 moesim=$1
 directory=$2
 program_lines=$(dirname "$0")/man.awk

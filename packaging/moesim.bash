@@ -18,11 +18,26 @@ _moesim_names() {
     "$1" list "$2" 2>/dev/null | sed -n 's/^\([^ ][^ ]*\).*$/\1/p'
 }
 
+# COMMAND PREVIOUS: which lists have what the command takes behind the word before.
+_moesim_kinds_of_command() {
+    case $1 in
+    run | compare | check) echo studies serving ;;
+    serve) echo serving ;;
+    study) echo studies ;;
+    sweep) echo sweeps ;;
+    plan) echo plans ;;
+    claims) echo claims ;;
+    memory | kernels) echo models ;;
+    list) echo "$2" ;;
+    esac
+}
+
 # Which list has the values of a scenario's key.
 _moesim_kind_of_key() {
     case $1 in
     model) echo models ;;
     cluster.gpu) echo gpus ;;
+    cluster.preset) echo clusters ;;
     price) echo prices ;;
     trace.preset) echo traces ;;
     routing.policy) echo routers ;;
@@ -35,7 +50,7 @@ _moesim_kind_of_key() {
     esac
 }
 
-_moesim_keys="model= cluster.gpu= price= trace.preset= routing.policy= routing.drop=
+_moesim_keys="model= cluster.gpu= cluster.preset= price= trace.preset= routing.policy= routing.drop=
 placement.strategy= dispatch.replica= dispatch.collective= network= compute.model="
 
 # --set KEY=VALUE and --vary KEY=A,B: the value is what stands behind "=" and the last comma.
@@ -53,7 +68,7 @@ _moesim_setting() {
 
 _moesim() {
     local program=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} words
-    local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+    local previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} kind
     local -a asked=("$program" "$command")
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
@@ -87,8 +102,16 @@ _moesim() {
     --model) words=$(_moesim_names "$program" models) ;;
     --preset) words=$(_moesim_names "$program" traces) ;;
     --gpu) words=$(_moesim_names "$program" gpus) ;;
+    --price) words=$(_moesim_names "$program" prices) ;;
+    --strategy) words=$(_moesim_names "$program" strategies) ;;
     list) words=$("$program" list 2>/dev/null | sed -n 's/^\([a-z-][a-z-]*\) .*$/\1/p') ;;
-    *) words= ;;
+    -*) words= ;;
+    *)
+        words=
+        for kind in $(_moesim_kinds_of_command "$command" "$previous"); do
+            words="$words $(_moesim_names "$program" "$kind")"
+        done
+        ;;
     esac
     case $current in
     -*) words=$(_moesim_options "${asked[@]}") ;;

@@ -164,6 +164,9 @@ PATH=$prefix/bin:$PATH
 . "$prefix/share/bash-completion/completions/moesim"
 set +e
 completes compare co
+completes h100-sxm list gpus h1
+completes deepseek_r1_h800 plan deep
+completes gpt_oss_20b_chat_8xh100 serve ""
 completes --version ""
 completes generate trace gen
 completes --axes trace import --a
