@@ -8,7 +8,23 @@
 
 #include "calibrate_internal.h"
 
-#define FEW_ROWS 1000 /* so many skewed rows can all be fitted in time */
+#define ITERATIONS 25   /* more of them move no error that is printed */
+#define FEW_ROWS   1000 /* so many skewed rows can all be fitted in time */
+
+/* Families of kernels, of which the rows say which theirs is: those that a tuner chose, whose
+ * pipelines are paid in full or hidden in part; Triton's with the one tile of its default; and
+ * DeepGEMM's masked ones with theirs, in whose layers slots cost something by their width and the
+ * busiest one by itself. 0: the family has no such cost. */
+static const struct family {
+    enum tile_height tile_rows;
+    double depth_blend;
+    double slot_ffn_ns;
+    double busiest_ns;
+} families[] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0},
+                {TILE_ROWS_TUNED, 1.5, 0.0, 0.0},
+                {TILE_ROWS_64, 1.5, 0.0, 0.0},
+                {TILE_ROWS_128, 0.0, 0.02, 1.0}};
+#define NUM_STARTS ((int32_t)(sizeof families / sizeof families[0]))
 
 static const double scales[] = {0.3, 0.04, -1.0};
 
@@ -75,17 +91,27 @@ static double base_weight(const struct source *source, int64_t index)
     return 0.0;
 }
 
-static double predict_ns(const void *context, int64_t index, const void *constants)
+static double predict_draws_ns(const struct source *source, int64_t index, const void *constants,
+                               int32_t num_draws)
 {
-    const struct source *source = context;
     const struct moe_row *row = source->row[index];
     const struct gpu_spec *gpu = &source->gpu[row->gpu];
     if (!source->is_pooled) {
-        return moe_row_predict(row, gpu, constants);
+        return moe_row_predict_few(row, gpu, constants, num_draws);
     }
     struct fitted_kernels scaled = *(const struct fitted_kernels *)constants;
     fit_rescale(&fit_experts, &scaled, gpu, row->precision, false);
-    return moe_row_predict(row, gpu, &scaled);
+    return moe_row_predict_few(row, gpu, &scaled, num_draws);
+}
+
+static double predict_ns(const void *context, int64_t index, const void *constants)
+{
+    return predict_draws_ns(context, index, constants, MOE_FIT_DRAWS);
+}
+
+static double predict_held_ns(const void *context, int64_t index, const void *constants)
+{
+    return predict_draws_ns(context, index, constants, MOE_DRAWS);
 }
 
 static double measured_ns(const void *context, int64_t index)
@@ -227,13 +253,29 @@ static enum status make_folds(struct source *source, const struct moe_rows *rows
     return STATUS_OK;
 }
 
+static void make_starts(struct fitted_kernels *start, const struct gpu_spec *gpu,
+                        const struct moe_row *row, bool is_pooled)
+{
+    for (int32_t i = 0; i < NUM_STARTS; i++) {
+        start[i] = calibrate_start(gpu, row);
+        start[i].tile_rows = families[i].tile_rows;
+        start[i].depth_blend = families[i].depth_blend;
+        start[i].slot_ffn_ns = families[i].slot_ffn_ns;
+        start[i].busiest_ns = families[i].busiest_ns;
+        if (is_pooled) {
+            fit_rescale(&fit_experts, &start[i], gpu, row->precision, true);
+        }
+    }
+}
+
 static enum status calibrate_source(struct calibration *calibration, struct source *source,
                                     const struct moe_rows *rows,
                                     const struct calibrate_options *options, struct error *error)
 {
     const struct gpu_spec *gpu = &rows->gpu[calibration->gpu];
     take_rows(source, rows, calibration, options->holdout == HOLDOUT_GPU);
-    struct fitted_kernels start = calibrate_start(gpu, source->row[0]);
+    struct fitted_kernels start[NUM_STARTS];
+    make_starts(start, gpu, source->row[0], source->is_pooled);
     struct fit fit = {.form = &fit_experts,
                       .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
@@ -241,15 +283,15 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
                       .weight = source->weight,
                       .num_rows = source->num_rows,
                       .scales = scales,
-                      .start = &start};
+                      .start = start,
+                      .num_starts = NUM_STARTS,
+                      .num_iterations = ITERATIONS};
     struct hold_out held = {.fit = &fit,
                             .weight = source->weight,
                             .base = source->base,
                             .fold = source->fold,
-                            .error = source->error};
-    if (source->is_pooled) {
-        fit_rescale(&fit_experts, &start, gpu, source->row[0]->precision, true);
-    }
+                            .error = source->error,
+                            .predict_ns = predict_held_ns};
     enum status status = make_folds(source, rows, calibration, options, error);
     held.num_folds = source->num_folds;
     if (status == STATUS_OK) {
@@ -264,7 +306,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     calibration->held_out_all = summarise_class(source, MOE_CLASS_COUNT);
     take_rows(source, rows, calibration, false);
     calibration->num_shapes = calibrate_folds(source->fold, source->num_rows, shape_of, source);
-    start = calibrate_start(gpu, source->row[0]);
+    make_starts(start, gpu, source->row[0], false);
     fit.num_rows = source->num_rows;
     status = calibrate_bootstrap(calibration->low, calibration->high, &held, options->num_bootstrap,
                                  error);
@@ -345,6 +387,7 @@ void calibrate_write_yaml(const struct calibration *calibration, FILE *file)
     struct fitted_kernels fitted = calibration->fitted;
     fprintf(file, "  - kernels: %s\n    precision: %s\n", fitted.kernels,
             precision_name(fitted.precision));
+    fprintf(file, "    tile_rows: %s\n", tile_height_names[fitted.tile_rows]);
     calibrate_write_constants(&fit_experts, &fitted, calibration->low, calibration->high, file);
     fprintf(file, "    fitted_on: \"%s\"\n    holdout: \"%s\"\n", fitted.fitted_on, fitted.holdout);
     fprintf(file, "    num_rows: %d\n    error_median: %.4f\n    error_p90: %.4f\n",

@@ -52,6 +52,8 @@ enum status calibrate_hold_out(struct hold_out *held, struct error *error)
 {
     const struct fit *fit = held->fit;
     void *constants = calloc(1, fit->form->bytes);
+    double (*predict_ns)(const void *, int64_t, const void *) =
+        held->predict_ns != NULL ? held->predict_ns : fit->predict_ns;
     enum status status = STATUS_OK;
     if (constants == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
@@ -63,9 +65,9 @@ enum status calibrate_hold_out(struct hold_out *held, struct error *error)
         status = calibrate_fit(constants, held->fit, error);
         for (int64_t i = 0; i < fit->num_rows && status == STATUS_OK; i++) {
             if (held->fold[i] == fold) {
-                held->error[i] = fit->predict_ns(fit->context, i, constants) /
-                                     fit->measured_ns(fit->context, i) -
-                                 1.0;
+                held->error[i] =
+                    predict_ns(fit->context, i, constants) / fit->measured_ns(fit->context, i) -
+                    1.0;
             }
         }
     }

@@ -45,9 +45,11 @@ struct fit {
     const void *context;
     const double *weight; /* [num_rows]; how often a row counts */
     int64_t num_rows;
-    const void *start;    /* [form->bytes] */
-    const double *scales; /* robust_fit's */
-    void *trial;          /* constants that the rows are tried with */
+    const void *start;      /* [num_starts][form->bytes]: each is tried, the best fit is kept */
+    int32_t num_starts;     /* 0: one; otherwise a constant that a start has at 0 is not fitted */
+    const double *scales;   /* robust_fit's */
+    int32_t num_iterations; /* robust_fit's */
+    void *trial;            /* constants that the rows are tried with */
 };
 
 /* A start in the right order of magnitude, from the preset alone. */
@@ -71,6 +73,8 @@ struct hold_out {
     const int32_t *fold; /* [num_rows]; < 0: never held out */
     int32_t num_folds;
     double *error; /* [num_rows] relative, signed, of held-out rows; out */
+    /* As the fit's, but as exact as it gets; NULL: the fit's. */
+    double (*predict_ns)(const void *context, int64_t index, const void *constants);
 };
 
 MUST_CHECK enum status calibrate_hold_out(struct hold_out *held, struct error *error);

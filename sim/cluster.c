@@ -70,6 +70,8 @@ static const struct yaml_field host_fields[] = {
     {.key = NULL},
 };
 
+const char *const tile_height_names[] = {"tuned", "16", "32", "64", "128", "256", NULL};
+
 static const struct yaml_field fitted_fields[] = {
     {"kernels", YAML_TEXT, offsetof(struct fitted_kernels, kernels), .size = NAME_BYTES,
      .required = true},
@@ -93,6 +95,15 @@ static const struct yaml_field fitted_fields[] = {
     {"few_rows_share", YAML_DOUBLE, offsetof(struct fitted_kernels, few_rows_share), .max = 100.0},
     {"tile_rows_lost", YAML_DOUBLE, offsetof(struct fitted_kernels, tile_rows_lost),
      .required = true, .max = 1e6},
+    {"choice_hidden_bytes_per_s", YAML_DOUBLE,
+     offsetof(struct fitted_kernels, choice_hidden_bytes_per_s), .max = RATE_MAX},
+    {"choice_ffn_bytes_per_s", YAML_DOUBLE, offsetof(struct fitted_kernels, choice_ffn_bytes_per_s),
+     .max = RATE_MAX},
+    {"slot_ffn_ns", YAML_DOUBLE, offsetof(struct fitted_kernels, slot_ffn_ns), .max = 1e9},
+    {"busiest_ns", YAML_DOUBLE, offsetof(struct fitted_kernels, busiest_ns), .max = 1e9},
+    {"depth_blend", YAML_DOUBLE, offsetof(struct fitted_kernels, depth_blend), .max = 100.0},
+    {"tile_rows", YAML_CHOICE, offsetof(struct fitted_kernels, tile_rows),
+     .choices = tile_height_names},
     {"blend", YAML_DOUBLE, offsetof(struct fitted_kernels, blend), .required = true, .min = 1.0,
      .max = 100.0},
     {"fitted_on", YAML_TEXT, offsetof(struct fitted_kernels, fitted_on), .size = SOURCE_BYTES,

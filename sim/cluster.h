@@ -30,6 +30,19 @@ struct port_spec {
 #define FITTED_MAX    16
 #define HOLDOUT_BYTES 256
 
+/* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, or one for all. */
+enum tile_height {
+    TILE_ROWS_TUNED,
+    TILE_ROWS_16,
+    TILE_ROWS_32,
+    TILE_ROWS_64,
+    TILE_ROWS_128,
+    TILE_ROWS_256,
+};
+
+/* Their names in YAML. */
+extern const char *const tile_height_names[];
+
 /* Constants of the compute model `fitted` (sim/gpu/fitted.h) for one set of kernels in one format,
  * and how far they were off on rows that the fit had not seen. */
 struct fitted_kernels {
@@ -46,6 +59,14 @@ struct fitted_kernels {
     double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
     double few_rows_share;         /* how many times as fast weights stream where a rank has no more
                                       tokens than experts; 0: as otherwise */
+    double choice_hidden_bytes_per_s; /* hidden_dim of each choice of a token, other ranks' too;
+                                         0: they cost nothing, as the next three */
+    double choice_ffn_bytes_per_s;    /* likewise its intermediate */
+    double slot_ffn_ns;               /* of every slot, for each unit of ffn_dim */
+    double busiest_ns;                /* of each token of the busiest slot */
+    double depth_blend;               /* p of the norm that joins depth_ns and the rest of a GEMM;
+                                         0: 1, their sum */
+    enum tile_height tile_rows;
     double blend;                  /* p of the norm that joins streaming and arithmetic */
     char fitted_on[SOURCE_BYTES];  /* the measurements */
     char holdout[HOLDOUT_BYTES];   /* how rows were held out, and the errors by class of rows */

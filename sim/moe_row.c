@@ -1,6 +1,7 @@
 /* moe_row.c -- one row of the MoE table: what it measured, and in whose words. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "moe_rows_internal.h"
@@ -28,8 +29,9 @@ static const struct kernel_name {
 };
 
 const char *const moe_column_names[COLUMN_COUNT] = {
-    "gpu",    "framework", "kernel_source", "dtype",  "model_shape", "num_experts",  "topk",
-    "hidden", "inter",     "moe_tp",        "moe_ep", "tokens",      "distribution", "latency_us"};
+    "gpu",         "framework",   "version", "kernel_source", "dtype",
+    "model_shape", "num_experts", "topk",    "hidden",        "inter",
+    "moe_tp",      "moe_ep",      "tokens",  "distribution",  "latency_us"};
 
 const char *moe_class_name(enum moe_class class)
 {
@@ -52,17 +54,39 @@ const char *moe_skip_reason(enum moe_skip skip)
     return reasons[skip];
 }
 
+/* Whether the collector measured SGLang's whole layer at all: since its version for 0.5.14
+ * (e23be5a79); that for 0.5.10 (cb4d907c7) called the kernel for every model. */
+static bool has_layer(const char *version)
+{
+    int32_t number[3] = {0};
+    for (int32_t i = 0; i < 3 && *version != '\0'; i++) {
+        char *end = NULL;
+        number[i] = (int32_t)strtol(version, &end, 10);
+        version = *end == '.' ? end + 1 : end;
+    }
+    const int32_t first[3] = {0, 5, 14};
+    for (int32_t i = 0; i < 3; i++) {
+        if (number[i] != first[i]) {
+            return number[i] > first[i];
+        }
+    }
+    return true;
+}
+
 /* Which gate read the collector's logits (moe_gate.c), and whose tokens rank 0 was handed: models
  * with a routing of their own went through SGLang's whole layer, others straight to its kernel. */
-static struct moe_gate find_gate(const struct moe_row *row)
+static struct moe_gate find_gate(const struct moe_row *row, const char *version)
 {
     bool is_sglang = strcmp(row->kernels, "sglang") == 0;
+    bool is_kernel = is_sglang && !has_layer(version);
     bool is_trtllm = strncmp(row->kernels, "trtllm", 6) == 0;
     bool is_deepseek = strncmp(row->model_shape, "DeepSeek-V3", 11) == 0 ||
                        strncmp(row->model_shape, "DeepSeek-R1", 11) == 0;
     bool is_min_latency = strcmp(row->kernels, "trtllm_min_latency") == 0;
-    bool is_bare = is_sglang && row->ep > 1 && strncmp(row->model_shape, "Mixtral", 7) == 0;
-    return (struct moe_gate){.is_grouped = is_min_latency || (is_deepseek && !is_trtllm),
+    bool is_bare =
+        is_sglang && row->ep > 1 && (is_kernel || strncmp(row->model_shape, "Mixtral", 7) == 0);
+    bool is_grouped = is_min_latency || (is_deepseek && !is_trtllm && !is_kernel);
+    return (struct moe_gate){.is_grouped = is_grouped,
                              .remote = is_bare ? MOE_REMOTE_TO_FIRST : MOE_REMOTE_SEEN};
 }
 
@@ -148,6 +172,6 @@ enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, s
     (void)snprintf(row->model_shape, sizeof row->model_shape, "%.63s", cell[COLUMN_MODEL_SHAPE]);
     (void)snprintf(row->distribution, sizeof row->distribution, "%.63s", cell[COLUMN_DISTRIBUTION]);
     row->skip = classify(row, cell);
-    row->gate = find_gate(row);
+    row->gate = find_gate(row, cell[COLUMN_VERSION]);
     return STATUS_OK;
 }

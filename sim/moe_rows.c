@@ -77,8 +77,8 @@ static void count_load(struct expert_load *load, const struct moe_row *row,
     for (int32_t expert = 0; expert < local; expert++) {
         expert_load_add(load, dealt->tokens_of[expert], 1.0);
     }
-    load->rows =
-        (double)dealt->rows * fitted_rows_of_token(row->kernels, row->precision, row->top_k);
+    load->rows = (double)dealt->rows;
+    load->choices = (double)dealt->rows * (double)row->top_k;
 }
 
 /* As many experts of rank 0 as its share of the copies fills; the last one with what is left. */
@@ -184,19 +184,26 @@ void moe_rows_free(struct moe_rows *rows)
 double moe_row_predict(const struct moe_row *row, const struct gpu_spec *gpu,
                        const struct fitted_kernels *fitted)
 {
+    return moe_row_predict_few(row, gpu, fitted, row->num_loads);
+}
+
+double moe_row_predict_few(const struct moe_row *row, const struct gpu_spec *gpu,
+                           const struct fitted_kernels *fitted, int32_t num_draws)
+{
+    int32_t num_loads = num_draws < row->num_loads ? num_draws : row->num_loads;
     const struct expert_shape shape = {.hidden_dim = (double)row->hidden_dim,
                                        .ffn_dim = (double)row->ffn_dim,
                                        .weight_bytes = precision_weight_bytes(row->precision),
                                        .num_sms = (double)gpu->num_sms,
                                        .gpu_sms = (double)gpu->num_sms};
     double sum_ns = 0.0;
-    for (int32_t draw = 0; draw < row->num_loads; draw++) {
+    for (int32_t draw = 0; draw < num_loads; draw++) {
         sum_ns += fitted_expert_ns(fitted, &shape, &row->load[draw]);
     }
     /* A rank without a token still launches its kernels and writes its zeros. */
     double idle_ns =
         fitted->t0_ns + row->load[0].rows * shape.hidden_dim * 2.0 / fitted->row_bytes_per_s * 1e9;
-    return fmax(sum_ns / (double)row->num_loads, idle_ns);
+    return fmax(sum_ns / (double)num_loads, idle_ns);
 }
 
 const struct fitted_kernels *moe_row_constants(const struct moe_row *row,

@@ -26,8 +26,9 @@
 #include "status.h"
 
 /* Skewed rows were measured as the mean of five random routings; the model is averaged over so many
- * other ones. */
-#define MOE_DRAWS 8
+ * other ones, and over fewer of them where a fit asks thousands of times. */
+#define MOE_DRAWS     24
+#define MOE_FIT_DRAWS 6
 
 enum moe_class {
     MOE_BALANCED,    /* one GPU, every expert alike */
@@ -101,6 +102,10 @@ void moe_rows_free(struct moe_rows *rows); /* safe on a zeroed struct, and twice
 /* What the model says a row takes, in ns; token copies of all experts of the row's rank 0. */
 double moe_row_predict(const struct moe_row *row, const struct gpu_spec *gpu,
                        const struct fitted_kernels *fitted);
+
+/* The same over the first num_draws of its routings. */
+double moe_row_predict_few(const struct moe_row *row, const struct gpu_spec *gpu,
+                           const struct fitted_kernels *fitted, int32_t num_draws);
 
 /* The constants of the row's kernels in its precision, or NULL. */
 const struct fitted_kernels *moe_row_constants(const struct moe_row *row,

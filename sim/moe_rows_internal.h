@@ -54,6 +54,7 @@ MUST_CHECK enum status moe_rows_count(struct moe_rows *rows, struct error *error
 enum moe_column {
     COLUMN_GPU,
     COLUMN_FRAMEWORK,
+    COLUMN_VERSION,
     COLUMN_KERNEL_SOURCE,
     COLUMN_DTYPE,
     COLUMN_MODEL_SHAPE,

@@ -5,7 +5,7 @@
 #include <gsl/gsl_multifit_nlinear.h>
 #include <math.h>
 
-#define ITERATIONS 80
+#define USUAL_ITERATIONS 80
 
 struct stage {
     const struct robust_fit *fit;
@@ -72,7 +72,9 @@ static enum status solve(struct stage *stage, gsl_vector *x, struct error *error
     gsl_multifit_nlinear_init(x, &fdf, work);
     /* Waves of tiles make steps in the sum, so the last steps may find no descent: that is as far
      * as it goes, not a failure. */
-    (void)gsl_multifit_nlinear_driver(ITERATIONS, 1e-6, 1e-9, 1e-9, NULL, NULL, &info, work);
+    int32_t wanted = stage->fit->num_iterations;
+    (void)gsl_multifit_nlinear_driver((size_t)(wanted > 0 ? wanted : USUAL_ITERATIONS), 1e-6, 1e-9,
+                                      1e-9, NULL, NULL, &info, work);
     gsl_vector_memcpy(x, gsl_multifit_nlinear_position(work));
     gsl_multifit_nlinear_free(work);
     return STATUS_OK;

@@ -19,9 +19,10 @@
 
 struct robust_fit {
     int32_t num_params;
-    const double *prior; /* [num_params] what is known beforehand; > 0 where width is */
-    const double *width; /* [num_params] how surely; 0: it is not fitted and stays */
-    const double *floor; /* [num_params] added to exp of the unknown: least values */
+    const double *prior;    /* [num_params] what is known beforehand; > 0 where width is */
+    const double *width;    /* [num_params] how surely; 0: it is not fitted and stays */
+    const double *floor;    /* [num_params] added to exp of the unknown: least values */
+    int32_t num_iterations; /* of each fit at most; 0: 80 */
     int64_t num_rows;
     const double *weight; /* [num_rows] how often a row counts; 0: left out */
     const double *scales; /* s, one fit after the other, from wide to narrow; 0: without the loss;

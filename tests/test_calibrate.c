@@ -154,6 +154,24 @@ Test(moe_rows, gives_remote_choices_to_the_first_expert_where_the_collector_did)
     cr_expect_eq(far.rows, 1);
 }
 
+Test(moe_rows, knows_which_collector_measured_the_kernel_alone)
+{
+#define DEEPSEEK(id, version)                                                                      \
+    id ",NVIDIA H100 80GB HBM3,SGLang," version ",sglang_fused_moe_triton,fp8_block,DeepSeek-V3,"  \
+       "256,8,7168,2048,1,2,64,balanced,9,us\n"
+    cr_assert_eq(read_text(HEADER DEEPSEEK("1", "0.5.10") DEEPSEEK("2", "0.5.14")
+                               DEEPSEEK("3", "0.5.14.post1") DEEPSEEK("4", "0.6")),
+                 STATUS_OK, "%s", error.text);
+
+    cr_expect_not(rows.row[0].gate.is_grouped);
+    cr_expect_eq(rows.row[0].gate.remote, MOE_REMOTE_TO_FIRST);
+    for (int32_t i = 1; i < 4; i++) {
+        cr_expect(rows.row[i].gate.is_grouped, "row %d", (int)i);
+        cr_expect_eq(rows.row[i].gate.remote, MOE_REMOTE_SEEN);
+    }
+    moe_rows_free(&rows);
+}
+
 Test(moe_rows, refuses_a_bad_cell_with_file_and_line)
 {
     cr_expect_eq(read_text(HEADER ROW "2,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,"
@@ -224,8 +242,12 @@ Test(calibrate, finds_the_constants_behind_noisy_measurements)
                                          .flops_per_s = 0.8e15,
                                          .activation_bytes_per_s = 1.2e12,
                                          .row_bytes_per_s = 1.2e12,
+                                         .slot_ns = 20.0,
+                                         .depth_ns = 0.8,
                                          .tile_ns = 700.0,
                                          .tile_rows_lost = 60.0,
+                                         .choice_hidden_bytes_per_s = 8e12,
+                                         .choice_ffn_bytes_per_s = 8e12,
                                          .blend = 2.5};
     gsl_rng *rng = rng_stream(2, "test calibrate", 0);
     struct calibration *calibration = calloc(CALIBRATE_SOURCES, sizeof *calibration);

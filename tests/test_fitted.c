@@ -171,9 +171,50 @@ Test(fitted, streams_faster_while_there_are_no_more_rows_than_slots)
 
 Test(fitted, reads_every_choice_of_a_token_where_the_layer_does)
 {
-    cr_expect_eq(fitted_rows_of_token("sglang", PRECISION_FP8, 8), 8.0);
-    cr_expect_eq(fitted_rows_of_token("sglang", PRECISION_BF16, 8), 1.0);
-    cr_expect_eq(fitted_rows_of_token("sglang_deepep_decode", PRECISION_FP8, 8), 1.0);
+    struct fitted_kernels fitted = plain;
+    struct expert_load load = {0};
+    fitted.choice_hidden_bytes_per_s = 1e9;
+    fitted.choice_ffn_bytes_per_s = 0.5e9;
+    expert_load_add(&load, 10, 1.0);
+    load.rows = 10.0;
+    load.choices = 40.0; /* of which 30 are other ranks' */
+
+    /* 40 choices x (128 + 2 x 64) x 2 bytes */
+    cr_expect_float_eq(fitted_expert_ns(&fitted, &small, &load), 1000.0 + 20480.0, 1e-6);
+}
+
+Test(fitted, takes_the_one_tile_that_kernels_know)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {16};
+    fitted.flops_per_s = 1e9;
+    fitted.tile_rows = TILE_ROWS_64;
+
+    /* As above, but a tile of 64 rows: 2 x 64 x 128 x (128 + 64). */
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1000.0 + 3145728.0, 1e-6);
+}
+
+Test(fitted, charges_slots_by_their_width_and_the_busiest_by_its_tokens)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {3, 0, 8};
+    fitted.slot_ffn_ns = 0.5;
+    fitted.busiest_ns = 10.0;
+
+    /* 3 slots x 64 x 0.5 ns, 8 tokens x 10 ns */
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 3), 1000.0 + 96.0 + 80.0, 1e-6);
+}
+
+Test(fitted, hides_part_of_a_pipeline_behind_the_weights)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {1};
+    fitted.weight_bytes_per_s = 32768.0 / 3e-6; /* gate and up: 3 us, down: 1.5 us */
+    fitted.depth_ns = 4000.0 / 128.0;           /* gate and up: 4 us, down: 2 us */
+
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1000.0 + 7000.0 + 3500.0, 1e-6);
+    fitted.depth_blend = 2.0;
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1000.0 + 5000.0 + 2500.0, 1e-6);
 }
 
 static enum status load_with(struct scenario *scenario, const char *first, const char *second)

@@ -7,9 +7,18 @@
  *     W_e = N K b / weight_bytes_per_s, where m_e > 0         tiles_e = ceil(m_e / M) ceil(N / 128)
  *     C   = min over tile heights M of  ceil( sum_e tiles_e / SMs )
  *                                       (2 (M + rows_lost) 128 K / (flops_per_s / SMs) + tile_ns)
- *     T_g = sum_e |W_e, C tiles_e / sum tiles| + K depth_ns
- *     T   = t0 + slots slot_ns + T_1 + T_2 + copy bytes / activation_bytes_per_s
- *           + row bytes / row_bytes_per_s
+ *     T_g = | sum_e |W_e, C tiles_e / sum tiles|, K depth_ns |, q instead of p
+ *     T   = t0 + slots (slot_ns + ffn_dim slot_ffn_ns) + T_1 + T_2
+ *           + copy bytes / activation_bytes_per_s + row bytes / row_bytes_per_s
+ *           + choices (hidden_dim bytes / choice_hidden_bytes_per_s
+ *                      + ffn_dim bytes / choice_ffn_bytes_per_s)
+ *           + max m_e busiest_ns
+ *
+ * The minimum over M stands for a tuner; kernels that know one height (tile_rows) take that:
+ * DeepGEMM's masked kernels on Blackwell 128, Triton's in fp8 by default 64. Triton's layers
+ * quantise the intermediate of every choice of a token, other ranks' too, and sum them all.
+ * TensorRT-LLM's masked layer (fused_moe_deepgemm.py @ 01738366) starts blocks by slots and ffn_dim
+ * whether or not there are tokens, and as few for a busy slot as for an idle one.
  *
  * SGLang's Triton kernels take another tile while a rank has no more tokens than experts
  * (get_default_config, fused_moe_triton_config.py @ 083d6013): weights then stream few_rows_share
@@ -17,16 +26,15 @@
  *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
- * behind the arithmetic of busy ones (slots are summed in bins of like m_e). The minimum over M
- * stands for the kernels' autotuner. Left out: which tactic a tuner really picks, L2 residency,
- * clocks that sink under load. All other phases: gpu/fitted_phases.h.
+ * behind the arithmetic of busy ones (slots are summed in bins of like m_e). Left out: which tactic
+ * a tuner really picks, L2 residency, clocks that sink under load. All other phases:
+ * gpu/fitted_phases.h.
  */
 #include "gpu/fitted.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
@@ -49,6 +57,7 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
     load->active += slots;
     load->bin_active[bin] += slots;
     load->copies += slots * (double)slot_tokens;
+    load->busiest = fmax(load->busiest, (double)slot_tokens);
     for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
         double tiles = slots * ceil((double)slot_tokens / tile_rows[size]);
         load->row_tiles[size] += tiles;
@@ -72,8 +81,11 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
     double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
     double column_tiles = ceil(columns / TILE_COLUMNS);
     double compute_s = HUGE_VAL;
-    int32_t best = 0;
-    for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
+    bool is_tuned = fitted->tile_rows == TILE_ROWS_TUNED;
+    int32_t first = is_tuned ? 0 : (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
+    int32_t last = is_tuned ? FITTED_TILE_SIZES - 1 : first;
+    int32_t best = first;
+    for (int32_t size = first; size <= last; size++) {
         double tile_s = 2.0 * (tile_rows[size] + fitted->tile_rows_lost) * TILE_COLUMNS * depth /
                             sm_flops_per_s +
                         fitted->tile_ns * 1e-9;
@@ -83,14 +95,21 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
             best = size;
         }
     }
-    double sum_s = depth * fitted->depth_ns / speed * 1e-9;
+    double sum_s = 0.0;
     for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
         if (load->bin_active[bin] > 0.0) {
             double share = load->bin_tiles[bin][best] / load->row_tiles[best];
             sum_s += fitted_norm(load->bin_active[bin] * slot_s, share * compute_s, fitted->blend);
         }
     }
-    return sum_s;
+    double depth_s = depth * fitted->depth_ns / speed * 1e-9;
+    return fitted->depth_blend > 1.0 ? fitted_norm(sum_s, depth_s, fitted->depth_blend)
+                                     : sum_s + depth_s;
+}
+
+static double quotient(double bytes, double bytes_per_s)
+{
+    return bytes_per_s > 0.0 ? bytes / bytes_per_s : 0.0;
 }
 
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
@@ -104,18 +123,16 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     /* A copy: hidden_dim in and out; the intermediate written twice and read once. */
     double copy_bytes = load->copies * (2.0 * hidden + 3.0 * ffn) * ACTIVATION_BYTES;
     double row_bytes = load->rows * hidden * ACTIVATION_BYTES;
-    double seconds =
-        fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
-        fitted_gemm_s(fitted, shape, load, hidden, ffn) +
-        (copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s) /
-            (1.0 - shape->hbm_taken);
-    return fitted->t0_ns + load->slots * fitted->slot_ns + seconds * 1e9;
-}
-
-double fitted_rows_of_token(const char *kernels, enum precision precision, int32_t top_k)
-{
-    bool has_all = precision == PRECISION_FP8 && strcmp(kernels, "sglang") == 0;
-    return has_all ? (double)top_k : 1.0;
+    double choices = fmax(load->choices, load->copies);
+    double moved_s =
+        copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s +
+        quotient(choices * hidden * ACTIVATION_BYTES, fitted->choice_hidden_bytes_per_s) +
+        quotient(choices * ffn * ACTIVATION_BYTES, fitted->choice_ffn_bytes_per_s);
+    double seconds = fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
+                     fitted_gemm_s(fitted, shape, load, hidden, ffn) +
+                     moved_s / (1.0 - shape->hbm_taken);
+    return fitted->t0_ns + load->slots * (fitted->slot_ns + ffn * fitted->slot_ffn_ns) +
+           load->busiest * fitted->busiest_ns + seconds * 1e9;
 }
 
 /* Of engines whose copies arrive one by one, every copy is a row. */
@@ -126,10 +143,8 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
         expert_load_add(&load, work->slot_tokens[slot], 1.0);
     }
     const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
-    load.rows = work->token_rows > 0
-                    ? work->token_rows * fitted_rows_of_token(fitted->kernels, fitted->precision,
-                                                              work->model->top_k)
-                    : load.copies;
+    load.rows = work->token_rows > 0 ? work->token_rows : load.copies;
+    load.choices = (double)work->token_rows * (double)work->model->top_k;
     const struct expert_shape shape = {.hidden_dim = (double)work->model->hidden_dim,
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =

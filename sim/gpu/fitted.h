@@ -19,7 +19,9 @@ struct expert_load {
     double slots;                        /* with tokens or without */
     double active;                       /* slots with tokens */
     double copies;                       /* token copies, over all slots */
+    double busiest;                      /* most tokens of a slot */
     double rows;                         /* distinct tokens read and written */
+    double choices;                      /* of those tokens, other ranks' too; copies at least */
     double row_tiles[FITTED_TILE_SIZES]; /* sum over slots of ceil(tokens / tile rows) */
     double bin_active[FITTED_BINS];      /* the same by busyness */
     double bin_tiles[FITTED_BINS][FITTED_TILE_SIZES];
@@ -43,10 +45,6 @@ double fitted_norm(double x, double y, double p);
 /* One grouped GEMM of the phase, in seconds: columns x depth weights a slot. */
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth);
-
-/* How often a token's row is read and written: once, but in SGLang's fp8 layer for each of its
- * top_k choices, for that quantises the intermediate of all and sums all, other ranks' as well. */
-double fitted_rows_of_token(const char *kernels, enum precision precision, int32_t top_k);
 
 /* Time of the phase in ns; 0 where nothing is to be done. */
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
