@@ -588,6 +588,18 @@ def test_a_page_that_fails_does_not_lose_the_run():
                  lines=1)
 
 
+def test_misspelt_options_are_guessed():
+    for arguments in (("run", "scenario.yaml", "--repot", "x"), ("diff", "--jsno"), ("report", "--rnu"),
+                      ("plan", "--modle", "x"), ("memory", "x", "--cpu=y"), ("list", "--jsn0"),
+                      ("validate", "--kernals"), ("calibrate", "--holdoff"), ("study", "--chekc"),
+                      ("trace", "stats", "x", "--epp", "3"), ("kernels", "x", "--prefil1")):
+        expect_error(" ".join(arguments), moesim(*arguments), "did you mean --", lines=1)
+    for arguments in (("run", "scenario.yaml", "--report"), ("demo", "-o"), ("calibrate", "--gpu")):
+        expect_error(" ".join(arguments), moesim(*arguments), "needs a value", lines=1)
+    expect_error("of two letters", moesim("compare", "scenario.yaml", "-zj"), "unknown option -z",
+                 lines=1)
+
+
 def test_diff_gates():
     for seed in ("1", "2"):
         moesim("run", "scenario.yaml", "-o", "gates.db", "--set", "routing.capacity_factor=" + seed)

@@ -6,6 +6,8 @@
 #ifndef MOESIM_CLI_H
 #define MOESIM_CLI_H
 
+#include <getopt.h>
+
 #include "status.h"
 #include "suggest.h"
 
@@ -40,6 +42,10 @@ int cli_usage(const char *command, const char *format, ...) __attribute__((forma
  * error says that the results are there nevertheless. */
 MUST_CHECK enum status cli_make_page(const char *results, const char *out, const char *run_id,
                                      struct error *error);
+
+/* What getopt_long did not take, the word before optind: ':' it lacks its value, '?' there is no
+ * such option, with the nearest of known [ends in a NULL name]. As cli_usage; returns 1. */
+int cli_refuse_option(const char *command, int letter, const struct option *known, char **argv);
 
 /* "moesim: there is no FAMILYcommand ..." on stderr, with the nearest offer; returns 1. family is
  * empty or ends in a space. */

@@ -101,7 +101,7 @@ static int parse(struct options *options, int argc, char **argv)
     int code = 0;
     optind = 1;
     opterr = 0;
-    while (code == 0 && (option = getopt_long(argc, argv, "o:h", known, NULL)) != -1) {
+    while (code == 0 && (option = getopt_long(argc, argv, ":o:h", known, NULL)) != -1) {
         if (option == 'h') {
             fputs(help, stdout);
             return 0;
@@ -122,7 +122,7 @@ static int parse(struct options *options, int argc, char **argv)
         } else if (option == 'o') {
             options->out = optarg;
         } else {
-            code = cli_usage(argv[0], "unknown option or missing value: %s", argv[optind - 1]);
+            code = cli_refuse_option(argv[0], option, known, argv);
         }
     }
     if (code == 0 && optind < argc) {

@@ -107,8 +107,7 @@ static int parse(struct cli_options *options, int argc, char **argv)
             return 0;
         }
         if (option == ':' || option == '?') {
-            return cli_usage(argv[0], option == ':' ? "%s needs a value" : "unknown option %s",
-                             argv[optind - 1]);
+            return cli_refuse_option(argv[0], option, long_options, argv);
         }
         if (option == 's' && options->num_overrides == OVERRIDES_MAX) {
             return cli_usage(argv[0], "more than %d --set", OVERRIDES_MAX);

@@ -67,8 +67,7 @@ static int parse(struct command *command, int argc, char **argv)
             break;
         }
         default:
-            return cli_usage(argv[0], letter == ':' ? "%s needs a value" : "unknown option %s",
-                             argv[optind - 1]);
+            return cli_refuse_option(argv[0], letter, long_options, argv);
         }
     }
     return -1;

@@ -106,7 +106,7 @@ static int take_number(struct cost_arguments *arguments, const struct number *nu
 }
 
 /* Returns -1 to go on, else the exit code. */
-static int take_option(struct cost_arguments *arguments, int option, char **argv)
+static int take_option(struct cost_arguments *arguments, int option)
 {
     if (option >= NUMBER) {
         return take_number(arguments, &numbers[option - NUMBER], optarg);
@@ -131,8 +131,7 @@ static int take_option(struct cost_arguments *arguments, int option, char **argv
         fputs(help, stdout);
         return 0;
     default:
-        return cli_usage("cost", option == ':' ? "%s needs a value" : "unknown option %s",
-                         argv[optind - 1]);
+        return -1; /* refused already */
     }
 }
 
@@ -168,7 +167,10 @@ static int parse(struct cost_arguments *arguments, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-        int code = take_option(arguments, option, argv);
+        if (option == ':' || option == '?') {
+            return cli_refuse_option(argv[0], option, long_options, argv);
+        }
+        int code = take_option(arguments, option);
         if (code >= 0) {
             return code;
         }

@@ -104,7 +104,7 @@ int command_demo(int argc, char **argv)
                                                  {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "o:h", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1) {
         if (option == 'h') {
             fputs(help, stdout);
             return 0;
@@ -115,7 +115,7 @@ int command_demo(int argc, char **argv)
         } else if (option == 't') {
             code = cli_take_threads(&options.num_threads, argv[0], optarg);
         } else {
-            code = cli_usage(argv[0], "option not understood");
+            code = cli_refuse_option(argv[0], option, long_options, argv);
         }
         if (code >= 0) {
             return code;

@@ -73,10 +73,8 @@ static int parse(struct command *command, int argc, char **argv, struct error *e
         case 'h':
             print_help();
             return 0;
-        case ':':
-            return cli_usage("diff", "%s needs a value", argv[optind - 1]);
         default:
-            return cli_usage("diff", "%s: no such option", argv[optind - 1]);
+            return cli_refuse_option(argv[0], letter, long_options, argv);
         }
     }
     int count = argc - optind;

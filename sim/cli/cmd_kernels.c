@@ -82,8 +82,7 @@ static int parse(struct kernels_arguments *arguments, int argc, char **argv)
             fputs(help, stdout);
             return 0;
         default:
-            return cli_usage("kernels", option == ':' ? "%s needs a value" : "unknown option %s",
-                             argv[optind - 1]);
+            return cli_refuse_option("kernels", option, long_options, argv);
         }
     }
     if (code < 0 && optind + 1 != argc) {

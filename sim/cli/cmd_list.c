@@ -201,7 +201,7 @@ int command_list(int argc, char **argv)
             return 0;
         }
         if (option != 'j') {
-            return cli_usage(argv[0], "unknown option %s", argv[optind - 1]);
+            return cli_refuse_option(argv[0], option, options, argv);
         }
         as_json = true;
     }

@@ -106,7 +106,7 @@ static int take_number(int32_t *value, const char *name, const char *text, long 
     return -1;
 }
 
-static int take_option(struct memory_arguments *arguments, int option, char **argv)
+static int take_option(struct memory_arguments *arguments, int option)
 {
     char *end = NULL;
     switch (option) {
@@ -144,8 +144,7 @@ static int take_option(struct memory_arguments *arguments, int option, char **ar
         fputs(help, stdout);
         return 0;
     default:
-        return cli_usage("memory", option == ':' ? "%s needs a value" : "unknown option %s",
-                         argv[optind - 1]);
+        return -1; /* refused already */
     }
 }
 
@@ -169,7 +168,10 @@ static int parse(struct memory_arguments *arguments, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":n:jh", long_options, NULL)) != -1) {
-        int code = take_option(arguments, option, argv);
+        if (option == ':' || option == '?') {
+            return cli_refuse_option(argv[0], option, long_options, argv);
+        }
+        int code = take_option(arguments, option);
         if (code >= 0) {
             return code;
         }

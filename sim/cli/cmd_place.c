@@ -109,11 +109,11 @@ static int find_names(struct place_arguments *arguments, const char *command)
 }
 
 /* Returns -1 to go on, else the exit code. */
-static int take_option(struct place_arguments *arguments, int option, char **argv)
+static int take_option(struct place_arguments *arguments, int option)
 {
     if (option >= NUMBER_OPTION) {
         const struct number *number = &numbers[option - NUMBER_OPTION];
-        return take_number((char *)arguments + number->offset, argv[0], number->name, optarg,
+        return take_number((char *)arguments + number->offset, "place", number->name, optarg,
                            number->min, NUMBER_MAX, sizeof(int32_t));
     }
     switch (option) {
@@ -136,7 +136,7 @@ static int take_option(struct place_arguments *arguments, int option, char **arg
         arguments->format = optarg;
         return -1;
     case 'b':
-        return take_number(&arguments->options.expert_bytes, argv[0], "expert-bytes", optarg, 1,
+        return take_number(&arguments->options.expert_bytes, "place", "expert-bytes", optarg, 1,
                            INT64_C(1) << 40, sizeof(int64_t));
     case 'j':
         arguments->json = true;
@@ -145,8 +145,7 @@ static int take_option(struct place_arguments *arguments, int option, char **arg
         fputs(help, stdout);
         return 0;
     default:
-        return cli_usage(argv[0], option == ':' ? "%s needs a value" : "unknown option %s",
-                         argv[optind - 1]);
+        return -1; /* refused already */
     }
 }
 
@@ -172,7 +171,10 @@ static int parse(struct place_arguments *arguments, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-        int code = take_option(arguments, option, argv);
+        if (option == ':' || option == '?') {
+            return cli_refuse_option(argv[0], option, long_options, argv);
+        }
+        int code = take_option(arguments, option);
         if (code >= 0) {
             return code;
         }

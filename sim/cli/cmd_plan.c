@@ -103,7 +103,7 @@ static int add_gpu(struct plan_command *command, const char *text)
 }
 
 /* Returns -1 to go on, else the exit code. */
-static int take_option(struct plan_command *command, int option, char **argv)
+static int take_option(struct plan_command *command, int option)
 {
     struct plan_arguments *arguments = &command->arguments;
     if (option >= KEY) {
@@ -124,7 +124,7 @@ static int take_option(struct plan_command *command, int option, char **argv)
     case 'g':
         return add_gpu(command, optarg);
     case 't':
-        return cli_take_threads(&arguments->num_threads, argv[0], optarg);
+        return cli_take_threads(&arguments->num_threads, "plan", optarg);
     case 'j':
         arguments->json = true;
         return -1;
@@ -132,8 +132,7 @@ static int take_option(struct plan_command *command, int option, char **argv)
         fputs(help, stdout);
         return 0;
     default:
-        return cli_usage("plan", option == ':' ? "%s needs a value" : "unknown option %s",
-                         argv[optind - 1]);
+        return -1; /* refused already */
     }
 }
 
@@ -152,7 +151,10 @@ static int parse(struct plan_command *command, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":o:r:jh", long_options, NULL)) != -1) {
-        int code = take_option(command, option, argv);
+        if (option == ':' || option == '?') {
+            return cli_refuse_option(argv[0], option, long_options, argv);
+        }
+        int code = take_option(command, option);
         if (code >= 0) {
             return code;
         }

@@ -53,10 +53,8 @@ int command_report(int argc, char **argv)
         case 'h':
             fputs(help, stdout);
             return 0;
-        case ':':
-            return cli_usage("report", "%s needs a value", argv[optind - 1]);
         default:
-            return cli_usage("report", "%s: no such option", argv[optind - 1]);
+            return cli_refuse_option(argv[0], letter, long_options, argv);
         }
     }
     if (argc - optind != 1) {

@@ -92,8 +92,7 @@ static int take_option(struct command *command, int letter, char **argv)
         command->json = true;
         return -1;
     default:
-        return cli_usage(argv[0], letter == ':' ? "%s needs a value" : "unknown option %s",
-                         argv[optind - 1]);
+        return cli_refuse_option(argv[0], letter, long_options, argv);
     }
 }
 

@@ -91,8 +91,7 @@ static int parse(struct command *command, int argc, char **argv)
             break;
         }
         default:
-            return cli_usage(argv[0], letter == ':' ? "%s needs a value" : "unknown option %s",
-                             argv[optind - 1]);
+            return cli_refuse_option(argv[0], letter, long_options, argv);
         }
     }
     if (optind + 1 != argc) {

@@ -48,12 +48,8 @@ int trace_cli_next(int *code, const struct trace_cli_grammar *grammar, int argc,
         *code = 0;
         return 0;
     }
-    if (option == ':') {
-        *code = cli_usage(grammar->command, "%s needs a value", argv[optind - 1]);
-        return 0;
-    }
-    if (option == '?') {
-        *code = cli_usage(grammar->command, "there is no option %s", argv[optind - 1]);
+    if (option == ':' || option == '?') {
+        *code = cli_refuse_option(grammar->command, option, grammar->long_options, argv);
         return 0;
     }
     return option;

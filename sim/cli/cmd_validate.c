@@ -118,7 +118,7 @@ static int parse(struct options *options, int argc, char **argv)
     list_options(known);
     optind = 1;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "o:jh", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":o:jh", known, NULL)) != -1) {
         if (option >= SOURCE_OPTION) {
             if (options->table != NULL) {
                 return cli_usage(argv[0], "one table at a time");
@@ -143,7 +143,7 @@ static int parse(struct options *options, int argc, char **argv)
         } else if (option == 'j') {
             options->as_json = true;
         } else {
-            return cli_usage(argv[0], "unknown option or missing value: %s", argv[optind - 1]);
+            return cli_refuse_option(argv[0], option, known, argv);
         }
     }
     if (optind < argc) {

@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 
 #define THREADS_MAX   1024
+#define OPTION_BYTES  80
 #define TIMELINE_LAST 1 /* the first two steps */
 
 static const struct option long_options[] = {
@@ -47,6 +48,26 @@ int cli_take_threads(int32_t *num_threads, const char *command, const char *text
     }
     *num_threads = (int32_t)value;
     return -1;
+}
+
+int cli_refuse_option(const char *command, int letter, const struct option *known, char **argv)
+{
+    const char *word = argv[optind - 1];
+    if (letter == ':') {
+        return cli_usage(command, "%s needs a value", word);
+    }
+    if (isgraph(optopt) && strncmp(word, "--", 2) != 0) { /* maybe within "-ab" */
+        return cli_usage(command, "unknown option -%c", optopt);
+    }
+    char name[OPTION_BYTES];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+    struct suggestion suggestion = {.word = name + strspn(name, "-")};
+    for (; known->name != NULL; known++) {
+        suggest_offer(&suggestion, known->name);
+    }
+    return cli_usage(command, "unknown option %s%s%s", name,
+                     suggestion.nearest != NULL ? "; did you mean --" : "",
+                     suggestion.nearest != NULL ? suggestion.nearest : "");
 }
 
 /* "A-B", or "A" for one step. */
@@ -126,7 +147,7 @@ static int take(struct cli_options *options, const char *command, int option)
     case 'R':
         return take_timeline(options, command, option);
     default:
-        return cli_usage(command, "option not understood");
+        return -1; /* refused already */
     }
 }
 
@@ -156,8 +177,7 @@ int cli_parse(struct cli_options *options, int argc, char **argv, const char *he
             return 0;
         }
         if (option == '?' || option == ':') {
-            return cli_usage(argv[0], option == ':' ? "%s needs a value" : "unknown option %s",
-                             argv[optind - 1]);
+            return cli_refuse_option(argv[0], option, long_options, argv);
         }
         int code = take(options, argv[0], option);
         if (code >= 0) {
