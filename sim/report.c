@@ -62,7 +62,10 @@ static enum status choose_run(struct report *report, struct error *error)
     }
     int64_t count = report->runs.num_rows;
     if (count == 0) {
-        return error_add(error, STATUS_INVALID, "%s: holds no complete run", results);
+        return error_add(error, STATUS_INVALID,
+                         "%s: holds no complete run; what moesim plan stores becomes a page by its "
+                         "own --report",
+                         results);
     }
     const char *wanted = report->options->run_id;
     for (int64_t row = count - 1; row >= 0; row--) {
