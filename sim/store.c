@@ -53,6 +53,8 @@ enum status store_error(struct store *store, int code, struct error *error)
     case SQLITE_AUTH:
         return error_add(error, STATUS_IO, "%s: the file or its directory is not writable", path);
     case SQLITE_CANTOPEN:
+        /* What may not be made is tried again for reading, and that it is missing is told then. */
+        reason = store->write && reason == ENOENT ? EACCES : reason;
         return error_add(error, STATUS_IO, "%s: cannot be opened%s%s", path,
                          reason == 0 ? "" : ": ", reason == 0 ? "" : strerror(reason));
     default:
