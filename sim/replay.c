@@ -194,7 +194,7 @@ static int64_t count_chunk(struct replay *replay, const struct replay_counts *co
                                   left < REPLAY_BLOCK_ROWS ? left : REPLAY_BLOCK_ROWS);
     }
     memset(replay->expert_tokens, 0, (size_t)shape->num_experts * sizeof *replay->expert_tokens);
-    replay->kernel->fold(replay->state, replay->expert_tokens);
+    replay->kernel->fold(replay->state, counts, replay->expert_tokens);
     for (int32_t expert = 0; expert < shape->num_experts; expert++) {
         missing -= replay->expert_tokens[expert];
     }

@@ -12,10 +12,13 @@
  * Mula, Kurz and Lemire, "Faster population counts using AVX2 instructions", 2018): adders of three
  * bits are two instructions, and every level is used half as often as the one below. The lowest two
  * levels are added up pair by pair, the next two unit by unit, four more block by block: so none of
- * them asks whose turn it is, and few are in registers at a time.
+ * them asks whose turn it is, and few are in registers at a time. GF2P8AFFINEQB, VPERMB and
+ * VPTESTMB share two of the four ports of Zen 5: 14.5 of them to eight rows are 7.3 cycles of
+ * about 11.
  *
  * A row meets an octet, eight neighbouring experts, if its byte of H is not zero; that needs no
- * distinct ids. Ranks and nodes made of octets are told from those bits (replay_avx512_octets.c).
+ * distinct ids. Those bits are counted in the ladder too, which is all that a rank of one octet
+ * wants; others and nodes are told from them afterwards (replay_avx512_octets.c).
  *
  * More than 256 experts are pages of 256, one after the other. Rows that are not eight single bytes
  * of all 256 experts are staged first: eight slots a row and word, two words above top-8, beside
@@ -32,12 +35,24 @@
 #define UNIT_PAIRS   (UNIT_ROWS / 16)
 #define VECTOR_BYTES 64
 
-/* The bits of three vectors, added: returns the carries. */
+/* The bits of three vectors, added: returns the carries. They are told from the new sum, for where
+ * b and c differ the old one was its opposite: so no register is needed to keep it. */
 INLINE __m512i add_bits(__m512i *sum, __m512i b, __m512i c)
 {
-    __m512i carry = _mm512_ternarylogic_epi64(*sum, b, c, 0xe8);
     *sum = _mm512_ternarylogic_epi64(*sum, b, c, 0x96);
-    return carry;
+    return _mm512_ternarylogic_epi64(b, *sum, c, 0xb2); /* b == c ? b : !sum */
+}
+
+/* Adds up pairs of vectors of a level, each of which makes one of the next, in its place. */
+INLINE void add_pairs(struct ladder *ladder, int32_t plane, int32_t level, __m512i *addend,
+                      int32_t num_pairs)
+{
+    __m512i sum = ladder->sum[level].plane[plane];
+    UNROLL
+    for (int32_t i = 0; i < num_pairs; i++) {
+        addend[i] = add_bits(&sum, addend[2 * i], addend[2 * i + 1]);
+    }
+    ladder->sum[level].plane[plane] = sum;
 }
 
 /* Eight rows' ids as matrices. */
@@ -88,12 +103,13 @@ INLINE __m512i high_of(const struct matrices *of, int32_t group, int32_t groups)
 /* What count_units works on. */
 struct pass {
     struct ladder *ladder;
-    struct quad *carry;  /* [num_units] out: addends of the first level that a unit leaves */
-    const uint8_t *id;   /* [words][num_units][UNIT_ROWS][8] */
-    const uint8_t *page; /* the same shape; NULL: every id is of page 0 */
-    int32_t number;      /* the page to count */
+    struct planes *carry; /* [num_units] out: addends of the first level that a unit leaves */
+    const uint8_t *id;    /* [words][num_units][UNIT_ROWS][8] */
+    const uint8_t *page;  /* the same shape; NULL: every id is of page 0 */
+    int32_t number;       /* the page to count */
     int32_t num_units;
     uint64_t *octets; /* [num_units][UNIT_ROWS / 8][groups] out: which octets are met */
+    __m512i *met;     /* [num_units] out: vectors of octets that meet any, for each byte of them */
 };
 
 /* The ids of eight rows, of one word or two. */
@@ -131,35 +147,65 @@ INLINE __m512i group_sets(uint64_t *octets, const struct rows *rows, int32_t gro
 }
 
 /* Counts sixteen rows into ones; returns the carries. */
-INLINE struct quad count_pair(struct quad *ones, const struct pass *pass, int32_t vector,
-                              int32_t groups, int32_t words, bool has_octets)
+INLINE struct planes count_pair(struct planes *ones, const struct pass *pass, int32_t vector,
+                                int32_t groups, int32_t words, bool has_octets)
 {
     const struct rows left = read_rows(pass, vector, words);
     const struct rows right = read_rows(pass, vector + 1, words);
     uint64_t *octets = pass->octets + vector * groups;
-    struct quad carry;
+    struct planes carry;
     if (pass->page == NULL) {
         const uint8_t *ahead = pass->id + vector * VECTOR_BYTES + AHEAD_BYTES;
         _mm_prefetch((const char *)ahead, _MM_HINT_T0);
         _mm_prefetch((const char *)ahead + VECTOR_BYTES, _MM_HINT_T0);
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int32_t group = 0; group < groups; group++) {
-        carry.group[group] = add_bits(
-            &ones->group[group], group_sets(octets, &left, group, groups, words, has_octets),
+        carry.plane[group] = add_bits(
+            &ones->plane[group], group_sets(octets, &left, group, groups, words, has_octets),
             group_sets(octets + groups, &right, group, groups, words, has_octets));
     }
     return carry;
 }
 
 /* Adds up what the pairs of a unit carry to the second level, there and in the third. */
-INLINE __m512i add_unit(struct ladder *ladder, const struct quad *four, int32_t group)
+INLINE void add_unit(struct ladder *ladder, struct planes *carry, const struct planes *four,
+                     int32_t groups)
 {
-    __m512i fours = ladder->sum[2].group[group];
-    __m512i left = add_bits(&fours, four[0].group[group], four[1].group[group]);
-    __m512i right = add_bits(&fours, four[2].group[group], four[3].group[group]);
-    ladder->sum[2].group[group] = fours;
-    return add_bits(&ladder->sum[3].group[group], left, right);
+    UNROLL
+    for (int32_t group = 0; group < groups; group++) {
+        __m512i addend[UNIT_PAIRS / 2];
+        UNROLL
+        for (int32_t i = 0; i < UNIT_PAIRS / 2; i++) {
+            addend[i] = four[i].plane[group];
+        }
+        add_pairs(ladder, group, 2, addend, 2);
+        add_pairs(ladder, group, 3, addend, 1);
+        carry->plane[group] = addend[0];
+    }
+}
+
+/* Adds up the octets of a unit; there are 2 groups vectors of them, which begin higher up. */
+INLINE void add_octets(const struct pass *pass, int32_t unit, int32_t groups)
+{
+    const uint64_t *octets = pass->octets + unit * (UNIT_ROWS / 8) * groups;
+    const __m512i none = _mm512_set1_epi8((char)0xfe); /* ff where any is met: one less than 0 */
+    __m512i met = _mm512_set1_epi8((char)(2 * 2 * groups));
+    __m512i addend[2 * GROUPS_MAX];
+    UNROLL
+    for (int32_t i = 0; i < 2 * groups; i++) {
+        addend[i] = _mm512_load_si512(octets + 8 * i);
+        met = _mm512_add_epi8(met, _mm512_adds_epu8(addend[i], none));
+    }
+    if (groups == 4) {
+        add_pairs(pass->ladder, groups, 1, addend, 4);
+    }
+    if (groups >= 2) {
+        add_pairs(pass->ladder, groups, 2, addend, 2);
+    }
+    add_pairs(pass->ladder, groups, 3, addend, 1);
+    pass->met[unit] = met;
+    pass->carry[unit].plane[groups] = addend[0];
 }
 
 /* What is constant in a call is settled by inlining: every instance is two loops without a branch.
@@ -167,59 +213,60 @@ INLINE __m512i add_unit(struct ladder *ladder, const struct quad *four, int32_t 
 INLINE void count_units(const struct pass *pass, int32_t groups, int32_t words, bool has_octets)
 {
     struct ladder *ladder = pass->ladder;
-    struct quad ones = ladder->sum[0];
-    struct quad twos = ladder->sum[1];
+    struct planes ones = ladder->sum[0];
+    struct planes twos = ladder->sum[1];
     for (int32_t unit = 0; unit < pass->num_units; unit++) {
-        struct quad four[UNIT_PAIRS / 2];
+        struct planes four[UNIT_PAIRS / 2];
 #pragma GCC unroll 1
         for (int32_t i = 0; i < UNIT_PAIRS / 2; i++) {
             int32_t vector = 2 * UNIT_PAIRS * unit + 4 * i;
-            struct quad left = count_pair(&ones, pass, vector, groups, words, has_octets);
-            struct quad right = count_pair(&ones, pass, vector + 2, groups, words, has_octets);
-#pragma GCC unroll 4
+            struct planes left = count_pair(&ones, pass, vector, groups, words, has_octets);
+            struct planes right = count_pair(&ones, pass, vector + 2, groups, words, has_octets);
+            UNROLL
             for (int32_t group = 0; group < groups; group++) {
-                four[i].group[group] =
-                    add_bits(&twos.group[group], left.group[group], right.group[group]);
+                four[i].plane[group] =
+                    add_bits(&twos.plane[group], left.plane[group], right.plane[group]);
             }
         }
-#pragma GCC unroll 4
-        for (int32_t group = 0; group < groups; group++) {
-            pass->carry[unit].group[group] = add_unit(ladder, four, group);
+        add_unit(ladder, &pass->carry[unit], four, groups);
+        if (has_octets) {
+            add_octets(pass, unit, groups);
         }
     }
-    ladder->sum[0] = ones;
-    ladder->sum[1] = twos;
+    UNROLL
+    for (int32_t group = 0; group < groups; group++) {
+        ladder->sum[0].plane[group] = ones.plane[group];
+        ladder->sum[1].plane[group] = twos.plane[group];
+    }
 }
 
-/* Adds up the carries of a block's units, four levels, and lets the rest go up the ladder: there
+/* Adds up the carries of a block's units and lets the rest go up the ladder: there
  * two addends of a level make one of the next. */
-AVX512 static void close_block(struct ladder *ladder, struct quad *carry, int32_t num_units,
-                               int32_t groups)
+AVX512 static void close_block(struct ladder *ladder, struct planes *carry, int32_t num_units,
+                               int32_t num_planes)
 {
-    int32_t level = 4;
     memset(carry + num_units, 0, (size_t)(BLOCK_UNITS - num_units) * sizeof *carry);
-    for (int32_t count = BLOCK_UNITS; count > 1; count /= 2, level++) {
-        for (int32_t group = 0; group < groups; group++) {
-            __m512i sum = ladder->sum[level].group[group];
-            for (int32_t i = 0; i < count / 2; i++) {
-                carry[i].group[group] =
-                    add_bits(&sum, carry[2 * i].group[group], carry[2 * i + 1].group[group]);
-            }
-            ladder->sum[level].group[group] = sum;
+    const uint64_t turns = ladder->num_blocks++;
+    for (int32_t plane = 0; plane < num_planes; plane++) {
+        __m512i addend[BLOCK_UNITS];
+        UNROLL
+        for (int32_t i = 0; i < BLOCK_UNITS; i++) {
+            addend[i] = carry[i].plane[plane];
         }
-    }
-    assert(level == LEVELS_FIXED);
-    uint64_t turn = ladder->num_blocks++;
-    for (; turn & 1; turn >>= 1, level++) {
-        for (int32_t group = 0; group < groups; group++) {
-            carry->group[group] =
-                add_bits(&ladder->sum[level].group[group], ladder->waiting[level].group[group],
-                         carry->group[group]);
-            ladder->waiting[level].group[group] = _mm512_setzero_si512();
+        add_pairs(ladder, plane, 4, addend, 8);
+        add_pairs(ladder, plane, 5, addend, 4);
+        add_pairs(ladder, plane, 6, addend, 2);
+        add_pairs(ladder, plane, 7, addend, 1);
+        __m512i rest = addend[0];
+        int32_t level = LEVELS_FIXED;
+        for (uint64_t turn = turns; turn & 1; turn >>= 1, level++) {
+            rest = add_bits(&ladder->sum[level].plane[plane], ladder->waiting[level].plane[plane],
+                            rest);
+            ladder->waiting[level].plane[plane] = _mm512_setzero_si512();
         }
+        assert(level < REPLAY_LEVELS);
+        ladder->waiting[level].plane[plane] = rest;
     }
-    assert(level < REPLAY_LEVELS);
-    memcpy(ladder->waiting[level].group, carry->group, (size_t)groups * sizeof *carry->group);
 }
 
 AVX512 static void count_direct(struct avx512 *state, const uint8_t *id, int32_t num_units)
@@ -230,6 +277,7 @@ AVX512 static void count_direct(struct avx512 *state, const uint8_t *id, int32_t
         .id = id,
         .num_units = num_units,
         .octets = state->octets[0],
+        .met = state->met_by_unit[0],
     };
     if (state->has_octets) {
         count_units(&pass, 4, 1, true);
@@ -269,9 +317,11 @@ static void count_staged(struct avx512 *state, int32_t direct_units, int32_t num
             .number = page,
             .num_units = num_units,
             .octets = state->octets[page] + direct_units * (UNIT_ROWS / 8) * state->num_groups,
+            .met = state->met_by_unit[page] + direct_units,
         };
         count_pass(state, &pass);
-        close_block(pass.ladder, state->block, direct_units + num_units, state->num_groups);
+        close_block(pass.ladder, state->block, direct_units + num_units,
+                    state->num_groups + state->has_octets);
     }
 }
 
@@ -296,61 +346,19 @@ static int64_t avx512_count(void *opaque, const struct replay_counts *counts, co
     } else if (state->shape->num_nodes > 0) {
         replay_avx512_nodes(state, counts, &view, first_row, num_rows);
     }
-    if (state->shape->num_ranks > 0 && state->rank_places.per_group > 0) {
+    if (state->rank_places.per_group > 0 && !state->rank_places.are_octets) {
         replay_avx512_rank_places(state, counts, num_rows);
-    } else if (state->shape->num_ranks > 0) {
+    } else if (state->shape->num_ranks > 0 && state->rank_places.per_group == 0) {
         replay_avx512_ranks(state, counts, &view, num_rows);
     }
     return not_routed;
-}
-
-/* How many of eight rows have each of a group's experts: a byte an expert. */
-INLINE __m512i count_rows(__m512i sets)
-{
-    const __m512i by_octet = _mm512_set_epi64(
-        0x3f372f271f170f07, 0x3e362e261e160e06, 0x3d352d251d150d05, 0x3c342c241c140c04,
-        0x3b332b231b130b03, 0x3a322a221a120a02, 0x3931292119110901, 0x3830282018100800);
-    return _mm512_popcnt_epi8(transpose(_mm512_permutexvar_epi8(by_octet, sets)));
-}
-
-/* tokens[64] of a group, added up over the levels. */
-AVX512 static void fold_group(uint32_t *tokens, const struct ladder *ladder, int32_t group)
-{
-    __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
-                      _mm512_setzero_si512()};
-    for (int32_t level = REPLAY_LEVELS - 1; level >= 0; level--) {
-        uint8_t rows[64];
-        _mm512_storeu_si512(rows, _mm512_add_epi8(count_rows(ladder->sum[level].group[group]),
-                                                  count_rows(ladder->waiting[level].group[group])));
-        for (int32_t i = 0; i < 4; i++) {
-            __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(rows + 16 * i));
-            sum[i] = _mm512_add_epi32(_mm512_add_epi32(sum[i], sum[i]), _mm512_cvtepu8_epi32(some));
-        }
-    }
-    memcpy(tokens, sum, sizeof sum);
-}
-
-static void avx512_fold(void *opaque, int64_t *expert_tokens)
-{
-    struct avx512 *state = opaque;
-    for (int32_t page = 0; page < state->num_pages; page++) {
-        for (int32_t group = 0; group < state->num_groups; group++) {
-            int32_t first = page * PAGE_EXPERTS + group * 64;
-            uint32_t tokens[64];
-            fold_group(tokens, &state->ladder[page], group);
-            for (int32_t i = 0; i < 64 && first + i < state->shape->num_experts; i++) {
-                expert_tokens[first + i] += tokens[i];
-            }
-        }
-        memset(&state->ladder[page], 0, sizeof state->ladder[page]);
-    }
 }
 
 const struct replay_kernel replay_kernel_avx512 = {
     .open = replay_avx512_open,
     .close = replay_avx512_close,
     .count = avx512_count,
-    .fold = avx512_fold,
+    .fold = replay_avx512_fold,
 };
 
 #endif

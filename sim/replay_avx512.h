@@ -1,6 +1,7 @@
 /*
  * replay_avx512.h -- between the files of the path of 512-bit vectors: replay_avx512.c counts
- * experts, _octets.c and _labels.c ranks and nodes; _stage.c and _tables.c prepare.
+ * experts, _octets.c and _labels.c ranks and nodes; _stage.c and _tables.c prepare, _fold.c adds
+ * up.
  */
 #ifndef MOESIM_REPLAY_AVX512_H
 #define MOESIM_REPLAY_AVX512_H
@@ -11,31 +12,38 @@
 
 #include <immintrin.h>
 
-#define FEATURES     "avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,gfni"
-#define AVX512       __attribute__((target(FEATURES)))
-#define INLINE       AVX512 __attribute__((always_inline)) static inline
+#define FEATURES "avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,gfni"
+#define AVX512   __attribute__((target(FEATURES)))
+#define INLINE   AVX512 __attribute__((always_inline)) static inline
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #define PAGE_EXPERTS 256
 #define PAGES_MAX    (REPLAY_EXPERTS_MAX / PAGE_EXPERTS)
 #define GROUPS_MAX   4 /* of 64 experts, in a page */
 #define PLACES_MAX   8 /* octets of a group */
 #define WORDS_MAX    (REPLAY_TOP_K_MAX / 8)
-#define UNIT_ROWS    128 /* sixteen vectors: they fill four levels of the ladder, in registers */
-#define BLOCK_UNITS  (REPLAY_BLOCK_ROWS / UNIT_ROWS) /* sixteen: four levels more, in memory */
+#define UNIT_ROWS    128 /* sixteen vectors, which fill four levels of the ladder */
+#define BLOCK_UNITS  (REPLAY_BLOCK_ROWS / UNIT_ROWS) /* sixteen: four levels more */
 #define LEVELS_FIXED 8
 #define SHARED_BITS  2 /* 256 experts, four and four, fill one look-up of 64 */
 #define STAGE_BYTES  (8 * REPLAY_BLOCK_ROWS)
 #define MET_WORDS    (REPLAY_BLOCK_ROWS / 8 * GROUPS_MAX)
 
-/* A bit for each of the page's experts and each of eight rows: [groups], a row a lane. */
-struct quad {
-    __m512i group[GROUPS_MAX];
+/* A bit for each of the page's experts and each of eight rows: a vector for each group, a row a
+ * lane; behind them one for the octets that they meet. */
+struct planes {
+    __m512i plane[GROUPS_MAX + 1];
 };
 
 /* Counts of weight 2^level; waiting: one addend more, until the level gets its second. */
 struct ladder {
-    struct quad sum[REPLAY_LEVELS];
-    struct quad waiting[REPLAY_LEVELS];
+    struct planes sum[REPLAY_LEVELS];
+    struct planes waiting[REPLAY_LEVELS];
     uint64_t num_blocks;
 };
 
@@ -51,6 +59,8 @@ struct places {
     int32_t per_group; /* at most; 0: they are not of this kind */
     int32_t span;      /* neighbouring groups that are one place: 1, 2 or 4 */
     bool are_octets;   /* each is one */
+    bool are_groups;   /* each is one */
+    bool are_in_order; /* of a page's four lanes, from the first up */
     int32_t of_octet[PAGES_MAX][PAGE_EXPERTS / 8]; /* -1: none */
     int32_t of_lane[PLACES_MAX][PAGES_MAX][8];     /* of a vector of octets; -1: none */
     __m512i mask[PLACES_MAX][PAGES_MAX]; /* their octets: the same bits for each of eight rows */
@@ -64,19 +74,21 @@ struct view {
 
 struct avx512 {
     struct ladder ladder[PAGES_MAX];
-    struct quad block[BLOCK_UNITS]; /* what the units of a block carry */
+    struct planes block[BLOCK_UNITS]; /* what the units of a block carry */
     uint8_t id[WORDS_MAX][STAGE_BYTES] __attribute__((aligned(64)));
     uint8_t page[WORDS_MAX][STAGE_BYTES] __attribute__((aligned(64)));
     uint8_t met[STAGE_BYTES] __attribute__((aligned(64))); /* [rows][8] one for each of eight labels
                                                               that any of the row's experts has */
     uint64_t octets[PAGES_MAX][MET_WORDS]
-        __attribute__((aligned(64))); /* [rows / 8][groups] which
-                      octets are met, a byte for each of eight rows */
-    uint8_t row_of_byte[64];          /* of a vector of octets */
-    int32_t row_shift;                /* which has 2^row_shift rows */
-    uint8_t index[WORDS_MAX][64];     /* where in two vectors of the trace a staged byte stands */
-    uint64_t present[WORDS_MAX];      /* of staged bytes: those that a row has */
-    int32_t rows_at_once; /* that two vectors hold, staged: 8, or 4 of two bytes an id */
+        __attribute__((aligned(64)));            /* [rows / 8][groups] which
+                                 octets are met, a byte for each of eight rows */
+    __m512i met_by_unit[PAGES_MAX][BLOCK_UNITS]; /* vectors of octets that meet any, for each byte
+                                                    of them: what single groups count */
+    uint8_t row_of_byte[64];                     /* of a vector of octets */
+    int32_t row_shift;                           /* which has 2^row_shift rows */
+    uint8_t index[WORDS_MAX][64]; /* where in two vectors of the trace a staged byte stands */
+    uint64_t present[WORDS_MAX];  /* of staged bytes: those that a row has */
+    int32_t rows_at_once;         /* that two vectors hold, staged: 8, or 4 of two bytes an id */
     const struct replay_shape *shape;
     int32_t num_pages;
     int32_t num_groups; /* of a page: 1, 2 or 4 */
@@ -124,6 +136,7 @@ void replay_avx512_nodes(struct avx512 *state, const struct replay_counts *count
 /* As struct replay_kernel has them. */
 MUST_CHECK enum status replay_avx512_open(void **state, const struct replay *replay);
 void replay_avx512_close(void *state);
+void replay_avx512_fold(void *state, const struct replay_counts *counts, int64_t *expert_tokens);
 
 #endif
 #endif

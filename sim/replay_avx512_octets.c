@@ -3,8 +3,8 @@
  *
  * Of a group of 64 experts a row meets some of eight octets, which is a byte. A vector of octets
  * has a lane for each group of eight rows, and in it a byte for each row. A place is met where such
- * a byte has one of its bits. Where every place is one octet, a lane is transposed instead and its
- * bits are counted, all eight octets at once.
+ * a byte has one of its bits. Places of whole groups are bytes that are not zero, which are added
+ * up unit by unit as they are made, for sources of whole units.
  */
 #include "replay_avx512.h"
 
@@ -12,9 +12,8 @@
 
 #include <string.h>
 
-#define LANES      8
-#define BYTE_ONES  UINT64_C(0x0101010101010101)
-#define BYTES_FULL 30 /* vectors of which each adds up to eight to a byte */
+#define LANES     8
+#define BYTE_ONES UINT64_C(0x0101010101010101)
 
 /* Is every label made of whole blocks of so many experts, and within so many neighbours? */
 static bool are_places(const struct avx512 *state, const int32_t *label_of_expert, int32_t block,
@@ -67,6 +66,17 @@ void replay_avx512_find_places(struct places *places, const struct avx512 *state
     for (int32_t octet = 0;
          8 * octet < state->shape->num_experts && places->span <= state->num_groups; octet++) {
         add_octet(places, state, octet, label_of_expert[8 * octet]);
+    }
+    places->are_groups = places->span == 1 && places->per_group == 1;
+    places->are_in_order = places->per_group > 0;
+    for (int32_t i = 0; i < places->per_group; i++) {
+        for (int32_t page = 0; page < state->num_pages; page++) {
+            const int32_t *place = places->of_lane[i][page];
+            for (int32_t lane = 0; lane < LANES / 2; lane++) {
+                places->are_in_order =
+                    places->are_in_order && place[0] >= 0 && place[lane] == place[0] + lane;
+            }
+        }
     }
 }
 
@@ -143,6 +153,17 @@ INLINE __m512i sum_met(const struct sweep *sweep, __m512i mask, int32_t span, in
     return _mm512_add_epi8(sums, others);
 }
 
+/* The same for groups, of the units that rows first .. end - 1 fill: rows beyond meet none. */
+INLINE __m512i sum_units(const struct sweep *sweep, int64_t first, int64_t end)
+{
+    const __m512i *met = sweep->state->met_by_unit[sweep->page];
+    __m512i sums = _mm512_setzero_si512();
+    for (int64_t unit = first / UNIT_ROWS; unit * UNIT_ROWS < end; unit++) {
+        sums = _mm512_add_epi8(sums, met[unit]);
+    }
+    return sums;
+}
+
 /* Where a block's rows are added to: run after run of rows, to [num_sources] arrays in turn. */
 struct runs {
     int64_t *tokens; /* [num_sources][num_places] */
@@ -153,25 +174,37 @@ struct runs {
     int64_t rows;       /* of the others */
 };
 
+INLINE void add_lanes(int64_t *tokens, const int32_t *place, __m256i sums)
+{
+    for (int32_t lane = 0; lane < LANES / 2; lane++) {
+        if (place[lane] >= 0) {
+            tokens[place[lane]] += sums[lane];
+        }
+    }
+}
+
 INLINE void add_runs(const struct runs *runs, const struct sweep *sweep, int32_t span,
                      int64_t num_rows)
 {
     const __m512i mask = sweep->places->mask[sweep->i][sweep->page];
     const int32_t *place = sweep->places->of_lane[sweep->i][sweep->page];
+    const bool has_units = sweep->places->are_groups && runs->first_rows % UNIT_ROWS == 0 &&
+                           runs->rows % UNIT_ROWS == 0;
     int32_t source = runs->source;
     int64_t end = runs->first_rows;
     for (int64_t row = 0; row < num_rows; end += runs->rows) {
         end = end < num_rows ? end : num_rows;
         int64_t *tokens = runs->tokens + (int64_t)source * runs->num_places;
-        __m512i bytes = sum_met(sweep, mask, span, row, end);
+        __m512i bytes =
+            has_units ? sum_units(sweep, row, end) : sum_met(sweep, mask, span, row, end);
         __m512i sum = _mm512_sad_epu8(bytes, _mm512_setzero_si512());
         __m256i half = _mm256_add_epi64(_mm512_castsi512_si256(sum),
                                         _mm512_extracti64x4_epi64(sum, 1)); /* the same groups */
-#pragma GCC unroll 4
-        for (int32_t lane = 0; lane < LANES / 2; lane++) {
-            if (place[lane] >= 0) {
-                tokens[place[lane]] += half[lane];
-            }
+        if (sweep->places->are_in_order) {
+            __m256i *to = (__m256i *)(void *)(tokens + place[0]);
+            _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), half));
+        } else {
+            add_lanes(tokens, place, half);
         }
         row = end;
         source = source + 1 < runs->num_sources ? source + 1 : 0;
@@ -193,53 +226,12 @@ AVX512 static void add_places(const struct runs *runs, const struct avx512 *stat
     }
 }
 
-/* Adds the rows that meet each octet of a page to tokens, by place. */
-AVX512 static void add_octets(int64_t *tokens, const struct avx512 *state,
-                              const struct places *places, int32_t page, int64_t num_rows)
-{
-    const int64_t num_words = (num_rows + UNIT_ROWS - 1) / UNIT_ROWS * (UNIT_ROWS / 8) *
-                              state->num_groups; /* rows beyond meet none */
-    const uint64_t *from = state->octets[page];
-    __m512i sums = _mm512_setzero_si512(); /* two lanes a lane, of 16 bits */
-    for (int64_t first = 0; first < num_words; first += BYTES_FULL * LANES) {
-        int64_t end =
-            num_words < first + BYTES_FULL * LANES ? num_words : first + BYTES_FULL * LANES;
-        __m512i bytes[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-        for (int64_t i = first; i < end; i += 2 * LANES) {
-            __m512i even = transpose(_mm512_load_si512(from + i));
-            __m512i odd = transpose(_mm512_load_si512(from + i + LANES));
-            bytes[0] = _mm512_add_epi8(bytes[0], _mm512_popcnt_epi8(even));
-            bytes[1] = _mm512_add_epi8(bytes[1], _mm512_popcnt_epi8(odd));
-        }
-        bytes[0] = _mm512_add_epi8(bytes[0], bytes[1]);
-        __m256i low = _mm512_castsi512_si256(bytes[0]);
-        __m256i high = _mm512_extracti64x4_epi64(bytes[0], 1);
-        sums = _mm512_add_epi16(sums, _mm512_cvtepu8_epi16(low));
-        sums = _mm512_add_epi16(sums, _mm512_cvtepu8_epi16(high));
-    }
-    uint16_t sum[PAGE_EXPERTS / 8];
-    memcpy(sum, &sums, sizeof sum);
-    for (int32_t i = 0; i < PAGE_EXPERTS / 8; i++) {
-        int32_t place = places->of_octet[page][i & (8 * state->num_groups - 1)];
-        if (place >= 0) {
-            tokens[place] += sum[i];
-        }
-    }
-}
-
 void replay_avx512_rank_places(const struct avx512 *state, const struct replay_counts *counts,
                                int64_t num_rows)
 {
-    const struct places *places = &state->rank_places;
-    if (!places->are_octets) {
-        const struct runs all = {
-            .tokens = counts->rank_tokens, .num_sources = 1, .first_rows = num_rows};
-        add_places(&all, state, places, num_rows);
-        return;
-    }
-    for (int32_t page = 0; page < state->num_pages; page++) {
-        add_octets(counts->rank_tokens, state, places, page, num_rows);
-    }
+    const struct runs all = {
+        .tokens = counts->rank_tokens, .num_sources = 1, .first_rows = num_rows};
+    add_places(&all, state, &state->rank_places, num_rows);
 }
 
 void replay_avx512_node_places(const struct avx512 *state, const struct replay_counts *counts,

@@ -24,8 +24,9 @@ struct replay_kernel {
      * how many ids are "not routed". */
     int64_t (*count)(void *state, const struct replay_counts *counts, const void *id,
                      int64_t first_row, int64_t num_rows);
-    /* Adds the private counts to expert_tokens[num_experts] and clears them. */
-    void (*fold)(void *state, int64_t *expert_tokens);
+    /* Adds the private counts to expert_tokens[num_experts], those of ranks to counts, and clears
+     * them. */
+    void (*fold)(void *state, const struct replay_counts *counts, int64_t *expert_tokens);
 };
 
 struct replay {

@@ -23,8 +23,7 @@
 
 #define SET_BITS    256
 #define SETS_MAX    (REPLAY_EXPERTS_MAX / SET_BITS)
-#define UNIT_ROWS   8 /* they fill three levels of the ladder, in registers */
-#define UNIT_LEVELS 3
+#define UNIT_ROWS   8  /* they fill three levels of the ladder, in registers */
 #define BATCH_UNITS 16 /* four levels more, in memory; bytes count their 128 rows */
 
 #define SET_SHIFT   5 /* a set has 2^5 bytes */
@@ -62,22 +61,28 @@ ROWS_INLINE void add_bits(bits *carry, bits *sum, const bits *left, const bits *
     *sum ^= half;
 }
 
+/* Adds up pairs of vectors of a level, each of which makes one of the next, in its place. */
+ROWS_INLINE void add_pairs(bits *level_sum, bits *addend, int32_t num_pairs)
+{
+    bits sum = *level_sum;
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < num_pairs; i++) {
+        bits next;
+        add_bits(&next, &sum, &addend[2 * i], &addend[2 * i + 1]);
+        addend[i] = next;
+    }
+    *level_sum = sum;
+}
+
 /* Adds up the carries of a batch's units, four levels, which asks of none whose turn it is; then
  * two addends of a level make one of the next. */
 ROWS_INLINE void add_batch(struct rows_ladder *ladder, bits *carry)
 {
-    int32_t level = UNIT_LEVELS;
-#pragma GCC unroll 4
-    for (int32_t pairs = BATCH_UNITS / 2; pairs > 0; pairs /= 2, level++) {
-        bits sum = ladder->sum[level];
-#pragma GCC unroll 8
-        for (int32_t i = 0; i < pairs; i++) {
-            bits next;
-            add_bits(&next, &sum, &carry[2 * i], &carry[2 * i + 1]);
-            carry[i] = next;
-        }
-        ladder->sum[level] = sum;
-    }
+    add_pairs(&ladder->sum[3], carry, 8);
+    add_pairs(&ladder->sum[4], carry, 4);
+    add_pairs(&ladder->sum[5], carry, 2);
+    add_pairs(&ladder->sum[6], carry, 1);
+    int32_t level = 7;
     for (uint64_t turn = ladder->num_batches++; turn & 1; turn >>= 1, level++) {
         bits next;
         add_bits(&next, &ladder->sum[level], &ladder->waiting[level], carry);
@@ -354,8 +359,9 @@ ROWS_TARGET static int64_t rows_count(void *opaque, const struct replay_counts *
                                         : count_gaps(id, num_rows * shape->top_k, shape->id_bytes);
 }
 
-static void rows_fold(void *opaque, int64_t *expert_tokens)
+static void rows_fold(void *opaque, const struct replay_counts *counts, int64_t *expert_tokens)
 {
+    (void)counts; /* ranks are counted block by block */
     struct rows *state = opaque;
     int64_t tokens[REPLAY_EXPERTS_MAX] = {0};
     for (int32_t number = 0; number < state->num_sets; number++) {

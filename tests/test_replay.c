@@ -47,6 +47,7 @@ struct flaws {
     int32_t gap_percent;       /* of ids that are "not routed", where the shape knows such */
     int32_t duplicate_percent; /* of rows that name an expert twice */
     int64_t alike_of_source;   /* > 0: many rows, all like the first, so many of a source */
+    int64_t grouped_of_source; /* > 0: many rows, so many of a source, ranks of 8 and nodes of 64 */
 };
 
 static void fill_rows(struct example *example, uint64_t *state, struct flaws flaws)
@@ -102,6 +103,20 @@ static void place_experts(struct example *example, uint64_t *state)
     shape->rows_per_source = 1 + draw_below(state, draw_below(state, 2) == 0 ? 300 : 5000);
 }
 
+/* Eight neighbours share a rank and eight ranks a node, the nodes upwards or downwards. */
+static void place_groups(struct example *example, bool upwards)
+{
+    struct replay_shape *shape = &example->shape;
+    shape->num_ranks = (shape->num_experts + 7) / 8;
+    shape->num_nodes = (shape->num_ranks + 7) / 8;
+    for (int32_t expert = 0; expert < shape->num_experts; expert++) {
+        example->rank_of_expert[expert] = expert / 8;
+    }
+    for (int32_t rank = 0; rank < shape->num_ranks; rank++) {
+        example->node_of_rank[rank] = upwards ? rank / 8 : shape->num_nodes - 1 - rank / 8;
+    }
+}
+
 static void make_example(struct example *example, uint64_t seed, struct flaws flaws)
 {
     static const int32_t experts[] = {8, 16, 60, 64, 96, 128, 160, 255, 256, 384, 512, 1000, 1024};
@@ -121,6 +136,11 @@ static void make_example(struct example *example, uint64_t seed, struct flaws fl
     if (flaws.alike_of_source > 0) {
         shape->rows_per_source = flaws.alike_of_source;
         example->num_rows = 2 * 2048 + 77;
+    }
+    if (flaws.grouped_of_source > 0) {
+        place_groups(example, draw_below(&state, 2) == 0);
+        shape->rows_per_source = flaws.grouped_of_source;
+        example->num_rows = 6 * 2048 + 77;
     }
     size_t offset = (size_t)(draw_below(&state, 64) * shape->id_bytes);
     size_t bytes = (size_t)(example->num_rows * shape->top_k * shape->id_bytes);
@@ -351,6 +371,16 @@ Test(replay, no_counter_overflows_where_all_rows_are_alike)
     for (int32_t i = 0; i < 300; i++) {
         expect_twins((uint64_t)i + 1, (struct flaws){.alike_of_source = rows_per_source[i % 5]},
                      -1);
+    }
+}
+
+/* Of these, sources begin with the rows of a call (seeds that 32 divides) or within. */
+Test(replay, sources_of_many_rows_and_nodes_of_64_experts)
+{
+    static const int64_t rows_per_source[] = {128, 384, 2048, 200};
+    for (int32_t i = 0; i < 96; i++) {
+        uint64_t seed = (uint64_t)(i % 3 == 2 ? i : 32 * i);
+        expect_twins(seed, (struct flaws){.grouped_of_source = rows_per_source[i % 4]}, -1);
     }
 }
 
