@@ -21,9 +21,10 @@ MUST_CHECK enum status plan_world_open(struct plan_world *world, const struct pl
                                        int32_t num_threads, struct error *error);
 void plan_world_close(struct plan_world *world);
 
-/* All points of the plan, pruned by memory, targets and number of GPUs. [*count] owned. */
+/* All points of the plan, pruned by memory, targets and number of GPUs. [*count] owned, also after a
+ * failure. STATUS_INVALID: too many. */
 MUST_CHECK enum status plan_enumerate(struct plan_point **points, int32_t *count,
-                                      const struct plan *plan);
+                                      const struct plan *plan, struct error *error);
 
 /* Whether a point fits into memory at the plan's contexts. */
 bool plan_point_fits(const struct plan *plan, const struct plan_point *point);

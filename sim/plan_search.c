@@ -181,7 +181,7 @@ static void count_fates(struct plan_answer *answer)
 static enum status search_points(struct search *search, struct error *error)
 {
     struct plan_answer *answer = search->answer;
-    enum status status = plan_enumerate(&answer->point, &answer->num_points, search->plan);
+    enum status status = plan_enumerate(&answer->point, &answer->num_points, search->plan, error);
     if (status == STATUS_OK) {
         status = order_points(search);
     }

@@ -53,8 +53,10 @@ static enum status add_point(struct growing *list, const struct plan_point *poin
     }
     if (list->count == list->capacity) {
         int32_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        struct plan_point *grown =
-            capacity > POINTS_MAX ? NULL : realloc(list->point, (size_t)capacity * sizeof *grown);
+        if (capacity > POINTS_MAX) {
+            return STATUS_INVALID;
+        }
+        struct plan_point *grown = realloc(list->point, (size_t)capacity * sizeof *grown);
         if (grown == NULL) {
             return STATUS_NO_MEMORY;
         }
@@ -216,7 +218,8 @@ static enum status add_pool(struct growing *list, const struct plan *plan, int32
     return status;
 }
 
-enum status plan_enumerate(struct plan_point **points, int32_t *count, const struct plan *plan)
+enum status plan_enumerate(struct plan_point **points, int32_t *count, const struct plan *plan,
+                           struct error *error)
 {
     struct growing list = {0};
     enum status status = STATUS_OK;
@@ -230,5 +233,9 @@ enum status plan_enumerate(struct plan_point **points, int32_t *count, const str
     }
     *points = list.point;
     *count = list.count;
-    return status;
+    return status == STATUS_INVALID
+               ? error_add(error, status,
+                           "search spans more than %d points; give its lists fewer values",
+                           POINTS_MAX)
+               : status;
 }

@@ -291,3 +291,24 @@ Test(plan_offload, traffic_may_be_tokens_a_second)
     cr_expect_float_eq(plan.traffic.requests_per_day, 86400.0, 1e-6);
     plan_free(&plan);
 }
+
+/* 24 batches on 1 and 2 GPUs of 8 x 5 x 3 ways in 5 formats are 28,800. */
+Test(plan_offload, a_search_that_spans_too_much_says_so)
+{
+    struct plan plan;
+    struct plan_answer answer;
+    struct error error = {0};
+    const struct plan_options options = {.num_threads = 1};
+    const char *const more[] = {
+        "search.decode={ep: [1, 2], sequences_per_rank: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, "
+        "13, 14, "
+        "15, 16, 17, 18, 19, 20, 21, 22, 23, 24]}",
+        "search.offload={where: host, share: [.1, .2, .3, .4, .5, .6, .7, .8], policy: [lru, lfu, "
+        "lrfu, pinned, predicted], misses: [fetch, cpu, faster]}",
+        "search.expert_precision=[bf16, fp8, int8, mxfp4, nvfp4]", NULL};
+    cr_assert_eq(load(&plan, more, &error), STATUS_OK, "%s", error.text);
+    cr_expect_eq(plan_search(&answer, &plan, &options, &error), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, "spans more than 16384 points"), "%s", error.text);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
