@@ -10,9 +10,9 @@ do for [i=1:3] {
     stats csv using (column(name[i]) / divisor[i]) name 'V' nooutput
     top[i] = V_max
 }
-name_of(row) = cut(bare(stringcolumn('run')), narrow ? 24 : 44)
+name_of(row) = short(stringcolumn('run'), narrow ? 24 : 44)
 stats csv using (strlen(name_of(0))) name 'N' nooutput
-left = 0.03 + N_max * (narrow ? 0.0175 : 0.0084)
+left = 0.03 + N_max * (narrow ? 0.0195 : 0.0084)
 label(row) = panel == 1 || narrow ? name_of(0) : ''
 unset grid
 set grid xtics

@@ -36,8 +36,8 @@ WITH mine AS (
   WHERE (study_id, group_label) = (
     SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
     AND is_strategy = 1)
-SELECT printf('The mean step takes %.3g ms with %s', best.step_ns_mean * 1e-6, best.name)
-       || ifnull((SELECT printf(', %.3g ms with the experts left in place', step_ns_mean * 1e-6)
+SELECT printf('The mean step takes %.4g ms with %s', best.step_ns_mean * 1e-6, best.name)
+       || ifnull((SELECT printf(', %.4g ms with the experts left in place', step_ns_mean * 1e-6)
                   FROM mine WHERE strategy = 'static' AND place > 1), '')
        || '.'
 FROM mine AS best

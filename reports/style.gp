@@ -32,6 +32,16 @@ bare_from(text, i) = i > words(text) ? '' : \
     (i > 1 ? ' ' : '').bare_word(word(text, i)).bare_from(text, i + 1)
 bare(text) = strstrt(text, '=') > 0 ? bare_from(text, 1) : text
 
+# The same in at most length characters: keys lose their ends first, for values tell runs apart.
+short_word(w, n) = strstrt(w, '=') > n + 2 ? w[1:n].'…'.w[strstrt(w, '='):*] : w
+short_from(text, i, n) = i > words(text) ? '' : \
+    (i > 1 ? ' ' : '').short_word(word(text, i), n).short_from(text, i + 1, n)
+key_letters(length, text) = length / (2 * words(text)) - 1
+short(text, length) = strlen(bare(text)) <= length || strstrt(text, '=') == 0 ? \
+    cut(bare(text), length) : \
+    cut(short_from(bare(text), 1, key_letters(length, text) < 2 ? 2 : key_letters(length, text)), \
+        length)
+
 # Small amounts without an exponent.
 usd(x) = x == 0 || x >= 1e-4 ? sprintf('%.3g', x) : sprintf('%.6f', x)
 
