@@ -112,7 +112,7 @@ static enum status fit_sample(struct fitted_kernels *fitted, struct sample *samp
                               int32_t left_out, struct error *error)
 {
     struct fitted_kernels start = start_of(sample);
-    struct fit fit = {.form = &fit_experts,
+    struct fit fit = {.form = &fit_phases,
                       .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
                       .context = sample,

@@ -26,26 +26,30 @@
 #name, offsetof(struct fitted_kernels, name), 0.0, FIT_PULL, unit                          \
     }
 
-static const struct fit_parameter experts[CALIBRATE_PARAMS] = {
-    {"t0_ns", offsetof(struct fitted_kernels, t0_ns), 0.0, T0_PULL, FIT_PLAIN},
-    RATE(weight_bytes_per_s, FIT_HBM),
-    RATE(flops_per_s, FIT_PEAK),
-    RATE(activation_bytes_per_s, FIT_HBM),
-    RATE(row_bytes_per_s, FIT_HBM),
-    PLAIN(slot_ns),
-    {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0, DEPTH_PULL, FIT_PLAIN},
-    PLAIN(tile_ns),
-    PLAIN(tile_rows_lost),
-    PLAIN(few_rows_share),
-    RATE(choice_hidden_bytes_per_s, FIT_HBM),
-    RATE(choice_ffn_bytes_per_s, FIT_HBM),
-    PLAIN(slot_ffn_ns),
-    PLAIN(busiest_ns),
-    {"depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL, FIT_PLAIN},
-    {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},
-};
+/* What a phase of moe-bench has too comes first. */
+#define PARAMETERS(t0_pull, depth_pull)                                                            \
+    {                                                                                              \
+        {"t0_ns", offsetof(struct fitted_kernels, t0_ns), 0.0, t0_pull, FIT_PLAIN},                \
+            RATE(weight_bytes_per_s, FIT_HBM), RATE(flops_per_s, FIT_PEAK),                        \
+            RATE(activation_bytes_per_s, FIT_HBM), RATE(row_bytes_per_s, FIT_HBM), PLAIN(slot_ns), \
+            {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0, depth_pull, FIT_PLAIN},   \
+            PLAIN(tile_ns), PLAIN(tile_rows_lost), PLAIN(few_rows_share),                          \
+            {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},           \
+            RATE(choice_hidden_bytes_per_s, FIT_HBM), RATE(choice_ffn_bytes_per_s, FIT_HBM),       \
+            PLAIN(slot_ffn_ns), PLAIN(busiest_ns),                                                 \
+        {                                                                                          \
+            "depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,          \
+                FIT_PLAIN                                                                          \
+        }                                                                                          \
+    }
+#define NUM_PHASE_PARAMETERS 11
+
+static const struct fit_parameter experts[CALIBRATE_PARAMS] = PARAMETERS(T0_PULL, DEPTH_PULL);
+static const struct fit_parameter phases[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL);
 
 const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
+const struct fit_form fit_phases = {phases, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels),
+                                    1.0};
 
 double *fit_constant(const struct fit_form *form, void *constants, int32_t index)
 {

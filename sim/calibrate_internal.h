@@ -35,7 +35,9 @@ struct fit_form {
     double pull;  /* times each parameter's */
 };
 
-extern const struct fit_form fit_experts; /* struct fitted_kernels */
+extern const struct fit_form fit_experts; /* struct fitted_kernels, of whole MoE operations */
+extern const struct fit_form fit_phases;  /* likewise, of one phase: its start says no more than the
+                                             order of magnitude */
 
 /* Rows of any kind: context and index name one. */
 struct fit {
