@@ -1,9 +1,8 @@
 /*
  * csv_stream.h -- a CSV file of any length with a header line, read row by row.
  *
- * For tables without quotes in the columns one asks for: a cell with a comma within quotes shifts
- * those behind it, so wanted columns stand before such text (tables of measurements have their
- * notes last). sim/csv_table.h understands quotes and keeps the whole file.
+ * A row is a line: cells may be quoted, but end where their line does. sim/csv_table.h lets them go
+ * on in the next and keeps the whole file.
  */
 #ifndef MOESIM_CSV_STREAM_H
 #define MOESIM_CSV_STREAM_H
