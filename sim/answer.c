@@ -63,21 +63,22 @@ void answer_model_error(struct report *report)
     format_percent(percent, number(report, "error_median"));
     if (fitted_on[0] == '\0') {
         snprintf(report->model_error, sizeof report->model_error,
-                 "Times and costs come from the compute model %s, which is not fitted to "
+                 "Times and costs come from the compute model '%s', which is not fitted to "
                  "measurements: error unknown.",
                  gpu_model);
         snprintf(report->model_error_short, sizeof report->model_error_short,
                  "not fitted to measurements: error unknown");
     } else if (!measured) {
-        snprintf(report->model_error, sizeof report->model_error,
-                 "Times and costs come from the compute model %s, fitted on %s; its error was not "
-                 "measured.",
-                 gpu_model, fitted_on);
+        snprintf(
+            report->model_error, sizeof report->model_error,
+            "Times and costs come from the compute model '%s', fitted on %s; its error was not "
+            "measured.",
+            gpu_model, fitted_on);
         snprintf(report->model_error_short, sizeof report->model_error_short,
                  "model error not measured");
     } else {
         snprintf(report->model_error, sizeof report->model_error,
-                 "Times and costs come from the compute model %s, fitted on %s; on measurements "
+                 "Times and costs come from the compute model '%s', fitted on %s; on measurements "
                  "held out from the fit its median error is %s.",
                  gpu_model, fitted_on, percent);
         snprintf(report->model_error_short, sizeof report->model_error_short,
