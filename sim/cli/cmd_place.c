@@ -12,6 +12,8 @@
 #include "placement_file.h"
 #include "suggest.h"
 
+#define FORMATS_BYTES 128
+
 static const char help[] =
     "usage: moesim place --strategy NAME --load FILE --slots N --gpus N --out FILE [options]\n\n"
     "Places and replicates experts by measured loads and says what that is worth.\n\n"
@@ -99,13 +101,17 @@ static int find_names(struct place_arguments *arguments, const char *command)
                                arguments->strategy, suggestion.nearest)
                    : cli_usage(command, "there is no strategy '%s'", arguments->strategy);
     }
+    char known[FORMATS_BYTES] = "";
     for (int format = 0; format < PLACE_FORMAT_COUNT; format++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "",
+                 place_format_name((enum place_format)format));
         if (strcmp(arguments->format, place_format_name((enum place_format)format)) == 0) {
             arguments->format_id = (enum place_format)format;
             return -1;
         }
     }
-    return cli_usage(command, "there is no format '%s'", arguments->format);
+    return cli_usage(command, "'%s' is none of the formats %s", arguments->format, known);
 }
 
 /* Returns -1 to go on, else the exit code. */
