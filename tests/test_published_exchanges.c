@@ -1,11 +1,14 @@
 /*
- * test_published_exchanges.c -- published exchanges that no preset is fitted to, by the presets.
+ * test_published_exchanges.c -- published exchanges of other dimensions and degrees, by the
+ * presets.
  *
  * Constants of exchanges are fitted to DeepSeek-V3's dimensions (hidden 7168, top-8 of 256) and, of
  * TensorRT-LLM's, to EP 2 to 8. The times here are of other dimensions and of EP 16 to 64, from
  * ai-dynamo/aiconfigurator @ 095f58a51c4c (Apache-2.0): trtllm_alltoall_perf of TensorRT-LLM on a
- * GB200 NVL72 and wideep_deepep_*_perf of SGLang 0.5.12 on eight H100s and B200s. Of all such rows
- * half are within 5 % and nine in ten within 17 %; a row that is off by a quarter is a broken form.
+ * GB200 NVL72, which nothing has seen, and wideep_deepep_*_perf of SGLang 0.5.12 on eight H100s and
+ * B200s, on which the few constants were chosen that say what dimensions cost, one value for all
+ * GPUs (sim/calibrate_network_kinds.c). Of all such rows half are within 5 % and nine in ten within
+ * 17 %; a row that is off by a quarter is a broken form.
  */
 #include <criterion/criterion.h>
 #include <math.h>
