@@ -14,7 +14,7 @@
  * that a replay can gain: less than their number if they share a core. Counts of every path are
  * compared with the scalar path's. Run by hand: it is no test.
  *
- * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) that twelve other programs kept busy, gcc
+ * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) that others kept busy (load 20), gcc
  * 12.2 -O2, bench_replay 1000000 2, experts by number, millions of token-layers a second (share of
  * reading): scalar 62 (1.5 %), AVX2 604 (13.1 %), AVX-512 2202 (55 % of 32 GB/s) on one thread; on
  * two 1.99, 1.86 and 1.86 times that, where arithmetic alone gains 1.7 to 2.0. Experts scattered:
