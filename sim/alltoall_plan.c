@@ -119,7 +119,7 @@ static enum status plan_leg(struct alltoall_leg *leg, const struct alltoall_row 
 {
     bool is_dispatch = leg->exchange == EXCHANGE_DISPATCH;
     double bytes = is_dispatch ? input->dispatch_bytes_per_token : input->combine_bytes_per_token;
-    plan_init(&leg->plan, row->ep, arena);
+    plan_init(&leg->plan, input->cluster, row->ep, row->collective->by_nic, arena);
     if (leg->exchange == EXCHANGE_PREPARE) {
         leg->load = (struct exchange_load){.tokens = (double)row->tokens,
                                            .num_ranks = row->ep,

@@ -67,11 +67,11 @@ struct fitted_kernels {
     double depth_blend;               /* p of the norm that joins depth_ns and the rest of a GEMM;
                                          0: 1, their sum */
     enum tile_height tile_rows;
-    double blend;                  /* p of the norm that joins streaming and arithmetic */
-    char fitted_on[SOURCE_BYTES];  /* the measurements */
-    char holdout[HOLDOUT_BYTES];   /* how rows were held out, and the errors by class of rows */
-    int32_t num_rows;              /* that were fitted */
-    double error_median;           /* absolute, relative, of all held-out rows; a fraction */
+    double blend;                 /* p of the norm that joins streaming and arithmetic */
+    char fitted_on[SOURCE_BYTES]; /* the measurements */
+    char holdout[HOLDOUT_BYTES];  /* how rows were held out, and the errors by class of rows */
+    int32_t num_rows;             /* that were fitted */
+    double error_median;          /* absolute, relative, of all held-out rows; a fraction */
     double error_p90;
 };
 
@@ -263,6 +263,12 @@ static inline int32_t cluster_node(const struct cluster *cluster, int32_t rank)
         return rank >> __builtin_ctz(gpus);
     }
     return rank / cluster->gpus_per_node;
+}
+
+/* A node's ranks are neighbours: whether a rank is of the node whose first is node_begin. */
+static inline bool cluster_on_node(const struct cluster *cluster, int32_t node_begin, int32_t rank)
+{
+    return (uint32_t)rank - (uint32_t)node_begin < (uint32_t)cluster->gpus_per_node;
 }
 
 static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank_a, int32_t rank_b)

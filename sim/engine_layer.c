@@ -57,7 +57,8 @@ static enum status start_exchanges(struct engine *engine, struct layer_run *run)
         struct transfer *transfer = &run->transfer[kind];
         bool gather = kind == TRANSFER_ATTENTION_GATHER || kind == TRANSFER_DENSE_GATHER;
         *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};
-        plan_init(&transfer->plan, engine->scenario->ep, &run->arena);
+        plan_init(&transfer->plan, &engine->scenario->cluster, engine->scenario->ep, false,
+                  &run->arena);
         enum status status =
             plan_exchange(engine->scenario, run->share->batch, &transfer->plan, gather);
         if (status == STATUS_OK) {
@@ -194,8 +195,8 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];
         *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};
-        transfer->by_nic = scenario->collective->by_nic;
-        plan_init(&transfer->plan, scenario->ep, &run->arena);
+        plan_init(&transfer->plan, &scenario->cluster, scenario->ep, scenario->collective->by_nic,
+                  &run->arena);
         enum status status = kind == TRANSFER_DISPATCH
                                  ? scenario->collective->plan_dispatch(&input, &transfer->plan)
                                  : scenario->collective->plan_combine(&input, &transfer->plan);
@@ -208,8 +209,7 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
             status = transfer_init(transfer, &run->arena);
         }
         if (status == STATUS_OK) {
-            status = transfer_count_hbm(transfer, &scenario->cluster.gpu, engine->node_of_rank,
-                                        &run->arena);
+            status = transfer_count_hbm(transfer, &scenario->cluster.gpu, &run->arena);
         }
         if (status != STATUS_OK) {
             return status;

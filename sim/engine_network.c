@@ -85,16 +85,25 @@ static bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_
     return --countdown->left == 0;
 }
 
-/* One word a message: each of its parts spread by an odd constant of its own. */
-static inline uint64_t message_word(const struct transfer *transfer, const struct message *message,
-                                    int64_t at_ns)
+/* One word a message: each of its parts spread by an odd constant of its own. Words of messages
+ * that are told together are the coefficients of a polynomial, whose value is folded in: a step has
+ * millions, and mixing each by itself would take longer than all else that is done with them. */
+static uint64_t fold_messages(uint64_t digest, const struct transfer *transfer,
+                              const struct message *restrict message, const int64_t *restrict at_ns,
+                              int32_t count)
 {
-    uint64_t route = (uint64_t)(uint32_t)message->src_rank << 32 | (uint32_t)message->dst_rank;
+    uint64_t source = (uint64_t)(uint32_t)message[0].src_rank << 32;
     uint64_t kind =
         (uint64_t)(((int64_t)transfer->lane * 65536 + transfer->layer) * 16 + transfer->kind);
-    return (uint64_t)at_ns + route * UINT64_C(0x9e3779b97f4a7c15) +
-           kind * UINT64_C(0xc2b2ae3d27d4eb4f) +
-           (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
+    uint64_t common = kind * UINT64_C(0xc2b2ae3d27d4eb4f);
+    uint64_t value = 0;
+    for (int32_t i = 0; i < count; i++) {
+        uint64_t route = source | (uint32_t)message[i].dst_rank;
+        uint64_t word = common + (uint64_t)at_ns[i] + route * UINT64_C(0x9e3779b97f4a7c15) +
+                        (uint64_t)message[i].bytes * UINT64_C(0x165667b19e3779f9);
+        value = value * UINT64_C(0xd6e8feb86659fd93) + word;
+    }
+    return digest_u64(digest, value);
 }
 
 static enum status push_event(struct engine *engine, struct transfer *transfer,
@@ -105,46 +114,46 @@ static enum status push_event(struct engine *engine, struct transfer *transfer,
         (struct event){.time_ns = at_ns, .kind = kind, .rank = index, .transfer = transfer});
 }
 
+/* A message that a group waits for arrives. */
+static enum status feed_group(struct engine *engine, struct transfer *transfer, int32_t index,
+                              int64_t at_ns, int64_t root_ns)
+{
+    struct countdown *group = &transfer->group[index];
+    return count_down(group, at_ns, root_ns)
+               ? push_event(engine, transfer, EVENT_GROUP_READY, index, group->last_ns)
+               : STATUS_OK;
+}
+
 /* Told now or earlier: messages of one group arrive at at_ns. What the last of something completes
  * is scheduled for the time at which it arrives. */
 static enum status note_arrivals(struct engine *engine, struct transfer *transfer,
-                                 const struct message *message, const int64_t *at_ns, int32_t count,
-                                 int64_t root_ns)
+                                 const struct message *restrict message,
+                                 const int64_t *restrict at_ns, int32_t count, int64_t root_ns)
 {
-    uint64_t digest = engine->metrics.digest;
-    int64_t bytes = 0;
+    struct countdown *ranks = transfer->rank;
     enum status status = STATUS_OK;
+    engine->metrics.digest = fold_messages(engine->metrics.digest, transfer, message, at_ns, count);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
-        digest = digest_u64(digest, message_word(transfer, &message[i], at_ns[i]));
-        bytes += message[i].bytes;
         if (message[i].feeds != NO_GROUP) {
-            struct countdown *group = &transfer->group[message[i].feeds];
-            if (count_down(group, at_ns[i], root_ns)) {
-                status = push_event(engine, transfer, EVENT_GROUP_READY, message[i].feeds,
-                                    group->last_ns);
-            }
+            status = feed_group(engine, transfer, message[i].feeds, at_ns[i], root_ns);
         }
-        if (message[i].payload && status == STATUS_OK) {
-            struct countdown *rank = &transfer->rank[message[i].dst_rank];
-            if (count_down(rank, at_ns[i], root_ns)) {
-                status = push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank,
-                                    rank->last_ns);
-            }
+        struct countdown *rank = &ranks[message[i].dst_rank];
+        if (message[i].payload && count_down(rank, at_ns[i], root_ns) && status == STATUS_OK) {
+            status =
+                push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank, rank->last_ns);
         }
     }
-    engine->metrics.digest = digest;
-    engine->metrics.bytes_received += bytes;
     return status;
 }
 
 /* Sends through a network that knows at once when everything arrives. */
 static enum status send_decided(struct engine *engine, struct transfer *transfer,
-                                const struct message_group *group, int64_t root_ns)
+                                const struct message_group *group, int64_t bytes, int64_t root_ns)
 {
     const struct net_burst burst = {
         .message = &transfer->plan.message[group->first],
         .count = group->count,
-        .by_nic = transfer->by_nic,
+        .by_nic = transfer->plan.by_nic,
         .overhead = {transfer->cost.overhead[TIER_SCALE_UP],
                      transfer->cost.overhead[TIER_SCALE_OUT]},
     };
@@ -153,6 +162,7 @@ static enum status send_decided(struct engine *engine, struct transfer *transfer
         return status;
     }
     engine->scenario->net->decide(engine->net, engine->queue.now_ns, &burst, engine->arrival_ns);
+    engine->metrics.bytes_received += bytes;
     return note_arrivals(engine, transfer, burst.message, engine->arrival_ns, group->count,
                          root_ns);
 }
@@ -174,12 +184,21 @@ static enum status send_undecided(struct engine *engine, struct transfer *transf
             .src_rank = message->src_rank,
             .dst_rank = message->dst_rank,
             .bytes = message->bytes,
-            .by_nic = transfer->by_nic};
+            .by_nic = transfer->plan.by_nic};
         sent->overhead =
             transfer->cost.overhead[net_message_tier(&engine->scenario->cluster, sent)];
     }
     status = net->send(engine->net, engine->queue.now_ns, engine->outbox, group->count);
     return status == STATUS_OK ? schedule_wake(engine) : status;
+}
+
+static int64_t sum_bytes(const struct message *message, int32_t count)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < count; i++) {
+        bytes += message[i].bytes;
+    }
+    return bytes;
 }
 
 enum status network_send_group(struct engine *engine, struct transfer *transfer,
@@ -190,12 +209,15 @@ enum status network_send_group(struct engine *engine, struct transfer *transfer,
     if (group->count == 0) {
         return STATUS_OK;
     }
+    const struct message *message = &transfer->plan.message[group->first];
+    int64_t bytes = transfer->kind == TRANSFER_DISPATCH
+                        ? record_dispatch(engine, message, group->count)
+                        : sum_bytes(message, group->count);
     engine->metrics.messages += group->count;
-    for (int32_t index = group->first; index < group->first + group->count; index++) {
-        engine->metrics.bytes_sent += transfer->plan.message[index].bytes;
-    }
-    return engine->scenario->net->decide != NULL ? send_decided(engine, transfer, group, root_ns)
-                                                 : send_undecided(engine, transfer, group, root_ns);
+    engine->metrics.bytes_sent += bytes;
+    return engine->scenario->net->decide != NULL
+               ? send_decided(engine, transfer, group, bytes, root_ns)
+               : send_undecided(engine, transfer, group, root_ns);
 }
 
 enum status network_schedule_release(struct engine *engine, struct transfer *transfer, int32_t rank,
@@ -246,11 +268,12 @@ enum status network_rank_ready(struct engine *engine, struct transfer *transfer,
 static enum status deliver(struct engine *engine, int32_t id)
 {
     struct in_flight in_flight = engine->in_flight[id];
+    const struct message *message = &in_flight.transfer->plan.message[in_flight.message];
     engine->in_flight[id].next_free = engine->in_flight_free;
     engine->in_flight_free = id;
-    return note_arrivals(engine, in_flight.transfer,
-                         &in_flight.transfer->plan.message[in_flight.message],
-                         &engine->queue.now_ns, 1, in_flight.root_ns);
+    engine->metrics.bytes_received += message->bytes;
+    return note_arrivals(engine, in_flight.transfer, message, &engine->queue.now_ns, 1,
+                         in_flight.root_ns);
 }
 
 enum status network_wake(struct engine *engine)

@@ -150,7 +150,7 @@ static enum status plan_weights(struct engine *engine, const struct expert_move 
     struct arena *arena = &engine->rebalance_arena;
     int64_t bytes = model_expert_bytes(&engine->scenario->model);
     *weights = (struct transfer){.layer = -1, .kind = TRANSFER_WEIGHTS};
-    plan_init(&weights->plan, engine->scenario->ep, arena);
+    plan_init(&weights->plan, &engine->scenario->cluster, engine->scenario->ep, false, arena);
     int32_t num_ranks = engine->scenario->ep;
     int32_t *begin = arena_alloc(arena, (size_t)num_ranks + 2, sizeof *begin);
     int32_t *order = arena_alloc(arena, (size_t)num_moves, sizeof *order);

@@ -36,23 +36,30 @@ static void add_drops(int64_t *dropped_at, const struct route *route, const int3
 {
     typedef int32_t lanes __attribute__((vector_size(16)));
     const int32_t experts = route->num_experts;
-    int64_t dropped = 1;
-    for (int32_t factor = 0; factor < DROP_FACTORS && dropped > 0; factor++) { /* they ascend */
+    lanes kept[DROP_FACTORS];
+    lanes sum[DROP_FACTORS];
+    for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
         int64_t limit = capacity->assignments[factor];
-        int32_t kept = limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
-        lanes sum = {0};
-        int32_t expert = 0;
-        for (; expert + 4 <= experts; expert += 4) {
-            lanes some;
-            memcpy(&some, tokens + expert, sizeof some);
-            some -= kept;
-            sum += some & (some > 0);
+        kept[factor] = (lanes){0} + (limit < INT32_MAX ? (int32_t)limit : INT32_MAX);
+        sum[factor] = (lanes){0};
+    }
+    int32_t expert = 0;
+    for (; expert + 4 <= experts; expert += 4) {
+        lanes some;
+        memcpy(&some, tokens + expert, sizeof some);
+#pragma GCC unroll 16
+        for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
+            lanes more = some - kept[factor];
+            sum[factor] += more & (more > 0);
         }
-        dropped = (int64_t)sum[0] + sum[1] + sum[2] + sum[3];
-        for (; expert < experts; expert++) {
-            dropped += tokens[expert] > kept ? tokens[expert] - kept : 0;
+    }
+    for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
+        dropped_at[factor] +=
+            (int64_t)sum[factor][0] + sum[factor][1] + sum[factor][2] + sum[factor][3];
+        for (int32_t last = expert; last < experts; last++) {
+            int32_t more = tokens[last] - kept[factor][0];
+            dropped_at[factor] += more > 0 ? more : 0;
         }
-        dropped_at[factor] += dropped;
     }
 }
 
@@ -196,28 +203,24 @@ static int32_t cell_of(const struct run_metrics *metrics, int32_t rank)
     return metrics->ranks_per_cell == 1 ? rank : rank / metrics->ranks_per_cell;
 }
 
-static void count_traffic(struct engine *engine, const struct layer_run *run)
+int64_t record_dispatch(struct engine *engine, const struct message *message, int32_t count)
 {
     struct run_metrics *metrics = &engine->metrics;
-    const struct transfer_plan *plan = &run->transfer[TRANSFER_DISPATCH].plan;
-    const int32_t *node_of_rank = engine->node_of_rank;
-    for (int32_t index = 0; index < plan->num_groups; index++) {
-        const struct message_group *group = &plan->group[index];
-        const struct message *message = &plan->message[group->first];
-        const int32_t node = node_of_rank[group->owner_rank];
-        int64_t *traffic_bytes =
-            &metrics
-                 ->traffic_bytes[(int64_t)cell_of(metrics, group->owner_rank) * metrics->num_cells];
-        int64_t sum = 0;
-        int64_t crossing = 0;
-        for (int32_t i = 0; i < group->count; i++) {
-            traffic_bytes[cell_of(metrics, message[i].dst_rank)] += message[i].bytes;
-            sum += message[i].bytes;
-            crossing += node_of_rank[message[i].dst_rank] != node ? message[i].bytes : 0;
-        }
-        metrics->dispatch_bytes += sum;
-        metrics->dispatch_cross_node_bytes += crossing;
+    const struct cluster *cluster = &engine->scenario->cluster;
+    const int32_t source = message[0].src_rank;
+    const int32_t node_begin = cluster_node(cluster, source) * cluster->gpus_per_node;
+    int64_t *restrict traffic_bytes =
+        &metrics->traffic_bytes[(int64_t)cell_of(metrics, source) * metrics->num_cells];
+    int64_t sum = 0;
+    int64_t near = 0;
+    for (int32_t i = 0; i < count; i++) {
+        traffic_bytes[cell_of(metrics, message[i].dst_rank)] += message[i].bytes;
+        sum += message[i].bytes;
+        near += cluster_on_node(cluster, node_begin, message[i].dst_rank) ? message[i].bytes : 0;
     }
+    metrics->dispatch_bytes += sum;
+    metrics->dispatch_cross_node_bytes += sum - near;
+    return sum;
 }
 
 enum status record_layer_begin(struct engine *engine, const struct layer_run *run)
@@ -227,7 +230,6 @@ enum status record_layer_begin(struct engine *engine, const struct layer_run *ru
     }
     record_route(engine, run);
     count_ranks(engine, run);
-    count_traffic(engine, run);
     struct layer_metrics *layer = &engine->metrics.layer[run->moe_layer];
     engine->metrics.experts_lent += run->loans.num_moves;
     layer->model_layer = run->layer;

@@ -11,7 +11,7 @@
 #include "digest.h"
 #include "trace_internal.h"
 
-#define ROWS_AHEAD 16    /* fetched early; a cache miss lasts about as long as reading these */
+#define ROWS_AHEAD 64    /* fetched early; a cache miss lasts about as long as reading these */
 #define DIGEST_IDS 16384 /* read at a time: 64 KiB of ids, which stays in cache */
 
 /* Consecutive rows within one shard. */

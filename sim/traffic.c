@@ -1,79 +1,136 @@
 /*
- * traffic.c -- one pass over a dispatched route, one dense row of counters a source rank.
+ * traffic.c -- one pass over a dispatched route.
  *
- * Tokens are counted in blocks of 64, one bit each: a token sets its bit at every rank it goes to,
- * however often. The bits of a rank are then its distinct tokens, those of a node's ranks together
- * the node's.
+ * Tokens of a source rank are counted in blocks of twice 64, one bit each: a token sets its bit at
+ * every slot that it goes to. The bits of a slot are then its assignments, those of a rank's slots
+ * together the rank's distinct tokens, those of a node's ranks together the node's. Only a token
+ * that goes to one slot twice has to be looked for.
  */
 #include "traffic.h"
 
 #include <assert.h>
 
-#define BLOCK_TOKENS 64
+#define WORD_TOKENS  64
+#define BLOCK_WORDS  2
+#define BLOCK_TOKENS (WORD_TOKENS * BLOCK_WORDS)
 
-/* Counters of the source rank at hand. */
+/* Of the source rank at hand. */
 struct rank_counter {
-    uint64_t seen; /* which tokens of the block go there */
     int32_t copies;
-    int32_t tokens; /* of the blocks before */
+    int32_t tokens;
 };
 
 struct counters {
+    const struct placement *placement;
+    int32_t gpus_per_node;
+    uint64_t *seen;            /* [BLOCK_WORDS][num_slots] which tokens of the block go there */
+    int32_t *slot_tokens;      /* [num_slots] of all sources */
     struct rank_counter *rank; /* [num_ranks] */
     int32_t *node_tokens;      /* [num_nodes] */
 };
 
-/* Without an instruction for it (popcnt is not in x86-64's baseline) the compiler would call. */
-static inline int32_t count_bits(uint64_t bits)
-{
-    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
-    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
-    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    return (int32_t)(bits * UINT64_C(0x0101010101010101) >> 56);
-}
-
-/* The tokens first .. last - 1, at most a block. No branches on the counters: whether a token meets
- * a rank twice is a coin the processor cannot guess. */
-static void count_block(struct rank_counter *restrict ranks, int32_t *restrict slot_tokens,
-                        const struct route *route, const struct placement *placement, int32_t first,
-                        int32_t last)
+/* Sets the bits of tokens first .. last - 1, at most a word. Returns their assignments. */
+static int32_t see_word(uint64_t *restrict seen, const struct route *route, uint32_t num_slots,
+                        int32_t first, int32_t last)
 {
     const int32_t *restrict slot = &route->slot[(int64_t)first * route->top_k];
-    const int32_t *restrict rank_of_slot = placement->rank_of_slot;
-    const uint32_t num_slots = (uint32_t)placement->num_slots;
     const int32_t top_k = route->top_k;
+    int32_t dropped = 0;
     uint64_t bit = 1;
     for (int32_t token = first; token < last; token++, slot += top_k, bit <<= 1) {
+#pragma GCC unroll 8
         for (int32_t k = 0; k < top_k; k++) {
             if ((uint32_t)slot[k] >= num_slots) {
                 assert(slot[k] == SLOT_DROPPED);
+                dropped++;
                 continue;
             }
-            struct rank_counter *rank = &ranks[rank_of_slot[slot[k]]];
-            slot_tokens[slot[k]]++;
-            rank->copies++;
-            rank->seen |= bit;
+            seen[slot[k]] |= bit;
+        }
+    }
+    return (last - first) * top_k - dropped;
+}
+
+/* Adds what bits do not tell: that a token goes to a slot once more. */
+static void count_repeats(const struct counters *counters, const struct route *route, int32_t first,
+                          int32_t last)
+{
+    for (int32_t token = first; token < last; token++) {
+        const int32_t *slot = &route->slot[(int64_t)token * route->top_k];
+        for (int32_t k = 1; k < route->top_k; k++) {
+            int32_t before = 0;
+            while (before < k && slot[before] != slot[k]) {
+                before++;
+            }
+            if (before < k && slot[k] != SLOT_DROPPED) {
+                counters->slot_tokens[slot[k]]++;
+                counters->rank[counters->placement->rank_of_slot[slot[k]]].copies++;
+            }
         }
     }
 }
 
-/* Adds the block's bits up and clears them. */
-static void fold_block(struct counters *counters, const struct traffic *traffic,
-                       int32_t gpus_per_node)
+/* Adds the block's bits up and clears them. Returns how many they were. */
+static inline int32_t fold_bits(const struct counters *counters)
 {
-    int32_t rank = 0;
-    for (int32_t node = 0; node < traffic->num_nodes; node++) {
-        int32_t end = rank + gpus_per_node;
-        end = end < traffic->num_ranks ? end : traffic->num_ranks;
-        uint64_t seen = 0;
-        for (; rank < end; rank++) {
-            struct rank_counter *counter = &counters->rank[rank];
-            counter->tokens += count_bits(counter->seen);
-            seen |= counter->seen;
-            counter->seen = 0;
+    const struct placement *placement = counters->placement;
+    uint64_t *restrict seen = counters->seen;
+    uint64_t *restrict more = counters->seen + placement->num_slots;
+    int32_t *restrict slot_tokens = counters->slot_tokens;
+    int32_t sum = 0;
+    int32_t slot = 0;
+    for (int32_t first = 0, node = 0; first < placement->num_ranks; node++) {
+        int32_t end = first + counters->gpus_per_node;
+        end = end < placement->num_ranks ? end : placement->num_ranks;
+        uint64_t of_node[BLOCK_WORDS] = {0};
+        for (; first < end; first++) {
+            uint64_t of_rank[BLOCK_WORDS] = {0};
+            int32_t copies = 0;
+            for (; slot < placement->rank_begin[first + 1]; slot++) {
+                int32_t tokens =
+                    __builtin_popcountll(seen[slot]) + __builtin_popcountll(more[slot]);
+                slot_tokens[slot] += tokens;
+                copies += tokens;
+                of_rank[0] |= seen[slot];
+                of_rank[1] |= more[slot];
+                seen[slot] = 0;
+                more[slot] = 0;
+            }
+            counters->rank[first].copies += copies;
+            counters->rank[first].tokens +=
+                __builtin_popcountll(of_rank[0]) + __builtin_popcountll(of_rank[1]);
+            sum += copies;
+            of_node[0] |= of_rank[0];
+            of_node[1] |= of_rank[1];
         }
-        counters->node_tokens[node] += count_bits(seen);
+        counters->node_tokens[node] +=
+            __builtin_popcountll(of_node[0]) + __builtin_popcountll(of_node[1]);
     }
+    return sum;
+}
+
+typedef int32_t fold_block(const struct counters *counters);
+
+static int32_t fold_block_anywhere(const struct counters *counters)
+{
+    return fold_bits(counters);
+}
+
+#ifdef __x86_64__ /* whose baseline counts bits by a call */
+__attribute__((target("popcnt"))) static int32_t fold_block_popcnt(const struct counters *counters)
+{
+    return fold_bits(counters);
+}
+#endif
+
+static fold_block *best_fold(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("popcnt")) {
+        return fold_block_popcnt;
+    }
+#endif
+    return fold_block_anywhere;
 }
 
 /* Moves the non-zero counters of one source to the ends of the lists and clears them. Without
@@ -143,12 +200,15 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     traffic->back_src = arena_take(arena, flows, sizeof(int32_t));
     traffic->back_flow = arena_take(arena, flows, sizeof(int32_t));
     traffic->slot_tokens = arena_alloc(arena, (size_t)num_slots, sizeof(int32_t));
+    counters->seen = arena_alloc(arena, BLOCK_WORDS * (size_t)num_slots, sizeof *counters->seen);
+    counters->slot_tokens = traffic->slot_tokens;
     counters->rank = arena_alloc(arena, ranks, sizeof *counters->rank);
     counters->node_tokens = arena_alloc(arena, nodes, sizeof *counters->node_tokens);
     return traffic->rank_begin != NULL && traffic->rank_flow != NULL &&
            traffic->node_begin != NULL && traffic->node_flow != NULL &&
            traffic->back_begin != NULL && traffic->back_src != NULL && traffic->back_flow != NULL &&
-           traffic->slot_tokens != NULL && counters->rank != NULL && counters->node_tokens != NULL;
+           traffic->slot_tokens != NULL && counters->seen != NULL && counters->rank != NULL &&
+           counters->node_tokens != NULL;
 }
 
 enum status traffic_count(struct traffic *traffic, const struct route *route,
@@ -157,17 +217,24 @@ enum status traffic_count(struct traffic *traffic, const struct route *route,
 {
     traffic->num_ranks = placement->num_ranks;
     traffic->num_nodes = cluster_node(cluster, placement->num_ranks - 1) + 1;
-    struct counters counters;
+    struct counters counters = {.placement = placement, .gpus_per_node = cluster->gpus_per_node};
     const int64_t kept = route->assignments - route->dropped_assignments;
     if (!allocate(traffic, &counters, kept, placement->num_slots, arena)) {
         return STATUS_NO_MEMORY;
     }
+    fold_block *fold = best_fold();
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         const int32_t end = batch->rank_begin[source + 1];
         for (int32_t first = batch->rank_begin[source]; first < end; first += BLOCK_TOKENS) {
             int32_t last = end - first > BLOCK_TOKENS ? first + BLOCK_TOKENS : end;
-            count_block(counters.rank, traffic->slot_tokens, route, placement, first, last);
-            fold_block(&counters, traffic, cluster->gpus_per_node);
+            int32_t middle = last - first > WORD_TOKENS ? first + WORD_TOKENS : last;
+            uint32_t num_slots = (uint32_t)placement->num_slots;
+            int32_t assignments =
+                see_word(counters.seen, route, num_slots, first, middle) +
+                see_word(counters.seen + num_slots, route, num_slots, middle, last);
+            if (fold(&counters) != assignments) {
+                count_repeats(&counters, route, first, last);
+            }
         }
         flush_source(traffic, &counters, source);
     }

@@ -18,7 +18,6 @@ struct countdown {
 struct transfer {
     struct transfer_plan plan;
     struct exchange_cost cost; /* collectives only */
-    bool by_nic;               /* net_message.by_nic of all its messages */
     int32_t lane;              /* of every rank's, that it serves */
     int32_t layer;             /* of the model; -1: weights on the move */
     int32_t kind;              /* enum transfer_kind of the engine: for the digest */
@@ -34,8 +33,8 @@ struct transfer {
 MUST_CHECK enum status transfer_init(struct transfer *transfer, struct arena *arena);
 
 /* Fills hbm_bytes_per_s: what a rank sends is read once and what it receives written once, in the
- * time of its busiest port. node_of_rank [num_ranks]. */
+ * time of its busiest port. */
 MUST_CHECK enum status transfer_count_hbm(struct transfer *transfer, const struct gpu_spec *gpu,
-                                          const int32_t *node_of_rank, struct arena *arena);
+                                          struct arena *arena);
 
 #endif

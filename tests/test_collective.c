@@ -58,7 +58,8 @@ static struct transfer_plan plan(struct world *world, const struct collective *c
     struct collective_input input = {&world->cluster, &world->traffic, bytes_per_token,
                                      bytes_per_token, &world->arena,   world->batch.rank_begin};
     struct transfer_plan plan;
-    plan_init(&plan, world->placement.num_ranks, &world->arena);
+    plan_init(&plan, &world->cluster, world->placement.num_ranks, collective->by_nic,
+              &world->arena);
     cr_assert_eq(dispatch ? collective->plan_dispatch(&input, &plan)
                           : collective->plan_combine(&input, &plan),
                  STATUS_OK);

@@ -24,24 +24,36 @@ struct message_group {
     int32_t owner_rank; /* rank that sends it: nothing leaves before this rank is ready */
 };
 
+enum { SENT, RECEIVED, PORT_DIRECTION_COUNT };
+
+/* What passes the ports of a rank. */
+struct port_bytes {
+    int64_t of[TIER_COUNT][PORT_DIRECTION_COUNT];
+};
+
 /* Arrays are the arena's. Build with plan_init, plan_add_group and plan_add_message, then
  * plan_finish; memory trouble on the way is remembered and told there. */
 struct transfer_plan {
+    const struct cluster *cluster;
+    bool by_nic; /* all messages leave by the NIC, also to ranks of their own node */
     int32_t num_ranks;
     int32_t num_messages;
     struct message *message;
     int32_t num_groups;
     struct message_group *group;
-    int32_t *owned_begin; /* [num_ranks + 1] into owned_group */
-    int32_t *owned_group; /* [num_groups] groups by owner */
-    int32_t *arrivals;    /* [num_ranks] payload messages to expect at each rank */
+    int32_t *owned_begin;          /* [num_ranks + 1] into owned_group */
+    int32_t *owned_group;          /* [num_groups] groups by owner */
+    int32_t *arrivals;             /* [num_ranks] payload messages to expect at each rank */
+    struct port_bytes *port_bytes; /* [num_ranks] of all messages */
     int32_t message_capacity;
     int32_t group_capacity;
     struct arena *arena;
     bool out_of_memory;
 };
 
-void plan_init(struct transfer_plan *plan, int32_t num_ranks, struct arena *arena);
+/* The cluster is borrowed. */
+void plan_init(struct transfer_plan *plan, const struct cluster *cluster, int32_t num_ranks,
+               bool by_nic, struct arena *arena);
 
 /* Makes room for messages at once, right after plan_init; more may still come. Optional. */
 void plan_reserve(struct transfer_plan *plan, int32_t num_messages);

@@ -34,12 +34,9 @@ void exchange_measure(struct exchange_load *load, const struct collective *colle
 {
     double ranks = (double)plan->num_ranks;
     int64_t bytes[TIER_COUNT] = {0};
-    for (int32_t i = 0; i < plan->num_messages; i++) {
-        const struct message *message = &plan->message[i];
-        bool is_far = collective->by_nic || cluster_tier(input->cluster, message->src_rank,
-                                                         message->dst_rank) == TIER_SCALE_OUT;
-        bytes[TIER_SCALE_UP] += is_far ? 0 : message->bytes;
-        bytes[TIER_SCALE_OUT] += is_far ? message->bytes : 0;
+    for (int32_t rank = 0; rank < plan->num_ranks; rank++) {
+        bytes[TIER_SCALE_UP] += plan->port_bytes[rank].of[TIER_SCALE_UP][SENT];
+        bytes[TIER_SCALE_OUT] += plan->port_bytes[rank].of[TIER_SCALE_OUT][SENT];
     }
     *load = (struct exchange_load){
         .port_bytes = {(double)bytes[TIER_SCALE_UP] / ranks, (double)bytes[TIER_SCALE_OUT] / ranks},

@@ -7,9 +7,11 @@
 
 #define CAPACITY_MIN 64
 
-void plan_init(struct transfer_plan *plan, int32_t num_ranks, struct arena *arena)
+void plan_init(struct transfer_plan *plan, const struct cluster *cluster, int32_t num_ranks,
+               bool by_nic, struct arena *arena)
 {
-    *plan = (struct transfer_plan){.num_ranks = num_ranks, .arena = arena};
+    *plan = (struct transfer_plan){
+        .cluster = cluster, .by_nic = by_nic, .num_ranks = num_ranks, .arena = arena};
 }
 
 /* Room for one more element: returns the array to use, or NULL. */
@@ -92,35 +94,51 @@ void plan_close_group(struct transfer_plan *plan, const struct message *end)
     plan->num_messages = num_messages;
 }
 
-/* Who waits for how many messages. */
-static void count_waits(struct transfer_plan *plan)
+/* Who waits for how many messages of the group, and what they bring to ports. */
+static void count_group(struct transfer_plan *plan, const struct message_group *group)
 {
+    const struct cluster *cluster = plan->cluster;
+    const struct message *restrict message = &plan->message[group->first];
+    const int32_t node = cluster_node(cluster, group->owner_rank);
+    const int32_t node_begin = plan->by_nic ? INT32_MIN : node * cluster->gpus_per_node;
     int32_t *restrict arrivals = plan->arrivals;
-    const struct message *restrict message = plan->message;
-    for (int32_t group = 0; group < plan->num_groups; group++) {
-        plan->group[group].waits = 1;
-    }
-    for (int32_t index = 0; index < plan->num_messages; index++) {
-        arrivals[message[index].dst_rank] += message[index].payload;
-        if (message[index].feeds != NO_GROUP) {
-            struct message_group *fed = &plan->group[message[index].feeds];
-            assert(fed->owner_rank == message[index].dst_rank);
+    struct port_bytes *restrict ports = plan->port_bytes;
+    int64_t sum = 0;
+    int64_t near = 0;
+    for (int32_t i = 0; i < group->count; i++) {
+        const int64_t bytes = message[i].bytes;
+        bool is_near = cluster_on_node(cluster, node_begin, message[i].dst_rank);
+        sum += bytes;
+        near += is_near ? bytes : 0;
+        ports[message[i].dst_rank].of[is_near ? TIER_SCALE_UP : TIER_SCALE_OUT][RECEIVED] += bytes;
+        arrivals[message[i].dst_rank] += message[i].payload;
+        if (message[i].feeds != NO_GROUP) {
+            struct message_group *fed = &plan->group[message[i].feeds];
+            assert(fed->owner_rank == message[i].dst_rank);
             fed->waits++;
         }
     }
+    ports[group->owner_rank].of[TIER_SCALE_UP][SENT] += near;
+    ports[group->owner_rank].of[TIER_SCALE_OUT][SENT] += sum - near;
 }
 
 enum status plan_finish(struct transfer_plan *plan)
 {
     size_t ranks = (size_t)plan->num_ranks;
     plan->arrivals = arena_alloc(plan->arena, ranks, sizeof(int32_t));
+    plan->port_bytes = arena_alloc(plan->arena, ranks, sizeof *plan->port_bytes);
     plan->owned_begin = arena_alloc(plan->arena, ranks + 1, sizeof(int32_t));
     plan->owned_group = arena_alloc(plan->arena, (size_t)plan->num_groups, sizeof(int32_t));
-    if (plan->out_of_memory || plan->arrivals == NULL || plan->owned_begin == NULL ||
-        plan->owned_group == NULL) {
+    if (plan->out_of_memory || plan->arrivals == NULL || plan->port_bytes == NULL ||
+        plan->owned_begin == NULL || plan->owned_group == NULL) {
         return STATUS_NO_MEMORY;
     }
-    count_waits(plan);
+    for (int32_t group = 0; group < plan->num_groups; group++) {
+        plan->group[group].waits = 1;
+    }
+    for (int32_t group = 0; group < plan->num_groups; group++) {
+        count_group(plan, &plan->group[group]);
+    }
     for (int32_t group = 0; group < plan->num_groups; group++) {
         plan->owned_begin[plan->group[group].owner_rank + 1]++;
     }

@@ -145,6 +145,7 @@ static inline void assign_source(struct turns *turns, struct route *route, int64
     const int32_t *restrict after = turns->after;
     int32_t *restrict next = turns->next;
     int32_t *restrict slot = route->slot;
+#pragma GCC unroll 8
     for (int64_t wish = first; wish < last; wish++) {
         int32_t expert = wished[wish];
         if (!all && (expert == EXPERT_NOT_ROUTED || route->dropped[wish])) {

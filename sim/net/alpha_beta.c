@@ -41,8 +41,7 @@ struct delivery {
 struct alpha_beta {
     const struct cluster *cluster;
     int32_t num_ranks;
-    struct port *port;     /* [num_ranks][TIER_COUNT][DIRECTION_COUNT] */
-    int32_t *node_of_rank; /* [num_ranks] */
+    struct port *port; /* [num_ranks][TIER_COUNT][DIRECTION_COUNT] */
     struct delivery *heap;
     int32_t count;
     int32_t capacity;
@@ -61,7 +60,6 @@ static void alpha_beta_close(void *state)
     struct alpha_beta *net = state;
     if (net != NULL) {
         free(net->port);
-        free(net->node_of_rank);
         free(net->heap);
         free(net);
     }
@@ -85,13 +83,11 @@ static enum status alpha_beta_open(void **state, const struct cluster *cluster, 
     net->cluster = cluster;
     net->num_ranks = num_ranks;
     net->port = calloc((size_t)num_ranks * TIER_COUNT * DIRECTION_COUNT, sizeof *net->port);
-    net->node_of_rank = calloc((size_t)num_ranks, sizeof *net->node_of_rank);
-    if (net->port == NULL || net->node_of_rank == NULL) {
+    if (net->port == NULL) {
         alpha_beta_close(net);
         return STATUS_NO_MEMORY;
     }
     for (int32_t rank = 0; rank < num_ranks; rank++) {
-        net->node_of_rank[rank] = cluster_node(cluster, rank);
         alpha_beta_set_port(net, rank, TIER_SCALE_UP, 1.0);
         alpha_beta_set_port(net, rank, TIER_SCALE_OUT, 1.0);
     }
@@ -140,13 +136,13 @@ static double later_ns(double a, double b) /* fmax is a call */
 
 /* Sends bytes, stretched by the overhead, out of one port and into another. */
 static inline int64_t pass_ports(struct port *restrict egress, struct port *restrict ingress,
-                                 int64_t now_ns, double latency_ns, int64_t bytes, double stretch)
+                                 double now_ns, double latency_ns, int64_t bytes, double stretch)
 {
     double wire_bytes = (double)bytes * stretch;
     double out_wire_ns = wire_bytes * egress->ns_per_byte;
     double in_wire_ns = wire_bytes * ingress->ns_per_byte;
-    double out_ns = later_ns((double)now_ns, egress->free_ns);
-    double work_ns = later_ns((double)now_ns + latency_ns, ingress->free_ns) + in_wire_ns;
+    double out_ns = later_ns(now_ns, egress->free_ns);
+    double work_ns = later_ns(now_ns + latency_ns, ingress->free_ns) + in_wire_ns;
     egress->free_ns = out_ns + out_wire_ns;
     ingress->free_ns = work_ns;
     egress->busy_ns += out_wire_ns;
@@ -174,40 +170,40 @@ static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net
         assert(message[index].src_rank != message[index].dst_rank);
         enum tier tier = net_message_tier(net->cluster, &message[index]);
         int64_t done_ns = pass_ports(port_of(net, message[index].src_rank, tier, EGRESS),
-                                     port_of(net, message[index].dst_rank, tier, INGRESS), now_ns,
-                                     net->cluster->gpu.port[tier].latency_ns, message[index].bytes,
-                                     1.0 + message[index].overhead);
+                                     port_of(net, message[index].dst_rank, tier, INGRESS),
+                                     (double)now_ns, net->cluster->gpu.port[tier].latency_ns,
+                                     message[index].bytes, 1.0 + message[index].overhead);
         heap_push(net, (struct delivery){done_ns, net->next_seq++, message[index].id});
     }
     return STATUS_OK;
 }
 
-static inline enum tier tier_to(const struct alpha_beta *net, const struct net_burst *burst,
-                                int32_t index)
-{
-    const struct message *message = &burst->message[index];
-    bool is_far = burst->by_nic ||
-                  net->node_of_rank[message->dst_rank] != net->node_of_rank[message->src_rank];
-    return is_far ? TIER_SCALE_OUT : TIER_SCALE_UP;
-}
-
 /* Messages of one tier at a time: their sender's port stays in registers. */
 static void alpha_beta_decide(void *state, int64_t now_ns, const struct net_burst *burst,
-                              int64_t *done_ns)
+                              int64_t *restrict done_ns)
 {
     const struct alpha_beta *net = state;
-    for (int32_t index = 0; index < burst->count;) {
-        const int32_t src_rank = burst->message[index].src_rank;
-        const enum tier tier = tier_to(net, burst, index);
-        const double latency_ns = net->cluster->gpu.port[tier].latency_ns;
+    const struct cluster *cluster = net->cluster;
+    const struct message *restrict message = burst->message;
+    const int32_t count = burst->count;
+    const double begin_ns = (double)now_ns;
+    const int32_t src_rank = message[0].src_rank;
+    const int32_t node = cluster_node(cluster, src_rank);
+    const int32_t node_begin = burst->by_nic ? INT32_MIN : node * cluster->gpus_per_node;
+    for (int32_t index = 0; index < count;) {
+        const bool is_near = cluster_on_node(cluster, node_begin, message[index].dst_rank);
+        const enum tier tier = is_near ? TIER_SCALE_UP : TIER_SCALE_OUT;
+        const double latency_ns = cluster->gpu.port[tier].latency_ns;
         const double stretch = 1.0 + burst->overhead[tier];
         struct port egress = *port_of(net, src_rank, tier, EGRESS);
-        for (; index < burst->count && tier_to(net, burst, index) == tier; index++) {
-            const struct message *message = &burst->message[index];
-            assert(message->src_rank == src_rank && message->dst_rank != src_rank);
-            done_ns[index] = pass_ports(&egress, port_of(net, message->dst_rank, tier, INGRESS),
-                                        now_ns, latency_ns, message->bytes, stretch);
-        }
+        do {
+            assert(message[index].dst_rank != src_rank);
+            struct port *ingress = port_of(net, message[index].dst_rank, tier, INGRESS);
+            done_ns[index] =
+                pass_ports(&egress, ingress, begin_ns, latency_ns, message[index].bytes, stretch);
+            index++;
+        } while (index < count &&
+                 cluster_on_node(cluster, node_begin, message[index].dst_rank) == is_near);
         *port_of(net, src_rank, tier, EGRESS) = egress;
     }
 }
