@@ -18,6 +18,13 @@ static const struct plan_deployment *winner_of(const struct plan_answer *answer)
 static void say_winner(char *line, size_t bytes, const struct plan *plan,
                        const struct plan_answer *answer)
 {
+    if (answer->winner < 0 && answer->num_served > 0) {
+        (void)snprintf(line, bytes,
+                       "No finalist meets the targets once requests come one by one: give pools "
+                       "more room (utilisation_max, now %.2g) or targets more time.",
+                       plan->utilisation_max);
+        return;
+    }
     if (answer->winner < 0) {
         (void)snprintf(line, bytes,
                        answer->num_deployments == 0
