@@ -7,11 +7,10 @@
  * compute model `fitted` where the GPU has constants for the format and `roofline` else, two
  * micro-batches where the row says so. Nothing is fitted to these rows.
  *
- * Tokens choose uniformly where a row says that it was perfectly balanced, else as measured of the
- * model (validate_serving.h). The network is flow, because a hot rank is where alpha_beta and it
- * differ: DeepSeek-V3 decoding on 72 H100s is 24 % faster with alpha_beta. Left out: queueing,
- * sampling on the host, and what an engine does between steps; so a prediction is a bound that
- * overlaps of the kernels reach.
+ * Kernels are those of the row's time (validate_serving_kernels.c); what tokens choose is in
+ * validate_serving_trace.c. The network is flow, because a hot rank is where alpha_beta and it
+ * differ. Left out: queueing, sampling on the host, and what an engine does between steps; so a
+ * prediction is a bound that overlaps of the kernels reach.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -24,9 +23,10 @@
 #include "validate.h"
 #include "validate_serving.h"
 
-#define NUM_KEYS   4
-#define RANKS_MAX  4096
-#define TOKENS_MAX (INT64_C(1) << 21) /* of a step: their choices are held in memory */
+#define NUM_KEYS    4
+#define RANKS_MAX   4096
+#define FAST_DEEPEP "2025-06"          /* the month of its faster kernels */
+#define TOKENS_MAX  (INT64_C(1) << 21) /* of a step: their choices are held in memory */
 
 static const char *const keys[NUM_KEYS] = {"engine", "model", "gpu", "phase"};
 static const char *const columns[] = {"date",
@@ -79,7 +79,7 @@ static bool is_placed_by_loads(const char *eplb)
     return has(eplb, "in-distribution");
 }
 
-static bool is_skewed(const char *eplb)
+static bool is_skewed_row(const char *eplb)
 {
     return is_placed_by_loads(eplb) || strcmp(eplb, "none") == 0;
 }
@@ -177,7 +177,7 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     if (row->ep > RANKS_MAX || (int64_t)row->ep * row->batch > TOKENS_MAX) {
         return "its step is too large to be simulated here";
     }
-    if (is_skewed(csv_cell(table, index, EPLB)) &&
+    if (is_skewed_row(csv_cell(table, index, EPLB)) &&
         data_find(path, sizeof path, "traces", model, &unknown) != STATUS_OK) {
         return "there is no trace preset of its model";
     }
@@ -214,57 +214,19 @@ static const char *find_collective(const struct scenario *scenario, const struct
     if (scenario->phase == PHASE_PREFILL) {
         return "deepep_normal";
     }
-    return is_before(row, "2025-06") ? "deepep_low_latency_rdma" : "deepep_low_latency";
+    return is_before(row, FAST_DEEPEP) ? "deepep_low_latency_rdma" : "deepep_low_latency";
 }
 
-/* Whole modules and expert phases of Hopper were measured in releases of 2026, which fuse more than
- * those of spring 2025 did. Those are DeepGEMM and FlashAttention-3, measured alone on the H800,
- * whose compute is the H100's, with the small kernels of that time between them. */
-static enum status take_early_kernels(struct gpu_spec *gpu, struct error *error)
+/* DeepEP's normal kernels between nodes, on H800s and four nodes, in GB/s: the first release
+ * (README @ ebfe47e46f, February 2025) and since June 2025 (docs/legacy.md). The presets are fitted
+ * to later releases. */
+static void take_first_release(struct cluster *cluster)
 {
-    struct gpu_spec *early = malloc(sizeof *early);
-    if (early == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    if (cluster->fitted_used > 0) {
+        struct fitted_collective *fitted = &cluster->fitted[cluster->fitted_used - 1];
+        fitted->exchange[EXCHANGE_DISPATCH].scale_out_share *= 44.0 / 58.0;
+        fitted->exchange[EXCHANGE_COMBINE].scale_out_share *= 47.0 / 57.0;
     }
-    enum status status = gpu_load(early, "h800-sxm", error);
-    if (status == STATUS_OK) {
-        memcpy(gpu->gemm, early->gemm, sizeof gpu->gemm);
-        memcpy(gpu->attention, early->attention, sizeof gpu->attention);
-        gpu->num_gemm = early->num_gemm;
-        gpu->num_attention = early->num_attention;
-        gpu->num_fitted = 0;
-        gpu->fitted_chosen = -1;
-    }
-    free(early);
-    return status;
-}
-
-/* Of the experts' constants in the format: DeepEP's engines' where there are some, else the first,
- * of least held-out error. */
-static enum status choose_kernels(struct scenario *scenario, const struct row *row,
-                                  struct error *error)
-{
-    struct gpu_spec *gpu = &scenario->cluster.gpu;
-    const char *wanted =
-        scenario->phase == PHASE_PREFILL ? "sglang_deepep_prefill" : "sglang_deepep_decode";
-    enum status status = STATUS_OK;
-    gpu->fitted_chosen = -1;
-    for (int32_t i = gpu->num_fitted - 1; i >= 0; i--) {
-        bool is_wanted = strcmp(gpu->fitted[i].kernels, wanted) == 0;
-        bool is_taken =
-            gpu->fitted_chosen >= 0 && strcmp(gpu->fitted[gpu->fitted_chosen].kernels, wanted) == 0;
-        if (gpu->fitted[i].precision == scenario->model.precision_expert &&
-            (is_wanted || !is_taken)) {
-            gpu->fitted_chosen = i;
-        }
-    }
-    bool is_hopper = strcmp(gpu->name, "h100-sxm") == 0 || strcmp(gpu->name, "h800-sxm") == 0;
-    if (is_hopper && is_before(row, "2025-07")) {
-        status = take_early_kernels(gpu, error);
-    }
-    const struct gpu_model *fitted = gpu_find("fitted");
-    scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");
-    return status;
 }
 
 /* The rest, by which engines differ least. */
@@ -295,17 +257,31 @@ static const char *complete(struct scenario *scenario, const struct row *row)
     const struct fitted_collective *fitted =
         cluster_constants(cluster, scenario->collective->name, "fp8");
     cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
+    if (scenario->phase == PHASE_PREFILL && is_before(row, FAST_DEEPEP)) {
+        take_first_release(cluster);
+    }
     return NULL;
 }
 
-static enum status simulate(double *tokens_per_s, struct scenario *scenario, const char *eplb,
-                            struct error *error)
+/* SGLang's benchmark makes prompts of a wanted length by repeating a text of ShareGPT
+ * (sgl-project/sglang, bench_serving.py, sample_random_requests; bench_one_batch_server since pull
+ * request 5573 of April 2025, which says that experts are then chosen more naturally). */
+static struct serving_traffic find_traffic(const struct scenario *scenario, const char *engine,
+                                           const char *eplb)
+{
+    bool is_skewed = is_skewed_row(eplb);
+    return (struct serving_traffic){.is_skewed = is_skewed,
+                                    .is_placed = is_skewed ? is_placed_by_loads(eplb)
+                                                           : scenario->redundant_experts > 0,
+                                    .is_repeated = strcmp(engine, "SGLang") == 0};
+}
+
+static enum status simulate(double *tokens_per_s, struct scenario *scenario,
+                            const struct serving_traffic *traffic, struct error *error)
 {
     struct trace trace = {0};
     struct engine *engine = NULL;
-    bool skewed = is_skewed(eplb);
-    bool placed = skewed ? is_placed_by_loads(eplb) : scenario->redundant_experts > 0;
-    enum status status = serving_trace(&trace, scenario, skewed, placed, error);
+    enum status status = serving_trace(&trace, scenario, traffic, error);
     if (status == STATUS_OK) {
         status = engine_open(&engine, scenario, &trace, error);
     }
@@ -338,12 +314,14 @@ static enum status add_row(struct error_report *report, const struct csv_table *
         reason = complete(scenario, &row);
     }
     if (status == STATUS_OK && reason == NULL) {
-        status = choose_kernels(scenario, &row, error);
+        status = serving_kernels(scenario, is_before(&row, "2025-07"), error);
     }
     if (status == STATUS_OK && reason != NULL) {
         status = error_report_skip(report, table->line[index], values, reason, error);
     } else if (status == STATUS_OK) {
-        status = simulate(&tokens_per_s, scenario, csv_cell(table, index, EPLB), error);
+        const struct serving_traffic traffic =
+            find_traffic(scenario, values[0], csv_cell(table, index, EPLB));
+        status = simulate(&tokens_per_s, scenario, &traffic, error);
         if (status == STATUS_OK) {
             status = error_report_add(report, table->line[index], values, tokens_per_s,
                                       row.throughput, false, error);

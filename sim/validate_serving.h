@@ -1,5 +1,5 @@
 /*
- * validate_serving.h -- the tokens of a published row of serving throughput.
+ * validate_serving.h -- the tokens and the kernels of a published row of serving throughput.
  */
 #ifndef MOESIM_VALIDATE_SERVING_H
 #define MOESIM_VALIDATE_SERVING_H
@@ -9,11 +9,22 @@
 #include "scenario.h"
 #include "trace.h"
 
-/* Makes the trace of one step of the scenario, whose model has at most 1024 experts, and with
- * is_placed its placement by EPLB. is_skewed: as a generator preset named like the model says, else
- * uniform. Release with trace_close and scenario_free, also after a failure. STATUS_INVALID: no
+struct serving_traffic {
+    bool is_skewed;   /* as a generator preset named like the model says; else alike */
+    bool is_placed;   /* experts by EPLB, from other requests of the same kind */
+    bool is_repeated; /* a prompt is a short text over and over */
+};
+
+/* Makes the trace of one step of the scenario, whose model has at most 1024 experts, and its
+ * placement. Release with trace_close and scenario_free, also after a failure. STATUS_INVALID: no
  * such preset, or a shape that EPLB cannot serve; STATUS_NO_MEMORY. */
-MUST_CHECK enum status serving_trace(struct trace *trace, struct scenario *scenario, bool is_skewed,
-                                     bool is_placed, struct error *error);
+MUST_CHECK enum status serving_trace(struct trace *trace, struct scenario *scenario,
+                                     const struct serving_traffic *traffic, struct error *error);
+
+/* Sets the scenario's GPU model and the GPU's constants in use: of the experts DeepEP's engines'
+ * where there are some in the format, else the first, of least held-out error. is_early: a Hopper
+ * GPU gets the kernels of spring 2025. STATUS_NO_MEMORY, or what loading a preset says. */
+MUST_CHECK enum status serving_kernels(struct scenario *scenario, bool is_early,
+                                       struct error *error);
 
 #endif

@@ -3,11 +3,15 @@
  *
  * "Perfectly balanced" are experts dealt in a random order, each as often as any other, from as
  * many groups as the model allows a token. Every other row is served a generated trace with the
- * skew that was measured of its model, where there is a preset, prompts as long as the row's;
- * placed by EPLB where the row says so, from the loads of as many tokens again: EPLB on the
- * distribution it serves, the step itself among them. What EPLB leaves is then what requests differ
- * in.
+ * skew that was measured of its model, where there is a preset, prompts as long as the row's. EPLB,
+ * where the row says so, places by the loads of other requests of the same kind, so it leaves what
+ * requests differ in. SGLang's prompts differ much:
+ * its benchmark repeats a text of ShareGPT up to the wanted length, and half of those texts are
+ * shorter than 41 tokens, so a prompt of 4,096 tokens chooses like a few. Taken for granted: a text
+ * chooses the same experts each time that it is repeated.
  */
+#include <gsl/gsl_cdf.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "balance/eplb.h"
@@ -15,9 +19,14 @@
 #include "trace_internal.h"
 #include "validate_serving.h"
 
-#define EXPERTS_MAX 1024
-#define SEED        1
-#define STEPS       2 /* of tokens whose loads EPLB sees, the first of them simulated */
+#define EXPERTS_MAX   1024
+#define SEED          1
+#define PLACING_TEXTS 1024 /* whose loads EPLB sees */
+#define TEXT_ROWS     512  /* at most: a longer text is as good as different tokens */
+#define TEXT_LOAD     (INT64_C(1) << 20)
+#define TEXT_MEDIAN   41.0
+#define TEXT_MEAN     302.0
+#define DRAW_RANGE    (1u << 24)
 
 /* splitmix64 (Steele, Lea and Flood 2014): a number a call, cheap enough for a trace's choices. */
 static uint32_t draw(uint64_t *state, uint32_t below)
@@ -136,9 +145,27 @@ static enum status balanced_trace(struct trace *trace, const struct scenario *sc
     return trace_from_memory(trace, &description, wide, NULL, NULL, 0, num_tokens, error);
 }
 
-/* Fills the scenario's placement; its owner frees it. */
-static enum status place_experts(struct scenario *scenario, const struct trace *trace,
-                                 struct error *error)
+/* Adds up what every expert of a layer is loaded with by texts first .. end - 1, each as long as
+ * the others: a text of few tokens counts them more often. */
+static enum status add_texts(int64_t *load_tokens, const struct trace *texts, int32_t layer,
+                             int64_t first, int64_t end, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (int64_t text = first; text < end && status == STATUS_OK; text++) {
+        const struct trace_request *request = &texts->requests[text];
+        int64_t load[EXPERTS_MAX] = {0};
+        status = trace_count(texts, load, layer, request->row_offset, request->num_rows, error);
+        for (int32_t expert = 0; expert < texts->num_experts; expert++) {
+            load_tokens[expert] += load[expert] * TEXT_LOAD / request->num_rows;
+        }
+    }
+    return status;
+}
+
+/* Fills the scenario's placement, by the loads of texts first .. end - 1, all alike where there are
+ * none; its owner frees it. */
+static enum status place_experts(struct scenario *scenario, const struct trace *texts,
+                                 int64_t first, int64_t end, struct error *error)
 {
     const struct moe_model *model = &scenario->model;
     const struct eplb_shape shape = {.num_experts = model->num_experts,
@@ -149,14 +176,17 @@ static enum status place_experts(struct scenario *scenario, const struct trace *
     struct arena scratch = {0};
     enum status status = eplb_check(&shape, error);
     size_t slots = (size_t)shape.num_slots;
-    scenario->initial_expert_of_slot = malloc((size_t)trace->num_layers * slots * sizeof(int32_t));
+    scenario->initial_expert_of_slot = malloc((size_t)texts->num_layers * slots * sizeof(int32_t));
     if (scenario->initial_expert_of_slot == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    for (int32_t layer = 0; layer < trace->num_layers && status == STATUS_OK; layer++) {
-        int64_t load_tokens[EXPERTS_MAX] = {0};
+    for (int32_t layer = 0; layer < texts->num_layers && status == STATUS_OK; layer++) {
+        int64_t load_tokens[EXPERTS_MAX];
+        for (int32_t expert = 0; expert < model->num_experts; expert++) {
+            load_tokens[expert] = first < end ? 0 : 1;
+        }
         arena_reset(&scratch);
-        status = trace_count(trace, load_tokens, layer, 0, trace->num_tokens, error);
+        status = add_texts(load_tokens, texts, layer, first, end, error);
         if (status == STATUS_OK &&
             eplb_layer(scenario->initial_expert_of_slot + (size_t)layer * slots, load_tokens,
                        &shape, &scratch) != STATUS_OK) {
@@ -167,27 +197,134 @@ static enum status place_experts(struct scenario *scenario, const struct trace *
     return status;
 }
 
-static enum status skewed_trace(struct trace *trace, const struct scenario *scenario,
-                                struct error *error)
+/* Prompts of rows tokens each, one a text: the text over and over. expert [num_layers][prompts *
+ * rows][top_k] out, bytes an id. */
+static enum status repeat_texts(void *expert, size_t bytes, const struct trace *texts,
+                                int64_t prompts, int64_t rows, struct error *error)
 {
-    int64_t step_tokens = (int64_t)scenario->tokens_per_rank * scenario->ep;
-    const struct generate_options options = {
-        .preset = scenario->model.name,
-        .num_tokens = STEPS * step_tokens,
-        .seed = SEED,
-        .num_threads = 1,
-        .request_rows = scenario->phase == PHASE_PREFILL ? scenario->context_tokens : 0};
-    return generate_in_memory(trace, &options, error);
+    int32_t top_k = texts->top_k;
+    int64_t *row = malloc((size_t)rows * sizeof *row);
+    int32_t *wide = malloc((size_t)(rows * top_k) * sizeof *wide);
+    enum status status = row != NULL && wide != NULL
+                             ? STATUS_OK
+                             : error_add(error, STATUS_NO_MEMORY, "out of memory");
+    int64_t next = 0;
+    for (int64_t i = 0; i < texts->num_layers * prompts && status == STATUS_OK; i++) {
+        const struct trace_request *text = &texts->requests[i % prompts];
+        for (int64_t j = 0; j < rows; j++) {
+            row[j] = text->row_offset + j % text->num_rows;
+        }
+        status = trace_read(texts, wide, NULL, (int32_t)(i / prompts), row, (int32_t)rows, error);
+        for (int64_t j = 0; j < rows * top_k && status == STATUS_OK; j++, next++) {
+            if (bytes == 1) {
+                ((uint8_t *)expert)[next] = (uint8_t)wide[j];
+            } else {
+                ((uint16_t *)expert)[next] = (uint16_t)wide[j];
+            }
+        }
+    }
+    free(row);
+    free(wide);
+    return status;
 }
 
-enum status serving_trace(struct trace *trace, struct scenario *scenario, bool is_skewed,
-                          bool is_placed, struct error *error)
+/* Texts as long as ShareGPT's: a lognormal law with their median, 41 tokens (of the file's first
+ * turns, by Gemma's tokenizer, in a published study of vLLM), and their mean, 302 (1,000 prompts
+ * that SGLang drew, by DeepSeek's: sgl-project/sglang issue 6017, comment of 2025-05-23). */
+static void cut_texts(struct trace *texts)
 {
-    scenario->num_steps = 1;
-    enum status status =
-        is_skewed ? skewed_trace(trace, scenario, error) : balanced_trace(trace, scenario, error);
+    const double sigma = sqrt(2.0 * log(TEXT_MEAN / TEXT_MEDIAN));
+    uint64_t state = SEED;
+    for (int64_t text = 0; text < texts->num_requests; text++) {
+        double u = ((double)draw(&state, DRAW_RANGE) + 0.5) / DRAW_RANGE;
+        double rows = ceil(TEXT_MEDIAN * exp(sigma * gsl_cdf_ugaussian_Pinv(u)));
+        int64_t *num_rows = &texts->requests[text].num_rows;
+        *num_rows = rows < (double)*num_rows ? (int64_t)rows : *num_rows;
+    }
+}
+
+/* A step's prompts as texts over and over, and the placement by texts behind those. */
+static enum status repeated_trace(struct trace *trace, struct scenario *scenario, bool is_placed,
+                                  struct error *error)
+{
+    const int64_t step_tokens = (int64_t)scenario->tokens_per_rank * scenario->ep;
+    const int64_t rows =
+        scenario->context_tokens < step_tokens ? scenario->context_tokens : step_tokens;
+    const int64_t prompts = (step_tokens + rows - 1) / rows;
+    const int32_t text_rows = rows < TEXT_ROWS ? (int32_t)rows : TEXT_ROWS;
+    const struct generate_options options = {.preset = scenario->model.name,
+                                             .num_tokens = (prompts + PLACING_TEXTS) * text_rows,
+                                             .seed = SEED,
+                                             .num_threads = 1,
+                                             .request_rows = text_rows};
+    struct trace texts = {0};
+    enum status status = generate_in_memory(&texts, &options, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    cut_texts(&texts);
+    size_t bytes = texts.num_experts <= 256 ? 1 : 2;
+    size_t ids = (size_t)texts.num_layers * (size_t)(prompts * rows) * (size_t)texts.top_k;
+    void *expert = malloc(ids * bytes);
+    status = expert != NULL ? repeat_texts(expert, bytes, &texts, prompts, rows, error)
+                            : error_add(error, STATUS_NO_MEMORY, "out of memory");
     if (status == STATUS_OK && is_placed) {
-        status = place_experts(scenario, trace, error);
+        status = place_experts(scenario, &texts, prompts, texts.num_requests, error);
+    }
+    if (status == STATUS_OK) {
+        const struct trace_description description = {.model = texts.model,
+                                                      .num_experts = texts.num_experts,
+                                                      .top_k = texts.top_k,
+                                                      .num_layers = texts.num_layers,
+                                                      .model_layer = texts.model_layer,
+                                                      .origin = texts.origin,
+                                                      .source = texts.source,
+                                                      .licence = texts.licence};
+        status =
+            trace_from_memory(trace, &description, expert, NULL, NULL, 0, prompts * rows, error);
+        expert = NULL;
+    }
+    free(expert);
+    trace_close(&texts);
+    return status;
+}
+
+/* Prompts as long as the row's, placed by as many again; or answers as long as the preset's, placed
+ * by as many as texts are: the statistics of an engine that has been at it for a while. */
+static enum status skewed_trace(struct trace *trace, struct scenario *scenario, bool is_placed,
+                                struct error *error)
+{
+    const bool is_prefill = scenario->phase == PHASE_PREFILL;
+    const int64_t step_tokens = (int64_t)scenario->tokens_per_rank * scenario->ep;
+    const int64_t placing_tokens = is_prefill ? step_tokens : PLACING_TEXTS * TEXT_ROWS;
+    const struct generate_options options = {
+        .preset = scenario->model.name,
+        .num_tokens = step_tokens + (is_placed ? placing_tokens : 0),
+        .seed = SEED,
+        .num_threads = 1,
+        .request_rows = is_prefill ? scenario->context_tokens : 0};
+    enum status status = generate_in_memory(trace, &options, error);
+    if (status == STATUS_OK && is_placed) {
+        int64_t first = 0;
+        while (first < trace->num_requests && trace->requests[first].row_offset < step_tokens) {
+            first++;
+        }
+        status = place_experts(scenario, trace, first, trace->num_requests, error);
     }
     return status;
+}
+
+enum status serving_trace(struct trace *trace, struct scenario *scenario,
+                          const struct serving_traffic *traffic, struct error *error)
+{
+    scenario->num_steps = 1;
+    if (!traffic->is_skewed) {
+        enum status status = balanced_trace(trace, scenario, error);
+        return status == STATUS_OK && traffic->is_placed
+                   ? place_experts(scenario, trace, 0, 0, error)
+                   : status;
+    }
+    return traffic->is_repeated && scenario->phase == PHASE_PREFILL
+               ? repeated_trace(trace, scenario, traffic->is_placed, error)
+               : skewed_trace(trace, scenario, traffic->is_placed, error);
 }
