@@ -21,8 +21,8 @@ MUST_CHECK enum status plan_world_open(struct plan_world *world, const struct pl
                                        int32_t num_threads, struct error *error);
 void plan_world_close(struct plan_world *world);
 
-/* All points of the plan, pruned by memory, targets and number of GPUs. [*count] owned, also after a
- * failure. STATUS_INVALID: too many. */
+/* All points of the plan, pruned by memory, targets and number of GPUs. [*count] owned, also after
+ * a failure. STATUS_INVALID: too many. */
 MUST_CHECK enum status plan_enumerate(struct plan_point **points, int32_t *count,
                                       const struct plan *plan, struct error *error);
 

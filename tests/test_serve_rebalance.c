@@ -32,8 +32,8 @@ static void load(struct scenario *scenario, struct trace *trace, const char *mor
 }
 
 /* The engine's n-th rebalance sees the n-th window; the first is not one of serving, because its
- * placement is there when serving begins. Ranks that end a step at different times make shared
- * links of flow differ by a share. */
+ * placement is there when serving begins. Ranks end a step some microseconds apart, and under flow who
+ * sends later meets others on the links: that is a share of some milliseconds. */
 static void expect_as_the_engine(const char *more, double share)
 {
     struct scenario scenario;
@@ -53,7 +53,9 @@ static void expect_as_the_engine(const char *more, double share)
         cr_expect_eq(stalls.moves[i], record->moves, "%d: %lld and %lld", (int)i,
                      (long long)stalls.moves[i], (long long)record->moves);
         double most = share * (double)record->duration_ns + 1.0;
-        cr_expect_float_eq(stalls.stall_ns[i], (double)record->duration_ns, most);
+        cr_expect_float_eq(stalls.stall_ns[i], (double)record->duration_ns, most,
+                           "%s: %g, the engine %g", more != NULL ? more : "alpha_beta",
+                           stalls.stall_ns[i], (double)record->duration_ns);
     }
     engine_close(engine);
     trace_close(&trace);
@@ -63,7 +65,7 @@ static void expect_as_the_engine(const char *more, double share)
 Test(serve_rebalance, stalls_are_as_long_as_the_engines)
 {
     expect_as_the_engine(NULL, 0.0);
-    expect_as_the_engine("network=flow", 0.001);
+    expect_as_the_engine("network=flow", 0.005);
 }
 
 Test(serve_rebalance, who_looks_at_no_load_never_stalls)
