@@ -32,8 +32,8 @@ static void load(struct scenario *scenario, struct trace *trace, const char *mor
 }
 
 /* The engine's n-th rebalance sees the n-th window; the first is not one of serving, because its
- * placement is there when serving begins. Ranks end a step some microseconds apart, and under flow who
- * sends later meets others on the links: that is a share of some milliseconds. */
+ * placement is there when serving begins. Ranks end a step some microseconds apart, and under flow
+ * who sends later meets others on the links: that is a share of some milliseconds. */
 static void expect_as_the_engine(const char *more, double share)
 {
     struct scenario scenario;
