@@ -195,5 +195,8 @@ enum status rebalance_stalls_measure(struct rebalance_stalls *stalls,
                              ? STATUS_NO_MEMORY
                              : measure_all(stalls, &measuring, error);
     arena_free(&measuring.arena);
+    if (status == STATUS_NO_MEMORY) {
+        status = error_add(error, status, "out of memory for the stalls of rebalances");
+    }
     return status;
 }
