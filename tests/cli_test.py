@@ -579,7 +579,7 @@ def test_strategies_that_were_never_asked_are_told():
 
 
 def test_a_page_that_fails_does_not_lose_the_run():
-    result = moesim("run", "scenario.yaml", "-o", "kept.db", "-r", "page", env={"PATH": "/nowhere"})
+    result = moesim("run", "scenario.yaml", "-o", "kept.db", "-r", "page", env={**os.environ, "PATH": "/nowhere"})
     expect_error("no gnuplot", result, "gnuplot-nox", "moesim report kept.db -o page", lines=2)
     check(complete_runs("kept.db") == 1, "the run is stored")
     check(os.listdir("page") == [], f"half a page: {os.listdir('page')}")
