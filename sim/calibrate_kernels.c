@@ -1,6 +1,7 @@
 /* calibrate_kernels.c -- fits GEMMs and attention, a GPU, library, format and kind at a time. */
 #include "calibrate_kernels.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 #define ROWS_MIN   4
 #define SHAPES_MIN 2
+#define TIE        1e3 /* errors that are equal in so many parts of one are a tie */
 
 static const double scales[] = {0.3, 0.04, -1.0};
 
@@ -285,7 +287,8 @@ static int32_t list_calibrations(struct kernel_calibration *calibration,
     return count;
 }
 
-/* By GPU, GEMMs first, least held-out error first: it is what the model takes. */
+/* By GPU, GEMMs first, least held-out error first: it is what the model takes. FlashInfer's plan
+ * comes last, because SGLang decodes MLA by FlashAttention 3 where it can; a tie goes by name. */
 static int compare_calibrations(const void *a, const void *b)
 {
     const struct kernel_calibration *x = a;
@@ -296,7 +299,15 @@ static int compare_calibrations(const void *a, const void *b)
     if (x->class != y->class) {
         return x->class < y->class ? -1 : 1;
     }
-    return (x->held_out.median > y->held_out.median) - (x->held_out.median < y->held_out.median);
+    if (x->attention.splits != y->attention.splits) {
+        return x->attention.splits < y->attention.splits ? -1 : 1;
+    }
+    double by = round(x->held_out.median * TIE) - round(y->held_out.median * TIE);
+    bool is_gemm = x->class == KERNEL_GEMM;
+    return by < 0.0   ? -1
+           : by > 0.0 ? 1
+           : is_gemm  ? strcmp(x->gemm.kernels, y->gemm.kernels)
+                      : strcmp(x->attention.kernels, y->attention.kernels);
 }
 
 enum status calibrate_kernels(struct kernel_calibration *calibration, int32_t *count,
@@ -335,6 +346,9 @@ void calibrate_kernel_write_yaml(const struct kernel_calibration *calibration, F
         is_gemm ? "tiles" : "phase",
         is_gemm ? tile_choice_names[calibration->gemm.tiles]
                 : attention_phase_names[calibration->attention.phase]);
+    if (!is_gemm && calibration->attention.splits != SPLITS_FILLING) {
+        fprintf(file, "    splits: %s\n", split_rule_names[calibration->attention.splits]);
+    }
     calibrate_write_constants(calibrate_kernels_form(calibration),
                               is_gemm ? (const void *)&calibration->gemm
                                       : (const void *)&calibration->attention,

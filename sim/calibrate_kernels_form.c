@@ -37,6 +37,17 @@ static const struct fit_parameter fewest_waves[] = {
     {AT(gemm_constants, pad_ns), USUAL, FIT_PLAIN},
     {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
 };
+static const struct fit_parameter fixed[] = {
+    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
+    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
+    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
+    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
+    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
+    {AT(gemm_constants, sustained_flops_per_s), USUAL, FIT_PEAK},
+    {"blend", offsetof(struct gemm_constants, blend), 1.0, TIGHT, FIT_PLAIN},
+};
 static const struct fit_parameter attention[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
@@ -50,18 +61,70 @@ static const struct fit_parameter attention[] = {
     {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
     {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
 };
+static const struct fit_parameter gqa_decode[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, sm_bytes_per_s), LOOSE, FIT_SMS},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, alone_share), LOOSE, FIT_PLAIN},
+    {AT(attention_constants, sum_bytes_per_s), LOOSE, FIT_HBM},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+};
+static const struct fit_parameter flashinfer[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, sum_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, merge_ns), FIT_PULL, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
+};
+static const struct fit_parameter module_prefill[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, sequence_ns), FIT_PULL, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
+};
 #define COUNT(array)         ((int32_t)(sizeof(array) / sizeof(array)[0]))
 #define NUM_KERNEL_ATTENTION 7 /* a kernel alone has none of a module's */
 
-enum form { FORM_TUNED, FORM_DEEPGEMM, FORM_DEEPGEMM_COPY, FORM_ATTENTION, FORM_MODULE };
+enum form {
+    FORM_TUNED,
+    FORM_DEEPGEMM,
+    FORM_DEEPGEMM_COPY,
+    FORM_FIXED,
+    FORM_ATTENTION,
+    FORM_GQA_DECODE,
+    FORM_MODULE,
+    FORM_FLASHINFER,
+    FORM_MODULE_PREFILL,
+};
 
 /* DeepGEMM alone was measured on many shapes, TensorRT-LLM's copy on four. */
 static const struct fit_form forms[] = {
     {tuned, COUNT(tuned), sizeof(struct gemm_constants), 1.0},
     {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 0.5},
     {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 2.0},
+    {fixed, COUNT(fixed), sizeof(struct gemm_constants), 1.0},
     {attention, NUM_KERNEL_ATTENTION, sizeof(struct attention_constants), 1.0},
+    {gqa_decode, COUNT(gqa_decode), sizeof(struct attention_constants), 1.0},
     {attention, COUNT(attention), sizeof(struct attention_constants), 1.0},
+    {flashinfer, COUNT(flashinfer), sizeof(struct attention_constants), 1.0},
+    {module_prefill, COUNT(module_prefill), sizeof(struct attention_constants), 1.0},
 };
 
 static bool is_module(enum attention_phase phase)
@@ -69,15 +132,46 @@ static bool is_module(enum attention_phase phase)
     return phase == PHASE_MODULE_DECODE || phase == PHASE_MODULE_PREFILL;
 }
 
+static enum form gemm_form(enum tile_choice tiles)
+{
+    switch (tiles) {
+    case TILES_TUNED:
+    case TILES_TUNED_EXPOSED:
+        return FORM_TUNED;
+    case TILES_FEWEST_WAVES:
+        return FORM_DEEPGEMM;
+    case TILES_FEWEST_WAVES_SWAPPED:
+        return FORM_DEEPGEMM_COPY;
+    case TILES_FIXED:
+    case TILE_CHOICE_COUNT:
+        break;
+    }
+    return FORM_FIXED;
+}
+
+static enum form attention_form(const struct attention_constants *constants)
+{
+    switch ((enum attention_phase)constants->phase) {
+    case PHASE_GQA_DECODE:
+        return FORM_GQA_DECODE;
+    case PHASE_MODULE_DECODE:
+        return constants->splits == SPLITS_FLASHINFER ? FORM_FLASHINFER : FORM_MODULE;
+    case PHASE_MODULE_PREFILL:
+        return FORM_MODULE_PREFILL;
+    case PHASE_GQA_PREFILL:
+    case PHASE_MLA_DECODE:
+    case PHASE_MLA_PREFILL:
+    case ATTENTION_PHASE_COUNT:
+        break;
+    }
+    return FORM_ATTENTION;
+}
+
 const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *calibration)
 {
-    if (calibration->class == KERNEL_GEMM) {
-        return &forms[calibration->gemm.tiles == TILES_TUNED          ? FORM_TUNED
-                      : calibration->gemm.tiles == TILES_FEWEST_WAVES ? FORM_DEEPGEMM
-                                                                      : FORM_DEEPGEMM_COPY];
-    }
-    bool with_gemms = is_module((enum attention_phase)calibration->attention.phase);
-    return &forms[with_gemms ? FORM_MODULE : FORM_ATTENTION];
+    return &forms[calibration->class == KERNEL_GEMM
+                      ? gemm_form((enum tile_choice)calibration->gemm.tiles)
+                      : attention_form(&calibration->attention)];
 }
 
 static double peak_of(const struct gpu_spec *gpu, enum precision precision)
@@ -124,7 +218,15 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
                                                                                        : 0.17,
                                    .uneven_share = 0.15,
                                    .pad_ns = 0.017,
-                                   .blend = 2.0};
+                                   .blend = row->tiles == TILES_TUNED_EXPOSED ? 8.0 : 2.0};
+    if (row->tiles == TILES_FIXED) {
+        start.t0_ns = 5e3;
+        start.flops_per_s = 0.65 * peak_of(gpu, row->precision);
+        start.sustained_flops_per_s = 0.6 * peak_of(gpu, row->precision);
+        start.tile_ns = 600.0;
+        start.depth_ns = 0.0;
+        start.blend = 1.5;
+    }
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;
 }
@@ -135,6 +237,9 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
     bool is_prefill = row->phase == PHASE_GQA_PREFILL || row->phase == PHASE_MLA_PREFILL ||
                       row->phase == PHASE_MODULE_PREFILL;
     bool with_gemms = is_module(row->phase);
+    bool is_gqa_decode = row->phase == PHASE_GQA_DECODE;
+    bool is_planned =
+        row->phase == PHASE_MODULE_DECODE && strstr(row->kernels, "flashinfer") != NULL;
     struct attention_constants start = {
         .precision = row->precision,
         .phase = (int32_t)row->phase,
@@ -142,8 +247,18 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
         .floor_ns = with_gemms ? (is_prefill ? 500e3 : 60e3) : 25e3,
         .kv_bytes_per_s = 0.85 * gpu->hbm_bytes_per_s,
         .flops_per_s = 0.6 * gpu->flops_per_s[PRECISION_BF16],
-        .tile_ns = is_prefill ? 1000.0 : 5000.0,
-        .split_share = 0.1,
+        .splits = is_planned ? SPLITS_FLASHINFER : SPLITS_FILLING,
+        .tile_ns = !is_prefill  ? 5000.0
+                   : with_gemms ? 300.0
+                                : 1000.0,
+        .split_share = is_gqa_decode ? 0.0 : 0.1,
+        .sm_bytes_per_s = is_gqa_decode ? 0.1e12 * (double)gpu->num_sms : 0.0,
+        .alone_share = is_gqa_decode ? 0.1 : 0.0,
+        .sum_bytes_per_s = is_gqa_decode ? 0.3 * gpu->hbm_bytes_per_s
+                           : is_planned  ? gpu->hbm_bytes_per_s
+                                         : 0.0,
+        .merge_ns = is_planned ? 5000.0 : 0.0,
+        .sequence_ns = is_prefill && with_gemms ? 1000.0 : 0.0,
         .blend = 3.0,
         .weight_bytes_per_s = with_gemms ? 0.8 * gpu->hbm_bytes_per_s : 0.0,
         .gemm_flops_per_s = with_gemms ? 0.6 * peak_of(gpu, row->precision) : 0.0,

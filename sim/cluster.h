@@ -89,6 +89,8 @@ enum tile_choice {
     TILES_TUNED,                /* whatever is fastest, split along the depth where tiles are few */
     TILES_FEWEST_WAVES,         /* DeepGEMM's rule: fewest waves, then the fullest last wave */
     TILES_FEWEST_WAVES_SWAPPED, /* the same, but below 32 rows weights take the rows */
+    TILES_FIXED,                /* 128 x 256, whatever the shape */
+    TILES_TUNED_EXPOSED,        /* tuned, and no stream of weights hides what its tiles wait */
     TILE_CHOICE_COUNT,
 };
 
@@ -109,7 +111,8 @@ struct gemm_constants {
     double
         uneven_share; /* fewest_waves: how much slower a tile is whose width does not divide 128 */
     double pad_ns;    /* fewest_waves: of a missing row of the last tile and a unit of depth */
-    double blend;     /* p of the norm that joins streaming and arithmetic */
+    double sustained_flops_per_s; /* fixed: what clocks sink to under load; 0: they do not */
+    double blend;                 /* p of the norm that joins streaming and arithmetic */
     struct fit_evidence fit;
 };
 
@@ -123,11 +126,18 @@ enum attention_phase {
     ATTENTION_PHASE_COUNT,
 };
 
+/* How a library splits sequences over SMs when it decodes. */
+enum split_rule {
+    SPLITS_FILLING,    /* as flash-attention does: as little as fills the SMs */
+    SPLITS_FLASHINFER, /* into parts of the even share, rounded up in steps */
+};
+
 /* Constants of attention (sim/gpu/fitted_attention.h), of one library in one format. */
 struct attention_constants {
     char kernels[NAME_BYTES];
     enum precision precision; /* of the KV cache; of a module: of its weights */
     int32_t phase;            /* enum attention_phase */
+    int32_t splits;           /* enum split_rule */
     double t0_ns;
     double floor_ns; /* what the host needs to launch it: never less than this */
     double kv_bytes_per_s;
@@ -135,6 +145,11 @@ struct attention_constants {
     double tile_ns;            /* begin and end of the work on a sequence and KV head; prefill: on
                                   a block of queries and a head */
     double split_share;        /* decode: how much slower sequences that are split over SMs are */
+    double sm_bytes_per_s;     /* decode: of KV into all SMs; 0: as fast as need be */
+    double alone_share;        /* decode: how much slower an SM with one block and no next is */
+    double sum_bytes_per_s;    /* decode: partial sums, written and read; 0: no cost of their own */
+    double merge_ns;           /* flashinfer: launch of the kernel that adds them up */
+    double sequence_ns;        /* a module's prefill: of each sequence */
     double blend;              /* p of the norm that joins streaming and arithmetic */
     double weight_bytes_per_s; /* a module's projections, as are all below; 0: no module */
     double gemm_flops_per_s;

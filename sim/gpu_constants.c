@@ -6,7 +6,9 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
-const char *const tile_choice_names[] = {"tuned", "fewest_waves", "fewest_waves_swapped", NULL};
+const char *const tile_choice_names[] = {"tuned", "fewest_waves",  "fewest_waves_swapped",
+                                         "fixed", "tuned_exposed", NULL};
+const char *const split_rule_names[] = {"filling", "flashinfer", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
     "mla_module_decode", "mla_module_prefill", NULL};
@@ -54,9 +56,10 @@ static const struct yaml_field gemm_fields[] = {
     RATE(GEMM, output_bytes_per_s),
     TIME(GEMM, tile_ns),
     TIME_OPTIONAL(GEMM, split_ns),
-    TIME(GEMM, depth_ns),
+    TIME_OPTIONAL(GEMM, depth_ns),
     TIME_OPTIONAL(GEMM, uneven_share),
     TIME_OPTIONAL(GEMM, pad_ns),
+    RATE_OPTIONAL(GEMM, sustained_flops_per_s),
     {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
     EVIDENCE(GEMM),
     {.key = NULL},
@@ -69,12 +72,18 @@ static const struct yaml_field attention_fields[] = {
      .choices = precision_choices},
     {"phase", YAML_CHOICE, offsetof(ATTENTION, phase), .required = true,
      .choices = attention_phase_names},
+    {"splits", YAML_CHOICE, offsetof(ATTENTION, splits), .choices = split_rule_names},
     TIME(ATTENTION, t0_ns),
     TIME(ATTENTION, floor_ns),
     RATE(ATTENTION, kv_bytes_per_s),
     RATE(ATTENTION, flops_per_s),
     TIME(ATTENTION, tile_ns),
     TIME_OPTIONAL(ATTENTION, split_share),
+    RATE_OPTIONAL(ATTENTION, sm_bytes_per_s),
+    TIME_OPTIONAL(ATTENTION, alone_share),
+    RATE_OPTIONAL(ATTENTION, sum_bytes_per_s),
+    TIME_OPTIONAL(ATTENTION, merge_ns),
+    TIME_OPTIONAL(ATTENTION, sequence_ns),
     {"blend", YAML_DOUBLE, offsetof(ATTENTION, blend), .required = true, .min = 1.0, .max = 1e3},
     RATE_OPTIONAL(ATTENTION, weight_bytes_per_s),
     RATE_OPTIONAL(ATTENTION, gemm_flops_per_s),
@@ -123,7 +132,8 @@ static enum status fill_list(const struct constants_list *list, const struct yam
     return status;
 }
 
-/* A module streams weights: its rates are needed, or a prediction would divide by nothing. */
+/* A module streams weights and FlashInfer adds up parts: their rates are needed, or a prediction
+ * would divide by nothing. */
 static enum status check_modules(const struct gpu_spec *gpu, const struct yaml_node *node,
                                  struct error *error)
 {
@@ -140,6 +150,11 @@ static enum status check_modules(const struct gpu_spec *gpu, const struct yaml_n
                                "gemm_flops_per_s and row_bytes_per_s",
                                node->file, (int)node->line, attention_phase_names[constants->phase],
                                constants->kernels);
+        }
+        if (constants->splits == SPLITS_FLASHINFER && constants->sum_bytes_per_s <= 0.0) {
+            status = error_add(error, STATUS_INVALID,
+                               "%s:%d: attention: splits: flashinfer of %s needs sum_bytes_per_s",
+                               node->file, (int)node->line, constants->kernels);
         }
     }
     return status;

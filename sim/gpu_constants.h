@@ -8,6 +8,7 @@
 #include "yaml_file.h"
 
 extern const char *const tile_choice_names[];     /* [TILE_CHOICE_COUNT], ended by NULL */
+extern const char *const split_rule_names[];      /* by enum split_rule, ended by NULL */
 extern const char *const attention_phase_names[]; /* [ATTENTION_PHASE_COUNT], ended by NULL */
 
 /* Fills the lists `gemm` and `attention`; either may be NULL: the file has none. */

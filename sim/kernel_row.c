@@ -90,14 +90,18 @@ static enum status read_numbers(struct kernel_row *row, const struct csv_stream 
     return status;
 }
 
-/* DeepGEMM serves fp8 in blocks, by itself and within TensorRT-LLM on Hopper. */
-static bool is_deepgemm(const struct kernel_row *row, const struct csv_stream *table)
+static enum tile_choice tiles_of(const struct kernel_row *row, const struct csv_stream *table)
 {
     const char *gpu = table->cell[KERNEL_COLUMN_GPU];
-    bool is_hopper = strstr(gpu, "H100") != NULL || strstr(gpu, "H200") != NULL ||
-                     strstr(gpu, "H20") != NULL || strstr(gpu, "H800") != NULL;
-    return strstr(row->library, "DeepGEMM") != NULL ||
-           (is_hopper && strcmp(row->dtype, "fp8_block") == 0);
+    bool is_hopper = strstr(gpu, "H100") || strstr(gpu, "H20") || strstr(gpu, "H800");
+    bool is_copy = begins_with(row->library, "TRT-LLM");
+    /* DeepGEMM serves fp8 in blocks, by itself and within TensorRT-LLM on Hopper. */
+    if (strstr(row->library, "DeepGEMM") || (is_hopper && strcmp(row->dtype, "fp8_block") == 0)) {
+        return is_copy ? TILES_FEWEST_WAVES_SWAPPED : TILES_FEWEST_WAVES;
+    }
+    return is_copy && strcmp(row->dtype, "nvfp4") == 0 ? TILES_FIXED
+           : is_hopper                                 ? TILES_TUNED_EXPOSED
+                                                       : TILES_TUNED;
 }
 
 static enum status parse_dense(struct kernel_row *row, const struct csv_stream *table,
@@ -110,10 +114,7 @@ static enum status parse_dense(struct kernel_row *row, const struct csv_stream *
     const struct gemm_format *format = NULL;
     row->class = KERNEL_GEMM;
     row->gemm.groups = 1.0;
-    bool is_copy = begins_with(row->library, "TRT-LLM");
-    row->tiles = !is_deepgemm(row, table) ? TILES_TUNED
-                 : is_copy                ? TILES_FEWEST_WAVES_SWAPPED
-                                          : TILES_FEWEST_WAVES;
+    row->tiles = tiles_of(row, table);
     (void)snprintf(row->label, sizeof row->label, "dense GEMM");
     for (size_t i = 0; i < sizeof gemm_formats / sizeof gemm_formats[0]; i++) {
         if (strcmp(row->dtype, gemm_formats[i].dtype) == 0) {

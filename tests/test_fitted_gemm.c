@@ -67,6 +67,30 @@ Test(fitted_gemm, takes_the_width_with_the_fewest_waves_where_the_library_does)
     cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 2097152.0, 1e-3);
 }
 
+Test(fitted_gemm, takes_the_same_tile_for_every_shape_where_the_library_does)
+{
+    struct gemm_constants constants = plain;
+    struct gemm_shape shape = square;
+    constants.tiles = TILES_FIXED;
+    constants.tile_ns = 100.0;
+    shape.num_sms = 1.0;
+
+    /* 256 rows are two tiles of 128 x 256, one after the other; a row more is a third. */
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 2 * 100.0, 1e-6);
+    shape.rows += 1.0;
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 3 * 100.0, 1e-6);
+}
+
+Test(fitted_gemm, is_no_faster_than_the_clocks_that_hold)
+{
+    struct gemm_constants constants = plain;
+    constants.tiles = TILES_FIXED;
+    constants.sustained_flops_per_s = 1e9; /* a flop a nanosecond */
+
+    /* 2 x 256 x 256 x 128 */
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &square), 1000.0 + 16777216.0, 1e-3);
+}
+
 Test(fitted_gemm, slows_by_what_communication_takes)
 {
     struct gemm_constants constants = plain;
@@ -127,6 +151,55 @@ Test(fitted_attention, computes_blocks_in_waves)
 
     /* Five blocks on four SMs are two waves of 2 x 128 x 100 flops. */
     cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 1000.0 + 2 * 25600.0, 1e-3);
+}
+
+Test(fitted_attention, feeds_each_sm_and_adds_up_what_few_blocks_share)
+{
+    struct attention_constants constants = attention;
+    const struct attention_shape shape = {.sequences = 4.0,
+                                          .tokens = 100.0,
+                                          .q_heads = 2.0,
+                                          .kv_heads = 1.0,
+                                          .qk_dim = 64.0,
+                                          .v_dim = 64.0,
+                                          .kv_bytes = 256.0,
+                                          .num_sms = 5.0,
+                                          .gpu_sms = 5.0};
+    constants.sm_bytes_per_s = 5e9; /* a byte a nanosecond and SM */
+    constants.sum_bytes_per_s = 1e9;
+    constants.alone_share = 0.5;
+
+    /* Four blocks have an SM each: 1.5 x 100 x 256; sums: 4 x 2 heads x 64 x (4 + 4) bytes. */
+    cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 1000.0 + 38400.0 + 4096.0, 1e-3);
+}
+
+/* The limits of FlashInfer's MLAPlan: an even share of up to 8 positions makes parts of 32. */
+Test(fitted_attention, splits_as_flashinfer_plans)
+{
+    struct attention_constants constants = attention;
+    struct attention_shape shape = {.sequences = 1.0,
+                                    .tokens = 31.0,
+                                    .q_heads = 128.0,
+                                    .kv_heads = 1.0,
+                                    .qk_dim = 192.0,
+                                    .v_dim = 128.0,
+                                    .kv_bytes = 1.0,
+                                    .hidden_dim = 1.0,
+                                    .num_sms = 16.0,
+                                    .gpu_sms = 16.0};
+    constants.phase = PHASE_MODULE_DECODE;
+    constants.splits = SPLITS_FLASHINFER;
+    constants.merge_ns = 500.0;
+    constants.sum_bytes_per_s = 1e12;
+    constants.weight_bytes_per_s = NOTHING;
+    constants.gemm_flops_per_s = NOTHING;
+    constants.row_bytes_per_s = NOTHING;
+
+    /* 32 positions with the new one: one part, nothing to add up */
+    cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 1000.0, 1e-3);
+    shape.tokens = 32.0;
+    /* two parts of 128 heads x 128 x (4 + 4) bytes */
+    cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 1000.0 + 500.0 + 262.144, 1e-3);
 }
 
 Test(fitted_attention, takes_no_less_than_its_launch)

@@ -8,12 +8,18 @@
  *     T = t0 + |W, C|_blend + groups m K 2 / prepare_bytes_per_s
  *
  * for tiles of M x T. Of a `tuned` library M, T and the split s are those with the least C:
- * cuBLASLt and CUTLASS pick among such tiles by heuristics or by trying. DeepGEMM states its rule
- * (its get_best_configs at a6d97a1c; TensorRT-LLM's copy lets weights take the rows below 32
- * tokens): M is 64 or 128, T the multiple of 8 with the fewest waves and then the fullest last one,
- * even where that is slower; widths that do not divide 128 pay uneven_share, and where pairs of
- * tiles do not share loads each missing row of the last tile pays pad_ns times the depth. Left out:
- * what a tuner really picks, L2 hits, clocks that sink under load.
+ * cuBLASLt and CUTLASS pick among such tiles by heuristics or by trying. `tuned_exposed` differs in
+ * that what tiles wait (all of C but the norm) is hidden by no stream: T = t0 + |W, the norm|_blend
+ * + the rest. So measured times are on Hopper; on Blackwell accumulators lie in a memory of their
+ * own, and the end of a tile runs beside the next. DeepGEMM states its rule (its get_best_configs
+ * at a6d97a1c; TensorRT-LLM's copy lets weights take the rows below 32 tokens): M is 64 or 128, T
+ * the multiple of 8 with the fewest waves and then the fullest last one, even where that is slower;
+ * widths that do not divide 128 pay uneven_share, and where pairs of tiles do not share loads each
+ * missing row of the last tile pays pad_ns times the depth. `fixed` libraries take 128 x 256 for
+ * every shape, as TensorRT-LLM's nvfp4 GEMM does where it was not tuned: its measured times step
+ * where tiles of that size begin another wave, and nowhere else. |T - t0, flops /
+ * sustained_flops_per_s|_4 then stands for clocks that sink under load. Left out: what a tuner
+ * really picks, L2 hits, and such clocks elsewhere.
  */
 #include "gpu/fitted_gemm.h"
 
@@ -27,11 +33,20 @@
 #define SPLIT_MAX     16.0
 #define SWAP_ROWS     32.0
 #define AREA_MAX      (256.0 * 192.0) /* accumulators of a tile must fit into its registers */
+#define FIXED_HEIGHT  128.0
+#define FIXED_WIDTH   256.0
+#define CLOCK_BLEND   4.0
 
 static const double heights[] = {64.0, 128.0, 192.0, 256.0};
 static const double widths[] = {16.0, 32.0, 64.0, 96.0, 128.0, 160.0, 192.0, 256.0};
 #define NUM_HEIGHTS (sizeof heights / sizeof heights[0])
 #define NUM_WIDTHS  (sizeof widths / sizeof widths[0])
+
+/* Of all waves. */
+struct duration {
+    double flow_ns; /* arithmetic, or the feed that it waits for */
+    double wait_ns; /* latencies, begin and end of tiles, sums of parts */
+};
 
 static double loop_ns(const struct gemm_constants *constants, const struct gemm_shape *shape,
                       double height, double width, double depth)
@@ -43,42 +58,47 @@ static double loop_ns(const struct gemm_constants *constants, const struct gemm_
     return sqrt(sqrt(both)) * 1e9;
 }
 
+static struct duration shorter(struct duration a, struct duration b)
+{
+    return b.flow_ns + b.wait_ns < a.flow_ns + a.wait_ns ? b : a;
+}
+
 /* The best split of tiles of one size; none where the tiles already fill the GPU. */
-static double tuned_tile_ns(const struct gemm_constants *constants, const struct gemm_shape *shape,
-                            double height, double width)
+static struct duration tuned_tile(const struct gemm_constants *constants,
+                                  const struct gemm_shape *shape, double height, double width)
 {
     double tiles = ceil(shape->rows / height) * ceil(shape->columns / width) * shape->groups;
-    double best_ns = HUGE_VAL;
+    struct duration best = {HUGE_VAL, 0.0};
     for (double split = 1.0; split <= SPLIT_MAX; split *= 2.0) {
         double depth = shape->depth / split;
-        double tile_ns = loop_ns(constants, shape, height, width, depth) +
-                         depth * constants->depth_ns + constants->tile_ns;
-        double ns = ceil(tiles * split / shape->num_sms) * tile_ns;
+        double waves = ceil(tiles * split / shape->num_sms);
+        struct duration tried = {waves * loop_ns(constants, shape, height, width, depth),
+                                 waves * (depth * constants->depth_ns + constants->tile_ns)};
         if (split > 1.0) {
-            ns += constants->split_ns + tiles * height * width * split * PARTIAL_BYTES /
-                                            (2.0 * constants->output_bytes_per_s) * 1e9;
+            tried.wait_ns += constants->split_ns + tiles * height * width * split * PARTIAL_BYTES /
+                                                       (2.0 * constants->output_bytes_per_s) * 1e9;
         }
-        best_ns = fmin(best_ns, ns);
+        best = shorter(best, tried);
         if (tiles * split >= shape->num_sms) {
             break;
         }
     }
-    return best_ns;
+    return best;
 }
 
-static double tuned_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
+static struct duration tuned(const struct gemm_constants *constants, const struct gemm_shape *shape)
 {
-    double best_ns = HUGE_VAL;
+    struct duration best = {HUGE_VAL, 0.0};
     for (size_t i = 0; i < NUM_HEIGHTS; i++) {
         for (size_t j = 0; j < NUM_WIDTHS; j++) {
             if (heights[i] * widths[j] > AREA_MAX) {
                 continue;
             }
-            best_ns = fmin(best_ns, tuned_tile_ns(constants, shape, heights[i], widths[j]));
-            best_ns = fmin(best_ns, tuned_tile_ns(constants, shape, widths[j], heights[i]));
+            best = shorter(best, tuned_tile(constants, shape, heights[i], widths[j]));
+            best = shorter(best, tuned_tile(constants, shape, widths[j], heights[i]));
         }
     }
-    return best_ns;
+    return best;
 }
 
 static double fewest_waves_ns(const struct gemm_constants *constants,
@@ -115,6 +135,43 @@ static double fewest_waves_ns(const struct gemm_constants *constants,
     return waves * tile_ns + missing * shape->depth * constants->pad_ns * full * full;
 }
 
+static double fixed_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
+{
+    double row_tiles = shape->row_tiles > 0.0 ? shape->row_tiles
+                                              : ceil(shape->rows / FIXED_HEIGHT) * shape->groups;
+    double tiles = row_tiles * ceil(shape->columns / FIXED_WIDTH);
+    double tile_ns = loop_ns(constants, shape, FIXED_HEIGHT, FIXED_WIDTH, shape->depth) +
+                     shape->depth * constants->depth_ns + constants->tile_ns;
+    return ceil(tiles / shape->num_sms) * tile_ns;
+}
+
+static struct duration compute(const struct gemm_constants *constants,
+                               const struct gemm_shape *shape)
+{
+    switch ((enum tile_choice)constants->tiles) {
+    case TILES_TUNED:
+    case TILES_TUNED_EXPOSED:
+        return tuned(constants, shape);
+    case TILES_FEWEST_WAVES:
+    case TILES_FEWEST_WAVES_SWAPPED:
+        return (struct duration){fewest_waves_ns(constants, shape), 0.0};
+    case TILES_FIXED:
+    case TILE_CHOICE_COUNT:
+        break;
+    }
+    return (struct duration){fixed_ns(constants, shape), 0.0};
+}
+
+/* What the whole GEMM takes at the clocks that the GPU can hold. */
+static double sustained_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
+{
+    double flops = 2.0 * shape->rows * shape->groups * shape->columns * shape->depth;
+    double share = shape->num_sms / shape->gpu_sms;
+    return constants->sustained_flops_per_s > 0.0
+               ? flops / (constants->sustained_flops_per_s * share) * 1e9
+               : 0.0;
+}
+
 double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
 {
     if (shape->rows <= 0.0 || shape->groups <= 0.0) {
@@ -127,8 +184,11 @@ double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_
                        rows * shape->columns * OUTPUT_BYTES / constants->output_bytes_per_s) /
                       left;
     double prepare_s = rows * shape->depth * 2.0 / (constants->prepare_bytes_per_s * left);
-    double compute_ns = constants->tiles == TILES_TUNED ? tuned_ns(constants, shape)
-                                                        : fewest_waves_ns(constants, shape);
-    return constants->t0_ns + fitted_norm(stream_s * 1e9, compute_ns, constants->blend) +
-           prepare_s * 1e9;
+    struct duration tiles = compute(constants, shape);
+    double exposed_ns = constants->tiles == TILES_TUNED_EXPOSED ? tiles.wait_ns : 0.0;
+    double hidden_ns = tiles.flow_ns + tiles.wait_ns - exposed_ns;
+    double both_ns = fitted_norm(stream_s * 1e9, hidden_ns, constants->blend) + exposed_ns;
+    double sink_ns = sustained_ns(constants, shape);
+    double product_ns = sink_ns > 0.0 ? fitted_norm(both_ns, sink_ns, CLOCK_BLEND) : both_ns;
+    return constants->t0_ns + product_ns + prepare_s * 1e9;
 }
