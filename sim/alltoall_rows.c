@@ -44,7 +44,7 @@ const char *alltoall_skip_reason(enum alltoall_skip skip)
 {
     static const char *const reasons[ALLTOALL_SKIP_COUNT] = {
         "used",
-        "a cell is not the number that is due there",
+        odd_cell_reason,
         "nodes, GPUs a node or EP are missing",
         "only a bandwidth is stated, no latency",
         "no collective stands for this library and mode",
@@ -58,11 +58,11 @@ const char *alltoall_skip_reason(enum alltoall_skip skip)
     return reasons[skip];
 }
 
-/* Whether every cell that is not empty is the number that is due there. */
-static bool read_counts(struct alltoall_row *row, const struct csv_table *table, int64_t index)
+/* Whether every cell that is not empty is the number that is due there; odd: which one is not. */
+static bool read_counts(struct alltoall_row *row, const struct csv_table *table, int64_t index,
+                        struct error *odd)
 {
     double latency_us = 0.0;
-    struct error unread = {0};
     const struct {
         int32_t *value;
         enum column column;
@@ -75,10 +75,10 @@ static bool read_counts(struct alltoall_row *row, const struct csv_table *table,
                   {&row->top_k, TOPK, 1024},
                   {&row->num_experts, EXPERTS, 65536},
                   {&row->num_sms, SMS, 4096}};
-    enum status status = csv_number(&latency_us, table, index, LATENCY, 1e-6, 1e9, &unread);
+    enum status status = csv_number(&latency_us, table, index, LATENCY, 1e-6, 1e9, odd);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0] && status == STATUS_OK; i++) {
         status = csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 1,
-                           counts[i].max, &unread);
+                           counts[i].max, odd);
     }
     row->latency_ns = latency_us * 1e3;
     return status == STATUS_OK;
@@ -249,9 +249,10 @@ static enum alltoall_skip find_skip(struct alltoall_row *row, const char *link, 
                                                                         : find_legs(row);
 }
 
-static void read_row(struct alltoall_rows *rows, const char **known_gpus,
-                     const struct csv_table *table, int64_t index)
+static enum status read_row(struct alltoall_rows *rows, const char **known_gpus,
+                            const struct csv_table *table, int64_t index)
 {
+    struct error odd = {0};
     struct alltoall_row *row = &rows->row[index];
     const char *link = csv_cell(table, index, INTER_LINK);
     row->line = table->line[index];
@@ -262,7 +263,7 @@ static void read_row(struct alltoall_rows *rows, const char **known_gpus,
     row->op = csv_cell(table, index, OP);
     row->gpu_name = csv_cell(table, index, GPU);
     row->is_balanced = strcmp(csv_cell(table, index, DISTRIBUTION), "uniform-random") != 0;
-    bool is_read = read_counts(row, table, index);
+    bool is_read = read_counts(row, table, index, &odd);
     row->gpu = find_gpu(rows, known_gpus, row->gpu_name);
     if (is_one_domain(rows, row, link)) {
         row->nodes = row->nodes > 0 ? 1 : 0;
@@ -274,6 +275,8 @@ static void read_row(struct alltoall_rows *rows, const char **known_gpus,
         row->skip == ALLTOALL_USED ? find_shape(row, csv_cell(table, index, NOTES)) : row->skip;
     row->skip =
         row->skip == ALLTOALL_USED ? find_payload(row, csv_cell(table, index, DTYPE)) : row->skip;
+    row->odd = is_read ? NULL : odd_rows_add(&rows->odd, &odd);
+    return is_read || row->odd != NULL ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 /* A testbed is of the kind that its largest row needs: what spans nodes has NICs. */
@@ -310,8 +313,8 @@ enum status alltoall_rows_read(struct alltoall_rows *rows, const char *path, str
         return error_add(error, STATUS_NO_MEMORY, "%s: out of memory", path);
     }
     rows->num_rows = table.num_rows;
-    for (int64_t i = 0; i < table.num_rows; i++) {
-        read_row(rows, known_gpus, &table, i);
+    for (int64_t i = 0; i < table.num_rows && status == STATUS_OK; i++) {
+        status = read_row(rows, known_gpus, &table, i);
     }
     name_clusters(rows);
     for (int64_t i = 0; i < rows->num_rows && status == STATUS_OK; i++) {
@@ -328,5 +331,6 @@ enum status alltoall_rows_read(struct alltoall_rows *rows, const char *path, str
 void alltoall_rows_free(struct alltoall_rows *rows)
 {
     arena_free(&rows->arena);
+    odd_rows_free(&rows->odd);
     *rows = (struct alltoall_rows){0};
 }

@@ -26,6 +26,7 @@
 #include "collective/collective.h"
 #include "collective/exchange.h"
 #include "net/net.h"
+#include "odd_rows.h"
 #include "status.h"
 
 enum alltoall_skip {
@@ -56,6 +57,7 @@ struct alltoall_leg {
 struct alltoall_row {
     int64_t line;
     enum alltoall_skip skip;
+    const char *odd;          /* NUMBER: which cell, with file and line; else NULL */
     int32_t gpu;              /* index into alltoall_rows.gpu; -1: not known */
     char cluster[NAME_BYTES]; /* preset that stands for the testbed: GPU family and fabric */
     const char *group, *library, *version, *mode, *op, *gpu_name;
@@ -76,6 +78,7 @@ struct alltoall_row {
 /* Zero-initialise; release with alltoall_rows_free. */
 struct alltoall_rows {
     struct arena arena;
+    struct odd_rows odd;
     int64_t num_rows;
     struct alltoall_row *row;
     int32_t num_gpus;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "odd_rows.h"
+
 #define NOT_SKIPPED (-1)
 
 static int compare_doubles(const void *a, const void *b)
@@ -115,6 +117,13 @@ enum status error_report_add(struct error_report *report, int64_t line, const ch
 enum status error_report_skip(struct error_report *report, int64_t line, const char *const *value,
                               const char *reason, struct error *error)
 {
+    return error_report_skip_odd(report, line, value, reason, NULL, error);
+}
+
+enum status error_report_skip_odd(struct error_report *report, int64_t line,
+                                  const char *const *value, const char *reason, const char *words,
+                                  struct error *error)
+{
     int32_t index = 0;
     while (index < report->num_reasons &&
            strncmp(report->reason[index].text, reason, REPORT_TEXT_BYTES - 1) != 0) {
@@ -124,13 +133,18 @@ enum status error_report_skip(struct error_report *report, int64_t line, const c
         return error_add(error, STATUS_INVALID, "more than %d reasons to leave rows out",
                          REPORT_REASONS_MAX);
     }
-    enum status status =
-        push_row(report, (struct error_row){.line = line, .reason = index}, value, error);
+    struct error_row row = {.line = line, .reason = index};
+    row.words = words != NULL ? strdup(words) : NULL;
+    enum status status = words != NULL && row.words == NULL
+                             ? error_add(error, STATUS_NO_MEMORY, "out of memory")
+                             : push_row(report, row, value, error);
     if (status != STATUS_OK) {
+        free(row.words);
         return status;
     }
     if (index == report->num_reasons) {
         (void)snprintf(report->reason[index].text, REPORT_TEXT_BYTES, "%s", reason);
+        report->reason[index].first = report->num_rows - 1;
         report->num_reasons++;
     }
     report->reason[index].count++;
@@ -177,7 +191,7 @@ enum status error_report_finish(struct error_report *report, struct error *error
 /* A cell of CSV, in quotes where it has to be. */
 static void write_cell(FILE *file, const char *text)
 {
-    if (strpbrk(text, ",\"\n") == NULL) {
+    if (strpbrk(text, ",\"\r\n") == NULL) {
         fputs(text, file);
         return;
     }
@@ -209,7 +223,11 @@ void error_report_write_rows(const struct error_report *report, FILE *file)
             fprintf(file, ",%.6g,%.6g,%.5f,\n", row->measured, row->predicted, relative_error(row));
         } else {
             fputs(",,,,", file);
-            write_cell(file, report->reason[row->reason].text);
+            char why[REPORT_TEXT_BYTES + ODD_WORDS_BYTES];
+            bool has_words = row->words != NULL;
+            (void)snprintf(why, sizeof why, "%s%s%s", report->reason[row->reason].text,
+                           has_words ? ": " : "", has_words ? row->words : "");
+            write_cell(file, why);
             putc('\n', file);
         }
     }
@@ -217,6 +235,9 @@ void error_report_write_rows(const struct error_report *report, FILE *file)
 
 void error_report_free(struct error_report *report)
 {
+    for (int64_t i = 0; i < report->num_rows; i++) {
+        free(report->row[i].words);
+    }
     free(report->group);
     free(report->row);
     *report = (struct error_report){0};

@@ -38,6 +38,7 @@ struct error_row {
     int64_t line; /* in the table */
     int32_t group;
     int32_t reason; /* < 0: predicted */
+    char *words;    /* what was wrong with this row in particular, or NULL; the report's */
     double predicted;
     double measured;
 };
@@ -45,6 +46,7 @@ struct error_row {
 struct skip_reason {
     char text[REPORT_TEXT_BYTES];
     int64_t count;
+    int64_t first; /* index of the first such row */
 };
 
 /* Zero-initialise, then error_report_keys; release with error_report_free. */
@@ -79,6 +81,11 @@ MUST_CHECK enum status error_report_add(struct error_report *report, int64_t lin
 MUST_CHECK enum status error_report_skip(struct error_report *report, int64_t line,
                                          const char *const *value, const char *reason,
                                          struct error *error);
+
+/* The same with what was wrong with this row in particular, such as the cell; words may be NULL. */
+MUST_CHECK enum status error_report_skip_odd(struct error_report *report, int64_t line,
+                                             const char *const *value, const char *reason,
+                                             const char *words, struct error *error);
 
 /* Sums up groups and total, once all rows are in. */
 MUST_CHECK enum status error_report_finish(struct error_report *report, struct error *error);

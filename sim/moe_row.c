@@ -44,12 +44,14 @@ const char *moe_skip_reason(enum moe_skip skip)
 {
     static const char *const reasons[MOE_SKIP_COUNT] = {
         "used",
+        odd_cell_reason,
+        "experts, top-k and EP do not go together",
         "experts are not gated",
         "experts are split by tensor parallelism",
         "no GPU preset has this GPU's name as an alias",
         "kernel source is not known",
         "number format is not known",
-        "distribution is neither balanced nor a power law",
+        "distribution is neither balanced nor a power law of an exponent up to 10",
         "the GPU's preset has no constants for these kernels"};
     return reasons[skip];
 }
@@ -71,6 +73,20 @@ static bool has_layer(const char *version)
         }
     }
     return true;
+}
+
+double moe_power_law(const char *distribution)
+{
+    static const char start[] = "power_law_";
+    char *end = NULL;
+    if (strncmp(distribution, start, sizeof start - 1) != 0) {
+        return -1.0;
+    }
+    double alpha = strtod(distribution + sizeof start - 1, &end);
+    bool is_whole = end > distribution + sizeof start - 1 && *end == '\0';
+    return !is_whole || !(alpha >= 0.0 && alpha <= 10.0) ? -1.0
+           : fabs(alpha - 1.0) < 1e-6                    ? 1.0 + 1e-6
+                                                         : alpha;
 }
 
 /* Which gate read the collector's logits (moe_gate.c), and whose tokens rank 0 was handed: models
@@ -119,7 +135,7 @@ static enum moe_skip find_kernels(struct moe_row *row, const char *kernel_source
 static enum moe_skip classify(struct moe_row *row, char *const *cell)
 {
     bool is_balanced = strcmp(row->distribution, "balanced") == 0;
-    bool is_skewed = strncmp(row->distribution, "power_law_", 10) == 0;
+    bool is_skewed = moe_power_law(row->distribution) >= 0.0;
     row->class = is_balanced ? (row->ep > 1 ? MOE_BALANCED_EP : MOE_BALANCED)
                              : (row->ep > 1 ? MOE_SKEWED_EP : MOE_SKEWED);
     if (strstr(row->model_shape, "emotron") != NULL ||
@@ -157,20 +173,22 @@ enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, s
     if (status == STATUS_OK) {
         status = csv_stream_number(&number, table, COLUMN_LATENCY_US, error);
     }
+    (void)snprintf(row->dtype, sizeof row->dtype, "%.63s", cell[COLUMN_DTYPE]);
+    (void)snprintf(row->model_shape, sizeof row->model_shape, "%.63s", cell[COLUMN_MODEL_SHAPE]);
+    (void)snprintf(row->distribution, sizeof row->distribution, "%.63s", cell[COLUMN_DISTRIBUTION]);
     if (status != STATUS_OK) {
+        row->skip = MOE_SKIP_NUMBER;
         return status;
     }
     if (row->num_experts > DEAL_EXPERTS_MAX || row->num_experts % row->ep != 0 ||
         row->top_k > row->num_experts) {
+        row->skip = MOE_SKIP_EXPERTS;
         return error_add(error, STATUS_INVALID,
                          "%s: %d experts, top-k %d and EP %d do not go together", table->place,
                          (int)row->num_experts, (int)row->top_k, (int)row->ep);
     }
     row->tokens = tokens;
     row->latency_ns = number * 1e3;
-    (void)snprintf(row->dtype, sizeof row->dtype, "%.63s", cell[COLUMN_DTYPE]);
-    (void)snprintf(row->model_shape, sizeof row->model_shape, "%.63s", cell[COLUMN_MODEL_SHAPE]);
-    (void)snprintf(row->distribution, sizeof row->distribution, "%.63s", cell[COLUMN_DISTRIBUTION]);
     row->skip = classify(row, cell);
     row->gate = find_gate(row, cell[COLUMN_VERSION]);
     return STATUS_OK;

@@ -48,17 +48,27 @@ enum status moe_rows_add(struct moe_rows *rows, const struct moe_row *row, struc
     return STATUS_OK;
 }
 
+/* odd: scratch, empty before and after. */
+static enum status take_row(struct moe_rows *rows, const struct csv_stream *table,
+                            struct error *odd, struct error *error)
+{
+    struct moe_row row = {.gpu = moe_rows_gpu(rows, table->cell[COLUMN_GPU])};
+    if (moe_row_parse(&row, table, odd) != STATUS_OK) {
+        row.odd = odd_rows_add(&rows->odd, odd);
+        if (row.odd == NULL) {
+            return error_add(error, STATUS_NO_MEMORY, "out of memory");
+        }
+    }
+    return moe_rows_add(rows, &row, error);
+}
+
 static enum status read_table(struct moe_rows *rows, struct csv_stream *table, struct error *error)
 {
     bool found = false;
+    struct error odd = {0};
     enum status status = csv_stream_next(table, &found, error);
     while (status == STATUS_OK && found) {
-        struct moe_row row = {0};
-        status = moe_row_parse(&row, table, error);
-        if (status == STATUS_OK) {
-            row.gpu = moe_rows_gpu(rows, table->cell[COLUMN_GPU]);
-            status = moe_rows_add(rows, &row, error);
-        }
+        status = take_row(rows, table, &odd, error);
         if (status == STATUS_OK) {
             status = csv_stream_next(table, &found, error);
         }
@@ -109,8 +119,7 @@ static void count_row(struct moe_row *row, gsl_rng *rng, uint64_t index)
         count_load(row->load, row, &dealt);
         return;
     }
-    double alpha = strtod(row->distribution + strlen("power_law_"), NULL);
-    alpha = fabs(alpha - 1.0) < 1e-6 ? 1.0 + 1e-6 : alpha; /* the formula has a gap at 1 */
+    double alpha = moe_power_law(row->distribution);
     rng_restream(rng, index, "moe rows", 0);
     for (int32_t draw = 0; draw < row->num_loads; draw++) {
         moe_deal_power_law(tokens_of, &deal, alpha, rng);
@@ -178,6 +187,7 @@ void moe_rows_free(struct moe_rows *rows)
     free(rows->row);
     free(rows->load);
     free(rows->gpu);
+    odd_rows_free(&rows->odd);
     *rows = (struct moe_rows){0};
 }
 

@@ -23,6 +23,7 @@
 
 #include "cluster.h"
 #include "gpu/fitted.h"
+#include "odd_rows.h"
 #include "status.h"
 
 /* Skewed rows were measured as the mean of five random routings; the model is averaged over so many
@@ -40,6 +41,8 @@ enum moe_class {
 
 enum moe_skip {
     MOE_USED,
+    MOE_SKIP_NUMBER,       /* a cell that is no number, or out of range */
+    MOE_SKIP_EXPERTS,      /* experts, top-k and EP that do not go together */
     MOE_SKIP_NOT_GATED,    /* Nemotron: two matrices an expert, another operation */
     MOE_SKIP_TP,           /* experts split by tensor parallelism: not modelled */
     MOE_SKIP_GPU,          /* no preset has the GPU's name as an alias */
@@ -64,6 +67,7 @@ struct moe_gate {
 
 struct moe_row {
     enum moe_skip skip;
+    const char *odd; /* NUMBER and EXPERTS: what is wrong, with file and line; else NULL */
     enum moe_class class;
     int32_t gpu; /* index into moe_rows.gpu */
     char kernels[NAME_BYTES];
@@ -92,10 +96,11 @@ struct moe_rows {
     struct gpu_spec *gpu;             /* [num_gpus] presets, with their constants */
     char gpu_name[MOE_GPUS_MAX][128]; /* as the table has it */
     bool gpu_known[MOE_GPUS_MAX];
+    struct odd_rows odd;
 };
 
-/* Reads the table and counts what rank 0 got in every usable row. A cell that is missing or not a
- * number is an error with file and line. */
+/* Reads the table and counts what rank 0 got in every usable row. A row whose cells are not the
+ * numbers that are due is skipped; a line without a cell is an error with file and line. */
 MUST_CHECK enum status moe_rows_read(struct moe_rows *rows, const char *path, struct error *error);
 void moe_rows_free(struct moe_rows *rows); /* safe on a zeroed struct, and twice */
 

@@ -34,7 +34,12 @@ void moe_gate_balanced(struct dealt *dealt, const struct deal *deal, const struc
 void moe_gate_counts(struct dealt *dealt, const int64_t *tokens_of, const struct deal *deal,
                      const struct moe_gate *gate);
 
-/* Fills row from the table's row; see moe_rows.h for the columns. */
+/* The exponent of power_law_A, moved off 1, where the formula has a gap; < 0: the distribution is
+ * no power law, or none from 0 to 10. */
+double moe_power_law(const char *distribution);
+
+/* Fills row from the table's row; see moe_rows.h for the columns. STATUS_INVALID: row->skip says
+ * why, error which cell. */
 MUST_CHECK enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table,
                                      struct error *error);
 

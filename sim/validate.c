@@ -26,3 +26,15 @@ const char *validate_table_name(const char *path)
     const char *slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;
 }
+
+bool validate_is_fitted_on(const char *fitted_on, const char *table)
+{
+    static const char of[] = " rows of ";
+    const char *name = strstr(fitted_on, of);
+    size_t length = strlen(table);
+    if (name == NULL || strstr(name, ", of the ") != NULL) { /* constants of another GPU */
+        return false;
+    }
+    name += sizeof of - 1;
+    return strncmp(name, table, length) == 0 && (name[length] == ',' || name[length] == '\0');
+}

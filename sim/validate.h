@@ -7,6 +7,7 @@
 #ifndef MOESIM_VALIDATE_H
 #define MOESIM_VALIDATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "error_report.h"
@@ -50,5 +51,9 @@ MUST_CHECK enum status validate_serving(struct error_report *report, const char 
 
 /* The name of the file at path, as provenance tells it. */
 const char *validate_table_name(const char *path);
+
+/* Whether constants whose provenance is fitted_on ("N rows of TABLE, ...") were fitted to rows of a
+ * table of that name, and of the same GPU. A copy under another name is not known. */
+bool validate_is_fitted_on(const char *fitted_on, const char *table);
 
 #endif

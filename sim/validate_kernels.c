@@ -45,7 +45,7 @@ static enum status add_row(struct error_report *report, const struct kernel_rows
                                  error);
     }
     return error_report_add(report, row->line, value, predicted_ns, row->latency_ns,
-                            strstr(fitted_on, table) != NULL, error);
+                            validate_is_fitted_on(fitted_on, table), error);
 }
 
 enum status validate_kernels(struct error_report *report, const char *path, struct error *error)

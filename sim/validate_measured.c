@@ -27,6 +27,7 @@ struct entry {
     int64_t line;
     const char *value[BY];
     const char *reason; /* why the fit has no prediction; NULL: it has */
+    const char *odd;    /* which cell it was, or NULL */
     const char *curve;  /* what else rows of a curve have in common */
     struct measured_place place;
     double measured_ns;
@@ -73,7 +74,7 @@ static enum status report_entry(struct error_report *report, const struct entry 
                                    entry->value[3], "table"};
     double ratio = 1.0;
     if (entry->reason != NULL) {
-        return error_report_skip(report, entry->line, value, entry->reason, error);
+        return error_report_skip_odd(report, entry->line, value, entry->reason, entry->odd, error);
     }
     if (point < 0 || !measured_ratio(&ratio, table, &entry->place, point)) {
         return error_report_skip(report, entry->line, value,
@@ -124,6 +125,7 @@ static void fill_moe(struct entry *entry, const struct moe_rows *rows, int64_t i
     *entry = (struct entry){.line = index + 2, /* after the header, counted from 1 */
                             .value = {name, row->kernels, row->dtype, moe_class_name(row->class)},
                             .curve = row->distribution,
+                            .odd = row->odd,
                             .measured_ns = row->latency_ns};
     if (fitted == NULL) {
         enum moe_skip skip = row->skip == MOE_USED ? MOE_SKIP_CONSTANTS : row->skip;
@@ -134,7 +136,7 @@ static void fill_moe(struct entry *entry, const struct moe_rows *rows, int64_t i
         (struct measured_place){.side = {row->num_experts, row->ep, row->hidden_dim, row->ffn_dim},
                                 .along = log((double)row->tokens)};
     entry->fitted_ns = moe_row_predict(row, gpu, fitted);
-    entry->is_fitted = is_balanced && strstr(fitted->fitted_on, table) != NULL;
+    entry->is_fitted = is_balanced && validate_is_fitted_on(fitted->fitted_on, table);
 }
 
 enum status validate_moe_measured(struct error_report *report, const char *path,
@@ -191,7 +193,7 @@ static void fill_kernel(struct entry *entry, const struct kernel_rows *rows,
     } else if (entry->reason == NULL) {
         entry->reason = moe_skip_reason(MOE_SKIP_CONSTANTS);
     }
-    entry->is_fitted = strstr(fitted_on, table) != NULL;
+    entry->is_fitted = validate_is_fitted_on(fitted_on, table);
 }
 
 enum status validate_kernels_measured(struct error_report *report, const char *path,

@@ -20,11 +20,11 @@ static enum status add_row(struct error_report *report, const struct moe_rows *r
     const struct fitted_kernels *fitted = skip == MOE_USED ? moe_row_constants(row, gpu) : NULL;
     skip = skip == MOE_USED && fitted == NULL ? MOE_SKIP_CONSTANTS : skip;
     if (fitted == NULL) {
-        return error_report_skip(report, line, value, moe_skip_reason(skip), error);
+        return error_report_skip_odd(report, line, value, moe_skip_reason(skip), row->odd, error);
     }
     bool is_balanced = row->class == MOE_BALANCED || row->class == MOE_BALANCED_EP;
     return error_report_add(report, line, value, moe_row_predict(row, gpu, fitted), row->latency_ns,
-                            is_balanced && strstr(fitted->fitted_on, table) != NULL, error);
+                            is_balanced && validate_is_fitted_on(fitted->fitted_on, table), error);
 }
 
 enum status validate_moe(struct error_report *report, const char *path, struct error *error)

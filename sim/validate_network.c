@@ -69,10 +69,8 @@ static enum alltoall_skip find_constants(const struct fitted_collective **fitted
 static bool is_fitted(const struct fitted_collective *fitted, const struct alltoall_row *row,
                       const char *table)
 {
-    size_t length = strlen(fitted->fitted_on);
-    size_t name = strlen(table);
-    return row->num_legs == 1 && strcmp(fitted->dtype, row->dtype) == 0 && length >= name &&
-           strcmp(fitted->fitted_on + length - name, table) == 0;
+    return row->num_legs == 1 && strcmp(fitted->dtype, row->dtype) == 0 &&
+           validate_is_fitted_on(fitted->fitted_on, table);
 }
 
 static enum status add_row(struct error_report *report, struct presets *presets,
@@ -88,7 +86,8 @@ static enum status add_row(struct error_report *report, struct presets *presets,
     double ns = 0.0;
     enum alltoall_skip skip = find_constants(&fitted, presets, row);
     if (skip != ALLTOALL_USED) {
-        return error_report_skip(report, row->line, values, alltoall_skip_reason(skip), error);
+        return error_report_skip_odd(report, row->line, values, alltoall_skip_reason(skip),
+                                     row->odd, error);
     }
     if (alltoall_predict(&ns, row, &rows->gpu[row->gpu], fitted, net_find("alpha_beta")) !=
         STATUS_OK) {

@@ -113,7 +113,11 @@ Test(alltoall, a_row_whose_cells_are_no_numbers_is_left_out_by_itself)
     for (int64_t i = 0; i < rows.num_rows; i++) {
         cr_expect_eq(rows.row[i].skip, expected[i], "line %lld: %s", (long long)rows.row[i].line,
                      alltoall_skip_reason(rows.row[i].skip));
+        cr_expect_eq(rows.row[i].odd != NULL, expected[i] == ALLTOALL_SKIP_NUMBER);
     }
+    cr_expect_eq(rows.odd.count, 4);
+    cr_expect_not_null(strstr(rows.odd.first, ":2: ep is 'x', not a number from 1 to 256"), "%s",
+                       rows.odd.first);
     alltoall_rows_free(&rows);
     alltoall_rows_free(&rows);
     cr_expect_eq(alltoall_rows_read(&rows, "/nowhere.csv", &error), STATUS_IO);

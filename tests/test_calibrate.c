@@ -172,15 +172,76 @@ Test(moe_rows, knows_which_collector_measured_the_kernel_alone)
     moe_rows_free(&rows);
 }
 
-Test(moe_rows, refuses_a_bad_cell_with_file_and_line)
+Test(moe_rows, leaves_out_what_cannot_be_so_with_file_line_and_cell)
 {
-    cr_expect_eq(read_text(HEADER ROW "2,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,"
-                                      "bfloat16,Tiny,8,2,1024,512,1,1,4,balanced,fast,us\n"),
-                 STATUS_INVALID);
+#define ODD(id, experts, top_k, ep, tokens, us)                                                    \
+    id ",NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,Tiny," experts "," top_k   \
+       ",1024,512,1," ep "," tokens ",balanced," us ",us\n"
+    static const char *const words[] = {NULL,
+                                        ":3: latency_us is 'fast', not a positive number",
+                                        ":4: tokens is '0', not a positive number",
+                                        ":5: num_experts is '8.5', not a count",
+                                        ":6: 8 experts, top-k 2 and EP 3 do not go together",
+                                        ":7: 8 experts, top-k 9 and EP 1 do not go together",
+                                        ":8: num_experts is '99999999999', not a count",
+                                        NULL};
+    cr_assert_eq(read_text(HEADER ROW ODD("2", "8", "2", "1", "4", "fast") ODD(
+                     "3", "8", "2", "1", "0", "9") ODD("4", "8.5", "2", "1", "4", "9")
+                               ODD("5", "8", "2", "3", "4", "9") ODD("6", "8", "9", "1", "4", "9")
+                                   ODD("7", "99999999999", "2", "1", "4", "9") ROW),
+                 STATUS_OK, "%s", error.text);
 
-    cr_expect_eq(error.num_problems, 1);
-    cr_expect_not_null(strstr(error.text, ":3: latency_us is 'fast', not a positive number"));
+    cr_assert_eq(rows.num_rows, 8);
+    cr_expect_eq(rows.odd.count, 6);
+    cr_expect_eq(rows.odd.first, rows.row[1].odd);
+    for (int32_t i = 0; i < 8; i++) {
+        const struct moe_row *row = &rows.row[i];
+        cr_expect_eq(row->skip, words[i] == NULL   ? MOE_USED
+                                : i == 4 || i == 5 ? MOE_SKIP_EXPERTS
+                                                   : MOE_SKIP_NUMBER);
+        cr_expect_str_eq(row->dtype, "bfloat16");
+        cr_assert_eq(row->odd == NULL, words[i] == NULL, "row %d", (int)i);
+        cr_expect(words[i] == NULL || strstr(row->odd, words[i]) != NULL, "%s", row->odd);
+        cr_expect_eq(row->num_loads, words[i] == NULL ? 1 : 0);
+    }
     moe_rows_free(&rows);
+}
+
+Test(moe_rows, leaves_out_power_laws_that_are_none)
+{
+#define LAW(alpha)                                                                                 \
+    "1,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,Tiny,8,2,1024,512,1,2,4,"    \
+    "power_law_" alpha ",9,us\n"
+    cr_assert_eq(read_text(HEADER LAW("nan") LAW("-1") LAW("1e308") LAW("") LAW("1.2x") LAW("1")),
+                 STATUS_OK, "%s", error.text);
+    for (int32_t i = 0; i < 6; i++) {
+        cr_expect_eq(rows.row[i].skip, i < 5 ? MOE_SKIP_DISTRIBUTION : MOE_USED, "row %d", (int)i);
+    }
+    cr_expect_eq(rows.odd.count, 0);
+    moe_rows_free(&rows);
+}
+
+/* A cell may be of any length, and its last character of several bytes. */
+Test(moe_rows, keeps_the_words_of_a_row_short_and_whole)
+{
+    struct odd_rows odd = {0};
+    struct error problems = {0};
+    char cell[ODD_WORDS_BYTES + 2] = "";
+    static char longest[ERROR_TEXT_BYTES];
+    for (size_t i = 0; i < ODD_WORDS_BYTES; i += 2) {
+        memcpy(cell + i, "\u00e9", 2);
+    }
+    (void)error_add(&problems, STATUS_INVALID, "%s", cell);
+    (void)error_add(&problems, STATUS_INVALID, "another");
+    const char *words = odd_rows_add(&odd, &problems);
+    cr_expect_eq(strlen(words), ODD_WORDS_BYTES - 2);
+    cr_expect_eq(problems.num_problems, 0);
+    memset(longest, 'x', sizeof longest - 1);
+    (void)error_add(&problems, STATUS_INVALID, "%s", longest);
+    cr_expect_str_eq(odd_rows_add(&odd, &problems), "the cell is too long to be shown");
+    cr_expect_eq(odd.count, 2);
+    cr_expect_eq(odd.first, words);
+    odd_rows_free(&odd);
 }
 
 Test(moe_rows, refuses_short_lines_and_missing_columns)

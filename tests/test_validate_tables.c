@@ -47,6 +47,19 @@ static void expect_reason(int32_t row, const char *part)
                        report.reason[reason].text);
 }
 
+/* A part of a name, another table's, a fit to another GPU's rows: all of them unseen. */
+Test(validate_tables, rows_are_part_of_a_fit_by_the_whole_name_of_their_table)
+{
+    static const char fit[] = "378 rows of kernels_moe.csv, fp8_block, 6 model shapes";
+    cr_expect(validate_is_fitted_on(fit, "kernels_moe.csv"));
+    cr_expect(validate_is_fitted_on("31 rows of alltoall.csv", "alltoall.csv"));
+    cr_expect_not(validate_is_fitted_on(fit, "kernels.csv"));
+    cr_expect_not(validate_is_fitted_on(fit, "moe.csv"));
+    cr_expect_not(validate_is_fitted_on(fit, "kernels_moe.cs"));
+    cr_expect_not(validate_is_fitted_on("9 rows of kernels.csv, fp8, of the H100", "kernels.csv"));
+    cr_expect_not(validate_is_fitted_on("", ""));
+}
+
 /* Without skew nothing is saved and nothing lost; a heavy tail over 32 ranks at least doubles the
  * time of the busiest, and EPLB wins back part of it. */
 Test(validate_tables, imbalance_costs_and_eplb_wins_back)

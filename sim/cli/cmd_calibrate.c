@@ -11,6 +11,7 @@
 #include "cli/bench_cli.h"
 #include "cli/cli.h"
 #include "cli/network_cli.h"
+#include "cli/print.h"
 
 #define FILE_BYTES 4096
 
@@ -276,6 +277,7 @@ static enum status calibrate_moe(struct options *options, struct calibration *ca
     if (status == STATUS_OK) {
         const struct fits fits = {.gpu = rows.gpu, .num_experts = count, .experts = calibration};
         print_table(calibration, count, &rows);
+        print_odd_rows(&rows.odd);
         status = options->out != NULL ? write_all(&fits, options->out, error) : STATUS_OK;
     }
     moe_rows_free(&rows);
@@ -318,6 +320,7 @@ static enum status calibrate_table(struct options *options, struct calibration *
         puts("held-out error\n");
         print_kernel_table(kernels, fits.num_kernels, &rows);
         print_table(experts, fits.num_experts, &rows.moe);
+        print_odd_rows(&rows.moe.odd);
         status = options->out != NULL ? write_all(&fits, options->out, error) : STATUS_OK;
     }
     kernel_rows_free(&rows);

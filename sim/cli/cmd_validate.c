@@ -38,6 +38,7 @@ static const char help_options[] =
 
 #define SOURCE_OPTION 1000 /* of the first table; above all characters */
 #define OPTIONS_MAX   32
+#define PLACE_BYTES   256
 
 struct options {
     const struct validate_source *source; /* the table's, or NULL */
@@ -152,6 +153,18 @@ static int parse(struct options *options, int argc, char **argv)
     return check(options, argv[0]);
 }
 
+/* Where a reason was met first, and which cell it was if it was one; place [PLACE_BYTES] out. */
+static void tell_first(char *place, const struct error_report *report,
+                       const struct skip_reason *reason)
+{
+    const struct error_row *row = &report->row[reason->first];
+    if (row->words != NULL) {
+        (void)snprintf(place, PLACE_BYTES, "%s", row->words);
+    } else {
+        (void)snprintf(place, PLACE_BYTES, "line %lld", (long long)row->line);
+    }
+}
+
 static cJSON *report_json(const struct error_report *report)
 {
     cJSON *object = cJSON_CreateObject();
@@ -171,6 +184,12 @@ static cJSON *report_json(const struct error_report *report)
     cJSON *reasons = cJSON_AddObjectToObject(object, "skipped_reasons");
     for (int32_t i = 0; i < report->num_reasons; i++) {
         cJSON_AddNumberToObject(reasons, report->reason[i].text, (double)report->reason[i].count);
+    }
+    cJSON *first = cJSON_AddObjectToObject(object, "skipped_first");
+    for (int32_t i = 0; i < report->num_reasons; i++) {
+        char place[PLACE_BYTES];
+        tell_first(place, report, &report->reason[i]);
+        cJSON_AddStringToObject(first, report->reason[i].text, place);
     }
     return object;
 }
@@ -209,10 +228,19 @@ static void print_report(const struct error_report *report)
     }
     printf("%-*s", all, "total");
     print_errors(&report->total, report->num_skipped);
-    puts("\n\nRows that are part of the fit show its calibrated error, all others a predicted one. "
-         "What\nthe fits are worth on shapes they have not seen stands in the presets (holdout).");
+    puts(
+        "\n\nPart of the fit goes by the table's name: rows of the table that a preset's constants "
+        "were\n"
+        "fitted to show the calibrated error, all others a predicted one; a copy under another "
+        "name\n"
+        "counts as unseen. What fits are worth on shapes they have not seen stands in the presets\n"
+        "(holdout).");
     for (int32_t i = 0; i < report->num_reasons; i++) {
-        printf("skipped %lld: %s\n", (long long)report->reason[i].count, report->reason[i].text);
+        const struct skip_reason *reason = &report->reason[i];
+        char place[PLACE_BYTES];
+        tell_first(place, report, reason);
+        printf("skipped %lld: %s (%s%s)\n", (long long)reason->count, reason->text,
+               reason->count > 1 ? "first: " : "", place);
     }
 }
 

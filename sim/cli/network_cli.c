@@ -7,6 +7,7 @@
 
 #include "calibrate_network.h"
 #include "cli/cli.h"
+#include "cli/print.h"
 #include "validate.h"
 
 static int parse_holdout(struct network_options *options, const char *text)
@@ -103,6 +104,7 @@ int network_calibrate(const char *path, const char *gpu, const char *holdout, in
     }
     if (status == STATUS_OK) {
         print_calibration(calibration, &rows);
+        print_odd_rows(&rows.odd);
         status =
             out != NULL ? calibrate_network_write(calibration, &options, out, error) : STATUS_OK;
     }

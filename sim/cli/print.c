@@ -296,6 +296,15 @@ cJSON *variant_json(const struct variant *variant)
     return run_json(variant->run_id, variant->label, &variant->scenario, variant->metrics);
 }
 
+void print_odd_rows(const struct odd_rows *odd)
+{
+    if (odd->count > 0) {
+        printf("\nleft out %lld %s for what %s cells hold (%s%s)\n", (long long)odd->count,
+               odd->count == 1 ? "row" : "rows", odd->count == 1 ? "its" : "their",
+               odd->count == 1 ? "" : "first: ", odd->first);
+    }
+}
+
 int print_json(cJSON *json)
 {
     char *text = cJSON_Print(json);

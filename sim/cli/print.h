@@ -7,6 +7,7 @@
 #include <cjson/cJSON.h>
 
 #include "cli/variant.h"
+#include "odd_rows.h"
 
 #define EVIDENCE_BYTES 512
 #define WORTH_BYTES    512
@@ -34,6 +35,10 @@ void print_summary(const struct variant *variant);
 
 /* As run_json. Release with cJSON_Delete; NULL when memory is out. */
 cJSON *variant_json(const struct variant *variant);
+
+/* How many rows of a table a fit left out for what their cells hold, and the first; nothing if
+ * none. */
+void print_odd_rows(const struct odd_rows *odd);
 
 /* Prints and deletes json. Returns the exit code. */
 int print_json(cJSON *json);
