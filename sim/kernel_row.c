@@ -5,33 +5,7 @@
 #include <string.h>
 
 #include "kernel_rows_internal.h"
-
-const char *const kernel_column_names[KERNEL_COLUMN_COUNT] = {"kernel",
-                                                              "gpu",
-                                                              "library",
-                                                              "dtype",
-                                                              "kv_dtype",
-                                                              "phase",
-                                                              "m",
-                                                              "n",
-                                                              "k",
-                                                              "num_groups",
-                                                              "num_experts",
-                                                              "topk",
-                                                              "hidden",
-                                                              "inter",
-                                                              "ep",
-                                                              "local_experts",
-                                                              "tokens",
-                                                              "tokens_scope",
-                                                              "tokens_per_expert",
-                                                              "batch",
-                                                              "seq_or_kv_len",
-                                                              "q_heads",
-                                                              "model_shape",
-                                                              "distribution",
-                                                              "num_slots",
-                                                              "latency_us"};
+#include "moe_rows_internal.h"
 
 #define NUMBER_MIN 1e-3 /* of all that is read: shapes, tokens, microseconds */
 #define NUMBER_MAX 1e9
@@ -217,6 +191,7 @@ static enum status parse_attention(struct kernel_row *row, const struct csv_stre
     (void)snprintf(row->kernels, sizeof row->kernels, "flash");
     const char *heads = table->cell[KERNEL_COLUMN_Q_HEADS];
     if (!parse_heads(shape, heads, is_mla, is_prefill)) {
+        row->skip = "heads, KV heads and dimension are not told";
         return error_add(error, STATUS_INVALID,
                          "%s: q_heads is '%s', not heads-kvheads-dim with at least as many heads "
                          "as KV heads",
@@ -346,9 +321,10 @@ static enum status parse_moe(struct kernel_row *row, struct moe_row *moe,
     spread_evenly(moe, slots);
     bool is_uniform = strcmp(moe->distribution, "uniform") == 0;
     moe->filled = is_uniform && is_prefill ? FILLED_TOKENS : 0;
-    if (moe->class == MOE_SKEWED_EP && !begins_with(moe->distribution, "power_law_")) {
+    if (moe->class == MOE_SKEWED_EP && moe_power_law(moe->distribution) < 0.0) {
         row->skip = moe_skip_reason(MOE_SKIP_DISTRIBUTION);
     } else if (!fits_experts(moe, slots)) {
+        row->skip = moe_skip_reason(MOE_SKIP_EXPERTS);
         return error_add(error, STATUS_INVALID,
                          "%s: %g experts, %g slots, top-k %g, EP %g and %g tokens do not go "
                          "together",
@@ -393,6 +369,9 @@ enum status kernel_row_parse(struct kernel_row *row, struct moe_row *moe,
     } else {
         row->class = KERNEL_OTHER;
         row->skip = "no model: sparse or linear attention, backward, or a rate without its shape";
+    }
+    if (status != STATUS_OK && row->skip == NULL) {
+        row->skip = odd_cell_reason;
     }
     row->latency_ns *= 1e3;
     return status;

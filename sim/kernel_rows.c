@@ -9,6 +9,33 @@
 
 #define ROWS_MAX INT64_C(10000000)
 
+const char *const kernel_column_names[KERNEL_COLUMN_COUNT] = {"kernel",
+                                                              "gpu",
+                                                              "library",
+                                                              "dtype",
+                                                              "kv_dtype",
+                                                              "phase",
+                                                              "m",
+                                                              "n",
+                                                              "k",
+                                                              "num_groups",
+                                                              "num_experts",
+                                                              "topk",
+                                                              "hidden",
+                                                              "inter",
+                                                              "ep",
+                                                              "local_experts",
+                                                              "tokens",
+                                                              "tokens_scope",
+                                                              "tokens_per_expert",
+                                                              "batch",
+                                                              "seq_or_kv_len",
+                                                              "q_heads",
+                                                              "model_shape",
+                                                              "distribution",
+                                                              "num_slots",
+                                                              "latency_us"};
+
 static enum status add_row(struct kernel_rows *rows, const struct kernel_row *row,
                            struct error *error)
 {
@@ -26,20 +53,22 @@ static enum status add_row(struct kernel_rows *rows, const struct kernel_row *ro
     return STATUS_OK;
 }
 
+/* odd: scratch, empty before and after. */
 static enum status take_row(struct kernel_rows *rows, const struct csv_stream *table,
-                            struct error *error)
+                            struct error *odd, struct error *error)
 {
     struct kernel_row row = {0};
     struct moe_row moe = {0};
-    enum status status = kernel_row_parse(&row, &moe, table, error);
-    if (status != STATUS_OK) {
-        return status;
+    enum status status = STATUS_OK;
+    if (kernel_row_parse(&row, &moe, table, odd) != STATUS_OK) {
+        row.odd = odd_rows_add(&rows->moe.odd, odd);
+        status = row.odd == NULL ? error_add(error, STATUS_NO_MEMORY, "out of memory") : STATUS_OK;
     }
     row.gpu = moe_rows_gpu(&rows->moe, table->cell[KERNEL_COLUMN_GPU]);
     if (row.skip == NULL && (row.gpu < 0 || !rows->moe.gpu_known[row.gpu])) {
         row.skip = moe_skip_reason(MOE_SKIP_GPU);
     }
-    if (row.class == KERNEL_MOE && row.skip == NULL) {
+    if (status == STATUS_OK && row.class == KERNEL_MOE && row.skip == NULL) {
         moe.gpu = row.gpu;
         row.moe = rows->moe.num_rows;
         status = moe_rows_add(&rows->moe, &moe, error);
@@ -50,6 +79,7 @@ static enum status take_row(struct kernel_rows *rows, const struct csv_stream *t
 enum status kernel_rows_read(struct kernel_rows *rows, const char *path, struct error *error)
 {
     struct csv_stream table = {0};
+    struct error odd = {0};
     bool found = false;
     *rows = (struct kernel_rows){0};
     enum status status = moe_rows_open(&rows->moe, error);
@@ -60,7 +90,7 @@ enum status kernel_rows_read(struct kernel_rows *rows, const char *path, struct 
         status = csv_stream_next(&table, &found, error);
     }
     while (status == STATUS_OK && found) {
-        status = take_row(rows, &table, error);
+        status = take_row(rows, &table, &odd, error);
         if (status == STATUS_OK) {
             status = csv_stream_next(&table, &found, error);
         }

@@ -29,6 +29,7 @@ enum kernel_class {
 struct kernel_row {
     int64_t line;     /* in the table */
     const char *skip; /* why it cannot be predicted: static storage; NULL: it can */
+    const char *odd;  /* which cell it was, with file and line; else NULL */
     enum kernel_class class;
     int32_t gpu;              /* index into kernel_rows.moe.gpu; -1: too many GPUs */
     char label[NAME_BYTES];   /* what it is, as a group of errors is called */
@@ -51,10 +52,11 @@ struct kernel_rows {
     int64_t num_rows;
     int64_t capacity;
     struct kernel_row *row;
-    struct moe_rows moe; /* the rows of experts, and the GPUs of all rows */
+    struct moe_rows moe; /* the rows of experts, and the GPUs and the odd ones of all rows */
 };
 
-/* A cell that should be a number and is none is an error with file and line. */
+/* A row with a cell that should be a number and is none is skipped; a line without a cell is an
+ * error with file and line. */
 MUST_CHECK enum status kernel_rows_read(struct kernel_rows *rows, const char *path,
                                         struct error *error);
 void kernel_rows_free(struct kernel_rows *rows); /* safe on a zeroed struct, and twice */

@@ -39,7 +39,8 @@ enum kernel_column {
 
 extern const char *const kernel_column_names[KERNEL_COLUMN_COUNT];
 
-/* Fills row from the table's row, and moe where it is a row of experts. */
+/* Fills row from the table's row, and moe where it is a row of experts. STATUS_INVALID: row->skip
+ * says why, error which cell. */
 MUST_CHECK enum status kernel_row_parse(struct kernel_row *row, struct moe_row *moe,
                                         const struct csv_stream *table, struct error *error);
 

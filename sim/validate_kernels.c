@@ -37,7 +37,7 @@ static enum status add_row(struct error_report *report, const struct kernel_rows
                                       : "";
     const char *const value[] = {gpu, row->library, row->dtype, row->label, row->kernels};
     if (row->skip != NULL) {
-        return error_report_skip(report, row->line, value, row->skip, error);
+        return error_report_skip_odd(report, row->line, value, row->skip, row->odd, error);
     }
     double predicted_ns = predict_ns(rows, row, &fitted_on);
     if (predicted_ns < 0.0) {

@@ -173,6 +173,7 @@ static void fill_kernel(struct entry *entry, const struct kernel_rows *rows,
         (struct entry){.line = row->line,
                        .value = {is_known ? gpu->name : "", row->kernels, row->dtype, row->label},
                        .curve = row->library,
+                       .odd = row->odd,
                        .reason = row->skip,
                        .measured_ns = row->latency_ns};
     if (row->skip == NULL && row->class == KERNEL_GEMM) {

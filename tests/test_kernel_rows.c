@@ -92,31 +92,31 @@ Test(kernel_rows, keeps_rows_that_lack_a_number_with_the_reason)
     kernel_rows_free(&rows);
 }
 
-Test(kernel_rows, refuses_cells_that_are_no_numbers_all_of_a_row_at_once)
+static void expect_odd(int64_t row, const char *reason, const char *words)
 {
-    cr_expect_eq(
-        read_text(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("many", "-1", "7168", "fast")),
-        STATUS_INVALID);
-
-    cr_expect_eq(error.num_problems, 3);
-    cr_expect_not_null(strstr(error.text, ":3: m is 'many', not a positive number"));
-    cr_expect_not_null(strstr(error.text, ":3: latency_us is 'fast'"));
-    kernel_rows_free(&rows);
-
-    cr_expect_eq(read_text(HEADER GEMM("16", "1e308", "7168", "26.5")), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, ":2: n is 1e308, not from 0.001 to 1e+09"));
-    kernel_rows_free(&rows);
+    cr_assert_not_null(rows.row[row].skip);
+    cr_expect_not_null(strstr(rows.row[row].skip, reason), "%s", rows.row[row].skip);
+    cr_assert_not_null(rows.row[row].odd);
+    cr_expect_not_null(strstr(rows.row[row].odd, words), "%s", rows.row[row].odd);
 }
 
-Test(kernel_rows, refuses_heads_and_experts_that_do_not_go_together)
+Test(kernel_rows, leaves_out_what_cannot_be_so_with_file_line_and_cell)
 {
-    cr_expect_eq(read_text(HEADER ATTENTION("H20", "decode", "8", "1024", "4-32-128", "35")),
-                 STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, ":2: q_heads is '4-32-128'"));
-    kernel_rows_free(&rows);
+    cr_assert_eq(
+        read_text(HEADER GEMM("many", "-1", "7168", "fast") GEMM("0", "4096", "7168", "9") GEMM(
+            "16", "1e308", "7168", "26.5") ATTENTION("H20", "decode", "8", "1024", "4-32-128", "35")
+                      EXPERTS("64", "power_law_1.2", "5000") GEMM("16", "4096", "7168", "26.5")),
+        STATUS_OK, "%s", error.text);
 
-    cr_expect_eq(read_text(HEADER EXPERTS("64", "power_law_1.2", "5000")), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, "do not go together"));
+    cr_assert_eq(rows.num_rows, 6);
+    cr_expect_eq(rows.moe.odd.count, 5);
+    cr_expect_eq(rows.moe.num_rows, 0);
+    expect_odd(0, "a cell is not the number", ":2: m is 'many', not a positive number");
+    expect_odd(1, "a cell is not the number", ":3: m is '0', not a positive number");
+    expect_odd(2, "a cell is not the number", ":4: n is 1e308, not from 0.001 to 1e+09");
+    expect_odd(3, "heads", ":5: q_heads is '4-32-128'");
+    expect_odd(4, "do not go together", "5000 slots, top-k 2, EP 4");
+    cr_expect_null(rows.row[5].skip);
     kernel_rows_free(&rows);
 }
 
@@ -132,14 +132,19 @@ Test(kernel_rows, refuses_a_table_without_its_columns)
 Test(kernel_rows, are_predicted_or_listed_by_validate)
 {
     struct error_report report = {0};
-    const char *path = table(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("", "1", "1", "1"));
+    const char *path = table(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("", "1", "1", "1")
+                                 GEMM("0", "1", "1", "1") GEMM("-3", "1", "1", "1"));
 
     cr_assert_eq(validate_kernels(&report, path, &error), STATUS_OK, "%s", error.text);
     cr_assert_eq(error_report_finish(&report, &error), STATUS_OK);
 
     cr_expect_eq(report.total.num_rows, 1);
-    cr_expect_eq(report.num_skipped, 1);
+    cr_expect_eq(report.num_skipped, 3);
     cr_expect_str_eq(report.reason[0].text, "a shape or the latency is missing");
+    cr_expect_eq(report.reason[1].count, 2);
+    cr_expect_eq(report.reason[1].first, 2);
+    cr_expect_not_null(strstr(report.row[2].words, ":4: m is '0'"));
+    cr_expect_not_null(strstr(report.row[3].words, ":5: m is '-3'"));
     cr_expect_lt(report.total.max, 0.2); /* a row that the preset was fitted to */
     error_report_free(&report);
     unlink(path);
