@@ -50,11 +50,12 @@ static void fill_ranks(struct traffic *traffic, double copies, double tokens)
     for (int32_t source = 0; source < ranks; source++) {
         for (int32_t rank = 0; rank < ranks; rank++) {
             int32_t turn = (rank - source - 1 + ranks) % ranks; /* the rank itself comes last */
-            int32_t index = source * ranks + rank;
-            traffic->rank_flow[index] =
-                (struct rank_flow){rank, handed_out(copies, turn), handed_out(tokens, turn)};
-            traffic->back_src[rank * ranks + source] = source;
-            traffic->back_flow[rank * ranks + source] = index;
+            int32_t of_copies = handed_out(copies, turn);
+            int32_t of_tokens = handed_out(tokens, turn);
+            traffic->rank_flow[source * ranks + rank] =
+                (struct rank_flow){rank, of_copies, of_tokens};
+            traffic->back_flow[rank * ranks + source] =
+                (struct rank_flow){source, of_copies, of_tokens};
         }
         traffic->rank_begin[source + 1] = (source + 1) * ranks;
         traffic->back_begin[source + 1] = (source + 1) * ranks;
@@ -84,12 +85,10 @@ static enum status make_traffic(struct traffic *traffic, const struct alltoall_r
     traffic->back_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
     traffic->node_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
     traffic->rank_flow = arena_alloc(arena, ranks * ranks, sizeof *traffic->rank_flow);
-    traffic->back_src = arena_alloc(arena, ranks * ranks, sizeof(int32_t));
-    traffic->back_flow = arena_alloc(arena, ranks * ranks, sizeof(int32_t));
+    traffic->back_flow = arena_alloc(arena, ranks * ranks, sizeof *traffic->back_flow);
     traffic->node_flow = arena_alloc(arena, ranks * nodes, sizeof *traffic->node_flow);
     if (traffic->rank_begin == NULL || traffic->back_begin == NULL || traffic->node_begin == NULL ||
-        traffic->rank_flow == NULL || traffic->back_src == NULL || traffic->back_flow == NULL ||
-        traffic->node_flow == NULL) {
+        traffic->rank_flow == NULL || traffic->back_flow == NULL || traffic->node_flow == NULL) {
         return STATUS_NO_MEMORY;
     }
     if (row->message_bytes > 0.0) { /* one copy for each rank, of as many bytes as it takes */

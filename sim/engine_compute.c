@@ -79,7 +79,7 @@ static int32_t received_tokens(const struct traffic *traffic, int32_t rank)
 {
     int32_t tokens = 0;
     for (int32_t i = traffic->back_begin[rank]; i < traffic->back_begin[rank + 1]; i++) {
-        tokens += traffic->rank_flow[traffic->back_flow[i]].tokens;
+        tokens += traffic->back_flow[i].tokens;
     }
     return tokens;
 }

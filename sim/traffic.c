@@ -166,16 +166,16 @@ static void index_destinations(struct traffic *traffic)
         traffic->back_begin[rank + 1] += traffic->back_begin[rank];
     }
     const struct rank_flow *restrict rank_flow = traffic->rank_flow;
+    struct rank_flow *restrict back_flow = traffic->back_flow;
     int32_t *restrict back_begin = traffic->back_begin;
-    int32_t *restrict back_src = traffic->back_src;
-    int32_t *restrict back_flow = traffic->back_flow;
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         const int32_t end = traffic->rank_begin[source + 1];
         for (int32_t flow = traffic->rank_begin[source]; flow < end; flow++) {
             /* back_begin of a destination serves as its write position and is put back below. */
-            int32_t position = back_begin[rank_flow[flow].dst_rank]++;
-            back_src[position] = source;
-            back_flow[position] = flow;
+            struct rank_flow back = rank_flow[flow];
+            int32_t position = back_begin[back.rank]++;
+            back.rank = source;
+            back_flow[position] = back;
         }
     }
     for (int32_t rank = traffic->num_ranks; rank > 0; rank--) {
@@ -197,8 +197,7 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     traffic->node_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
     traffic->node_flow = arena_take(arena, node_flows + 1, sizeof(struct node_flow));
     traffic->back_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
-    traffic->back_src = arena_take(arena, flows, sizeof(int32_t));
-    traffic->back_flow = arena_take(arena, flows, sizeof(int32_t));
+    traffic->back_flow = arena_take(arena, flows, sizeof(struct rank_flow));
     traffic->slot_tokens = arena_alloc(arena, (size_t)num_slots, sizeof(int32_t));
     counters->seen = arena_alloc(arena, BLOCK_WORDS * (size_t)num_slots, sizeof *counters->seen);
     counters->slot_tokens = traffic->slot_tokens;
@@ -206,7 +205,7 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     counters->node_tokens = arena_alloc(arena, nodes, sizeof *counters->node_tokens);
     return traffic->rank_begin != NULL && traffic->rank_flow != NULL &&
            traffic->node_begin != NULL && traffic->node_flow != NULL &&
-           traffic->back_begin != NULL && traffic->back_src != NULL && traffic->back_flow != NULL &&
+           traffic->back_begin != NULL && traffic->back_flow != NULL &&
            traffic->slot_tokens != NULL && counters->seen != NULL && counters->rank != NULL &&
            counters->node_tokens != NULL;
 }

@@ -17,7 +17,7 @@
 #include "status.h"
 
 struct rank_flow {
-    int32_t dst_rank;
+    int32_t rank;   /* at the other end */
     int32_t copies; /* assignments */
     int32_t tokens; /* distinct tokens: <= copies */
 };
@@ -31,12 +31,11 @@ struct traffic {
     int32_t num_ranks;
     int32_t num_nodes;
     int32_t *rank_begin;         /* [num_ranks + 1] into rank_flow */
-    struct rank_flow *rank_flow; /* by source, then dst_rank ascending; src == dst included */
+    struct rank_flow *rank_flow; /* by source, then destination ascending; its own included */
     int32_t *node_begin;         /* [num_ranks + 1] into node_flow */
     struct node_flow *node_flow; /* by source, then dst_node ascending; own node included */
-    int32_t *back_begin;         /* [num_ranks + 1] into back_src and back_flow, by destination */
-    int32_t *back_src;           /* sources of a destination, ascending */
-    int32_t *back_flow;          /* index into rank_flow of (back_src, destination) */
+    int32_t *back_begin;         /* [num_ranks + 1] into back_flow */
+    struct rank_flow *back_flow; /* the same by destination, then source ascending */
     int32_t *slot_tokens;        /* [num_slots] assignments that each slot computes */
 };
 

@@ -274,7 +274,7 @@ static void check_arrivals(struct world *world, const struct collective *collect
     for (int32_t source = 0; source < traffic->num_ranks; source++) {
         for (int32_t flow = traffic->rank_begin[source]; flow < traffic->rank_begin[source + 1];
              flow++) {
-            int32_t rank = traffic->rank_flow[flow].dst_rank;
+            int32_t rank = traffic->rank_flow[flow].rank;
             cr_assert(rank == source || sent.arrivals[rank] > 0, "%s", collective->name);
             cr_assert(rank == source || back.arrivals[source] > 0, "%s", collective->name);
         }
@@ -309,7 +309,7 @@ Test(traffic, counts_copies_tokens_and_nodes)
 
     const struct traffic *traffic = &world.traffic;
     cr_expect_eq(traffic->rank_begin[1], 2); /* rank 0 reaches ranks 2 (two copies) and 3 */
-    cr_expect_eq(traffic->rank_flow[0].dst_rank, 2);
+    cr_expect_eq(traffic->rank_flow[0].rank, 2);
     cr_expect_eq(traffic->rank_flow[0].copies, 2);
     cr_expect_eq(traffic->rank_flow[0].tokens, 1);
     cr_expect_eq(traffic->node_begin[1], 1);

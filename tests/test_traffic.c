@@ -39,7 +39,7 @@ static void expect_flows(const struct traffic *traffic, const struct twin *twin,
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
         if (twin->copies[rank] > 0) {
             cr_assert_lt(flow, traffic->rank_begin[source + 1]);
-            cr_expect_eq(traffic->rank_flow[flow].dst_rank, rank);
+            cr_expect_eq(traffic->rank_flow[flow].rank, rank);
             cr_expect_eq(traffic->rank_flow[flow].copies, twin->copies[rank]);
             cr_expect_eq(traffic->rank_flow[flow].tokens, twin->tokens[rank]);
             flow++;

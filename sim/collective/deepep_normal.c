@@ -53,7 +53,7 @@ static int32_t node_flows(const struct collective_input *input, int32_t source, 
     const struct traffic *traffic = input->traffic;
     int32_t first = *flow;
     while (*flow < traffic->rank_begin[source + 1] &&
-           cluster_node(input->cluster, traffic->rank_flow[*flow].dst_rank) == node) {
+           cluster_node(input->cluster, traffic->rank_flow[*flow].rank) == node) {
         (*flow)++;
     }
     return first;
@@ -67,7 +67,7 @@ static void add_forwarding(const struct collective_input *input, struct transfer
         for (int32_t flow = first_flow; flow < end_flow; flow++) {
             const struct rank_flow *to = &input->traffic->rank_flow[flow];
             plan_add_message(
-                plan, to->dst_rank,
+                plan, to->rank,
                 chunk_bytes(to->tokens, input->dispatch_bytes_per_token, chunk, relay->chunks),
                 true, NO_GROUP);
         }
@@ -108,7 +108,7 @@ static void add_dispatch_of(const struct collective_input *input, struct transfe
         if (to->dst_node == own_node) {
             for (int32_t own = first; own < flow; own++) {
                 const struct rank_flow *near = &traffic->rank_flow[own];
-                plan_add_message(plan, near->dst_rank,
+                plan_add_message(plan, near->rank,
                                  chunk_bytes(near->tokens, input->dispatch_bytes_per_token, 0, 1),
                                  true, NO_GROUP);
             }
@@ -117,7 +117,7 @@ static void add_dispatch_of(const struct collective_input *input, struct transfe
         const struct relay *relay = &relays[to->dst_node];
         bool wanted = false; /* by the relay itself */
         for (int32_t there = first; there < flow; there++) {
-            wanted |= traffic->rank_flow[there].dst_rank == relay->rank;
+            wanted |= traffic->rank_flow[there].rank == relay->rank;
         }
         for (int32_t chunk = 0; chunk < relay->chunks; chunk++) {
             plan_add_message(
@@ -213,13 +213,13 @@ static void add_results(const struct collective_input *input, struct transfer_pl
     int32_t count = traffic->back_begin[rank + 1] - begin;
     int32_t node = cluster_node(input->cluster, rank);
     int32_t start = 0;
-    while (start < count && traffic->back_src[begin + start] <= rank) {
+    while (start < count && traffic->back_flow[begin + start].rank <= rank) {
         start++;
     }
     for (int32_t turn = 0; turn < count; turn++) {
         int32_t index = begin + (start + turn) % count;
-        int32_t source = traffic->back_src[index];
-        int32_t tokens = traffic->rank_flow[traffic->back_flow[index]].tokens;
+        int32_t source = traffic->back_flow[index].rank;
+        int32_t tokens = traffic->back_flow[index].tokens;
         bool is_near = cluster_node(input->cluster, source) == node;
         int32_t goal = is_near ? source : relay_rank(input, source, node);
         int32_t chunks = is_near ? num_chunks(tokens)

@@ -43,10 +43,10 @@ static enum status count_copies(const struct collective_input *input, struct rel
         int32_t rank = relays->begin + source;
         for (int32_t i = traffic->rank_begin[rank]; i < traffic->rank_begin[rank + 1]; i++) {
             const struct rank_flow *flow = &traffic->rank_flow[i];
-            int32_t relay = rails_partner(input, node, flow->dst_rank) - relays->begin;
+            int32_t relay = rails_partner(input, node, flow->rank) - relays->begin;
             relays->near[source * relays->count + relay] += flow->copies;
-            if (cluster_node(input->cluster, flow->dst_rank) != node) {
-                relays->far[(int64_t)relay * traffic->num_ranks + flow->dst_rank] += flow->copies;
+            if (cluster_node(input->cluster, flow->rank) != node) {
+                relays->far[(int64_t)relay * traffic->num_ranks + flow->rank] += flow->copies;
             }
         }
     }
@@ -58,7 +58,7 @@ static int32_t ending_copies(const struct traffic *traffic, int32_t source, int3
 {
     int32_t copies = 0;
     for (int32_t i = traffic->rank_begin[source]; i < traffic->rank_begin[source + 1]; i++) {
-        copies += traffic->rank_flow[i].dst_rank == relay ? traffic->rank_flow[i].copies : 0;
+        copies += traffic->rank_flow[i].rank == relay ? traffic->rank_flow[i].copies : 0;
     }
     return copies;
 }

@@ -134,16 +134,16 @@ static double later_ns(double a, double b) /* fmax is a call */
     return a > b ? a : b;
 }
 
-/* Sends bytes, stretched by the overhead, out of one port and into another. */
+/* Sends bytes, stretched by the overhead, out of one port, which is not free before now, and into
+ * another. */
 static inline int64_t pass_ports(struct port *restrict egress, struct port *restrict ingress,
                                  double now_ns, double latency_ns, int64_t bytes, double stretch)
 {
     double wire_bytes = (double)bytes * stretch;
     double out_wire_ns = wire_bytes * egress->ns_per_byte;
     double in_wire_ns = wire_bytes * ingress->ns_per_byte;
-    double out_ns = later_ns(now_ns, egress->free_ns);
     double work_ns = later_ns(now_ns + latency_ns, ingress->free_ns) + in_wire_ns;
-    egress->free_ns = out_ns + out_wire_ns;
+    egress->free_ns += out_wire_ns;
     ingress->free_ns = work_ns;
     egress->busy_ns += out_wire_ns;
     ingress->busy_ns += in_wire_ns;
@@ -169,8 +169,9 @@ static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net
     for (int32_t index = 0; index < count; index++) {
         assert(message[index].src_rank != message[index].dst_rank);
         enum tier tier = net_message_tier(net->cluster, &message[index]);
-        int64_t done_ns = pass_ports(port_of(net, message[index].src_rank, tier, EGRESS),
-                                     port_of(net, message[index].dst_rank, tier, INGRESS),
+        struct port *egress = port_of(net, message[index].src_rank, tier, EGRESS);
+        egress->free_ns = later_ns((double)now_ns, egress->free_ns);
+        int64_t done_ns = pass_ports(egress, port_of(net, message[index].dst_rank, tier, INGRESS),
                                      (double)now_ns, net->cluster->gpu.port[tier].latency_ns,
                                      message[index].bytes, 1.0 + message[index].overhead);
         heap_push(net, (struct delivery){done_ns, net->next_seq++, message[index].id});
@@ -196,6 +197,7 @@ static void alpha_beta_decide(void *state, int64_t now_ns, const struct net_burs
         const double latency_ns = cluster->gpu.port[tier].latency_ns;
         const double stretch = 1.0 + burst->overhead[tier];
         struct port egress = *port_of(net, src_rank, tier, EGRESS);
+        egress.free_ns = later_ns(begin_ns, egress.free_ns);
         do {
             assert(message[index].dst_rank != src_rank);
             struct port *ingress = port_of(net, message[index].dst_rank, tier, INGRESS);
