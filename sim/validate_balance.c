@@ -22,11 +22,13 @@
 #include "gpu/fitted.h"
 #include "model.h"
 #include "moe_rows_internal.h"
+#include "odd_rows.h"
 #include "rng.h"
 #include "validate.h"
 
-#define DRAWS    16
-#define NUM_KEYS 3
+#define DRAWS     16
+#define NUM_KEYS  3
+#define SLOTS_MAX 65536
 
 static const char *const keys[NUM_KEYS] = {"model", "gpu", "metric"};
 static const char *const columns[] = {"model", "hardware", "ep",        "slots", "metric",
@@ -54,6 +56,7 @@ struct world {
     struct gpu_spec gpu;
     struct arena arena;
     gsl_rng *rng;
+    struct odd_rows odd;
 };
 
 /* "power_law_1.2; 16384 global tokens" and "power law alpha=1.01, 16384 global tokens". */
@@ -247,18 +250,23 @@ static enum status add_row(struct error_report *report, struct world *world,
     (void)snprintf(metric, sizeof metric, "%.*s", NAME_BYTES - 1, csv_cell(table, index, METRIC));
     const char *const values[NUM_KEYS] = {csv_cell(table, index, MODEL),
                                           csv_cell(table, index, HARDWARE), metric};
-    enum status status = csv_count(&row.deal.ep, table, index, EP, 1, 65536, error);
-    if (status == STATUS_OK) {
-        status = csv_count(&row.num_slots, table, index, SLOTS, 1, 1 << 20, error);
+    struct error odd = {0};
+    enum status status = STATUS_OK;
+    const char *reason = NULL;
+    const char *words = NULL;
+    bool is_read = csv_count(&row.deal.ep, table, index, EP, 1, 65536, &odd) == STATUS_OK &&
+                   csv_count(&row.num_slots, table, index, SLOTS, 1, SLOTS_MAX, &odd) == STATUS_OK;
+    reason = is_read ? read_row(&row, world, table, index) : NULL;
+    is_read = is_read && (reason != NULL ||
+                          csv_number(&value, table, index, VALUE, 1e-6, 1e6, &odd) == STATUS_OK);
+    if (!is_read) {
+        reason = odd_cell_reason;
+        words = odd_rows_add(&world->odd, &odd);
+        status = words != NULL ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    if (status != STATUS_OK) {
-        return status;
+    if (status == STATUS_OK && reason != NULL) {
+        return error_report_skip_odd(report, table->line[index], values, reason, words, error);
     }
-    const char *reason = read_row(&row, world, table, index);
-    if (reason != NULL) {
-        return error_report_skip(report, table->line[index], values, reason, error);
-    }
-    status = csv_number(&value, table, index, VALUE, 1e-6, 1e6, error);
     if (status == STATUS_OK && predict(&ratio, &row, world, (uint64_t)index) != STATUS_OK) {
         status = error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
@@ -289,6 +297,7 @@ enum status validate_balance(struct error_report *report, const char *path, stru
     if (world != NULL) {
         gsl_rng_free(world->rng);
         arena_free(&world->arena);
+        odd_rows_free(&world->odd);
     }
     free(world);
     arena_free(&arena);

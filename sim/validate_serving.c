@@ -20,6 +20,7 @@
 #include "csv_table.h"
 #include "data.h"
 #include "engine.h"
+#include "odd_rows.h"
 #include "validate.h"
 #include "validate_serving.h"
 
@@ -27,6 +28,8 @@
 #define RANKS_MAX   4096
 #define FAST_DEEPEP "2025-06"          /* the month of its faster kernels */
 #define TOKENS_MAX  (INT64_C(1) << 21) /* of a step: their choices are held in memory */
+#define BATCH_MAX   (1 << 20)
+#define SLOTS_MAX   65536
 
 static const char *const keys[NUM_KEYS] = {"engine", "model", "gpu", "phase"};
 static const char *const columns[] = {"date",
@@ -123,8 +126,29 @@ struct row {
     const char *date; /* begins with year and month; "": not stated */
 };
 
+/* "128" sequences or "16384 tokens"; empty: not stated. */
+static enum status read_batch(struct row *row, const struct csv_table *table, int64_t index,
+                              struct error *odd)
+{
+    const char *text = csv_cell(table, index, BATCH);
+    char *end = NULL;
+    long batch = strtol(text, &end, 10);
+    if (*text == '\0') {
+        return STATUS_OK;
+    }
+    bool is_count = end != text && (*end == '\0' || strcmp(end, " tokens") == 0);
+    if (!is_count || batch < 1 || batch > BATCH_MAX) {
+        return error_add(odd, STATUS_INVALID,
+                         "%s:%lld: batch_per_gpu is '%.40s', not 'N' or 'N tokens' up to %d",
+                         table->path, (long long)table->line[index], text, BATCH_MAX);
+    }
+    row->batch = (int32_t)batch;
+    return STATUS_OK;
+}
+
+/* odd: every cell that is not the number that is due there. */
 static enum status read_numbers(struct row *row, const struct csv_table *table, int64_t index,
-                                struct error *error)
+                                struct error *odd)
 {
     const struct {
         int32_t *value;
@@ -135,17 +159,15 @@ static enum status read_numbers(struct row *row, const struct csv_table *table, 
                   {&row->tp, TP},
                   {&row->isl, ISL},
                   {&row->kv_len, KV_LEN}};
-    enum status status = csv_number(&row->throughput, table, index, THROUGHPUT, 1e-6, 1e9, error);
+    enum status status = csv_number(&row->throughput, table, index, THROUGHPUT, 1e-6, 1e9, odd);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        if (csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 0, 1 << 24,
-                      error) != STATUS_OK) {
+        if (csv_count(counts[i].value, table, index, (int32_t)counts[i].column, 0, 1 << 24, odd) !=
+            STATUS_OK) {
             status = STATUS_INVALID;
         }
     }
     row->date = csv_cell(table, index, DATE);
-    long batch = strtol(csv_cell(table, index, BATCH), NULL, 10); /* "16384 tokens" or "128" */
-    row->batch = batch > 0 && batch <= 1 << 20 ? (int32_t)batch : 0;
-    return status;
+    return read_batch(row, table, index, odd) == STATUS_OK ? status : STATUS_INVALID;
 }
 
 /* Why a row cannot be predicted; NULL: it can, and scenario is filled but for its cluster's shape.
@@ -174,7 +196,8 @@ static const char *read_model(struct scenario *scenario, const struct row *row,
     if (row->ep < 1 || row->batch < 1 || (is_prefill ? row->isl : row->kv_len) < 1) {
         return "EP degree, batch or context is not stated";
     }
-    if (row->ep > RANKS_MAX || (int64_t)row->ep * row->batch > TOKENS_MAX) {
+    if (row->ep > RANKS_MAX || (int64_t)row->ep * row->batch > TOKENS_MAX ||
+        scenario->model.num_experts + row->redundant > SLOTS_MAX) {
         return "its step is too large to be simulated here";
     }
     if (is_skewed_row(csv_cell(table, index, EPLB)) &&
@@ -296,38 +319,67 @@ static enum status simulate(double *tokens_per_s, struct scenario *scenario,
     return status;
 }
 
-static enum status add_row(struct error_report *report, const struct csv_table *table,
-                           int64_t index, struct error *error)
+/* Predicts a row, or says why it cannot be: *reason, and odd where it is a cell or the step itself.
+ */
+static enum status predict(double *tokens_per_s, const char **reason, const struct row *row,
+                           struct scenario *scenario, const struct csv_table *table, int64_t index,
+                           struct error *odd, struct error *error)
+{
+    struct error step = {0};
+    *reason = read_model(scenario, row, table, index);
+    *reason = *reason == NULL ? complete(scenario, row) : *reason;
+    if (*reason != NULL) {
+        return STATUS_OK;
+    }
+    enum status status = serving_kernels(scenario, is_before(row, "2025-07"), error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct serving_traffic traffic =
+        find_traffic(scenario, csv_cell(table, index, ENGINE), csv_cell(table, index, EPLB));
+    status = simulate(tokens_per_s, scenario, &traffic, &step);
+    if (status == STATUS_INVALID) { /* as of a deployment that its GPUs' memory does not hold */
+        *reason = "its step cannot be simulated";
+        (void)error_add(odd, STATUS_INVALID, "%s:%lld: %.*s", table->path,
+                        (long long)table->line[index], (int)strcspn(step.text, "\n"), step.text);
+        return STATUS_OK;
+    }
+    return status == STATUS_OK
+               ? status
+               : error_add(error, status, "%s:%lld: %.*s", table->path,
+                           (long long)table->line[index], (int)strcspn(step.text, "\n"), step.text);
+}
+
+static enum status add_row(struct error_report *report, struct odd_rows *odd,
+                           const struct csv_table *table, int64_t index, struct error *error)
 {
     const char *const values[NUM_KEYS] = {
         csv_cell(table, index, ENGINE), csv_cell(table, index, MODEL), csv_cell(table, index, GPU),
         csv_cell(table, index, PHASE)};
     struct row row = {0};
+    struct error problems = {0};
     struct scenario *scenario = calloc(1, sizeof *scenario);
+    const char *reason = odd_cell_reason;
+    const char *words = NULL;
     double tokens_per_s = 0.0;
-    if (scenario == NULL) {
-        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    enum status status =
+        scenario != NULL ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
+    if (status == STATUS_OK && read_numbers(&row, table, index, &problems) == STATUS_OK) {
+        status = predict(&tokens_per_s, &reason, &row, scenario, table, index, &problems, error);
     }
-    enum status status = read_numbers(&row, table, index, error);
-    const char *reason = status == STATUS_OK ? read_model(scenario, &row, table, index) : NULL;
-    if (status == STATUS_OK && reason == NULL) {
-        reason = complete(scenario, &row);
+    if (status == STATUS_OK && problems.num_problems > 0) {
+        words = odd_rows_add(odd, &problems);
+        status = words != NULL ? STATUS_OK : error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
-    if (status == STATUS_OK && reason == NULL) {
-        status = serving_kernels(scenario, is_before(&row, "2025-07"), error);
+    if (status == STATUS_OK) {
+        int64_t line = table->line[index];
+        status = reason != NULL ? error_report_skip_odd(report, line, values, reason, words, error)
+                                : error_report_add(report, line, values, tokens_per_s,
+                                                   row.throughput, false, error);
     }
-    if (status == STATUS_OK && reason != NULL) {
-        status = error_report_skip(report, table->line[index], values, reason, error);
-    } else if (status == STATUS_OK) {
-        const struct serving_traffic traffic =
-            find_traffic(scenario, values[0], csv_cell(table, index, EPLB));
-        status = simulate(&tokens_per_s, scenario, &traffic, error);
-        if (status == STATUS_OK) {
-            status = error_report_add(report, table->line[index], values, tokens_per_s,
-                                      row.throughput, false, error);
-        }
+    if (scenario != NULL) {
+        scenario_free(scenario);
     }
-    scenario_free(scenario);
     free(scenario);
     return status;
 }
@@ -336,11 +388,13 @@ enum status validate_serving(struct error_report *report, const char *path, stru
 {
     struct csv_table table = {0};
     struct arena arena = {0};
+    struct odd_rows odd = {0};
     error_report_keys(report, keys, NUM_KEYS);
     enum status status = csv_table_read(&table, path, columns, NUM_COLUMNS, &arena, error);
     for (int64_t i = 0; i < table.num_rows && status == STATUS_OK; i++) {
-        status = add_row(report, &table, i, error);
+        status = add_row(report, &odd, &table, i, error);
     }
+    odd_rows_free(&odd);
     arena_free(&arena);
     return status;
 }

@@ -152,13 +152,65 @@ Test(validate_tables, rows_of_serving_that_cannot_be_predicted_say_why)
     expect_reason(8, "no trace preset");
 }
 
-Test(validate_tables, numbers_that_are_none_are_refused)
+static void expect_words(int32_t row, const char *part)
 {
-    write_text(SERVING "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,x,,,,64,8,,,,9\n");
+    cr_assert_not_null(report.row[row].words, "row %d", (int)row);
+    cr_expect_not_null(strstr(report.row[row].words, part), "row %d: %s", (int)row,
+                       report.row[row].words);
+}
+
+/* The last row is predicted all the same; 2 ** 24 tokens of KV are more than a GPU holds. */
+Test(validate_tables, rows_of_serving_that_cannot_be_so_are_left_out_by_themselves)
+{
+    write_text(SERVING "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,x,,,,64,8,,,,9\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8-16,,,,9\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,-1,,,64,8,,,,9\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,,,,0\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,16777216,8,,,,9\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,16777216,,,64,8,,,,9\n"
+                       "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,,,,9\n");
+    cr_assert_eq(validate_serving(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(report.num_rows, 7);
+    for (int32_t row = 0; row < 4; row++) {
+        expect_reason(row, "a cell is not the number");
+    }
+    cr_expect_eq(report.reason[0].count, 4);
+    cr_expect_eq(report.reason[0].first, 0);
+    expect_words(0, ":2: ep is 'x'");
+    expect_words(1, ":3: batch_per_gpu is '8-16', not 'N' or 'N tokens'");
+    expect_words(2, ":4: redundant_experts is '-1'");
+    expect_words(3, ":5: tok_s_per_gpu is '0'");
+    expect_reason(4, "its step cannot be simulated");
+    expect_words(4, "does not fit");
+    expect_reason(5, "too large");
+    cr_expect_lt(report.row[6].reason, 0);
+}
+
+Test(validate_tables, rows_of_balance_that_cannot_be_so_are_left_out_by_themselves)
+{
+#define RATIO(ep, slots, value)                                                                    \
+    "DeepSeek-V3,H100," ep "," slots ",MoE compute latency on hottest rank / uniform," value       \
+    ",x,power_law_1.2; 64 global tokens,x\n"
+    write_text(BALANCE RATIO("8.5", "256", "2") RATIO("8", "~100", "2") RATIO("8", "256", "abc")
+                   RATIO("8", "99999999999", "2") RATIO("8", "256", "2"));
+    cr_assert_eq(validate_balance(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(report.num_rows, 5);
+    cr_expect_eq(report.num_skipped, 4);
+    cr_expect_eq(report.reason[0].count, 4);
+    expect_words(0, ":2: ep is '8.5', not a count");
+    expect_words(1, ":3: slots is '~100'");
+    expect_words(2, ":4: value is 'abc'");
+    expect_words(3, ":5: slots is '99999999999'");
+    cr_expect_lt(report.row[4].reason, 0);
+}
+
+Test(validate_tables, tables_that_cannot_be_cut_into_cells_are_refused)
+{
+    write_text(SERVING "2026-01,e,Mixtral-8x7B,fp8,H100,8,decode,8,,,,64,8,,,\n");
     cr_expect_eq(validate_serving(&report, path, &error), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, ":2: ep is 'x'"), "%s", error.text);
+    cr_expect_not_null(strstr(error.text, ":2: 16 cells; the header has 17"), "%s", error.text);
     error_report_free(&report);
-    write_text(BALANCE "DeepSeek-V3,H100,8.5,256,m,2,x,c,s\n");
+    write_text("model,hardware,ep\n");
     cr_expect_eq(validate_balance(&report, path, &error), STATUS_INVALID);
-    cr_expect_not_null(strstr(error.text, ":2: ep is '8.5', not a count"), "%s", error.text);
+    cr_expect_not_null(strstr(error.text, ":1: columns are missing: slots"), "%s", error.text);
 }
