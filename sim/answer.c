@@ -21,6 +21,12 @@ static const char *text(const struct report *report, const char *name)
     return rows_text(&report->run, 0, name);
 }
 
+/* Dollars of a column in the currency of the run's price. */
+static char *money_text(const struct report *report, char *amount, const char *name)
+{
+    return format_money(amount, number(report, name), &report->money.shown);
+}
+
 static bool has_experts(const struct report *report)
 {
     return number(report, "assignments") > 0;
@@ -134,9 +140,9 @@ static void write_served_cost(const struct report *report, FILE *page)
     fprintf(page,
             "A million tokens of such batches cost %s at %s a GPU-hour; as they are served, idle "
             "time paid, a million answer tokens cost <strong>%s</strong>. ",
-            format_usd(batch, number(report, "usd_per_million_tokens")),
-            format_usd(price, number(report, "usd_per_gpu_hour")),
-            format_usd(served, number(report, "usd_per_million_new")));
+            money_text(report, batch, "usd_per_million_tokens"),
+            money_text(report, price, "usd_per_gpu_hour"),
+            money_text(report, served, "usd_per_million_new"));
 }
 
 static void write_cost(const struct report *report, FILE *page)
@@ -146,8 +152,8 @@ static void write_cost(const struct report *report, FILE *page)
         write_served_cost(report, page);
         return;
     }
-    format_usd(cost, number(report, "usd_per_million_tokens"));
-    format_usd(price, number(report, "usd_per_gpu_hour"));
+    money_text(report, cost, "usd_per_million_tokens");
+    money_text(report, price, "usd_per_gpu_hour");
     fprintf(page, "A million %stokens cost <strong>%s</strong> at %s a GPU-hour. ",
             strcmp(text(report, "phase"), "prefill") == 0 ? "input " : "", cost, price);
 }
@@ -188,6 +194,14 @@ static void write_rebalancing(const struct report *report, FILE *page)
             changes > 1 ? "s" : "", share);
 }
 
+static void write_currency(const struct report *report, FILE *page)
+{
+    char note[MONEY_NOTE_BYTES];
+    if (money_note(note, &report->money)[0] != '\0') {
+        html_named(page, "Here ", note, "; figures and their tables are in dollars. ");
+    }
+}
+
 void answer_write(const struct report *report, FILE *page)
 {
     if (text(report, "verdict")[0] != '\0') {
@@ -199,6 +213,7 @@ void answer_write(const struct report *report, FILE *page)
     write_balance(report, page);
     write_time(report, page);
     write_cost(report, page);
+    write_currency(report, page);
     write_drops(report, page);
     write_rebalancing(report, page);
     fputs("</p>\n", page);
@@ -261,9 +276,9 @@ static void write_serving_tiles(const struct report *report, FILE *page)
     write_latency_tile(report, page, "First token", "first_ns_p50", "first_ns_p99");
     write_latency_tile(report, page, "Each further token", "further_ns_p50", "further_ns_p99");
     snprintf(note, sizeof note, "idle time is paid; %s a million with prompts; %s",
-             format_usd(all, number(report, "usd_per_million_all")), report->model_error_short);
-    write_tile(page, "A million answer tokens",
-               format_usd(value, number(report, "usd_per_million_new")), note);
+             money_text(report, all, "usd_per_million_all"), report->model_error_short);
+    write_tile(page, "A million answer tokens", money_text(report, value, "usd_per_million_new"),
+               note);
 }
 
 static void write_step_tiles(const struct report *report, FILE *page)
@@ -275,9 +290,9 @@ static void write_step_tiles(const struct report *report, FILE *page)
                format_count(value, number(report, "tokens_per_s_per_gpu")),
                report->model_error_short);
     snprintf(note, sizeof note, "at %s a GPU-hour; %s",
-             format_usd(price, number(report, "usd_per_gpu_hour")), report->model_error_short);
+             money_text(report, price, "usd_per_gpu_hour"), report->model_error_short);
     write_tile(page, "Cost of a million tokens",
-               format_usd(value, number(report, "usd_per_million_tokens")), note);
+               money_text(report, value, "usd_per_million_tokens"), note);
 }
 
 void answer_write_tiles(const struct report *report, FILE *page)

@@ -1,9 +1,8 @@
-/* cluster.c -- GPU and price presets. */
+/* cluster.c -- GPU presets. */
 #include "cluster.h"
 
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "data.h"
@@ -13,18 +12,13 @@
 #define FILE_PATH_BYTES 4096
 #define RATE_MAX        1e18 /* flops or bytes a second */
 
-/* Preset files: the struct, and what data_find reads on its own. */
+/* A preset's file, and what data_find reads of it on its own. */
 struct gpu_file {
     struct gpu_spec gpu; /* first: the tables count from its start */
     struct yaml_node *aliases;
     struct yaml_node *fitted; /* a list, as are the next two */
     struct yaml_node *gemm;
     struct yaml_node *attention;
-};
-
-struct price_file {
-    struct price price; /* first, as above */
-    struct yaml_node *aliases;
 };
 
 static const struct yaml_field flops_fields[] = {
@@ -147,34 +141,6 @@ static const struct yaml_field gpu_fields[] = {
     {.key = NULL},
 };
 
-static const struct yaml_field price_fields[] = {
-    {"aliases", YAML_NODE, offsetof(struct price_file, aliases), .size = 0},
-    {"source", YAML_TEXT, offsetof(struct price, source), .size = SOURCE_BYTES, .required = true},
-    {"date", YAML_TEXT, offsetof(struct price, date), .size = NAME_BYTES, .required = true},
-    {"gpu", YAML_TEXT, offsetof(struct price, gpu), .size = NAME_BYTES, .required = true},
-    {"usd_per_gpu_hour", YAML_DOUBLE, offsetof(struct price, usd_per_gpu_hour), .required = true,
-     .min = 0.001, .max = 1e6},
-    {.key = NULL},
-};
-
-/* Finds the file of a preset, fills target from it and names it after the file. */
-static enum status load_preset(void *target, char name[NAME_BYTES], const char *kind,
-                               const char *name_or_path, const struct yaml_field *fields,
-                               struct arena *arena, struct error *error)
-{
-    char path[FILE_PATH_BYTES];
-    struct yaml_node *root = NULL;
-    enum status status = data_find(path, sizeof path, kind, name_or_path, error);
-    if (status == STATUS_OK) {
-        data_stem(name, NAME_BYTES, path);
-        status = yaml_load(&root, path, arena, error);
-    }
-    if (status == STATUS_OK) {
-        status = yaml_fill(target, root, fields, error);
-    }
-    return status;
-}
-
 /* Also a second entry for the same kernels and format is a mistake: which one would count? */
 static enum status fill_fitted(struct gpu_spec *gpu, const struct yaml_node *list,
                                struct error *error)
@@ -218,8 +184,16 @@ enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct erro
 {
     struct gpu_file file = {0};
     struct arena arena = {0};
-    enum status status =
-        load_preset(&file, file.gpu.name, "gpus", name_or_path, gpu_fields, &arena, error);
+    struct yaml_node *root = NULL;
+    char path[FILE_PATH_BYTES];
+    enum status status = data_find(path, sizeof path, "gpus", name_or_path, error);
+    if (status == STATUS_OK) {
+        data_stem(file.gpu.name, NAME_BYTES, path);
+        status = yaml_load(&root, path, &arena, error);
+    }
+    if (status == STATUS_OK) {
+        status = yaml_fill(&file, root, gpu_fields, error);
+    }
     if (status == STATUS_OK) {
         status = fill_fitted(&file.gpu, file.fitted, error);
     }
@@ -229,41 +203,4 @@ enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct erro
     *gpu = file.gpu;
     arena_free(&arena);
     return status;
-}
-
-enum status price_load(struct price *price, const char *name_or_path, struct error *error)
-{
-    struct price_file file = {0};
-    struct arena arena = {0};
-    enum status status =
-        load_preset(&file, file.price.name, "prices", name_or_path, price_fields, &arena, error);
-    *price = file.price;
-    arena_free(&arena);
-    return status;
-}
-
-enum status price_load_for(struct price *price, const char *name, const struct gpu_spec *gpu,
-                           struct error *error)
-{
-    char path[FILE_PATH_BYTES];
-    char of_gpu[2 * NAME_BYTES];
-    char *end = NULL;
-    double usd_per_gpu_hour = strtod(name, &end);
-    if (*end == '\0' && usd_per_gpu_hour > 0.0 && usd_per_gpu_hour < 1e6) {
-        *price = (struct price){.name = "own price",
-                                .source = "the scenario",
-                                .date = "as given",
-                                .usd_per_gpu_hour = usd_per_gpu_hour};
-        (void)snprintf(price->gpu, sizeof price->gpu, "%s", gpu != NULL ? gpu->name : "");
-        return STATUS_OK;
-    }
-    if (gpu != NULL) {
-        int family = (int)strcspn(gpu->name, "-");
-        (void)snprintf(of_gpu, sizeof of_gpu, "%.*s-%.*s", family, gpu->name, NAME_BYTES - 1, name);
-        bool has_family = strncmp(name, of_gpu, (size_t)family + 1) == 0; /* "h100-neocloud" */
-        if (!has_family && data_find(path, sizeof path, "prices", of_gpu, NULL) == STATUS_OK) {
-            name = path;
-        }
-    }
-    return price_load(price, name, error);
 }

@@ -1,5 +1,5 @@
 /*
- * cluster.h -- GPUs, how they are wired, and what an hour of one costs.
+ * cluster.h -- GPUs, and how they are wired.
  *
  * Two tiers: scale-up (NVLink: GPUs of one node or rack domain) and scale-out (RDMA: one NIC a GPU
  * unless said otherwise). Rank r sits on node r / gpus_per_node.
@@ -258,14 +258,6 @@ struct cluster {
     int32_t fitted_used; /* 1 + index of the constants in use; 0: the collective's own start-ups */
 };
 
-struct price {
-    char name[NAME_BYTES];
-    char source[SOURCE_BYTES];
-    char date[NAME_BYTES];
-    char gpu[NAME_BYTES]; /* the preset it is a price of */
-    double usd_per_gpu_hour;
-};
-
 static inline int32_t cluster_num_gpus(const struct cluster *cluster)
 {
     return cluster->num_nodes * cluster->gpus_per_node;
@@ -306,14 +298,5 @@ MUST_CHECK enum status cluster_load(struct cluster *cluster, const char *name_or
  * any, else the first; NULL where the cluster has none for the collective. */
 const struct fitted_collective *cluster_constants(const struct cluster *cluster,
                                                   const char *collective, const char *dtype);
-
-/* Loads a preset of scenarios/prices/ by name, or a YAML path. Errors as model_load. */
-MUST_CHECK enum status price_load(struct price *price, const char *name_or_path,
-                                  struct error *error);
-
-/* The same, of this GPU (NULL: of any): what follows the GPU's family in a preset's name will do,
- * so that "neocloud" is h100-neocloud with an h100-sxm; and a number is dollars a GPU-hour. */
-MUST_CHECK enum status price_load_for(struct price *price, const char *name,
-                                      const struct gpu_spec *gpu, struct error *error);
 
 #endif

@@ -18,7 +18,7 @@ static const char runs_sql[] = "SELECT run_id, label FROM run WHERE complete = 1
 
 /* A phase's time a step, mean over ranks; all phases sum to step_ns_mean. */
 static const char metrics_sql[] =
-    "SELECT run.*,"
+    "SELECT run.*, " STORE_CURRENCY_SQL ","
     " CASE WHEN assignments > 0 THEN dropped_assignments * 1.0 / assignments ELSE 0 END"
     "  AS dropped_share,"
     " phase.attention / num_steps AS attention_ns_mean, phase.dense / num_steps AS dense_ns_mean,"
@@ -194,6 +194,7 @@ static enum status fill_runs(struct diff *diff, const struct side side[2],
             .scenario = arena_strdup(&diff->arena, rows_text(run, 0, "scenario")),
             .digest = arena_strdup(&diff->arena, rows_text(run, 0, "digest")),
         };
+        rows_add_money(&diff->money, run, 0);
         complete = complete && diff->run[i].run_id != NULL && diff->run[i].label != NULL &&
                    diff->run[i].scenario != NULL && diff->run[i].digest != NULL;
     }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "money.h"
 #include "status.h"
 
 #define DIFF_METRICS_MAX 32
@@ -55,7 +56,8 @@ struct diff_run {
 /* Zero-initialise; release with diff_free. Everything is the arena's. */
 struct diff {
     struct diff_run run[2];
-    bool equal; /* digests are: every message and every phase at the same nanosecond */
+    bool equal;         /* digests are: every message and every phase at the same nanosecond */
+    struct money money; /* of both runs */
     int32_t num_metrics;
     struct diff_metric metric[DIFF_METRICS_MAX];
     int32_t num_layers;

@@ -38,14 +38,6 @@ char *format_count(char *text, double count)
     return write_scaled(text, count, 1000.0, units);
 }
 
-char *format_usd(char *text, double usd)
-{
-    double size = fabs(usd);
-    int digits = size >= 100.0 ? 0 : size >= 1.0 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 6;
-    snprintf(text, FORMAT_BYTES, "$%.*f", digits, usd);
-    return text;
-}
-
 char *format_percent(char *text, double fraction)
 {
     double percent = fraction * 100.0;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "format.h"
+#include "money.h"
 
 enum column_kind {
     COLUMN_PLAIN,
@@ -161,7 +162,7 @@ void html_value(FILE *page, const char *column, const char *value)
         fprintf(page, "%s/s", format_bytes(text, number));
         break;
     case COLUMN_USD:
-        fputs(format_usd(text, number), page);
+        fputs(format_money(text, number, &(struct currency){0}), page);
         break;
     case COLUMN_RATIO:
         fprintf(page, "%.2f\xc3\x97", number); /* a multiplication sign */

@@ -63,7 +63,8 @@ static void write_tile(FILE *page, const char *name, const char *value, const ch
 static void write_tiles(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan_answer *answer = plan_report->page->answer;
-    char value[FORMAT_BYTES], note[96];
+    char value[FORMAT_BYTES], low[FORMAT_BYTES], high[FORMAT_BYTES], note[128];
+    struct money money = plan_money(plan_report->page->plan);
     if (answer->winner < 0) {
         return;
     }
@@ -71,18 +72,19 @@ static void write_tiles(const struct plan_report *plan_report, FILE *page)
     fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n"
           "<dl class=\"tiles\">\n",
           page);
-    (void)snprintf(value, sizeof value, "$%.0f", winner->cost.usd_total);
     if (winner->usd_per_day_high > winner->usd_per_day_low) {
-        (void)snprintf(note, sizeof note, "$%.0f to $%.0f by the models' held-out error",
-                       winner->usd_per_day_low, winner->usd_per_day_high);
+        (void)snprintf(note, sizeof note, "%s to %s by the models' held-out error",
+                       format_money(low, winner->usd_per_day_low, &money.shown),
+                       format_money(high, winner->usd_per_day_high, &money.shown));
     } else {
         (void)snprintf(note, sizeof note, "models not fitted to measurements: error unknown");
     }
-    write_tile(page, "A day", value, note);
+    write_tile(page, "A day", format_money(value, winner->cost.usd_total, &money.shown), note);
     write_tile(page, "A million input tokens",
-               format_usd(value, winner->cost.usd_per_million_input), "cached ones included");
+               format_money(value, winner->cost.usd_per_million_input, &money.shown),
+               "cached ones included");
     write_tile(page, "A million output tokens",
-               format_usd(value, winner->cost.usd_per_million_output), "");
+               format_money(value, winner->cost.usd_per_million_output, &money.shown), "");
     (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
     write_tile(page, "GPUs", value, "in the busiest hour");
     write_tile(page, "Time to first token", format_ns(value, winner->ttft_s * 1e9),
@@ -122,7 +124,8 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
 static void write_assumptions(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan *plan = plan_report->page->plan;
-    char line[WORDS];
+    char line[WORDS], hour[FORMAT_BYTES], note[MONEY_NOTE_BYTES];
+    struct money money = plan_money(plan);
     fputs("<section aria-labelledby=\"assumptions\">\n<h2 id=\"assumptions\">Assumptions</h2>\n"
           "<ul>\n",
           page);
@@ -132,10 +135,14 @@ static void write_assumptions(const struct plan_report *plan_report, FILE *page)
     }
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct price *price = &plan->gpu[i].price;
-        (void)snprintf(line, sizeof line, "%s: $%.4g a GPU-hour (%s, %s; %s)",
-                       plan->gpu[i].cluster.gpu.name, price->usd_per_gpu_hour, price->name,
+        (void)snprintf(line, sizeof line, "%s: %s a GPU-hour (%s, %s; %s)",
+                       plan->gpu[i].cluster.gpu.name,
+                       format_money(hour, price->usd_per_gpu_hour, &price->currency), price->name,
                        price->date, price->source);
         html_named(page, "<li>", line, "</li>\n");
+    }
+    if (money_note(note, &money)[0] != '\0') {
+        html_named(page, "<li>", note, "; figures and their tables are in dollars</li>\n");
     }
     fputs("</ul>\n</section>\n", page);
 }

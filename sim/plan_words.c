@@ -10,6 +10,15 @@
 
 #define POINT_WORDS 256
 
+struct money plan_money(const struct plan *plan)
+{
+    struct money money = {0};
+    for (int32_t i = 0; i < plan->num_gpus; i++) {
+        money_add(&money, &plan->gpu[i].price.currency);
+    }
+    return money;
+}
+
 static const struct plan_deployment *winner_of(const struct plan_answer *answer)
 {
     return &answer->deployment[answer->winner];
@@ -36,14 +45,14 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
     const struct plan_deployment *winner = winner_of(answer);
     const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
     char usd[FORMAT_BYTES], per_request[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
-    double usd_total = winner->cost.usd_total;
-    (void)snprintf(usd, sizeof usd, usd_total < 1000.0 ? "$%.2f" : "$%.0f", usd_total);
+    struct money money = plan_money(plan);
     (void)snprintf(line, bytes,
                    "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; TTFT %s, "
                    "TPOT %s.",
                    (int)winner->num_gpus, plan->gpu[prefill->gpu].cluster.gpu.name,
-                   winner->shared ? "one pool for prefill and decode" : "a pool each", usd,
-                   format_usd(per_request, winner->cost.usd_per_request),
+                   winner->shared ? "one pool for prefill and decode" : "a pool each",
+                   format_money(usd, winner->cost.usd_total, &money.shown),
+                   format_money(per_request, winner->cost.usd_per_request, &money.shown),
                    format_ns(ttft, winner->ttft_s * 1e9), format_ns(tpot, winner->tpot_s * 1e9));
 }
 
@@ -78,12 +87,14 @@ static void say_pool(char *line, size_t bytes, const struct plan_answer *answer,
         100.0 * winner->load[pool]);
 }
 
-static void say_cost(char *line, size_t bytes, const struct plan_answer *answer)
+static void say_cost(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer)
 {
     const struct plan_deployment *winner = winner_of(answer);
     const struct cost_day *cost = &winner->cost;
     char input[FORMAT_BYTES], computed[FORMAT_BYTES], output[FORMAT_BYTES];
     char interval[96] = "";
+    struct money money = plan_money(plan);
     if (winner->usd_per_day_high > winner->usd_per_day_low) {
         (void)snprintf(interval, sizeof interval,
                        "; a day %.1f %% less to %.1f %% more (see error)",
@@ -91,13 +102,16 @@ static void say_cost(char *line, size_t bytes, const struct plan_answer *answer)
                        100.0 * (winner->usd_per_day_high / cost->usd_total - 1.0));
     }
     bool has_cached = cost->usd_per_million_computed_input > cost->usd_per_million_input;
-    (void)snprintf(line, bytes,
-                   "A million input tokens cost %s%s%s%s, a million output tokens %s%s; %.0f kWh a "
-                   "day.",
-                   format_usd(input, cost->usd_per_million_input), has_cached ? " (" : "",
-                   has_cached ? format_usd(computed, cost->usd_per_million_computed_input) : "",
-                   has_cached ? " of those computed)" : "",
-                   format_usd(output, cost->usd_per_million_output), interval, cost->energy_kwh);
+    (void)snprintf(
+        line, bytes,
+        "A million input tokens cost %s%s%s%s, a million output tokens %s%s; %.0f kWh a "
+        "day.",
+        format_money(input, cost->usd_per_million_input, &money.shown), has_cached ? " (" : "",
+        has_cached ? format_money(computed, cost->usd_per_million_computed_input, &money.shown)
+                   : "",
+        has_cached ? " of those computed)" : "",
+        format_money(output, cost->usd_per_million_output, &money.shown), interval,
+        cost->energy_kwh);
 }
 
 /* The next larger batch of a point's layout, or NULL. */
@@ -167,12 +181,15 @@ static void say_reference(char *line, size_t bytes, const struct plan *plan,
         return;
     }
     const struct plan_deployment *reference = &answer->deployment[answer->reference];
+    struct money money = plan_money(plan);
+    char usd[FORMAT_BYTES];
     (void)snprintf(line, bytes,
-                   "%s: prefill EP%d, decode EP%d, %d redundant experts costs $%.0f a day, %.1f %% "
+                   "%s: prefill EP%d, decode EP%d, %d redundant experts costs %s a day, %.1f %% "
                    "above the cheapest that is as fast%s.",
                    plan->reference.name, (int)plan->reference.prefill_ep,
                    (int)plan->reference.decode_ep, (int)plan->reference.redundant_experts,
-                   reference->cost.usd_total, 100.0 * answer->reference_excess,
+                   format_money(usd, reference->cost.usd_total, &money.shown),
+                   100.0 * answer->reference_excess,
                    reference->on_front ? ": it is on the front" : "");
 }
 
@@ -232,7 +249,7 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
             say_pool(line, bytes, answer, COST_DECODE);
             break;
         case 3:
-            say_cost(line, bytes, answer);
+            say_cost(line, bytes, plan, answer);
             break;
         default:
             say_binding(line, bytes, plan, answer);

@@ -9,6 +9,9 @@
 
 #include "plan.h"
 
+/* What the prices of its GPUs are shown in. */
+struct money plan_money(const struct plan *plan);
+
 /* Sentence number index (from 0) of the answer: the winner, what binds it, the reference. False
  * behind the last. */
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,

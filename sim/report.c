@@ -15,7 +15,7 @@
 
 /* The run, when and where it ran, and numbers the answer is made of. */
 static const char run_sql[] =
-    "SELECT run.*, run_origin.finished_utc, run_origin.hostname,"
+    "SELECT run.*, run_origin.finished_utc, run_origin.hostname, " STORE_CURRENCY_SQL ","
     " (SELECT count(*) FROM rebalance WHERE run_id = ?1) AS num_rebalances,"
     " coalesce("
     "  (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
@@ -97,6 +97,7 @@ static enum status query_all(struct report *report, struct error *error)
                            report->options->results, report->run_id);
     }
     if (status == STATUS_OK) {
+        rows_add_money(&report->money, &report->run, 0);
         status =
             rows_query(&report->assumption, report->store, assumption_sql, report->run_id, error);
     }

@@ -9,6 +9,7 @@
 
 #include "arena.h"
 #include "figure.h"
+#include "money.h"
 #include "report.h"
 #include "rows.h"
 #include "store.h"
@@ -24,6 +25,7 @@ struct report {
     struct rows run;        /* one row: the run, its origin and the shares of its phases */
     struct rows assumption; /* what to believe before believing a time or a price */
     struct rows runs;       /* all complete runs of the file: run_id, label, scenario, strategy */
+    struct money money;     /* what the run's price is shown in */
     struct figure_list figures;
     const char *css;
     const char *script;

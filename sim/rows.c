@@ -109,6 +109,14 @@ double rows_number(const struct rows *rows, int64_t row, const char *name)
     return strtod(rows_text(rows, row, name), NULL);
 }
 
+void rows_add_money(struct money *money, const struct rows *rows, int64_t row)
+{
+    struct currency currency;
+    currency_set(&currency, rows_text(rows, row, "currency"),
+                 rows_number(rows, row, "usd_per_unit"));
+    money_add(money, &currency);
+}
+
 static void write_quoted(const char *value, FILE *file)
 {
     if (strpbrk(value, ",\"\r\n") == NULL) {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "money.h"
 #include "status.h"
 #include "store.h"
 
@@ -41,6 +42,9 @@ int32_t rows_column(const struct rows *rows, const char *name);
 /* A value by name, "" and 0 where there is none. */
 const char *rows_text(const struct rows *rows, int64_t row, const char *name);
 double rows_number(const struct rows *rows, int64_t row, const char *name);
+
+/* Counts in the price of a row of run with STORE_CURRENCY_SQL. */
+void rows_add_money(struct money *money, const struct rows *rows, int64_t row);
 
 /* CSV as RFC 4180 has it, but with \n; NULL is an empty field. */
 void rows_write_csv(const struct rows *rows, FILE *file);

@@ -112,6 +112,7 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     cJSON_AddNumberToObject(object, "step_ns_mean", totals.step_ns_mean);
     cJSON_AddNumberToObject(object, "tokens_per_s_per_gpu", totals.tokens_per_s_per_gpu);
     cJSON_AddNumberToObject(object, "usd_per_million_tokens", totals.usd_per_million_tokens);
+    money_json(object, &scenario->price.currency);
     cJSON_AddNumberToObject(object, "rank_tokens_max_over_mean", totals.rank_tokens_max_over_mean);
     cJSON_AddNumberToObject(object, "balancedness", totals.balancedness);
     cJSON_AddNumberToObject(object, "balancedness_vllm", totals.balance.balancedness_vllm);

@@ -21,6 +21,7 @@
 #include "net/net.h"
 #include "offload/offload.h"
 #include "precision.h"
+#include "price.h"
 #include "route/route.h"
 #include "serve/serving_config.h"
 #include "status.h"

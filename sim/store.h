@@ -79,6 +79,13 @@ const char *store_commit(void);
 
 /* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
  * it. Return false from row to stop. */
+/* Of a query over run: columns currency and usd_per_unit of the run's price, NULL for dollars. */
+#define STORE_CURRENCY_SQL                                                                         \
+    "(SELECT substr(unit, 5) FROM assumption AS rate WHERE rate.run_id = run.run_id"               \
+    " AND rate.name = 'exchange rate') AS currency,"                                               \
+    "(SELECT value FROM assumption AS rate WHERE rate.run_id = run.run_id"                         \
+    " AND rate.name = 'exchange rate') AS usd_per_unit"
+
 struct store_row {
     int32_t num_columns;
     const char *const *name;  /* [num_columns] */

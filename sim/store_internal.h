@@ -64,6 +64,10 @@ void store_abandon(struct store *store);
 MUST_CHECK enum status store_write_run(struct store *store, const struct run_metrics *metrics,
                                        const struct run_totals *totals, struct error *error);
 
+/* Writes everything one has to believe before believing a time or a price. */
+MUST_CHECK enum status store_write_assumptions(struct store *store, const struct run_totals *totals,
+                                               struct error *error);
+
 /* Writes the tables of measured aggregates. */
 MUST_CHECK enum status store_write_metrics(struct store *store, const struct run_metrics *metrics,
                                            struct error *error);

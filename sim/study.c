@@ -264,7 +264,7 @@ static void say_price(const struct study *study, struct study_group *group,
     }
     if (cheapest != winner) {
         say(group->verdict, " '%s' has the cheapest tokens, %s a million.", cheapest->name,
-            format_usd(usd, cheapest->totals->usd_per_million_tokens));
+            format_money(usd, cheapest->totals->usd_per_million_tokens, &study->money.shown));
     }
 }
 
@@ -307,6 +307,7 @@ enum status study_judge(struct study *study, struct study_run *run, int32_t num_
     for (int32_t index = 0; index < num_runs; index++) {
         digest = digest_text(digest, run[index].run_id);
         add_moves(&run[index]);
+        money_add(&study->money, &run[index].scenario->price.currency);
     }
     snprintf(study->id, sizeof study->id, "%016" PRIx64, digest);
     find_groups(study);

@@ -58,6 +58,7 @@ struct study {
     int32_t num_runs;
     struct study_group *group; /* [num_groups] owned */
     int32_t num_groups;
+    struct money money; /* of all runs */
 };
 
 /* Judges run [num_runs], which stays the caller's. STATUS_NO_MEMORY is the only failure. */

@@ -111,6 +111,43 @@ def test_run_json_keeps_its_contract():
     check(complete_runs("contract.db") == 1, "one complete run")
 
 
+def test_a_price_in_another_currency_is_shown_in_it():
+    write("euro.yaml", 'gpu: h100-sxm\nper_gpu_hour: 1.55\ncurrency: EUR\nusd_per_unit: 1.16\n'
+          'date: "2026-11"\nsource: our contract\n')
+    run = moesim("run", "scenario.yaml", "--set", "price=euro.yaml", "--json", "-o", "euro.db")
+    check(run.returncode == 0, run.stderr)
+    answer = json.loads(run.stdout)
+    euros = 1.55 / 3600 / answer["tokens_per_s_per_gpu"] * 1e6
+    check(abs(answer["usd_per_million_tokens"] / (euros * 1.16) - 1) < 1e-9, "dollars a million")
+    check((answer["currency"], answer["usd_per_unit"]) == ("EUR", 1.16), "no currency")
+    amount = re.search(r"EUR ([0-9.]+) per million tokens at EUR 1.55 a GPU-hour",
+                       moesim("run", "scenario.yaml", "--set", "price=euro.yaml", "-o",
+                              "euro.db").stdout)
+    check(amount is not None and abs(float(amount[1]) / euros - 1) < 0.005, "no euros")
+    usual = moesim("run", "scenario.yaml", "-o", "euro.db").stdout
+    check(re.search(r"  cost +\$[0-9.]+ per million", usual) and "EUR" not in usual, "no dollars")
+
+    shown = moesim("diff", "euro.db", "first", "first").stdout
+    check("amounts are in EUR" in shown or "usd_per" not in shown, f"a diff in euros: {shown}")
+    shown = moesim("diff", "euro.db", "first", "last").stdout
+    check("amounts are in dollars: prices differ" in shown, f"a mixed diff: {shown}")
+    prices = "price=euro.yaml,h100-neocloud"
+    shown = moesim("compare", "scenario.yaml", "--vary", prices, "-o", "mixed.db").stdout
+    check("$/M tok" in shown and "amounts are in dollars" in shown, f"a mixed study: {shown}")
+    shown = moesim("compare", "scenario.yaml", "--set", "price=euro.yaml", "--vary",
+                   "dispatch.dtype=fp8,bf16", "-o", "two.db").stdout
+    check("EUR/M tok" in shown and "1 EUR = 1.16 USD" in shown, f"a study in euros: {shown}")
+    if shutil.which("gnuplot") is not None:
+        check(moesim("report", "two.db", "-o", "euros").returncode == 0, "a report in euros")
+        with open("euros/index.html", encoding="utf-8") as file:
+            page = file.read()
+        check("1 EUR = 1.16 USD" in page and "at EUR 1.55 a GPU-hour" in page, "a page in euros")
+    expect_error("a price without its rate",
+                 moesim("run", "scenario.yaml", "--set", "price=" + write("rateless.yaml",
+                        'gpu: h100-sxm\nper_gpu_hour: 1.55\ncurrency: EUR\ndate: "2026-11"\n'
+                        'source: our contract\n')), "rateless.yaml:3: currency: needs usd_per_unit")
+
+
 def test_rank_tokens_equal_numpy():
     run = json.loads(moesim("run", "scenario.yaml", "--json", "--set",
                             "trace.batching=consecutive").stdout)

@@ -212,6 +212,43 @@ def test_cost():
     ask("cost", day + ["--cached", "1.5"], code=1)
 
 
+def write_price(gpu):
+    """A file of one's own: EUR 1.55 an hour, EUR 1 = $1.16."""
+    with open("euro.yaml", "w", encoding="utf-8") as file:
+        file.write(f"gpu: {gpu}\nper_gpu_hour: 1.55\ncurrency: EUR\nusd_per_unit: 1.16\n"
+                   'date: "2026-11"\nsource: our contract\n')
+
+
+def test_currency():
+    """1,000 tokens a second at EUR 1.55 an hour are EUR 0.4306 a million, $0.4994."""
+    write_price("h800-sxm")
+    day = ["--gpu", "h800-sxm", "--price", "euro.yaml", "--prefill", "1000", "--decode", "1000",
+           "--input", "1M", "--output", "1M"]
+    text = ask("cost", day).stdout
+    for words in ("at EUR 1.55 a GPU-hour", "amounts are in EUR: 1 EUR = 1.16 USD",
+                  "  a million output tokens             0.431\n",
+                  "  a day                               0.861\n"):
+        check(words in text, f"cost lacks '{words}': {text}")
+    answer = json.loads(ask("cost", day + ["--json"]).stdout)
+    usd = answer["usd_per_million_output"]["value"]
+    check(abs(usd - 1.55 / 3.6 * 1.16) < 1e-9, f"${usd} a million")
+    check((answer["currency"], answer["usd_per_unit"]) == ("EUR", 1.16), "no currency")
+
+    write_price("h100-sxm")
+    own = ["h100-sxm:euro.yaml" if word == "h100-sxm:2" else word for word in SMALL]
+    dollars = ["h100-sxm:1.798" if word == "h100-sxm:2" else word for word in SMALL]
+    text = plan(own + ["-o", "euro.db"]).stdout
+    answer = json.loads(plan(own + ["-o", "euro.db", "--json"]).stdout)
+    same = json.loads(plan(dollars + ["-o", "euro.db", "--json"]).stdout)
+    costs = [next(row["usd_per_day"] for row in each["deployments"] if row["winner"])
+             for each in (answer, same)]
+    check(abs(costs[0] / costs[1] - 1) < 1e-9, f"a day is ${costs[0]} or ${costs[1]}")
+    check((answer["currency"], same["currency"]) == ("EUR", "USD"), "no currency of a plan")
+    check("amounts are in EUR: 1 EUR = 1.16 USD" in text, "a plan without its rate")
+    check(f"EUR {costs[0] / 1.16:.0f} a day" in text, f"not EUR {costs[0] / 1.16:.0f}: {text}")
+    check("$" not in text.split("to launch it")[0].split("beside API")[0], "dollars among euros")
+
+
 def test_memory():
     """671 GB in fp8 need eight H200; what cannot be is refused."""
     answer = json.loads(ask("memory", ["deepseek-v3", "--gpu", "h200-sxm", "--attention", "tp",
@@ -247,7 +284,7 @@ def main():
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
         for test in (test_kill, test_reuse, test_serve, test_percentiles, test_mistakes, test_page,
-                     test_cost, test_memory, test_deepseek):
+                     test_cost, test_currency, test_memory, test_deepseek):
             test()
         os.chdir("/")
     print("problems" if problems else "ok", problems or "")

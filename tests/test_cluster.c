@@ -4,6 +4,7 @@
 
 #include "cluster.h"
 #include "data.h"
+#include "price.h"
 #include "registry.h"
 
 static struct error error;

@@ -11,6 +11,7 @@
 #include "cluster.h"
 #include "cost.h"
 #include "format.h"
+#include "price.h"
 #include "quantity.h"
 
 static const char help[] =
@@ -18,8 +19,11 @@ static const char help[] =
     "Dollars a million input and output tokens, a request and a day, from rates that were\n"
     "measured or published; beside API prices of the model. moesim plan simulates the rates.\n\n"
     "      --gpu NAME          a GPU of moesim list gpus\n"
-    "      --price PRICE       preset, what follows the GPU in its name (neocloud), or dollars a\n"
-    "                          GPU-hour\n"
+    "      --price PRICE       preset, what follows the GPU in its name (neocloud), dollars a\n"
+    "                          GPU-hour, or a YAML file of one's own: gpu, source, date and\n"
+    "                          usd_per_gpu_hour, or in another currency per_gpu_hour, currency\n"
+    "                          (EUR) and usd_per_unit (dollars for one), which amounts are then\n"
+    "                          shown in\n"
     "      --prefill RATE      input tokens a second, as 73.7k\n"
     "      --decode RATE       output tokens a second\n"
     "      --per GPUS          that both rates are of (1); 8: a node's\n"
@@ -248,14 +252,10 @@ static double line_usd(const struct cost_day *day, const struct cost_line *line)
     return usd;
 }
 
-static void print_usd(double usd)
+static void print_amount(double usd, const struct currency *currency)
 {
     char text[FORMAT_BYTES];
-    if (usd >= 1000.0) {
-        printf(" %14.0f", usd);
-    } else {
-        printf(" %14s", format_usd(text, usd) + 1);
-    }
+    printf(" %14s", money_cell(text, usd, currency));
 }
 
 static void print_text(const struct cost_arguments *arguments)
@@ -264,17 +264,22 @@ static void print_text(const struct cost_arguments *arguments)
     struct cost_day low = day_at(arguments, 1.0 + arguments->error);
     struct cost_day high = day_at(arguments, 1.0 / (1.0 + arguments->error));
     bool interval = arguments->error > 0.0;
-    printf("%s at $%.4g a GPU-hour (%s, %s; %s)\n\n", arguments->gpu.name,
-           arguments->price.usd_per_gpu_hour, arguments->price.name, arguments->price.date,
-           arguments->price.source);
-    printf("dollars for%s\n",
+    const struct currency *currency = &arguments->price.currency;
+    struct money money = {0};
+    char hour[FORMAT_BYTES];
+    money_add(&money, currency);
+    printf("%s at %s a GPU-hour (%s, %s; %s)\n", arguments->gpu.name,
+           format_money(hour, arguments->price.usd_per_gpu_hour, currency), arguments->price.name,
+           arguments->price.date, arguments->price.source);
+    print_money_note(&money);
+    printf("\ncost of%s\n",
            interval ? "                                            low           high" : "");
     for (size_t i = 0; i < NUM_LINES; i++) {
         printf("  %-26s", lines[i].words);
-        print_usd(line_usd(&day, &lines[i]));
+        print_amount(line_usd(&day, &lines[i]), currency);
         if (interval) {
-            print_usd(line_usd(&low, &lines[i]));
-            print_usd(line_usd(&high, &lines[i]));
+            print_amount(line_usd(&low, &lines[i]), currency);
+            print_amount(line_usd(&high, &lines[i]), currency);
         }
         printf("\n");
     }
@@ -306,6 +311,7 @@ static cJSON *cost_json(const struct cost_arguments *arguments)
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "gpu", arguments->gpu.name);
     cJSON_AddNumberToObject(root, "usd_per_gpu_hour", arguments->price.usd_per_gpu_hour);
+    money_json(root, &arguments->price.currency);
     cJSON_AddStringToObject(root, "price", arguments->price.name);
     cJSON_AddStringToObject(root, "price_date", arguments->price.date);
     cJSON_AddStringToObject(root, "price_source", arguments->price.source);

@@ -86,7 +86,8 @@ static int parse(struct command *command, int argc, char **argv, struct error *e
     return -1;
 }
 
-static const char *format_value(char *text, enum diff_unit unit, double value)
+static const char *format_value(char *text, enum diff_unit unit, double value,
+                                const struct currency *currency)
 {
     switch (unit) {
     case DIFF_NS:
@@ -96,7 +97,7 @@ static const char *format_value(char *text, enum diff_unit unit, double value)
     case DIFF_COUNT:
         return format_count(text, value);
     case DIFF_USD:
-        return format_usd(text, value);
+        return format_money(text, value, currency);
     case DIFF_PLAIN:
         break;
     }
@@ -105,13 +106,14 @@ static const char *format_value(char *text, enum diff_unit unit, double value)
 }
 
 /* "+1.2 us": a sign in front of the formatted size. */
-static const char *format_change(char *text, enum diff_unit unit, double change)
+static const char *format_change(char *text, enum diff_unit unit, double change,
+                                 const struct currency *currency)
 {
     char size[FORMAT_BYTES];
     if (change == 0.0) {
         return "=";
     }
-    format_value(size, unit, fabs(change));
+    format_value(size, unit, fabs(change), currency);
     snprintf(text, FORMAT_BYTES, "%c%.30s", change < 0.0 ? '-' : '+', size);
     return text;
 }
@@ -130,14 +132,14 @@ static const char *format_relative(char *text, double relative)
     return text;
 }
 
-static void print_metric(const struct diff_metric *metric)
+static void print_metric(const struct diff_metric *metric, const struct currency *currency)
 {
     char text[4][FORMAT_BYTES];
     double change = diff_change(metric);
     printf("%-26s %12s %12s %12s", metric->name,
-           format_value(text[0], metric->unit, metric->value[0]),
-           format_value(text[1], metric->unit, metric->value[1]),
-           format_change(text[2], metric->unit, change));
+           format_value(text[0], metric->unit, metric->value[0], currency),
+           format_value(text[1], metric->unit, metric->value[1], currency),
+           format_change(text[2], metric->unit, change, currency));
     if (change != 0.0) {
         printf(" %10s", format_relative(text[3], diff_relative(metric)));
     }
@@ -163,7 +165,7 @@ static void print_metrics(const struct diff *diff)
                 printf("\n%-26s %12s %12s %12s %10s\n", "metric", "A", "B", "B - A", "relative");
                 begun = true;
             }
-            print_metric(metric);
+            print_metric(metric, &diff->money.shown);
         }
     }
     if (any_absent) {
@@ -213,6 +215,7 @@ static void print_text(const struct diff *diff)
                key->value[1] != NULL ? key->value[1] : "(not set)");
     }
     print_metrics(diff);
+    print_money_note(&diff->money);
     print_layers(diff);
 }
 
@@ -270,6 +273,7 @@ static cJSON *diff_json(const struct diff *diff, const struct command *command)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON_AddBoolToObject(object, "equal", diff->equal);
+    money_json(object, &diff->money.shown);
     add_run(object, "a", &diff->run[0]);
     add_run(object, "b", &diff->run[1]);
     cJSON *keys = cJSON_AddArrayToObject(object, "keys");
@@ -303,6 +307,7 @@ static cJSON *diff_json(const struct diff *diff, const struct command *command)
 /* Returns the number of gates that fail. */
 static int32_t print_gates(const struct diff *diff, const struct command *command)
 {
+    const struct currency dollar = {0}; /* limits are in it */
     int32_t num_failed = 0;
     for (int32_t index = 0; index < command->num_gates; index++) {
         const struct diff_gate *gate = &command->gate[index];
@@ -313,9 +318,9 @@ static int32_t print_gates(const struct diff *diff, const struct command *comman
         }
         num_failed++;
         fprintf(stderr, "moesim: gate failed: %s (%s -> %s, %s, %s)\n", gate->expression,
-                format_value(text[0], metric->unit, metric->value[0]),
-                format_value(text[1], metric->unit, metric->value[1]),
-                format_change(text[2], metric->unit, diff_change(metric)),
+                format_value(text[0], metric->unit, metric->value[0], &dollar),
+                format_value(text[1], metric->unit, metric->value[1], &dollar),
+                format_change(text[2], metric->unit, diff_change(metric), &dollar),
                 format_relative(text[3], diff_relative(metric)));
     }
     if (command->num_gates > num_failed && !command->json) {

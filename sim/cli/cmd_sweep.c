@@ -106,6 +106,7 @@ struct cheapest {
     const uint64_t *run_id; /* [num_points] of the study, sorted */
     int64_t num_points;
     int32_t count;
+    struct money money;
     struct row {
         char label[SWEEP_LABEL];
         char run_id[RUN_ID_BYTES];
@@ -125,6 +126,7 @@ static int by_id(const void *a, const void *b)
 static bool keep_cheapest(void *context, const struct store_row *from)
 {
     struct cheapest *cheapest = context;
+    struct currency currency = {0};
     uint64_t id = strtoull(from->value[0], NULL, 16);
     if (bsearch(&id, cheapest->run_id, (size_t)cheapest->num_points, sizeof id, by_id) != NULL) {
         struct row *row = &cheapest->row[cheapest->count++];
@@ -133,6 +135,10 @@ static bool keep_cheapest(void *context, const struct store_row *from)
         row->step_ns_mean = strtod(from->value[2], NULL);
         row->tokens_per_s_per_gpu = strtod(from->value[3], NULL);
         row->usd_per_million_tokens = strtod(from->value[4], NULL);
+        if (from->value[5] != NULL) {
+            currency_set(&currency, from->value[5], strtod(from->value[6], NULL));
+        }
+        money_add(&cheapest->money, &currency);
     }
     return cheapest->count < CHEAPEST_SHOWN;
 }
@@ -140,9 +146,9 @@ static bool keep_cheapest(void *context, const struct store_row *from)
 static enum status find_cheapest(struct cheapest *cheapest, const char *results,
                                  struct error *error)
 {
-    static const char sql[] =
-        "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, usd_per_million_tokens "
-        "FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
+    static const char sql[] = "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, "
+                              "usd_per_million_tokens, " STORE_CURRENCY_SQL
+                              " FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
     struct store *store = NULL;
     enum status status = store_open(&store, results, false, error);
     if (status == STATUS_OK) {
@@ -168,6 +174,7 @@ static int print_summary_json(const struct command *command, const struct sweep_
     cJSON_AddNumberToObject(json, "wall_s", outcome->wall_s);
     cJSON_AddNumberToObject(json, "cpu_s", outcome->cpu_s);
     cJSON_AddNumberToObject(json, "points_cpu_s", outcome->points_cpu_s);
+    money_json(json, &cheapest->money.shown);
     cJSON *list = cJSON_AddArrayToObject(json, "cheapest");
     for (int32_t i = 0; i < cheapest->count; i++) {
         const struct row *row = &cheapest->row[i];
@@ -206,16 +213,20 @@ static void print_text(const struct command *command, const struct sweep_study *
                outcome->num_ranks == 1 ? "process" : "ranks", outcome->cpu_s,
                100.0 * outcome->points_cpu_s / outcome->cpu_s);
     }
+    const struct currency *currency = &cheapest->money.shown;
     if (cheapest->count > 0) {
-        printf("\n%10s %10s %9s  %s\n", "step", "tok/s/GPU", "$/M tok", "cheapest points");
+        char heading[FORMAT_BYTES];
+        printf("\n%10s %10s %9s  %s\n", "step", "tok/s/GPU", money_heading(heading, currency),
+               "cheapest points");
     }
     for (int32_t i = 0; i < cheapest->count; i++) {
         const struct row *row = &cheapest->row[i];
         char text[3][FORMAT_BYTES];
         printf("%10s %10s %9s  %s\n", format_ns(text[0], row->step_ns_mean),
                format_count(text[1], row->tokens_per_s_per_gpu),
-               format_usd(text[2], row->usd_per_million_tokens), row->label);
+               money_cell(text[2], row->usd_per_million_tokens, currency), row->label);
     }
+    print_money_note(&cheapest->money);
     if (!command->options.check_only) {
         printf("\nstored in %s", command->options.results);
         printf(command->report != NULL ? "; page: %s/index.html\n"

@@ -9,6 +9,7 @@
 #include "data.h"
 #include "format.h"
 #include "model.h"
+#include "price.h"
 #include "registry.h"
 #include "yaml_file.h"
 
@@ -82,12 +83,15 @@ static enum status describe_gpu(struct list_row *row, const char *path, struct e
 static enum status describe_price(struct list_row *row, const char *path, struct error *error)
 {
     struct price price;
+    char usd[FORMAT_BYTES];
     enum status status = price_load(&price, path, error);
     if (status == STATUS_OK) {
-        (void)snprintf(row->summary, sizeof row->summary, "$%.2f a GPU-hour of %s, %s",
-                       price.usd_per_gpu_hour, price.gpu, price.date);
+        (void)snprintf(row->summary, sizeof row->summary, "%s a GPU-hour of %s, %s",
+                       format_money(usd, price.usd_per_gpu_hour, &price.currency), price.gpu,
+                       price.date);
         (void)snprintf(row->source, sizeof row->source, "%s", price.source);
         add_number(row, "usd_per_gpu_hour", price.usd_per_gpu_hour);
+        add_number(row, "usd_per_unit", currency_usd_per_unit(&price.currency));
     }
     return status;
 }

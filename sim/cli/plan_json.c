@@ -158,6 +158,8 @@ cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "plan", plan->name);
     cJSON_AddStringToObject(root, "model", plan->model.name);
+    struct money money = plan_money(plan);
+    money_json(root, &money.shown);
     cJSON *fates = cJSON_AddObjectToObject(root, "points");
     for (int32_t fate = 0; fate < PLAN_FATES; fate++) {
         cJSON_AddNumberToObject(fates, plan_fate_name((enum plan_fate)fate),

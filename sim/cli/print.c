@@ -222,10 +222,16 @@ static void print_evidence(const struct variant *variant)
 static void print_cost(const struct variant *variant)
 {
     const struct scenario *scenario = &variant->scenario;
-    char usd[FORMAT_BYTES];
-    printf("  cost           %s per million tokens at $%.2f a GPU-hour (%s, %s)\n",
-           format_usd(usd, variant->totals.usd_per_million_tokens),
-           scenario->price.usd_per_gpu_hour, scenario->price.name, scenario->price.date);
+    const struct price *price = &scenario->price;
+    char cost[FORMAT_BYTES], hour[FORMAT_BYTES], note[MONEY_NOTE_BYTES];
+    struct money money = {0};
+    money_add(&money, &price->currency);
+    printf("  cost           %s per million tokens at %s a GPU-hour (%s, %s)\n",
+           format_money(cost, variant->totals.usd_per_million_tokens, &price->currency),
+           format_money(hour, price->usd_per_gpu_hour, &price->currency), price->name, price->date);
+    if (money_note(note, &money)[0] != '\0') {
+        printf("  money          %s\n", note);
+    }
     print_evidence(variant);
 }
 
@@ -316,4 +322,12 @@ int print_json(cJSON *json)
     puts(text);
     cJSON_free(text);
     return 0;
+}
+
+void print_money_note(const struct money *money)
+{
+    char note[MONEY_NOTE_BYTES];
+    if (money_note(note, money)[0] != '\0') {
+        puts(note);
+    }
 }

@@ -43,4 +43,7 @@ void print_odd_rows(const struct odd_rows *odd);
 /* Prints and deletes json. Returns the exit code. */
 int print_json(cJSON *json);
 
+/* The line that says what amounts are in, where that is not plain dollars. */
+void print_money_note(const struct money *money);
+
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "format.h"
 #include "plan_launch.h"
 #include "plan_words.h"
@@ -12,18 +13,11 @@
 #define FRONT_ROWS 24
 #define WORDS      512
 
-static void print_usd(char text[FORMAT_BYTES], double usd)
-{
-    if (usd >= 100.0) {
-        (void)snprintf(text, FORMAT_BYTES, "$%.0f", usd);
-    } else {
-        format_usd(text, usd);
-    }
-}
-
 static void print_asked(const struct plan *plan)
 {
     char requests[FORMAT_BYTES], input[FORMAT_BYTES], output[FORMAT_BYTES], cached[FORMAT_BYTES];
+    char price[FORMAT_BYTES];
+    struct money money = plan_money(plan);
     const struct cost_traffic *traffic = &plan->traffic;
     printf("%s: %s requests a day of %s + %s tokens, %s of the input cached, busiest hour %.2f x "
            "the mean\n",
@@ -32,9 +26,11 @@ static void print_asked(const struct plan *plan)
            format_percent(cached, traffic->cached_share), cost_peak_over_mean(traffic));
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct plan_gpu *gpu = &plan->gpu[i];
-        printf("%s at $%.4g a GPU-hour (%s, %s; %s)\n", gpu->cluster.gpu.name,
-               gpu->price.usd_per_gpu_hour, gpu->price.name, gpu->price.date, gpu->price.source);
+        printf("%s at %s a GPU-hour (%s, %s; %s)\n", gpu->cluster.gpu.name,
+               format_money(price, gpu->price.usd_per_gpu_hour, &gpu->price.currency),
+               gpu->price.name, gpu->price.date, gpu->price.source);
     }
+    print_money_note(&money);
 }
 
 /* What would have to give: the first objection, or the nearest that a bound comes to a target. */
@@ -82,22 +78,24 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
     const struct plan_point *decode = &answer->point[row->point[COST_DECODE]];
     char usd[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], in[FORMAT_BYTES],
         out[FORMAT_BYTES], offload[COST_POOLS][96];
+    struct money money = plan_money(plan);
     plan_offload_short(offload[COST_PREFILL], sizeof offload[0], prefill);
     plan_offload_short(offload[COST_DECODE], sizeof offload[0], decode);
-    print_usd(usd, row->cost.usd_total);
     printf(
         "%c%c %9s %8s %8s %8s %8s  %-16s %5d  EP%d x%d n%d r%d b%d%s | EP%d x%d n%d r%d b%d%s%s\n",
         index == answer->winner      ? '*'
         : index == answer->reference ? 'R'
                                      : ' ',
-        row->meets_targets ? ' ' : '-', usd, format_usd(in, row->cost.usd_per_million_input),
-        format_usd(out, row->cost.usd_per_million_output), format_ns(ttft, row->ttft_s * 1e9),
-        format_ns(tpot, row->tpot_s * 1e9), plan->gpu[prefill->gpu].cluster.gpu.name,
-        (int)row->num_gpus, (int)prefill->ep, (int)row->groups[COST_PREFILL],
-        (int)prefill->tokens_per_rank, (int)prefill->redundant_experts, (int)prefill->micro_batches,
-        offload[COST_PREFILL], (int)decode->ep, (int)row->groups[COST_DECODE],
-        (int)decode->tokens_per_rank, (int)decode->redundant_experts, (int)decode->micro_batches,
-        offload[COST_DECODE], row->shared ? " shared" : "");
+        row->meets_targets ? ' ' : '-', money_cell(usd, row->cost.usd_total, &money.shown),
+        money_cell(in, row->cost.usd_per_million_input, &money.shown),
+        money_cell(out, row->cost.usd_per_million_output, &money.shown),
+        format_ns(ttft, row->ttft_s * 1e9), format_ns(tpot, row->tpot_s * 1e9),
+        plan->gpu[prefill->gpu].cluster.gpu.name, (int)row->num_gpus, (int)prefill->ep,
+        (int)row->groups[COST_PREFILL], (int)prefill->tokens_per_rank,
+        (int)prefill->redundant_experts, (int)prefill->micro_batches, offload[COST_PREFILL],
+        (int)decode->ep, (int)row->groups[COST_DECODE], (int)decode->tokens_per_rank,
+        (int)decode->redundant_experts, (int)decode->micro_batches, offload[COST_DECODE],
+        row->shared ? " shared" : "");
 }
 
 static void print_headings(void)
@@ -161,7 +159,7 @@ static void print_front(const struct plan *plan, const struct plan_answer *answe
 static void print_shifts(const struct plan_answer *answer)
 {
     double usd = answer->deployment[answer->winner].cost.usd_total;
-    printf("\nwhat 10 %% does to a day's dollars\n  %-26s %22s %22s\n", "", "10 % less",
+    printf("\nwhat 10 %% does to the cost of a day\n  %-26s %22s %22s\n", "", "10 % less",
            "10 % more");
     for (int32_t i = 0; i + 1 < answer->num_shifts; i += 2) {
         printf("  %-26s", answer->shift[i].what);

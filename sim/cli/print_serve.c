@@ -62,11 +62,17 @@ static void print_cost(const struct deployment *deployment, const struct serve_t
     double usd = deployment_usd_per_hour(deployment) * totals->duration_s / 3600.0;
     char each[FORMAT_BYTES];
     char all[FORMAT_BYTES];
+    char note[MONEY_NOTE_BYTES];
+    struct money money = deployment_money(deployment);
     if (totals->new_tokens > 0) {
         printf("  cost           %s a million answer tokens, %s a million of all; idle time is "
                "paid\n",
-               format_usd(each, usd / (double)totals->new_tokens * 1e6),
-               format_usd(all, usd / (double)(totals->new_tokens + totals->prompt_tokens) * 1e6));
+               format_money(each, usd / (double)totals->new_tokens * 1e6, &money.shown),
+               format_money(all, usd / (double)(totals->new_tokens + totals->prompt_tokens) * 1e6,
+                            &money.shown));
+        if (money_note(note, &money)[0] != '\0') {
+            printf("  money          %s\n", note);
+        }
     }
 }
 
@@ -155,6 +161,7 @@ cJSON *serve_json(const struct deployment *deployment, const struct serve_result
 {
     const struct serve_totals *totals = &result->totals;
     double usd = deployment_usd_per_hour(deployment) * totals->duration_s / 3600.0;
+    struct money money = deployment_money(deployment);
     char digest[17];
     snprintf(digest, sizeof digest, "%016" PRIx64, totals->digest);
     cJSON *json = cJSON_CreateObject();
@@ -174,6 +181,7 @@ cJSON *serve_json(const struct deployment *deployment, const struct serve_result
     cJSON_AddNumberToObject(json, "new_tokens_per_s", totals->new_tokens_per_s);
     cJSON_AddNumberToObject(json, "read_tokens_per_s", totals->read_tokens_per_s);
     cJSON_AddNumberToObject(json, "usd", usd);
+    money_json(json, &money.shown);
     cJSON *latency = cJSON_AddObjectToObject(json, "latency");
     for (int32_t i = 0; i < SERVE_MEASURES; i++) {
         add_latency(latency, serve_measure_name((enum serve_measure)i), &result->latency[i]);

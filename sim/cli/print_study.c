@@ -60,14 +60,15 @@ static void print_bound(double balancedness)
     }
 }
 
-static void print_ranked(const struct study_run *run, int width)
+static void print_ranked(const struct study_run *run, int width, const struct currency *currency)
 {
     const struct run_totals *totals = run->totals;
     char text[5][FORMAT_BYTES];
     printf("%3d %-*s %7s %7s %7s %9s %6.3f", (int)run->place, width, run->name,
            signed_percent(text[0], run->gain), signed_percent(text[1], run->settled_gain),
            format_ns(text[2], totals->step_ns_mean),
-           format_usd(text[3], totals->usd_per_million_tokens), totals->balance.balancedness);
+           money_cell(text[3], totals->usd_per_million_tokens, currency),
+           totals->balance.balancedness);
     print_bound(run->bound_split);
     print_bound(run->bound_placement);
     print_changes(run);
@@ -76,15 +77,17 @@ static void print_ranked(const struct study_run *run, int width)
 /* Strategies of one group, best first. */
 static void print_ranking(const struct study *study, const struct study_group *group, int width)
 {
+    char heading[FORMAT_BYTES];
     printf("%3s %-*s %7s %7s %7s %9s %6s %6s %6s %6s %7s %6s\n", "", width, "", "shorter", "once",
            "", "", "", "best", "best", "moves", "costs", "paid");
     printf("%3s %-*s %7s %7s %7s %9s %6s %6s %6s %6s %7s %6s\n", "", width, "strategy", "net",
-           "settled", "step", "$/M tok", "balan.", "split", "slots", "a time", "a time", "after");
+           "settled", "step", money_heading(heading, &study->money.shown), "balan.", "split",
+           "slots", "a time", "a time", "after");
     for (int32_t place = 1; place <= group->count; place++) {
         for (int32_t index = 0; index < study->num_runs; index++) {
             const struct study_run *run = &study->run[index];
             if (&study->group[run->group_index] == group && run->place == place) {
-                print_ranked(run, width);
+                print_ranked(run, width, &study->money.shown);
             }
         }
     }
@@ -103,7 +106,8 @@ static bool has_router(const struct study *study, const struct study_group *grou
     return false;
 }
 
-static void print_row(const struct study_run *run, int width, bool with_mass)
+static void print_row(const struct study_run *run, int width, bool with_mass,
+                      const struct currency *currency)
 {
     const struct run_totals *totals = run->totals;
     char text[8][FORMAT_BYTES];
@@ -113,8 +117,8 @@ static void print_row(const struct study_run *run, int width, bool with_mass)
     printf("%-*s %8s %9s %9s %9s %8.3f %7s %8s %7s %10s", width, run->name,
            format_ns(text[0], totals->step_ns_mean), signed_percent(text[1], -run->gain),
            format_count(text[2], totals->tokens_per_s_per_gpu),
-           format_usd(text[3], totals->usd_per_million_tokens), totals->rank_tokens_max_over_mean,
-           format_percent(text[4], dropped_share(totals)),
+           money_cell(text[3], totals->usd_per_million_tokens, currency),
+           totals->rank_tokens_max_over_mean, format_percent(text[4], dropped_share(totals)),
            run->moved_bytes > 0 ? format_bytes(text[5], (double)run->moved_bytes) : "-",
            format_percent(text[6], communication),
            format_percent(text[7], totals->cross_node_share));
@@ -148,12 +152,13 @@ static void print_worth(const struct study_run *run)
 static void print_rows(const struct study *study, const struct study_group *group, int width)
 {
     bool with_mass = has_router(study, group);
+    char heading[FORMAT_BYTES];
     printf("%-*s %8s %9s %9s %9s %8s %7s %8s %7s %10s%s\n", width, "variant", "step", "vs first",
-           "tok/s/GPU", "$/M tok", "max/mean", "dropped", "moved", "comm.", "cross-node",
-           with_mass ? " gate mass" : "");
+           "tok/s/GPU", money_heading(heading, &study->money.shown), "max/mean", "dropped", "moved",
+           "comm.", "cross-node", with_mass ? " gate mass" : "");
     for (int32_t index = 0; index < study->num_runs; index++) {
         if (&study->group[study->run[index].group_index] == group) {
-            print_row(&study->run[index], width, with_mass);
+            print_row(&study->run[index], width, with_mass, &study->money.shown);
         }
     }
     for (int32_t index = 0; index < study->num_runs; index++) {
@@ -217,6 +222,7 @@ void print_study(const struct study *study)
     }
     print_offload_study(study, width);
     puts("");
+    print_money_note(&study->money);
     print_errors(study, "model error", model_error_text);
     print_errors(study, "exchange error", exchange_error_text);
     for (int32_t index = 0; index < study->num_groups; index++) {
@@ -256,6 +262,7 @@ cJSON *study_json(const struct study *study)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "study_id", study->id);
+    money_json(object, &study->money.shown);
     cJSON *groups = cJSON_AddArrayToObject(object, "groups");
     for (int32_t index = 0; index < study->num_groups; index++) {
         const struct study_group *group = &study->group[index];

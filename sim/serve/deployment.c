@@ -268,6 +268,17 @@ int32_t deployment_num_gpus(const struct deployment *deployment)
     return gpus;
 }
 
+struct money deployment_money(const struct deployment *deployment)
+{
+    struct money money = {0};
+    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
+        if (deployment->scenario[kind] != NULL) {
+            money_add(&money, &deployment->scenario[kind]->price.currency);
+        }
+    }
+    return money;
+}
+
 double deployment_usd_per_hour(const struct deployment *deployment)
 {
     double usd = 0.0;

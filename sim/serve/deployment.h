@@ -44,6 +44,9 @@ void deployment_close(struct deployment *deployment); /* safe on a zeroed struct
 int32_t deployment_num_gpus(const struct deployment *deployment); /* of all pools */
 double deployment_usd_per_hour(const struct deployment *deployment);
 
+/* What the prices of its pools are shown in. */
+struct money deployment_money(const struct deployment *deployment);
+
 /* Tokens that the KV cache of a replica holds beside weights and the buffers of its largest batch.
  * STATUS_INVALID when these alone do not fit. */
 MUST_CHECK enum status deployment_kv_tokens(int64_t *kv_tokens, const struct scenario *scenario,

@@ -1,0 +1,132 @@
+/* test_price.c -- prices in files of one's own, in dollars or not, and amounts that come of them.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format.h"
+#include "price.h"
+
+static struct error error;
+static struct price price;
+static char text[MONEY_NOTE_BYTES];
+
+/* Loads a price file of these lines behind gpu, date and source, which are lines 1 to 3. */
+static enum status load(const char *lines)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/tmp/moesim-own-price-%d.yaml", (int)getpid());
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    cr_assert_gt(fprintf(file, "gpu: h100-sxm\ndate: \"2026-11\"\nsource: a contract\n%s", lines),
+                 0);
+    cr_assert_eq(fclose(file), 0);
+    error = (struct error){0};
+    enum status status = price_load(&price, path, &error);
+    cr_assert_eq(unlink(path), 0);
+    return status;
+}
+
+Test(price, of_another_currency_becomes_dollars)
+{
+    cr_assert_eq(load("per_gpu_hour: 1.55\ncurrency: EUR\nusd_per_unit: 1.16\n"), STATUS_OK, "%s",
+                 error.text);
+    cr_expect_float_eq(price.usd_per_gpu_hour, 1.798, 1e-12); /* 1.55 x 1.16 */
+    cr_expect_str_eq(currency_code(&price.currency), "EUR");
+    cr_expect_eq(currency_usd_per_unit(&price.currency), 1.16);
+    cr_expect_str_eq(format_money(text, price.usd_per_gpu_hour, &price.currency), "EUR 1.55");
+
+    cr_assert_eq(load("per_gpu_hour: 40000\ncurrency: VND\nusd_per_unit: 3.8e-5\n"), STATUS_OK,
+                 "%s", error.text);
+    cr_expect_float_eq(price.usd_per_gpu_hour, 1.52, 1e-12);
+    cr_expect_str_eq(format_money(text, price.usd_per_gpu_hour, &price.currency), "VND 40000");
+}
+
+Test(price, in_dollars_needs_no_rate)
+{
+    static const char *const files[] = {"usd_per_gpu_hour: 1.55\n",
+                                        "usd_per_gpu_hour: 1.55\ncurrency: USD\n",
+                                        "per_gpu_hour: 1.55\ncurrency: USD\n"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        cr_assert_eq(load(files[i]), STATUS_OK, "%s", error.text);
+        cr_expect_eq(price.usd_per_gpu_hour, 1.55);
+        cr_expect_str_eq(currency_code(&price.currency), "USD");
+        cr_expect_eq(currency_usd_per_unit(&price.currency), 1.0);
+        cr_expect_str_eq(format_money(text, 1.55, &price.currency), "$1.55");
+    }
+}
+
+/* One problem each, at its line; of the last file there are three. */
+Test(price, that_is_not_clear_is_refused)
+{
+    static const struct {
+        const char *lines;
+        const char *words;
+        int32_t count;
+    } files[] = {
+        {"", ":1: usd_per_gpu_hour: missing; or give per_gpu_hour", 1},
+        {"usd_per_gpu_hour: 1\nper_gpu_hour: 1\n", ":5: per_gpu_hour: usd_per_gpu_hour stands", 1},
+        {"per_gpu_hour: 1\n", ":4: per_gpu_hour: needs a currency", 1},
+        {"usd_per_gpu_hour: 1\ncurrency: EUR\n", ":5: currency: usd_per_gpu_hour is in doll", 1},
+        {"per_gpu_hour: 1\ncurrency: EUR\n", ":5: currency: needs usd_per_unit", 1},
+        {"per_gpu_hour: 1\ncurrency: eur\nusd_per_unit: 1\n", ":5: currency: must be three", 1},
+        {"per_gpu_hour: 1\ncurrency: EURO\nusd_per_unit: 1\n", ":5: currency: must be three", 1},
+        {"per_gpu_hour: 1\ncurrency: EUR\nusd_per_unit: 0\n", ":6: usd_per_unit: must be be", 1},
+        {"per_gpu_hour: 1\ncurrency: EUR\nusd_per_unit: -1\n", ":6: usd_per_unit: must be be", 1},
+        {"per_gpu_hour: 1\ncurrency: USD\nusd_per_unit: 1\n", ":6: usd_per_unit: is the rate", 1},
+        {"per_gpu_hour: 1e9\ncurrency: EUR\nusd_per_unit: 1\n", ":4: per_gpu_hour: must be w", 1},
+        {"per_gpu_hour: x\ncurrency: Euro\nusd_per_unit: 0\n", ":5: currency: must be three", 3},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        cr_expect_eq(load(files[i].lines), STATUS_INVALID, "%s", files[i].lines);
+        cr_expect_not_null(strstr(error.text, files[i].words), "%s: %s", files[i].words,
+                           error.text);
+        cr_expect_eq(error.num_problems, files[i].count, "%s: %s", files[i].lines, error.text);
+    }
+}
+
+Test(price, amounts_are_in_the_currency_that_all_share)
+{
+    struct currency dollar = {0};
+    struct currency euro, later;
+    struct money money = {0};
+    currency_set(&euro, "EUR", 1.16);
+    currency_set(&later, "EUR", 1.2);
+
+    money_add(&money, &euro);
+    money_add(&money, &euro);
+    cr_expect_str_eq(money_note(text, &money), "amounts are in EUR: 1 EUR = 1.16 USD");
+    cr_expect_str_eq(format_money(text, 0.58, &money.shown), "EUR 0.500");
+    cr_expect_str_eq(money_cell(text, 0.58, &money.shown), "0.500");
+    cr_expect_str_eq(money_heading(text, &money.shown), "EUR/M tok");
+
+    money_add(&money, &dollar);
+    money_add(&money, &euro);
+    cr_expect_str_eq(money_note(text, &money),
+                     "amounts are in dollars: prices differ in currency or rate");
+    cr_expect_str_eq(format_money(text, 0.58, &money.shown), "$0.580");
+
+    money = (struct money){0};
+    money_add(&money, &euro);
+    money_add(&money, &later);
+    cr_expect(money.is_mixed);
+
+    money = (struct money){0};
+    money_add(&money, &dollar);
+    cr_expect_str_eq(money_note(text, &money), "");
+    cr_expect_str_eq(money_heading(text, &money.shown), "$/M tok");
+}
+
+/* A results file may hold anything. */
+Test(price, what_is_no_currency_is_the_dollar)
+{
+    static const char *const codes[] = {"", "USD", "EU", "EURO"};
+    struct currency currency;
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        currency_set(&currency, codes[i], 2.0);
+        cr_expect_eq(currency_usd_per_unit(&currency), 1.0, "%s", codes[i]);
+    }
+    currency_set(&currency, "EUR", 0.0);
+    cr_expect_str_eq(currency_code(&currency), "USD");
+}
