@@ -7,11 +7,17 @@
 
 /* Few shapes are published of some kernels, so what a start is worth was tried: pulls as strong as
  * an error of so much in a row keep constants that the rows do not tell where others have them. */
-#define LOOSE          0.1
-#define USUAL          0.2
-#define TIGHT          0.6 /* shares of peak and bandwidth */
+#define LOOSE 0.1
+#define USUAL 0.2
+#define TIGHT 0.6 /* shares of peak and bandwidth */
 
-#define AT(type, name) #name, offsetof(struct type, name), 0.0
+/* A module of 128 heads alone does not tell a start from weights. Of 8 to 64 heads (aiconfigurator
+ * @ 095f58a51c4c) a decode step takes 31 us and 0.57 us a head on H100, H200, B200 and GB200 alike.
+ */
+#define MODULE_T0_NS              31e3
+#define MODULE_WEIGHT_BYTES_PER_S 2.6e12
+
+#define AT(type, name)            #name, offsetof(struct type, name), 0.0
 static const struct fit_parameter tuned[] = {
     {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
     {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
@@ -56,10 +62,6 @@ static const struct fit_parameter attention[] = {
     {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, split_share), LOOSE, FIT_PLAIN},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
-    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
-    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
 };
 static const struct fit_parameter gqa_decode[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
@@ -72,9 +74,21 @@ static const struct fit_parameter gqa_decode[] = {
     {AT(attention_constants, sum_bytes_per_s), LOOSE, FIT_HBM},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
 };
+/* Weights of projections are the floor of a module that a graph launches. */
+static const struct fit_parameter module_decode[] = {
+    {AT(attention_constants, t0_ns), TIGHT, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, split_share), LOOSE, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
+};
 static const struct fit_parameter flashinfer[] = {
-    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
-    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, t0_ns), TIGHT, FIT_PLAIN},
     {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
     {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
     {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
@@ -99,8 +113,7 @@ static const struct fit_parameter module_prefill[] = {
     {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
     {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
 };
-#define COUNT(array)         ((int32_t)(sizeof(array) / sizeof(array)[0]))
-#define NUM_KERNEL_ATTENTION 7 /* a kernel alone has none of a module's */
+#define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
 
 enum form {
     FORM_TUNED,
@@ -120,9 +133,9 @@ static const struct fit_form forms[] = {
     {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 0.5},
     {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 2.0},
     {fixed, COUNT(fixed), sizeof(struct gemm_constants), 1.0},
-    {attention, NUM_KERNEL_ATTENTION, sizeof(struct attention_constants), 1.0},
-    {gqa_decode, COUNT(gqa_decode), sizeof(struct attention_constants), 1.0},
     {attention, COUNT(attention), sizeof(struct attention_constants), 1.0},
+    {gqa_decode, COUNT(gqa_decode), sizeof(struct attention_constants), 1.0},
+    {module_decode, COUNT(module_decode), sizeof(struct attention_constants), 1.0},
     {flashinfer, COUNT(flashinfer), sizeof(struct attention_constants), 1.0},
     {module_prefill, COUNT(module_prefill), sizeof(struct attention_constants), 1.0},
 };
@@ -243,8 +256,12 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
     struct attention_constants start = {
         .precision = row->precision,
         .phase = (int32_t)row->phase,
-        .t0_ns = with_gemms ? (is_prefill ? 100e3 : 45e3) : 15e3,
-        .floor_ns = with_gemms ? (is_prefill ? 500e3 : 60e3) : 25e3,
+        .t0_ns = !with_gemms  ? 15e3
+                 : is_prefill ? 100e3
+                              : MODULE_T0_NS,
+        .floor_ns = !with_gemms  ? 25e3
+                    : is_prefill ? 500e3
+                                 : 0.0,
         .kv_bytes_per_s = 0.85 * gpu->hbm_bytes_per_s,
         .flops_per_s = 0.6 * gpu->flops_per_s[PRECISION_BF16],
         .splits = is_planned ? SPLITS_FLASHINFER : SPLITS_FILLING,
@@ -260,7 +277,9 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
         .merge_ns = is_planned ? 5000.0 : 0.0,
         .sequence_ns = is_prefill && with_gemms ? 1000.0 : 0.0,
         .blend = 3.0,
-        .weight_bytes_per_s = with_gemms ? 0.8 * gpu->hbm_bytes_per_s : 0.0,
+        .weight_bytes_per_s = !with_gemms  ? 0.0
+                              : is_prefill ? 0.8 * gpu->hbm_bytes_per_s
+                                           : MODULE_WEIGHT_BYTES_PER_S,
         .gemm_flops_per_s = with_gemms ? 0.6 * peak_of(gpu, row->precision) : 0.0,
         .row_bytes_per_s = with_gemms ? gpu->hbm_bytes_per_s : 0.0,
         .narrow_ns = with_gemms ? 1000.0 : 0.0};

@@ -139,7 +139,7 @@ struct attention_constants {
     int32_t phase;            /* enum attention_phase */
     int32_t splits;           /* enum split_rule */
     double t0_ns;
-    double floor_ns; /* what the host needs to launch it: never less than this */
+    double floor_ns; /* never less: what the host needs to launch it; 0: a graph does */
     double kv_bytes_per_s;
     double flops_per_s;        /* of scores and sums */
     double tile_ns;            /* begin and end of the work on a sequence and KV head; prefill: on

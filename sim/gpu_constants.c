@@ -74,7 +74,7 @@ static const struct yaml_field attention_fields[] = {
      .choices = attention_phase_names},
     {"splits", YAML_CHOICE, offsetof(ATTENTION, splits), .choices = split_rule_names},
     TIME(ATTENTION, t0_ns),
-    TIME(ATTENTION, floor_ns),
+    TIME_OPTIONAL(ATTENTION, floor_ns),
     RATE(ATTENTION, kv_bytes_per_s),
     RATE(ATTENTION, flops_per_s),
     TIME(ATTENTION, tile_ns),
