@@ -11,21 +11,6 @@
 #define ITERATIONS 25   /* more of them move no error that is printed */
 #define FEW_ROWS   1000 /* so many skewed rows can all be fitted in time */
 
-/* Families of kernels, of which the rows say which theirs is: those that a tuner chose, whose
- * pipelines are paid in full or hidden in part; Triton's with the one tile of its default; and
- * DeepGEMM's masked ones with theirs, in whose layers slots cost something by their width and the
- * busiest one by itself. 0: the family has no such cost. */
-static const struct family {
-    enum tile_height tile_rows;
-    double depth_blend;
-    double slot_ffn_ns;
-    double busiest_ns;
-} families[] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0},
-                {TILE_ROWS_TUNED, 1.5, 0.0, 0.0},
-                {TILE_ROWS_64, 1.5, 0.0, 0.0},
-                {TILE_ROWS_128, 0.0, 0.02, 1.0}};
-#define NUM_STARTS ((int32_t)(sizeof families / sizeof families[0]))
-
 static const double scales[] = {0.3, 0.04, -1.0};
 
 static int compare_doubles(const void *a, const void *b)
@@ -253,19 +238,14 @@ static enum status make_folds(struct source *source, const struct moe_rows *rows
     return STATUS_OK;
 }
 
-static void make_starts(struct fitted_kernels *start, const struct gpu_spec *gpu,
-                        const struct moe_row *row, bool is_pooled)
+static int32_t make_starts(struct fitted_kernels *start, const struct gpu_spec *gpu,
+                           const struct moe_row *row, bool is_pooled)
 {
-    for (int32_t i = 0; i < NUM_STARTS; i++) {
-        start[i] = calibrate_start(gpu, row);
-        start[i].tile_rows = families[i].tile_rows;
-        start[i].depth_blend = families[i].depth_blend;
-        start[i].slot_ffn_ns = families[i].slot_ffn_ns;
-        start[i].busiest_ns = families[i].busiest_ns;
-        if (is_pooled) {
-            fit_rescale(&fit_experts, &start[i], gpu, row->precision, true);
-        }
+    int32_t count = calibrate_starts(start, gpu, row);
+    for (int32_t i = 0; i < count && is_pooled; i++) {
+        fit_rescale(&fit_experts, &start[i], gpu, row->precision, true);
     }
+    return count;
 }
 
 static enum status calibrate_source(struct calibration *calibration, struct source *source,
@@ -274,9 +254,9 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
 {
     const struct gpu_spec *gpu = &rows->gpu[calibration->gpu];
     take_rows(source, rows, calibration, options->holdout == HOLDOUT_GPU);
-    struct fitted_kernels start[NUM_STARTS];
-    make_starts(start, gpu, source->row[0], source->is_pooled);
-    struct fit fit = {.form = &fit_experts,
+    struct fitted_kernels start[CALIBRATE_STARTS_MAX];
+    int32_t num_starts = make_starts(start, gpu, source->row[0], source->is_pooled);
+    struct fit fit = {.form = source->row[0]->is_exchanged ? &fit_exchanged : &fit_experts,
                       .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
                       .context = source,
@@ -284,7 +264,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
                       .num_rows = source->num_rows,
                       .scales = scales,
                       .start = start,
-                      .num_starts = NUM_STARTS,
+                      .num_starts = num_starts,
                       .num_iterations = ITERATIONS};
     struct hold_out held = {.fit = &fit,
                             .weight = source->weight,
@@ -306,7 +286,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     calibration->held_out_all = summarise_class(source, MOE_CLASS_COUNT);
     take_rows(source, rows, calibration, false);
     calibration->num_shapes = calibrate_folds(source->fold, source->num_rows, shape_of, source);
-    make_starts(start, gpu, source->row[0], false);
+    (void)make_starts(start, gpu, source->row[0], false);
     fit.num_rows = source->num_rows;
     status = calibrate_bootstrap(calibration->low, calibration->high, &held, options->num_bootstrap,
                                  error);

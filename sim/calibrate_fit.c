@@ -45,11 +45,11 @@
 #define NUM_PHASE_PARAMETERS 11
 
 static const struct fit_parameter experts[CALIBRATE_PARAMS] = PARAMETERS(T0_PULL, DEPTH_PULL);
-static const struct fit_parameter phases[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL);
+static const struct fit_parameter weak[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL);
 
 const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
-const struct fit_form fit_phases = {phases, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels),
-                                    1.0};
+const struct fit_form fit_exchanged = {weak, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
+const struct fit_form fit_phases = {weak, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels), 1.0};
 
 double *fit_constant(const struct fit_form *form, void *constants, int32_t index)
 {
@@ -85,8 +85,26 @@ void fit_rescale(const struct fit_form *form, void *constants, const struct gpu_
     }
 }
 
+/* Families of kernels, of which the rows say which theirs is: those that a tuner chose, whose
+ * pipelines are paid in full or hidden in part; Triton's with the one tile of its default; and
+ * DeepGEMM's masked ones with theirs, in whose layers slots cost something by their width and the
+ * busiest one by itself. 0: the family has no such cost. */
+static const struct family {
+    enum tile_height tile_rows;
+    double depth_blend;
+    double slot_ffn_ns;
+    double busiest_ns;
+} families[CALIBRATE_STARTS_MAX] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0},
+                                    {TILE_ROWS_TUNED, 1.5, 0.0, 0.0},
+                                    {TILE_ROWS_64, 1.5, 0.0, 0.0},
+                                    {TILE_ROWS_128, 0.0, 0.02, 1.0}};
+
+/* Kernels behind an exchange are tuned. All choices that they see are copies of their rank: what
+ * the ones cost cannot be told from what the others do, and a fit of both errs on other shapes. */
+#define NUM_EXCHANGED 2
+
 /* A start in the right order of magnitude, from the preset alone. */
-struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct moe_row *row)
+static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struct moe_row *row)
 {
     double peak = gpu->flops_per_s[row->precision];
     struct fitted_kernels start = {.precision = row->precision,
@@ -106,6 +124,24 @@ struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct m
                                    .blend = 3.0};
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;
+}
+
+int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
+                         const struct gpu_spec *gpu, const struct moe_row *row)
+{
+    int32_t count = row->is_exchanged ? NUM_EXCHANGED : CALIBRATE_STARTS_MAX;
+    for (int32_t i = 0; i < count; i++) {
+        start[i] = usual_start(gpu, row);
+        start[i].tile_rows = families[i].tile_rows;
+        start[i].depth_blend = families[i].depth_blend;
+        start[i].slot_ffn_ns = families[i].slot_ffn_ns;
+        start[i].busiest_ns = families[i].busiest_ns;
+        if (row->is_exchanged) {
+            start[i].choice_hidden_bytes_per_s = 0.0;
+            start[i].choice_ffn_bytes_per_s = 0.0;
+        }
+    }
+    return count;
 }
 
 static double predicted(const void *context, int64_t row, const double *value)

@@ -36,8 +36,10 @@ struct fit_form {
 };
 
 extern const struct fit_form fit_experts; /* struct fitted_kernels, of whole MoE operations */
-extern const struct fit_form fit_phases;  /* likewise, of one phase: its start says no more than the
-                                             order of magnitude */
+/* Likewise, where the start says no more than the order of magnitude: of what follows an exchange,
+ * whose layers wait for different things, and of one phase. */
+extern const struct fit_form fit_exchanged;
+extern const struct fit_form fit_phases;
 
 /* Rows of any kind: context and index name one. */
 struct fit {
@@ -54,8 +56,12 @@ struct fit {
     void *trial;            /* constants that the rows are tried with */
 };
 
-/* A start in the right order of magnitude, from the preset alone. */
-struct fitted_kernels calibrate_start(const struct gpu_spec *gpu, const struct moe_row *row);
+#define CALIBRATE_STARTS_MAX 4
+
+/* Starts in the right order of magnitude, from the preset alone, one for each family of kernels
+ * that the row's may be of; returns how many. A constant at 0 is no part of the family. */
+int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
+                         const struct gpu_spec *gpu, const struct moe_row *row);
 
 /* Fits the rows of positive weight; constants [form->bytes] out. */
 MUST_CHECK enum status calibrate_fit(void *constants, struct fit *fit, struct error *error);

@@ -308,6 +308,7 @@ static enum status parse_moe(struct kernel_row *row, struct moe_row *moe,
                             .tp = 1,
                             .ep = (int32_t)fmin(ep, 1e6),
                             .tokens = (int64_t)fmin(is_local ? tokens * ep : tokens, 1e9),
+                            .is_exchanged = true,
                             .latency_ns = row->latency_ns * 1e3};
     memcpy(moe->kernels, row->kernels, sizeof moe->kernels);
     memcpy(moe->dtype, row->dtype, sizeof moe->dtype);

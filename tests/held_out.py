@@ -3,9 +3,9 @@
 
 Usage: held_out.py MOESIM SOURCE_DIRECTORY SHARED_DATA
 
-Fits the H100's experts and the H20's GEMMs and attention anew, a shape held out at a time, and
-compares with what the presets claim; and predicts every published row. Exits with 77 where the
-measurements are missing.
+Fits experts of the H100 and GB300 and GEMMs and attention of the H20 anew, a shape held out at a
+time, and compares with what the presets claim; and predicts every published row. Exits with 77
+where the measurements are missing.
 """
 import json
 import os
@@ -15,7 +15,8 @@ import sys
 import tempfile
 
 # What is fitted anew: option, table and GPU.
-FITS = (("--kernels-moe", "kernels_moe.csv", "h100-sxm"), ("--kernels", "kernels.csv", "h20"))
+FITS = (("--kernels-moe", "kernels_moe.csv", "h100-sxm"), ("--kernels", "kernels.csv", "h20"),
+        ("--kernels", "kernels.csv", "gb300-nvl72"))
 COVERAGE_MIN = 0.98
 
 
