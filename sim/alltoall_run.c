@@ -22,7 +22,7 @@ static enum status send_group(struct run *run, int32_t index, int64_t now_ns)
         const struct message *message = &run->plan->message[group->first + i];
         struct net_message *sent = &run->outbox[i];
         *sent = (struct net_message){.id = group->first + i,
-                                     .src_rank = message->src_rank,
+                                     .src_rank = group->owner_rank,
                                      .dst_rank = message->dst_rank,
                                      .bytes = message->bytes,
                                      .by_nic = run->row->collective->by_nic};
@@ -48,8 +48,9 @@ static enum status run_plan(struct run *run, int64_t *last_ns)
     while (status == STATUS_OK && now_ns != NET_IDLE) {
         const struct message *message = &plan->message[run->net->pop_done(run->state)];
         *last_ns = now_ns;
-        if (message->feeds != NO_GROUP && --run->waits[message->feeds] == 0) {
-            status = send_group(run, message->feeds, now_ns);
+        const int32_t feeds = message_feeds(message);
+        if (feeds != NO_GROUP && --run->waits[feeds] == 0) {
+            status = send_group(run, feeds, now_ns);
         }
         now_ns = run->net->next_done_ns(run->state);
     }

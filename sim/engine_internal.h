@@ -130,6 +130,7 @@ struct in_flight {
     struct transfer *transfer;
     int64_t root_ns; /* when the last of its causes was ready to start */
     int32_t message;
+    int32_t src_rank;
     int32_t next_free;
 };
 
@@ -278,8 +279,9 @@ void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
  * on the way, for record_layer_begin. */
 void record_wishes(struct engine *engine, const struct layer_run *run);
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
-/* Counts messages of a dispatch, all of one rank. Returns their bytes. */
-int64_t record_dispatch(struct engine *engine, const struct message *message, int32_t count);
+/* Counts messages of a dispatch that source sends. Returns their bytes. */
+int64_t record_dispatch(struct engine *engine, int32_t source, const struct message *message,
+                        int32_t count);
 /* Ends an interval that placements stayed in force. */
 void record_interval(struct engine *engine);
 void record_layer_end(struct engine *engine, const struct layer_run *run);

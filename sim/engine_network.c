@@ -44,7 +44,7 @@ static enum status reserve_in_flight(struct engine *engine, int32_t count)
 }
 
 static int32_t in_flight_add(struct engine *engine, struct transfer *transfer, int32_t message,
-                             int64_t root_ns)
+                             int32_t src_rank, int64_t root_ns)
 {
     int32_t id = engine->in_flight_free;
     if (id >= 0) {
@@ -52,7 +52,7 @@ static int32_t in_flight_add(struct engine *engine, struct transfer *transfer, i
     } else {
         id = engine->in_flight_count++;
     }
-    engine->in_flight[id] = (struct in_flight){transfer, root_ns, message, -1};
+    engine->in_flight[id] = (struct in_flight){transfer, root_ns, message, src_rank, -1};
     return id;
 }
 
@@ -79,10 +79,9 @@ static inline bool count_down(struct countdown *countdown, int64_t at_ns, int64_
     assert(countdown->left > 0);
     const int64_t last_ns = countdown->last_ns;
     const int64_t last_root_ns = countdown->root_ns;
-    const int64_t later_root_ns = root_ns > last_root_ns ? root_ns : last_root_ns;
-    const int64_t root_then_ns = at_ns == last_ns ? later_root_ns : last_root_ns;
-    countdown->last_ns = at_ns > last_ns ? at_ns : last_ns;
-    countdown->root_ns = at_ns > last_ns ? root_ns : root_then_ns;
+    const bool is_last = (at_ns > last_ns) | ((at_ns == last_ns) & (root_ns > last_root_ns));
+    countdown->last_ns = is_last ? at_ns : last_ns;
+    countdown->root_ns = is_last ? root_ns : last_root_ns;
     return --countdown->left == 0;
 }
 
@@ -99,11 +98,11 @@ static inline uint64_t message_word(uint64_t common, const struct message *messa
 /* Words of messages that are told together are the coefficients of a polynomial, whose value is
  * folded in: a step has millions, and mixing each by itself would take longer than all else that is
  * done with them. Four at a time, for a product waits for the one before. */
-static uint64_t fold_messages(uint64_t digest, const struct transfer *transfer,
+static uint64_t fold_messages(uint64_t digest, const struct transfer *transfer, int32_t src_rank,
                               const struct message *restrict message, const int64_t *restrict at_ns,
                               int32_t count)
 {
-    uint64_t source = (uint64_t)(uint32_t)message[0].src_rank << 32;
+    uint64_t source = (uint64_t)(uint32_t)src_rank << 32;
     uint64_t kind =
         (uint64_t)(((int64_t)transfer->lane * 65536 + transfer->layer) * 16 + transfer->kind);
     uint64_t common = kind * UINT64_C(0xc2b2ae3d27d4eb4f) + source * UINT64_C(0x9e3779b97f4a7c15);
@@ -143,19 +142,21 @@ static enum status feed_group(struct engine *engine, struct transfer *transfer, 
 
 /* Told now or earlier: messages of one group arrive at at_ns. What the last of something completes
  * is scheduled for the time at which it arrives. */
-static enum status note_arrivals(struct engine *engine, struct transfer *transfer,
+static enum status note_arrivals(struct engine *engine, struct transfer *transfer, int32_t src_rank,
                                  const struct message *restrict message,
                                  const int64_t *restrict at_ns, int32_t count, int64_t root_ns)
 {
     struct countdown *ranks = transfer->rank;
     enum status status = STATUS_OK;
-    engine->metrics.digest = fold_messages(engine->metrics.digest, transfer, message, at_ns, count);
+    engine->metrics.digest =
+        fold_messages(engine->metrics.digest, transfer, src_rank, message, at_ns, count);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (message[i].feeds != NO_GROUP) {
-            status = feed_group(engine, transfer, message[i].feeds, at_ns[i], root_ns);
+        if (message_feeds(&message[i]) != NO_GROUP) {
+            status = feed_group(engine, transfer, message_feeds(&message[i]), at_ns[i], root_ns);
         }
         struct countdown *rank = &ranks[message[i].dst_rank];
-        if (message[i].payload && count_down(rank, at_ns[i], root_ns) && status == STATUS_OK) {
+        if (message_is_payload(&message[i]) && count_down(rank, at_ns[i], root_ns) &&
+            status == STATUS_OK) {
             status =
                 push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank, rank->last_ns);
         }
@@ -170,6 +171,7 @@ static enum status send_decided(struct engine *engine, struct transfer *transfer
     const struct net_burst burst = {
         .message = &transfer->plan.message[group->first],
         .count = group->count,
+        .src_rank = group->owner_rank,
         .by_nic = transfer->plan.by_nic,
         .overhead = {transfer->cost.overhead[TIER_SCALE_UP],
                      transfer->cost.overhead[TIER_SCALE_OUT]},
@@ -180,8 +182,8 @@ static enum status send_decided(struct engine *engine, struct transfer *transfer
     }
     engine->scenario->net->decide(engine->net, engine->queue.now_ns, &burst, engine->arrival_ns);
     engine->metrics.bytes_received += bytes;
-    return note_arrivals(engine, transfer, burst.message, engine->arrival_ns, group->count,
-                         root_ns);
+    return note_arrivals(engine, transfer, group->owner_rank, burst.message, engine->arrival_ns,
+                         group->count, root_ns);
 }
 
 /* Sends through one that finds out on the way. */
@@ -197,8 +199,8 @@ static enum status send_undecided(struct engine *engine, struct transfer *transf
         const struct message *message = &transfer->plan.message[group->first + index];
         struct net_message *sent = &engine->outbox[index];
         *sent = (struct net_message){
-            .id = in_flight_add(engine, transfer, group->first + index, root_ns),
-            .src_rank = message->src_rank,
+            .id = in_flight_add(engine, transfer, group->first + index, group->owner_rank, root_ns),
+            .src_rank = group->owner_rank,
             .dst_rank = message->dst_rank,
             .bytes = message->bytes,
             .by_nic = transfer->plan.by_nic};
@@ -228,7 +230,7 @@ enum status network_send_group(struct engine *engine, struct transfer *transfer,
     }
     const struct message *message = &transfer->plan.message[group->first];
     int64_t bytes = transfer->kind == TRANSFER_DISPATCH
-                        ? record_dispatch(engine, message, group->count)
+                        ? record_dispatch(engine, group->owner_rank, message, group->count)
                         : sum_bytes(message, group->count);
     engine->metrics.messages += group->count;
     engine->metrics.bytes_sent += bytes;
@@ -289,8 +291,8 @@ static enum status deliver(struct engine *engine, int32_t id)
     engine->in_flight[id].next_free = engine->in_flight_free;
     engine->in_flight_free = id;
     engine->metrics.bytes_received += message->bytes;
-    return note_arrivals(engine, in_flight.transfer, message, &engine->queue.now_ns, 1,
-                         in_flight.root_ns);
+    return note_arrivals(engine, in_flight.transfer, in_flight.src_rank, message,
+                         &engine->queue.now_ns, 1, in_flight.root_ns);
 }
 
 enum status network_wake(struct engine *engine)

@@ -203,11 +203,11 @@ static int32_t cell_of(const struct run_metrics *metrics, int32_t rank)
     return metrics->ranks_per_cell == 1 ? rank : rank / metrics->ranks_per_cell;
 }
 
-int64_t record_dispatch(struct engine *engine, const struct message *message, int32_t count)
+int64_t record_dispatch(struct engine *engine, int32_t source, const struct message *message,
+                        int32_t count)
 {
     struct run_metrics *metrics = &engine->metrics;
     const struct cluster *cluster = &engine->scenario->cluster;
-    const int32_t source = message[0].src_rank;
     const int32_t node_begin = cluster_node(cluster, source) * cluster->gpus_per_node;
     int64_t *restrict traffic_bytes =
         &metrics->traffic_bytes[(int64_t)cell_of(metrics, source) * metrics->num_cells];

@@ -66,12 +66,21 @@ static struct transfer_plan plan(struct world *world, const struct collective *c
     return plan;
 }
 
+static int32_t sender(const struct transfer_plan *plan, int32_t message)
+{
+    int32_t group = 0;
+    while (message - plan->group[group].first >= plan->group[group].count) {
+        group++;
+    }
+    return plan->group[group].owner_rank;
+}
+
 static int64_t pair_bytes(const struct transfer_plan *plan, int32_t src, int32_t dst)
 {
     int64_t bytes = 0;
     for (int32_t index = 0; index < plan->num_messages; index++) {
         const struct message *message = &plan->message[index];
-        bytes += message->src_rank == src && message->dst_rank == dst ? message->bytes : 0;
+        bytes += sender(plan, index) == src && message->dst_rank == dst ? message->bytes : 0;
     }
     return bytes;
 }
@@ -218,12 +227,10 @@ static void check_transpose(struct world *world, const struct collective *collec
     struct transfer_plan back = plan(world, collective, false, 7.0);
     int64_t matrix[RANKS_MAX][RANKS_MAX] = {{0}};
     for (int32_t index = 0; index < sent.num_messages; index++) {
-        matrix[sent.message[index].src_rank][sent.message[index].dst_rank] +=
-            sent.message[index].bytes;
+        matrix[sender(&sent, index)][sent.message[index].dst_rank] += sent.message[index].bytes;
     }
     for (int32_t index = 0; index < back.num_messages; index++) {
-        matrix[back.message[index].dst_rank][back.message[index].src_rank] -=
-            back.message[index].bytes;
+        matrix[back.message[index].dst_rank][sender(&back, index)] -= back.message[index].bytes;
     }
     for (int32_t src = 0; src < RANKS_MAX; src++) {
         for (int32_t dst = 0; dst < RANKS_MAX; dst++) {
@@ -251,10 +258,10 @@ static void check_completes(struct world *world, const struct collective *collec
         const struct message_group *group = &sent.group[queue[next]];
         for (int32_t index = group->first; index < group->first + group->count; index++) {
             const struct message *message = &sent.message[index];
-            cr_assert_eq(message->src_rank, group->owner_rank);
-            arrivals[message->dst_rank] += message->payload;
-            if (message->feeds != NO_GROUP && --waits[message->feeds] == 0) {
-                queue[queued++] = message->feeds;
+            const int32_t feeds = message_feeds(message);
+            arrivals[message->dst_rank] += message_is_payload(message);
+            if (feeds != NO_GROUP && --waits[feeds] == 0) {
+                queue[queued++] = feeds;
             }
         }
     }

@@ -10,7 +10,7 @@ static inline struct message *add(struct message *restrict to, const struct rank
     for (int32_t i = first; i < end; i++) {
         int32_t count = unit == PAIRWISE_COPIES ? flow[i].copies : flow[i].tokens;
         int64_t bytes = (int64_t)((double)count * bytes_per_token + 0.5); /* to the nearest */
-        *to = (struct message){src_rank, flow[i].rank, NO_GROUP, true, bytes};
+        *to = (struct message){flow[i].rank, message_awaited(NO_GROUP, true), bytes};
         to += bytes > 0 && flow[i].rank != src_rank;
     }
     return to;

@@ -77,11 +77,8 @@ void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t byte
         return;
     }
     plan->message = message;
-    message[plan->num_messages++] = (struct message){.src_rank = group->owner_rank,
-                                                     .dst_rank = dst_rank,
-                                                     .feeds = feeds,
-                                                     .payload = payload,
-                                                     .bytes = bytes};
+    message[plan->num_messages++] = (struct message){
+        .dst_rank = dst_rank, .awaited = message_awaited(feeds, payload), .bytes = bytes};
     group->count++;
 }
 
@@ -111,9 +108,9 @@ static void count_group(struct transfer_plan *plan, const struct message_group *
         sum += bytes;
         near += is_near ? bytes : 0;
         ports[message[i].dst_rank].of[is_near ? TIER_SCALE_UP : TIER_SCALE_OUT][RECEIVED] += bytes;
-        arrivals[message[i].dst_rank] += message[i].payload;
-        if (message[i].feeds != NO_GROUP) {
-            struct message_group *fed = &plan->group[message[i].feeds];
+        arrivals[message[i].dst_rank] += message_is_payload(&message[i]);
+        if (message_feeds(&message[i]) != NO_GROUP) {
+            struct message_group *fed = &plan->group[message_feeds(&message[i])];
             assert(fed->owner_rank == message[i].dst_rank);
             fed->waits++;
         }

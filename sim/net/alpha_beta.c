@@ -188,7 +188,7 @@ static void alpha_beta_decide(void *state, int64_t now_ns, const struct net_burs
     const struct message *restrict message = burst->message;
     const int32_t count = burst->count;
     const double begin_ns = (double)now_ns;
-    const int32_t src_rank = message[0].src_rank;
+    const int32_t src_rank = burst->src_rank;
     const int32_t node = cluster_node(cluster, src_rank);
     const int32_t node_begin = burst->by_nic ? INT32_MIN : node * cluster->gpus_per_node;
     for (int32_t index = 0; index < count;) {

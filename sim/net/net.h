@@ -28,8 +28,9 @@ struct net_message {
 
 /* Messages that one rank sends one after another. */
 struct net_burst {
-    const struct message *message; /* [count] of one src_rank */
+    const struct message *message; /* [count] */
     int32_t count;
+    int32_t src_rank;
     bool by_nic;                 /* as in net_message, as is: */
     double overhead[TIER_COUNT]; /* of messages of each tier */
 };
