@@ -7,18 +7,19 @@
  *
  *   bench_replay [rows] [threads]     prints CSV; default 1000000 rows, 2 threads
  *
- * Time is CPU time, of several threads the longest one's, best of 5, so that a busy machine shows
- * less. Reading, arithmetic and replay take turns, so that all meet the same noise. read_share is
+ * Time is CPU time, of several threads the longest one's, best of 9, so that a busy machine shows
+ * less. Reading, arithmetic and replay, on one thread and on several, take turns, so that all meet
+ * the same noise. read_share is
  * against passes over the same ids that add 64-bit words up, run by as many threads;
  * arithmetic_speed_up is what those threads gain where nothing but registers is used, which is all
  * that a replay can gain: less than their number if they share a core. Counts of every path are
  * compared with the scalar path's. Run by hand: it is no test.
  *
- * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5) that others kept busy (load 20), gcc
- * 12.2 -O2, bench_replay 1000000 2, experts by number, millions of token-layers a second (share of
- * reading): scalar 62 (1.5 %), AVX2 604 (13.1 %), AVX-512 2202 (55 % of 32 GB/s) on one thread; on
- * two 1.99, 1.86 and 1.86 times that, where arithmetic alone gains 1.7 to 2.0. Experts scattered:
- * AVX2 the same, AVX-512 533 (15 %).
+ * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5), nothing beside it, gcc 12.2 -O2,
+ * bench_replay 1000000 2, experts by number, millions of token-layers a second (share of reading):
+ * scalar 65 (1.4 %), AVX2 610 (13.0 %), AVX-512 2492 (53.1 % of 37 GB/s) on one thread; on two
+ * 1.98, 1.99 and 1.90 times that, arithmetic 1.98 to 2.00. Experts scattered: AVX2 the same,
+ * AVX-512 592 (13 %).
  */
 #include <omp.h>
 #include <stdio.h>
@@ -28,14 +29,15 @@
 
 #include "replay.h"
 
-#define LAYERS   58
-#define TOP_K    8
-#define EXPERTS  256
-#define RANKS    32
-#define NODES    4
-#define REPEATS  5
-#define ROUNDS   20000000 /* of arithmetic: some 0.1 s */
-#define NUM_SUMS (EXPERTS + RANKS + RANKS * NODES)
+#define LAYERS           58
+#define TOP_K            8
+#define EXPERTS          256
+#define RANKS            32
+#define NODES            4
+#define REPEATS          9
+#define THREADS_LOG2_MAX 8
+#define ROUNDS           20000000 /* of arithmetic: some 0.1 s */
+#define NUM_SUMS         (EXPERTS + RANKS + RANKS * NODES)
 
 static double cpu_s(void)
 {
@@ -180,7 +182,7 @@ static double time_replay(int64_t *sums, const struct replay_shape *shape, enum 
     return longest_s;
 }
 
-/* The best of REPEATS, seconds, taken by turns. */
+/* Seconds, the best of REPEATS. */
 struct times {
     double read_s;
     double arithmetic_s;
@@ -192,41 +194,54 @@ static double smaller(double a, double b)
     return a < b ? a : b;
 }
 
-static struct times time_all(int64_t *sums, const struct replay_shape *shape, enum replay_path path,
-                             const uint8_t *id, int64_t num_rows, int32_t num_threads)
+static void time_all(struct times *best, int64_t *sums, const struct replay_shape *shape,
+                     enum replay_path path, const uint8_t *id, int64_t num_rows,
+                     int32_t num_threads)
 {
-    struct times best = {1e30, 1e30, 1e30};
-    for (int32_t repeat = 0; repeat < REPEATS; repeat++) {
-        best.read_s = smaller(best.read_s, time_read(id, num_rows * LAYERS * TOP_K, num_threads));
-        best.arithmetic_s = smaller(best.arithmetic_s, time_arithmetic(num_threads));
-        best.replay_s =
-            smaller(best.replay_s, time_replay(sums, shape, path, id, num_rows, num_threads));
-    }
-    return best;
+    best->read_s = smaller(best->read_s, time_read(id, num_rows * LAYERS * TOP_K, num_threads));
+    best->arithmetic_s = smaller(best->arithmetic_s, time_arithmetic(num_threads));
+    best->replay_s =
+        smaller(best->replay_s, time_replay(sums, shape, path, id, num_rows, num_threads));
+}
+
+static void print_times(const char *path, const char *placement, int32_t threads,
+                        const struct times *times, const struct times *one, double token_layers,
+                        bool equals)
+{
+    printf("%s,%s,%d,%.1f,%.1f,%.3f,%.2f,%.2f,%s\n", path, placement, threads,
+           token_layers / times->replay_s * 1e-6, token_layers * TOP_K / times->read_s * 1e-9,
+           times->read_s / times->replay_s, one->replay_s / times->replay_s,
+           one->arithmetic_s / times->arithmetic_s, equals ? "yes" : "no");
+    fflush(stdout);
 }
 
 static void bench(const char *placement, const struct replay_shape *shape, const uint8_t *id,
                   int64_t num_rows, int32_t threads_max)
 {
-    int64_t sums[2][NUM_SUMS];
-    double token_layers = (double)num_rows * LAYERS;
+    int64_t scalar[NUM_SUMS];
     for (int path = REPLAY_SCALAR; path < REPLAY_PATH_COUNT; path++) {
+        struct times best[THREADS_LOG2_MAX];
+        int64_t sums[NUM_SUMS];
+        bool equals[THREADS_LOG2_MAX];
         if (!replay_path_runs((enum replay_path)path)) {
             continue;
         }
-        struct times one = {0};
-        for (int32_t threads = 1; threads <= threads_max; threads *= 2) {
-            struct times times = time_all(sums[path != REPLAY_SCALAR], shape,
-                                          (enum replay_path)path, id, num_rows, threads);
-            one = threads == 1 ? times : one;
-            printf("%s,%s,%d,%.1f,%.1f,%.3f,%.2f,%.2f,%s\n",
-                   replay_path_name((enum replay_path)path), placement, threads,
-                   token_layers / times.replay_s * 1e-6, token_layers * TOP_K / times.read_s * 1e-9,
-                   times.read_s / times.replay_s, one.replay_s / times.replay_s,
-                   one.arithmetic_s / times.arithmetic_s,
-                   path == REPLAY_SCALAR || memcmp(sums[0], sums[1], sizeof sums[0]) == 0 ? "yes"
-                                                                                          : "no");
-            fflush(stdout);
+        for (int32_t i = 0; i < THREADS_LOG2_MAX; i++) {
+            best[i] = (struct times){1e30, 1e30, 1e30};
+            equals[i] = true;
+        }
+        for (int32_t repeat = 0; repeat < REPEATS; repeat++) {
+            for (int32_t i = 0; i < THREADS_LOG2_MAX && 1 << i <= threads_max; i++) {
+                time_all(&best[i], sums, shape, (enum replay_path)path, id, num_rows, 1 << i);
+                if (path == REPLAY_SCALAR && repeat == 0 && i == 0) {
+                    memcpy(scalar, sums, sizeof scalar);
+                }
+                equals[i] &= memcmp(scalar, sums, sizeof scalar) == 0;
+            }
+        }
+        for (int32_t i = 0; i < THREADS_LOG2_MAX && 1 << i <= threads_max; i++) {
+            print_times(replay_path_name((enum replay_path)path), placement, 1 << i, &best[i],
+                        &best[0], (double)num_rows * LAYERS, equals[i]);
         }
     }
 }
