@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "data.h"
@@ -202,5 +203,21 @@ enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct erro
     }
     *gpu = file.gpu;
     arena_free(&arena);
+    return status;
+}
+
+enum status gpu_check_presets(struct error *error)
+{
+    const char *const *name = NULL;
+    struct arena arena = {0};
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    int32_t count = data_list(&name, "gpus", &arena);
+    enum status status = gpu == NULL || count == DATA_NO_MEMORY ? STATUS_NO_MEMORY : STATUS_OK;
+    for (int32_t i = 0; i < count && status != STATUS_NO_MEMORY; i++) {
+        enum status outcome = gpu_load(gpu, name[i], error);
+        status = outcome != STATUS_OK ? outcome : status;
+    }
+    arena_free(&arena);
+    free(gpu);
     return status;
 }

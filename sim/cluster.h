@@ -288,6 +288,10 @@ static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank
 MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
                                 struct error *error);
 
+/* Whether all presets of scenarios/gpus/ can be loaded, with what is wrong in each: where rows of a
+ * table are matched with presets, a broken one would pass for an unknown GPU. */
+MUST_CHECK enum status gpu_check_presets(struct error *error);
+
 /* Loads a preset of scenarios/clusters/ by name or alias, or a YAML path, with its GPU: gpu,
  * gpus_per_node and the fitted collectives of cluster are filled, the rest is left as it is.
  * Errors as model_load. */

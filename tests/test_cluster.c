@@ -1,6 +1,10 @@
 /* test_cluster.c -- GPU and price presets, and the plug-ins that scenarios name. */
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cluster.h"
 #include "data.h"
@@ -43,6 +47,48 @@ Test(cluster, presets_and_prices_load_and_fit)
         cr_expect_str_eq(gpu.name, price.gpu);
     }
     arena_free(&arena);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file, "%s", path);
+    cr_assert_geq(fputs(text, file), 0);
+    cr_assert_eq(fclose(file), 0);
+}
+
+Test(cluster, every_broken_preset_is_told)
+{
+    char directory[] = "/tmp/test-cluster-XXXXXX";
+    char path[128];
+    static const char *const made[] = {"", "/scenarios", "/scenarios/gpus"};
+    static const char *const files[] = {"/scenarios/gpus/no-rates.yaml",
+                                        "/scenarios/gpus/no-yaml.yaml"};
+    cr_expect_eq(gpu_check_presets(&error), STATUS_OK, "%s", error.text);
+    cr_assert_not_null(mkdtemp(directory));
+    for (int i = 1; i < 3; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", directory, made[i]);
+        cr_assert_eq(mkdir(path, 0700), 0);
+    }
+    (void)snprintf(path, sizeof path, "%s%s", directory, files[0]);
+    write_file(path, "hbm_bytes: 80e9\n");
+    (void)snprintf(path, sizeof path, "%s%s", directory, files[1]);
+    write_file(path, "hbm_bytes: [80e9\n");
+    cr_assert_eq(setenv("MOESIM_DATA", directory, 1), 0);
+
+    enum status status = gpu_check_presets(&error);
+
+    cr_expect_eq(status, STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, files[0]), "%s", error.text);
+    cr_expect_not_null(strstr(error.text, files[1]), "%s", error.text);
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", directory, files[i]);
+        cr_expect_eq(unlink(path), 0);
+    }
+    for (int i = 2; i >= 0; i--) {
+        (void)snprintf(path, sizeof path, "%s%s", directory, made[i]);
+        cr_expect_eq(rmdir(path), 0);
+    }
 }
 
 Test(cluster, a_gpu_is_found_by_the_name_its_tools_print)

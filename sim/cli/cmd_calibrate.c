@@ -347,6 +347,9 @@ int command_calibrate(int argc, char **argv)
     enum status status =
         error == NULL || experts == NULL || kernels == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK) {
+        status = gpu_check_presets(error);
+    }
+    if (status == STATUS_OK) {
         status = options.table != NULL ? calibrate_moe(&options, experts, error)
                                        : calibrate_table(&options, experts, kernels, error);
     }

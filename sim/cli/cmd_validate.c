@@ -261,7 +261,7 @@ static int validate_table(const struct options *options)
 {
     struct error_report report = {0};
     struct error *error = calloc(1, sizeof *error);
-    enum status status = error == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    enum status status = error == NULL ? STATUS_NO_MEMORY : gpu_check_presets(error);
     if (status == STATUS_OK) {
         status = options->source->validate(&report, options->table, error);
     }

@@ -97,6 +97,9 @@ int network_calibrate(const char *path, const char *gpu, const char *holdout, in
     struct network_calibration *calibration = calloc(1, sizeof *calibration);
     enum status status = error == NULL || calibration == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK) {
+        status = gpu_check_presets(error);
+    }
+    if (status == STATUS_OK) {
         status = alltoall_rows_read(&rows, path, error);
     }
     if (status == STATUS_OK) {
