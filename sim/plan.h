@@ -139,9 +139,11 @@ struct plan_latency {
 struct plan_deployment {
     int32_t point[COST_POOLS]; /* indices */
     bool shared;
-    int32_t groups[COST_POOLS]; /* in the busiest hour; shared: of COST_PREFILL */
-    int32_t num_gpus;           /* in the busiest hour */
-    double load[COST_POOLS];    /* share of the full rate in use then */
+    int32_t groups[COST_POOLS];     /* in the busiest hour; shared: of COST_PREFILL */
+    int32_t num_gpus;               /* in the busiest hour */
+    double load[COST_POOLS];        /* share of the full rate in use then */
+    double utilisation[COST_POOLS]; /* most of it that is planned with */
+    int32_t added[COST_POOLS];      /* of groups, those that a percentile takes over the means */
     double ttft_s;
     double wait_s; /* part of it: queue and running step */
     double tpot_s;
@@ -151,6 +153,7 @@ struct plan_deployment {
     bool meets_targets;
     bool on_front;  /* nobody else is as cheap, as quick to the first token and as quick after it */
     bool is_served; /* a finalist: what follows was simulated, request by request */
+    double usd_per_day_mean; /* of a finalist: what its groups for the means cost */
     struct plan_latency ttft;
     struct plan_latency tpot;
     double refused_share; /* of requests that fit into no KV cache */
@@ -182,7 +185,8 @@ struct plan_answer {
     int32_t num_deployments;
     int32_t num_front;
     int32_t num_feasible;
-    int32_t num_served;      /* finalists, where a target is a percentile */
+    int32_t num_served;      /* finalists, where a target is a percentile; one that takes more
+                              * groups than its means is a deployment of its own */
     int32_t winner;          /* index; -1: no deployment meets the targets */
     int32_t reference;       /* likewise: the cheapest of the reference's layout; -1: none */
     double reference_excess; /* its dollars over the cheapest that is as fast, less 1 */

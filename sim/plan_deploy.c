@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "plan_internal.h"
 
@@ -48,7 +49,7 @@ static struct cost_day price(const struct plan_deployment *deployment, const str
         const struct plan_point *point = &points[deployment->point[pool]];
         rates.tokens_per_s_per_gpu[pool] = rate(point, factor[pool]);
         rates.group_gpus[pool] = point->ep;
-        rates.utilisation_max[pool] = plan->utilisation_max;
+        rates.utilisation_max[pool] = deployment->utilisation[pool];
     }
     struct cost_day cost = cost_day(&terms, &plan->traffic, &rates);
     /* A sum of pools: what bills the same must compare as the same. */
@@ -138,32 +139,64 @@ static bool may_be_had(const struct plan_deployment *deployment, const struct pl
            (plan->gpus_max == 0 || deployment->num_gpus <= plan->gpus_max);
 }
 
-bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
-                 const struct plan_point *points, int32_t prefill, int32_t decode, bool shared)
+/* Groups, latencies and dollars at the deployment's utilisation. */
+static void work_out(struct plan_deployment *deployment, const struct plan *plan,
+                     const struct plan_point *points)
 {
-    const struct plan_point *p = &points[prefill];
-    const struct plan_point *d = &points[decode];
     static const double exact[COST_POOLS] = {1.0, 1.0};
     double low[COST_POOLS], high[COST_POOLS];
-    assert(p->fate == PLAN_SIMULATED && d->fate == PLAN_SIMULATED);
-    *deployment = (struct plan_deployment){.point = {prefill, decode}, .shared = shared};
-    if (p->gpu != d->gpu || (shared && (!plan_same_layout(p, d) || !fits_together(p, d)))) {
-        return false;
-    }
-    deployment->cost = price(deployment, plan, points, exact);
-    count_groups(deployment, plan, points);
-    if (!may_be_had(deployment, plan, &plan->gpu[p->gpu])) {
-        return false;
-    }
-    time_tokens(deployment, plan, p, d);
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         low[pool] = points[deployment->point[pool]].low;
         high[pool] = points[deployment->point[pool]].high;
     }
+    deployment->cost = price(deployment, plan, points, exact);
+    count_groups(deployment, plan, points);
+    time_tokens(deployment, plan, &points[deployment->point[COST_PREFILL]],
+                &points[deployment->point[COST_DECODE]]);
     deployment->usd_per_day_low = price(deployment, plan, points, low).usd_total;
     deployment->usd_per_day_high = price(deployment, plan, points, high).usd_total;
     deployment->meets_targets = meets_targets(deployment, plan);
-    return true;
+}
+
+bool plan_deploy_at(struct plan_deployment *deployment, const struct plan *plan,
+                    const struct plan_point *points, const double utilisation[COST_POOLS])
+{
+    const struct plan_point *p = &points[deployment->point[COST_PREFILL]];
+    const struct plan_point *d = &points[deployment->point[COST_DECODE]];
+    bool shared = deployment->shared;
+    assert(p->fate == PLAN_SIMULATED && d->fate == PLAN_SIMULATED);
+    if (p->gpu != d->gpu || (shared && (!plan_same_layout(p, d) || !fits_together(p, d)))) {
+        return false;
+    }
+    memcpy(deployment->utilisation, utilisation, sizeof deployment->utilisation);
+    work_out(deployment, plan, points);
+    return may_be_had(deployment, plan, &plan->gpu[p->gpu]);
+}
+
+bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
+                 const struct plan_point *points, int32_t prefill, int32_t decode, bool shared)
+{
+    const double utilisation[COST_POOLS] = {plan->utilisation_max, plan->utilisation_max};
+    *deployment = (struct plan_deployment){.point = {prefill, decode}, .shared = shared};
+    return plan_deploy_at(deployment, plan, points, utilisation);
+}
+
+bool plan_add_groups(struct plan_deployment *deployment, const struct plan *plan,
+                     const struct plan_point *points, const int32_t added[COST_POOLS])
+{
+    double utilisation[COST_POOLS];
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        int32_t of = deployment->shared ? COST_PREFILL : pool;
+        double groups = (double)deployment->groups[of];
+        double load = deployment->load[of];
+        load += deployment->shared ? deployment->load[COST_DECODE] : 0.0;
+        double wanted = groups + (double)(added[of] - deployment->added[of]);
+        utilisation[pool] = added[of] == 0 ? plan->utilisation_max : load * groups / wanted;
+    }
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        deployment->added[pool] = added[deployment->shared ? COST_PREFILL : pool];
+    }
+    return plan_deploy_at(deployment, plan, points, utilisation);
 }
 
 static int compare_deployments(const void *left, const void *right)
@@ -275,13 +308,39 @@ void plan_point_note_error(struct plan_point *point, const struct plan *plan)
     point->high = error.high;
 }
 
+void plan_note_error(struct plan_answer *answer, const struct plan *plan)
+{
+    int32_t chosen = answer->winner >= 0 ? answer->winner : 0;
+    for (int32_t pool = 0; pool < COST_POOLS && answer->num_deployments > 0; pool++) {
+        int32_t point = answer->deployment[chosen].point[pool];
+        answer->error[pool] = plan_point_error(plan, &answer->point[point]);
+    }
+}
+
+int32_t plan_insert(struct plan_answer *answer, const struct plan_deployment *deployment)
+{
+    int32_t at = 0;
+    while (at < answer->num_deployments &&
+           compare_deployments(&answer->deployment[at], deployment) <= 0) {
+        at++;
+    }
+    memmove(&answer->deployment[at + 1], &answer->deployment[at],
+            (size_t)(answer->num_deployments - at) * sizeof *deployment);
+    answer->deployment[at] = *deployment;
+    answer->num_deployments++;
+    answer->num_feasible += deployment->meets_targets;
+    answer->reference += answer->reference >= at;
+    answer->winner += answer->winner >= at;
+    return at;
+}
+
 enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
 {
     int64_t most = 2 * count_simulated(answer, COST_PREFILL) * count_simulated(answer, COST_DECODE);
     free(answer->deployment);
     answer->num_deployments = answer->num_front = answer->num_feasible = 0;
     answer->winner = answer->reference = -1;
-    answer->deployment = calloc((size_t)most + 1, sizeof *answer->deployment);
+    answer->deployment = calloc((size_t)most + 1 + PLAN_FINALISTS, sizeof *answer->deployment);
     if (answer->deployment == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -310,12 +369,6 @@ enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
     mark_front(answer);
     choose_winner(answer);
     find_reference(answer, plan);
-    if (answer->num_deployments > 0) {
-        int32_t chosen = answer->winner >= 0 ? answer->winner : 0;
-        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
-            int32_t point = answer->deployment[chosen].point[pool];
-            answer->error[pool] = plan_point_error(plan, &answer->point[point]);
-        }
-    }
+    plan_note_error(answer, plan);
     return STATUS_OK;
 }

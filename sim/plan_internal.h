@@ -63,16 +63,38 @@ void plan_point_note_error(struct plan_point *point, const struct plan *plan);
 bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
                  const struct plan_point *points, int32_t prefill, int32_t decode, bool shared);
 
+/* The same of a deployment whose points are set, with pools at most so much of their rate in use;
+ * false too: more GPUs than may be had. */
+bool plan_deploy_at(struct plan_deployment *deployment, const struct plan *plan,
+                    const struct plan_point *points, const double utilisation[COST_POOLS]);
+
+/* Gives pools more groups in the busiest hour, and as much more room in all others. shared: added
+ * of COST_PREFILL. false: more GPUs than may be had. */
+bool plan_add_groups(struct plan_deployment *deployment, const struct plan *plan,
+                     const struct plan_point *points, const int32_t added[COST_POOLS]);
+
+/* Puts one more deployment, of at most PLAN_FINALISTS, to its place by dollars a day, which is
+ * returned; winner and reference stay who they are. */
+#define PLAN_FINALISTS 6
+int32_t plan_insert(struct plan_answer *answer, const struct plan_deployment *deployment);
+
+/* Fills error of the answer, by its winner. */
+void plan_note_error(struct plan_answer *answer, const struct plan *plan);
+
 /* All deployments of the simulated points, by dollars a day, front and winner marked. */
 MUST_CHECK enum status plan_combine(struct plan_answer *answer, const struct plan *plan);
 
-/* Simulates finalists request by request and chooses the winner among them. The answer must have
- * one by means. */
+/* Simulates finalists request by request, gives them the groups that percentiles take, and chooses
+ * the winner among them. The answer must have one by means. */
 #define REFUSED_MAX 0.01 /* longer prompts than a cache holds, of drawn lengths */
 MUST_CHECK enum status plan_serve_finalists(struct plan_answer *answer,
                                             const struct plan_world *world,
                                             const struct plan_options *options,
                                             struct error *error);
+
+/* A finalist's latency over its target, prefill for TTFT and decode for TPOT; 0: there is none. */
+double plan_target_excess(const struct plan_deployment *deployment, const struct plan *plan,
+                          enum cost_pool pool);
 
 /* What 10 % more or less of price, traffic, context and targets does to the winner. */
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,

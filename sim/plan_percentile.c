@@ -1,225 +1,36 @@
 /*
- * plan_percentile.c -- targets that are percentiles: finalists in the serving simulator.
+ * plan_percentile.c -- targets that are percentiles: finalists are sized in the serving simulator.
  *
- * Finalists are the winner by means and what is on the front behind it, the cheapest first; the
- * first that meets all targets wins. Each is written as moesim serve would have it (plan_serve.h)
- * and simulated through its busiest hour. Of many groups a few stand for all, in the ratio that is
- * nearest to the pools' own, at the load of the busier pool: queues of fewer groups are a little
- * longer, so percentiles err to the safe side.
+ * Finalists are the winner by means and what is on the front behind it, the cheapest first. A
+ * finalist that misses a percentile gets more groups of the pool that misses it, prefill for TTFT
+ * and decode for TPOT, found by bisection between its own and twice as many, or as many as cost
+ * less than the best so far; the cheapest that then meets all targets wins. What means do not know
+ * and takes the groups: a group's step is as long as the fullest of its replicas, and prompts of
+ * unlike length fill them unlike.
+ *
+ * A pool is simulated by a few of its groups, at exactly the load of all, beside an ample other
+ * pool, so that each can be sized by itself. Where both are given more the percentiles of one say
+ * nothing of the other; a decode pool that falls behind is seen all the same, because it lets
+ * prompts wait in the caches of prefill. Few groups have a little longer queues than many, so
+ * percentiles err to the safe side.
  */
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "digest.h"
-#include "plan_internal.h"
-#include "plan_serve.h"
-#include "serve/deployment.h"
-#include "simulate.h"
-#include "store_plan.h"
+#include "plan_finalist.h"
 
-#define FINALISTS       6
-#define GROUPS_MAX      4 /* of the decode pool that are simulated */
-#define DIRECTORY_BYTES 256
-#define LINE_BYTES      4096
+#define GROUPS_MAX      4  /* of a pool that are simulated for all, */
+#define REPLICAS_ENOUGH 32 /* fewer where they have so many replicas */
+#define AMPLE           2  /* times the groups of the pool beside */
+#define TIMES_MAX       2  /* the groups of means, and no more */
+#define PARTS           32 /* of those added, for the bisection */
 
-/* One finalist in the simulator. */
-struct final {
-    struct scenario scenario;
-    struct trace trace;
-    struct deployment deployment;
-    struct serve_result result;
-    const struct plan_options *options;
-    int64_t done; /* before it, for the progress */
-    char directory[DIRECTORY_BYTES];
+struct sizing {
+    struct finalist *finalist;
+    const struct plan_answer *answer;
+    const struct plan *plan;
+    struct plan_deployment sized; /* with the groups there are by now */
+    double usd_limit;             /* a day; another finalist meets all for so much */
 };
-
-/* Fewer groups in nearly the same ratio; returns the share of all requests that they get. */
-static double scale_down(struct plan_deployment *deployment)
-{
-    int32_t prefill = deployment->groups[COST_PREFILL];
-    int32_t decode = deployment->groups[COST_DECODE];
-    int32_t best[COST_POOLS] = {prefill, decode};
-    double least = HUGE_VAL;
-    if (deployment->shared) {
-        int32_t groups = prefill < GROUPS_MAX ? prefill : GROUPS_MAX;
-        deployment->groups[COST_PREFILL] = deployment->groups[COST_DECODE] = groups;
-        return (double)groups / (double)prefill;
-    }
-    for (int32_t count = 1; count <= GROUPS_MAX && decode > GROUPS_MAX; count++) {
-        double wanted = (double)count * (double)prefill / (double)decode;
-        double off = fabs(fmax(round(wanted), 1.0) / wanted - 1.0);
-        if (off < least) {
-            least = off;
-            best[COST_PREFILL] = (int32_t)fmax(round(wanted), 1.0);
-            best[COST_DECODE] = count;
-        }
-    }
-    double share[COST_POOLS] = {(double)best[COST_PREFILL] / (double)prefill,
-                                (double)best[COST_DECODE] / (double)decode};
-    deployment->groups[COST_PREFILL] = best[COST_PREFILL];
-    deployment->groups[COST_DECODE] = best[COST_DECODE];
-    bool prefill_is_busier = deployment->load[COST_PREFILL] > deployment->load[COST_DECODE];
-    return prefill_is_busier ? share[COST_PREFILL] : share[COST_DECODE];
-}
-
-static void take_latency(struct plan_latency *to, const struct serve_latency *from)
-{
-    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
-        to->percentile_s[i] = from->quantile_s[i];
-    }
-    to->mean_s = from->mean_s;
-}
-
-/* Engine runs and requests of finalists stand behind the points that were simulated. */
-static bool report(void *context, int64_t done, int64_t total)
-{
-    struct final *final = context;
-    const struct plan_options *options = final->options;
-    return options->progress == NULL ||
-           options->progress(options->context, final->done + done, final->done + total);
-}
-
-static enum status serve_it(struct final *final, struct error *error)
-{
-    char path[DIRECTORY_BYTES + 16];
-    const struct trace *trace = NULL;
-    int32_t num_threads = final->options->num_threads;
-    const struct deployment_progress progress = {
-        .num_threads = num_threads, .point_done = report, .context = final};
-    (void)snprintf(path, sizeof path, "%s/serve.yaml", final->directory);
-    enum status status = scenario_load(&final->scenario, path, NULL, 0, error);
-    if (status == STATUS_OK && model_num_moe_layers(&final->scenario.model) > 0) {
-        status = simulate_open_trace(&final->trace, &final->scenario, num_threads, error);
-        trace = &final->trace;
-    }
-    if (status == STATUS_OK) {
-        status = deployment_open(&final->deployment, &final->scenario, trace, &progress, error);
-    }
-    if (status == STATUS_OK) {
-        status = serve_run(&final->result, &final->deployment.arrivals, &final->deployment.options,
-                           error);
-    }
-    return status;
-}
-
-static const char *const scenarios[] = {"serve.yaml", "prefill.yaml"};
-
-static void leave(struct final *final)
-{
-    char path[DIRECTORY_BYTES + 16];
-    serve_result_free(&final->result);
-    deployment_close(&final->deployment);
-    trace_close(&final->trace);
-    scenario_free(&final->scenario);
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", final->directory, scenarios[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(final->directory);
-    free(final);
-}
-
-/* Lines of a scenario that change no latency. */
-static bool is_no_matter(const char *line)
-{
-    static const char *const keys[] = {"price:", "question:", "  targets:"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (strncmp(line, keys[i], strlen(keys[i])) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Adds a scenario's lines that matter; nothing where there is no such file. */
-static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name)
-{
-    char path[DIRECTORY_BYTES + 16], line[LINE_BYTES];
-    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *file = fopen(path, "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        digest = is_no_matter(line) ? digest : digest_text(digest, line);
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return digest;
-}
-
-/* All that a finalist's latencies depend on: its scenarios, and what the presets in them hold. */
-static uint64_t digest_of(const struct final *final, const struct plan_deployment *deployment,
-                          const struct plan_answer *answer, const struct plan_world *world)
-{
-    uint64_t digest = DIGEST_START;
-    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
-        const struct plan_point *point = &answer->point[deployment->point[pool]];
-        digest = digest_u64(digest, plan_point_digest(point, world));
-    }
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
-        digest = digest_scenario(digest, final->directory, scenarios[i]);
-    }
-    return digest;
-}
-
-static enum status serve_or_find(struct final *final, struct plan_deployment *deployment,
-                                 const struct plan_answer *answer, const struct plan_world *world,
-                                 const struct plan_options *options, struct error *error)
-{
-    uint64_t digest = digest_of(final, deployment, answer, world);
-    enum status status = STATUS_OK;
-    if (options->store != NULL) {
-        status = plan_store_get_served(options->store, digest, deployment, &deployment->is_served,
-                                       error);
-    }
-    if (status != STATUS_OK || deployment->is_served) {
-        return status;
-    }
-    status = serve_it(final, error);
-    if (status == STATUS_OK) {
-        const struct serve_totals *totals = &final->result.totals;
-        take_latency(&deployment->ttft, &final->result.latency[SERVE_TTFT]);
-        take_latency(&deployment->tpot, &final->result.latency[SERVE_TPOT]);
-        deployment->refused_share = (double)totals->num_refused / (double)totals->num_requests;
-        deployment->is_served = true;
-    }
-    if (status == STATUS_OK && options->store != NULL) {
-        status = plan_store_put_served(options->store, digest, deployment, error);
-    }
-    return status;
-}
-
-/* Fills the latencies of one deployment. */
-static enum status simulate(struct plan_deployment *deployment, const struct plan_answer *answer,
-                            const struct plan_world *world, const struct plan_options *options,
-                            struct error *error)
-{
-    const char *directory = getenv("TMPDIR");
-    struct final *final = calloc(1, sizeof *final);
-    if (final == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    int length = snprintf(final->directory, DIRECTORY_BYTES, "%s/moesim-plan-XXXXXX",
-                          directory != NULL && directory[0] != '\0' ? directory : "/tmp");
-    if (length >= DIRECTORY_BYTES || mkdtemp(final->directory) == NULL) {
-        free(final);
-        return error_add(error, STATUS_IO, "no directory for temporary files: %s", strerror(errno));
-    }
-    struct plan_deployment small = *deployment;
-    double share = scale_down(&small);
-    final->options = options;
-    final->done = answer->fates[PLAN_SIMULATED];
-    enum status status =
-        plan_serve_write(final->directory, world->plan, answer, &small, share, error);
-    if (status == STATUS_OK) {
-        status = serve_or_find(final, deployment, answer, world, options, error);
-    }
-    leave(final);
-    return status;
-}
 
 /* The latency that a target is about. */
 static double latency_s(const struct plan_latency *latency, int32_t percentile)
@@ -232,39 +43,233 @@ static double latency_s(const struct plan_latency *latency, int32_t percentile)
     return latency->mean_s;
 }
 
-static bool meets_targets(const struct plan_deployment *deployment, const struct plan *plan)
+double plan_target_excess(const struct plan_deployment *deployment, const struct plan *plan,
+                          enum cost_pool pool)
 {
-    return deployment->refused_share < REFUSED_MAX &&
-           (plan->ttft_s <= 0.0 ||
-            latency_s(&deployment->ttft, plan->ttft_percentile) <= plan->ttft_s) &&
-           (plan->tpot_s <= 0.0 ||
-            latency_s(&deployment->tpot, plan->tpot_percentile) <= plan->tpot_s);
+    bool is_first = pool == COST_PREFILL;
+    double target_s = is_first ? plan->ttft_s : plan->tpot_s;
+    return target_s <= 0.0 ? 0.0
+                           : latency_s(is_first ? &deployment->ttft : &deployment->tpot,
+                                       is_first ? plan->ttft_percentile : plan->tpot_percentile) /
+                                 target_s;
+}
+
+/* What one simulation of a pool has to show. */
+static bool is_met(const struct plan_deployment *served, const struct plan *plan,
+                   enum cost_pool pool, bool shared)
+{
+    bool both = shared || pool == COST_DECODE; /* whose delays prompts feel too */
+    return served->refused_share < REFUSED_MAX &&
+           (!both || plan_target_excess(served, plan, COST_DECODE) <= 1.0) &&
+           plan_target_excess(served, plan, COST_PREFILL) <= 1.0;
+}
+
+static int32_t few_groups(const struct plan_deployment *deployment, const struct plan_point *point,
+                          enum cost_pool pool)
+{
+    int32_t replicas = point->ep / point->tp;
+    int32_t enough = (REPLICAS_ENOUGH + replicas - 1) / replicas;
+    int32_t few = enough < GROUPS_MAX ? enough : GROUPS_MAX;
+    int32_t all = deployment->groups[pool] - deployment->added[pool];
+    return few < all ? few : all;
+}
+
+/* A few groups of a pool, and what stands beside them. */
+static struct finalist_load load_of(const struct sizing *sizing, enum cost_pool pool, double *share)
+{
+    const struct plan_deployment *sized = &sizing->sized;
+    const struct plan_point *point = &sizing->answer->point[sized->point[pool]];
+    enum cost_pool other = pool == COST_PREFILL ? COST_DECODE : COST_PREFILL;
+    struct finalist_load load = {0};
+    load.groups[pool] = few_groups(sized, point, pool);
+    *share = (double)load.groups[pool] / (double)sized->groups[pool];
+    load.groups[other] = sized->shared
+                             ? load.groups[pool]
+                             : (int32_t)ceil(AMPLE * *share * (double)sized->groups[other]);
+    load.rate_per_s = *share * sizing->plan->traffic.requests_per_day / SECONDS_A_DAY *
+                      cost_peak_over_mean(&sizing->plan->traffic);
+    return load;
+}
+
+/* Serves with so many more groups of a pool; *met out. */
+static enum status try_added(struct sizing *sizing, enum cost_pool pool, int32_t added, bool *met,
+                             struct error *error)
+{
+    struct plan_deployment *sized = &sizing->sized;
+    struct plan_deployment served = {0};
+    int32_t more[COST_POOLS] = {sized->added[COST_PREFILL], sized->added[COST_DECODE]};
+    struct plan_deployment fresh = *sized;
+    double share;
+    more[pool] = added;
+    *met = plan_add_groups(&fresh, sizing->plan, sizing->answer->point, more);
+    if (!*met) {
+        return STATUS_OK; /* nobody has so many GPUs */
+    }
+    *sized = fresh;
+    struct finalist_load load = load_of(sizing, pool, &share);
+    enum status status = finalist_serve(&served, sizing->finalist, &load, error);
+    if (pool == COST_PREFILL) {
+        sized->ttft = served.ttft;
+        sized->refused_share = served.refused_share;
+    }
+    if (pool == COST_DECODE || sized->shared || !sized->is_served) {
+        sized->tpot = served.tpot; /* until decode is simulated for its own sake */
+    }
+    sized->is_served = true;
+    *met = status == STATUS_OK && is_met(&served, sizing->plan, pool, sized->shared);
+    return status;
+}
+
+/* The most parts that may be added, and could still win. */
+static int32_t parts_max(const struct sizing *sizing, enum cost_pool pool, int32_t part)
+{
+    const struct plan_deployment *sized = &sizing->sized;
+    int32_t parts = ((TIMES_MAX - 1) * sized->groups[pool] + part - 1) / part;
+    for (; parts > 0; parts--) {
+        struct plan_deployment more = *sized;
+        int32_t added[COST_POOLS] = {sized->added[COST_PREFILL], sized->added[COST_DECODE]};
+        added[pool] = parts * part;
+        if (plan_add_groups(&more, sizing->plan, sizing->answer->point, added) &&
+            more.cost.usd_total < sizing->usd_limit) {
+            break;
+        }
+    }
+    return parts;
+}
+
+/* Adds groups to a pool until it meets its targets. */
+static enum status add_groups(struct sizing *sizing, enum cost_pool pool, bool *met,
+                              struct error *error)
+{
+    int32_t part = (sizing->sized.groups[pool] + PARTS - 1) / PARTS;
+    int32_t misses = 0;
+    int32_t meets = parts_max(sizing, pool, part);
+    if (meets == 0) {
+        return STATUS_OK;
+    }
+    enum status status = try_added(sizing, pool, meets * part, met, error);
+    struct plan_deployment least = sizing->sized;
+    while (status == STATUS_OK && *met && meets - misses > 1) {
+        int32_t middle = misses + (meets - misses) / 2;
+        bool is_enough = false;
+        status = try_added(sizing, pool, middle * part, &is_enough, error);
+        if (is_enough) {
+            meets = middle;
+            least = sizing->sized;
+        } else {
+            misses = middle;
+        }
+    }
+    sizing->sized = least;
+    return status;
+}
+
+/* Both pools one after the other; deployment gets what its own groups do. */
+static enum status size_pools(struct sizing *sizing, struct plan_deployment *deployment, bool *met,
+                              struct error *error)
+{
+    enum status status = try_added(sizing, COST_PREFILL, 0, met, error);
+    deployment->ttft = sizing->sized.ttft;
+    deployment->tpot = sizing->sized.tpot;
+    deployment->refused_share = sizing->sized.refused_share;
+    if (deployment->refused_share >= REFUSED_MAX) {
+        return status; /* more groups have no larger caches */
+    }
+    if (status == STATUS_OK && !*met) {
+        status = add_groups(sizing, COST_PREFILL, met, error);
+    }
+    if (status == STATUS_OK && !deployment->shared && (*met || sizing->usd_limit == HUGE_VAL)) {
+        bool decode_met = false;
+        status = try_added(sizing, COST_DECODE, 0, &decode_met, error);
+        deployment->tpot = sizing->sized.tpot;
+        if (status == STATUS_OK && *met && !decode_met) {
+            status = add_groups(sizing, COST_DECODE, &decode_met, error);
+        }
+        *met = *met && decode_met;
+    }
+    return status;
+}
+
+/* Sizes one finalist. *sized out; its meets_targets say whether it does. */
+static enum status size_finalist(struct plan_deployment *sized, struct plan_deployment *deployment,
+                                 double usd_limit, const struct plan_answer *answer,
+                                 const struct plan_world *world, const struct plan_options *options,
+                                 struct error *error)
+{
+    struct sizing sizing = {
+        .answer = answer, .plan = world->plan, .sized = *deployment, .usd_limit = usd_limit};
+    struct plan_deployment few = *deployment;
+    double share;
+    bool met = false;
+    struct finalist_load load = load_of(&sizing, COST_PREFILL, &share);
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        few.groups[pool] = load.groups[pool];
+    }
+    enum status status =
+        finalist_open(&sizing.finalist, &few, share, answer, world, options, error);
+    if (status == STATUS_OK) {
+        status = size_pools(&sizing, deployment, &met, error);
+    }
+    *sized = sizing.sized;
+    sized->is_served = deployment->is_served = true;
+    sized->usd_per_day_mean = deployment->usd_per_day_mean = deployment->cost.usd_total;
+    sized->meets_targets = sized->meets_targets && met;
+    finalist_close(sizing.finalist);
+    return status;
+}
+
+static bool has_more(const struct plan_deployment *sized)
+{
+    return sized->added[COST_PREFILL] > 0 || sized->added[COST_DECODE] > 0;
+}
+
+/* Those that took more groups become deployments of their own beside what they are by means. */
+static void insert_sized(struct plan_answer *answer, const struct plan_deployment *sized,
+                         int32_t count, int32_t winner)
+{
+    for (int32_t i = 0; i < count; i++) {
+        if (has_more(&sized[i])) {
+            int32_t at = plan_insert(answer, &sized[i]);
+            answer->winner = i == winner ? at : answer->winner;
+        }
+    }
 }
 
 enum status plan_serve_finalists(struct plan_answer *answer, const struct plan_world *world,
                                  const struct plan_options *options, struct error *error)
 {
-    const struct plan *plan = world->plan;
+    struct plan_deployment sized[PLAN_FINALISTS];
     int32_t first = answer->winner;
-    int32_t num_served = 0;
+    int32_t count = 0;
+    int32_t best = -1;
     answer->winner = -1;
-    for (int32_t i = first; i < answer->num_deployments && num_served < FINALISTS; i++) {
+    for (int32_t i = first; i < answer->num_deployments && count < PLAN_FINALISTS; i++) {
         struct plan_deployment *deployment = &answer->deployment[i];
         if (!deployment->meets_targets || (i != first && !deployment->on_front)) {
             continue;
         }
-        enum status status = simulate(deployment, answer, world, options, error);
+        if (best >= 0 && deployment->cost.usd_total >= sized[best].cost.usd_total) {
+            break; /* groups only make it dearer */
+        }
+        double usd_limit = best >= 0 ? sized[best].cost.usd_total : HUGE_VAL;
+        enum status status =
+            size_finalist(&sized[count], deployment, usd_limit, answer, world, options, error);
         if (status != STATUS_OK) {
             return status;
         }
-        num_served++;
-        deployment->meets_targets = meets_targets(deployment, plan);
-        if (deployment->meets_targets) {
-            answer->winner = i;
-            break;
+        bool alone = !has_more(&sized[count]);
+        sized[count].on_front = false;
+        deployment->meets_targets = alone && sized[count].meets_targets;
+        answer->num_feasible -= !deployment->meets_targets;
+        if (sized[count].meets_targets &&
+            (best < 0 || sized[count].cost.usd_total < sized[best].cost.usd_total)) {
+            best = count;
+            answer->winner = alone ? i : -1;
         }
-        answer->num_feasible--;
+        count++;
     }
-    answer->num_served = num_served;
+    insert_sized(answer, sized, count, best);
+    answer->num_served = count;
+    plan_note_error(answer, world->plan);
     return STATUS_OK;
 }

@@ -3,7 +3,7 @@
  *
  * Price, traffic, cache hits, targets and utilisation are weighed again over all simulated points;
  * for longer or shorter contexts the winner's two points are simulated anew, and the winner keeps
- * its layout.
+ * its layout. Where targets are percentiles it always does, with as much room as they took.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -56,9 +56,12 @@ static void shift_plan(struct plan *plan, enum shifted shifted, double factor)
     }
 }
 
-static bool applies(const struct plan *plan, enum shifted shifted)
+/* Targets that are percentiles ask for simulations that nobody has made. */
+static bool applies(const struct plan *plan, const struct plan_answer *answer, enum shifted shifted)
 {
-    return (shifted != TTFT || plan->ttft_s > 0.0) && (shifted != TPOT || plan->tpot_s > 0.0);
+    bool weighs = answer->num_served == 0;
+    return (shifted != TTFT || (weighs && plan->ttft_s > 0.0)) &&
+           (shifted != TPOT || (weighs && plan->tpot_s > 0.0));
 }
 
 static bool same_deployment(const struct plan_answer *one, const struct plan_deployment *a,
@@ -86,19 +89,25 @@ static enum status weigh_again(struct plan_shift *shift, const struct plan_answe
     return status;
 }
 
-/* The winner's layout with other contexts. */
-static enum status simulate_again(struct plan_shift *shift, const struct plan_answer *answer,
-                                  const struct plan_world *world, const struct plan *plan,
-                                  struct plan_store *store, struct error *error)
+/* The winner's layout as it is used, with other contexts too: those are simulated anew. */
+static enum status keep_winner(struct plan_shift *shift, const struct plan_answer *answer,
+                               const struct plan_world *world, const struct plan *plan,
+                               struct plan_store *store, struct error *error)
 {
     const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    bool is_other = plan->traffic.input_tokens != world->plan->traffic.input_tokens ||
+                    plan->traffic.output_tokens != world->plan->traffic.output_tokens;
     struct plan_world other = *world;
     struct plan_point point[COST_POOLS];
-    struct plan_deployment deployment;
+    struct plan_deployment deployment = {.point = {0, 1}, .shared = winner->shared};
+    double utilisation[COST_POOLS];
     other.plan = plan;
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         point[pool] = answer->point[winner->point[pool]];
-        enum status status = plan_point_find(&point[pool], &other, store, error);
+        utilisation[pool] =
+            winner->utilisation[pool] * plan->utilisation_max / world->plan->utilisation_max;
+        enum status status =
+            is_other ? plan_point_find(&point[pool], &other, store, error) : STATUS_OK;
         if (status != STATUS_OK) {
             return status;
         }
@@ -107,7 +116,7 @@ static enum status simulate_again(struct plan_shift *shift, const struct plan_an
         }
         plan_point_note_error(&point[pool], plan);
     }
-    if (plan_deploy(&deployment, plan, point, 0, 1, winner->shared)) {
+    if (plan_deploy_at(&deployment, plan, point, utilisation)) {
         shift->feasible = deployment.meets_targets;
         shift->usd_per_day = deployment.cost.usd_total;
     }
@@ -121,15 +130,15 @@ enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *
     struct plan *shifted = malloc(sizeof *shifted);
     enum status status = shifted == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (int32_t what = 0; what < SHIFTED_COUNT && status == STATUS_OK; what++) {
-        for (int32_t i = 0; i < 2 && applies(world->plan, (enum shifted)what); i++) {
+        for (int32_t i = 0; i < 2 && applies(world->plan, answer, (enum shifted)what); i++) {
             struct plan_shift *shift = &answer->shift[answer->num_shifts++];
             *shift = (struct plan_shift){.what = names[what], .factor = factors[i]};
             *shifted = *world->plan;
             shifted->reference.given = false;
             shift_plan(shifted, (enum shifted)what, factors[i]);
-            status = what == CONTEXT || what == OUTPUT
-                         ? simulate_again(shift, answer, world, shifted, store, error)
-                         : weigh_again(shift, answer, shifted);
+            bool keeps = what == CONTEXT || what == OUTPUT || answer->num_served > 0;
+            status = keeps ? keep_winner(shift, answer, world, shifted, store, error)
+                           : weigh_again(shift, answer, shifted);
             if (status != STATUS_OK) {
                 break;
             }

@@ -29,9 +29,9 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
 {
     if (answer->winner < 0 && answer->num_served > 0) {
         (void)snprintf(line, bytes,
-                       "No finalist meets the targets once requests come one by one: give pools "
-                       "more room (utilisation_max, now %.2g) or targets more time.",
-                       plan->utilisation_max);
+                       "No finalist meets the targets once requests come one by one, not with "
+                       "twice the groups that means take: give targets more time, or search "
+                       "smaller batches.");
         return;
     }
     if (answer->winner < 0) {
@@ -208,24 +208,65 @@ static void say_latency(char *text, size_t bytes, const struct plan_latency *lat
     }
 }
 
-/* Of the winner in the serving simulator, or of the dearest finalist where none meets all. */
+/* The finalist that comes nearest to its targets; NULL: none was simulated. */
+static const struct plan_deployment *nearest(const struct plan *plan,
+                                             const struct plan_answer *answer)
+{
+    const struct plan_deployment *best = NULL;
+    double least = HUGE_VAL;
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        double excess = fmax(plan_target_excess(deployment, plan, COST_PREFILL),
+                             plan_target_excess(deployment, plan, COST_DECODE));
+        if (deployment->is_served && excess < least) {
+            best = deployment;
+            least = excess;
+        }
+    }
+    return best;
+}
+
+/* The groups that a percentile takes over the means, and what they cost. */
+static void say_added(char *text, size_t bytes, const struct plan *plan,
+                      const struct plan_answer *answer, const struct plan_deployment *shown)
+{
+    char more[FORMAT_BYTES];
+    struct money money = plan_money(plan);
+    int32_t prefill = shown->added[COST_PREFILL];
+    int32_t decode = shown->shared ? 0 : shown->added[COST_DECODE];
+    double usd = shown->cost.usd_total - shown->usd_per_day_mean;
+    if (prefill == 0 && decode == 0) {
+        (void)snprintf(text, bytes, answer->winner >= 0 ? " The means take no fewer groups." : "");
+        return;
+    }
+    (void)snprintf(text, bytes,
+                   " That takes %d %s%s%.0d%s groups and %d GPUs more than the means do, %s a "
+                   "day (%.1f %%).",
+                   (int)prefill, shown->shared ? "more" : "prefill", decode > 0 ? " and " : "",
+                   (int)decode, decode > 0 ? " decode" : "",
+                   (int)(prefill * answer->point[shown->point[COST_PREFILL]].ep +
+                         decode * answer->point[shown->point[COST_DECODE]].ep),
+                   format_money(more, usd, &money.shown), 100.0 * usd / shown->usd_per_day_mean);
+}
+
+/* Of the winner in the serving simulator, or of the nearest finalist where none meets all. */
 static void say_percentiles(char *line, size_t bytes, const struct plan *plan,
                             const struct plan_answer *answer)
 {
-    char ttft[160], tpot[160];
-    const struct plan_deployment *shown = NULL;
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        shown = answer->deployment[i].is_served ? &answer->deployment[i] : shown;
-    }
+    char ttft[160], tpot[160], added[192];
+    const struct plan_deployment *shown =
+        answer->winner >= 0 ? winner_of(answer) : nearest(plan, answer);
     if (shown == NULL) {
         (void)snprintf(line, bytes, "No finalist was simulated request by request.");
         return;
     }
     say_latency(ttft, sizeof ttft, &shown->ttft, plan->ttft_s, plan->ttft_percentile);
     say_latency(tpot, sizeof tpot, &shown->tpot, plan->tpot_s, plan->tpot_percentile);
-    (void)snprintf(line, bytes, "%s %d simulated request by request: TTFT %s; TPOT %s.",
-                   answer->winner >= 0 ? "The winner, the last of" : "None meets the targets of",
-                   (int)answer->num_served, ttft, tpot);
+    say_added(added, sizeof added, plan, answer, shown);
+    (void)snprintf(line, bytes,
+                   "Simulated request by request, %s %d finalist%s: TTFT %s; TPOT %s.%s",
+                   answer->winner >= 0 ? "the cheapest of" : "the nearest of",
+                   (int)answer->num_served, answer->num_served == 1 ? "" : "s", ttft, tpot, added);
 }
 
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,

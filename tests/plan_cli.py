@@ -116,7 +116,7 @@ def test_serve():
 
 def test_percentiles():
     """Targets at percentiles: the winner meets them request by request, and a finalist that does
-    not is passed over."""
+    not gets more groups, by simulations that are kept."""
     def served(ttft):
         answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--ttft", ttft, "--tpot",
                                           "20ms at p99"]).stdout)
@@ -125,7 +125,7 @@ def test_percentiles():
     winner, finalists = served("1s at p90")
     with sqlite3.connect("whole.db") as database:
         kept = database.execute("SELECT * FROM plan_served").fetchall()
-    check(len(kept) == 1, f"{len(kept)} finalists are in the file, not 1")
+    check(0 < len(kept) <= 2, f"{len(kept)} simulations are in the file, not one a pool")
     check(served("1s at p90") == (winner, finalists), "a finalist that is found is another one")
     with sqlite3.connect("whole.db") as database:
         check(kept == database.execute("SELECT * FROM plan_served").fetchall(),
@@ -135,27 +135,20 @@ def test_percentiles():
     with sqlite3.connect("whole.db") as database:
         database.execute("DELETE FROM plan_served")
     check(finalists == [winner], "the first finalist meets all, so it is the only one")
+    check(winner["prefill_groups_added"] == winner["decode_groups_added"] == 0, "it has more")
     ttft = winner["ttft"]
     check(0 < ttft["p50_s"] <= ttft["p90_s"] <= ttft["p95_s"] <= ttft["p99_s"] <= 1, f"{ttft}")
     check(0.5 * ttft["p50_s"] < winner["ttft_s"] < 4 * ttft["p99_s"], "the mean is far from it")
-    # A target that the mean meets may be met by nobody at p99; one above the winner's own p99 is.
-    # Both are answered: with a deployment that meets it, or with exit code 1 and no winner.
-    for target_s in (1.05 * winner["ttft_s"], 1.05 * ttft["p99_s"]):
-        run = subprocess.run([MOESIM, "plan"] + SMALL + [
-            "-o", "whole.db", "--json", "--ttft", f"{1e3 * target_s}ms at p99", "--tpot",
-            "20ms at p99"], capture_output=True, text=True, check=False)
-        deployments = json.loads(run.stdout)["deployments"]
-        chosen = [row for row in deployments if row["winner"]]
-        finalists = [row for row in deployments if "ttft" in row]
-        check(run.returncode == (0 if chosen else 1), f"exit {run.returncode}: {run.stderr}")
-        check(chosen or target_s < ttft["p99_s"], "the winner of before meets it, and is left")
-        check(finalists, "nobody was simulated")
-        for row in finalists:
-            check(row in chosen or row["ttft"]["p99_s"] > target_s or
-                  row["usd_per_day"] >= chosen[0]["usd_per_day"], "one that meets it was left")
-        check(all(row["ttft"]["p99_s"] <= target_s for row in chosen), "the winner misses it")
-        check(all(row["usd_per_day"] <= chosen[0]["usd_per_day"] for row in finalists if chosen),
-              "a dearer one was simulated after one that meets it")
+    # Below what the means' groups give at p99: more groups, and a dearer deployment beside it.
+    target_s = 0.9 * ttft["p99_s"]
+    sized, finalists = served(f"{1e3 * target_s}ms at p99")
+    check(sized["ttft"]["p99_s"] <= target_s, "the winner misses it")
+    check(sized["usd_per_day"] > winner["usd_per_day"], "it costs no more")
+    for row in finalists:
+        check(row == sized or row["ttft"]["p99_s"] > target_s or
+              row["usd_per_day"] >= sized["usd_per_day"], "one that meets it was left")
+    more = sized["usd_per_day"] / winner["usd_per_day"] - 1
+    print(f"p99 of TTFT a tenth shorter costs {100 * more:.1f} % more")
     run = plan(SMALL + ["-o", "whole.db", "--ttft", "1s at p91"], code=1)
     check("at a percentile (2s at p90" in run.stderr, f"not refused: {run.stderr}")
     print(f"TTFT of the winner: mean {1e3 * winner['ttft_s']:.2f} ms by the plan, "

@@ -70,6 +70,9 @@ static cJSON *deployment_json(const struct plan *plan, const struct plan_answer 
         add_latency(json, "ttft", &deployment->ttft);
         add_latency(json, "tpot", &deployment->tpot);
         cJSON_AddNumberToObject(json, "refused_share", deployment->refused_share);
+        cJSON_AddNumberToObject(json, "prefill_groups_added", deployment->added[COST_PREFILL]);
+        cJSON_AddNumberToObject(json, "decode_groups_added", deployment->added[COST_DECODE]);
+        cJSON_AddNumberToObject(json, "usd_per_day_of_means", deployment->usd_per_day_mean);
     }
     cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
     cJSON_AddNumberToObject(json, "usd_per_day_low", deployment->usd_per_day_low);

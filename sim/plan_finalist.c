@@ -1,0 +1,234 @@
+/* plan_finalist.c -- writes a finalist's scenarios, opens them once, and serves loads with them. */
+#include "plan_finalist.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "digest.h"
+#include "plan_serve.h"
+#include "serve/deployment.h"
+#include "simulate.h"
+#include "store_plan.h"
+
+#define DIRECTORY_BYTES 256
+#define LINE_BYTES      4096
+
+struct finalist {
+    struct scenario scenario;
+    struct trace trace;
+    struct deployment deployment;
+    const struct plan_options *options;
+    bool is_open;
+    bool shared;
+    int64_t before; /* the finalist, for the progress */
+    int64_t done;   /* engine runs and simulations of it */
+    uint64_t digest;
+    char directory[DIRECTORY_BYTES];
+};
+
+/* Engine runs and simulations of finalists stand behind the points that were simulated. */
+static bool report(void *context, int64_t done, int64_t total)
+{
+    struct finalist *finalist = context;
+    const struct plan_options *options = finalist->options;
+    finalist->done++;
+    (void)done;
+    (void)total; /* grows as tables are refined */
+    return options->progress == NULL ||
+           options->progress(options->context, finalist->before + finalist->done,
+                             finalist->before + finalist->done);
+}
+
+static const char *const scenarios[] = {"serve.yaml", "prefill.yaml"};
+
+/* Lines of a scenario that change no latency. */
+static bool is_no_matter(const char *line)
+{
+    static const char *const keys[] = {"price:", "question:", "  targets:"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strncmp(line, keys[i], strlen(keys[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Adds a scenario's lines that matter; nothing where there is no such file. */
+static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name)
+{
+    char path[DIRECTORY_BYTES + 16], line[LINE_BYTES];
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        digest = is_no_matter(line) ? digest : digest_text(digest, line);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return digest;
+}
+
+/* All that a finalist's latencies depend on but its load: its scenarios, and what the presets in
+ * them hold. */
+static uint64_t digest_of(const struct finalist *finalist, const struct plan_deployment *deployment,
+                          const struct plan_answer *answer, const struct plan_world *world)
+{
+    uint64_t digest = DIGEST_START;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        const struct plan_point *point = &answer->point[deployment->point[pool]];
+        digest = digest_u64(digest, plan_point_digest(point, world));
+    }
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        digest = digest_scenario(digest, finalist->directory, scenarios[i]);
+    }
+    return digest;
+}
+
+static enum status open_tables(struct finalist *finalist, struct error *error)
+{
+    char path[DIRECTORY_BYTES + 16];
+    const struct trace *trace = NULL;
+    int32_t num_threads = finalist->options->num_threads;
+    const struct deployment_progress progress = {
+        .num_threads = num_threads, .point_done = report, .context = finalist};
+    (void)snprintf(path, sizeof path, "%s/serve.yaml", finalist->directory);
+    enum status status = scenario_load(&finalist->scenario, path, NULL, 0, error);
+    if (status == STATUS_OK && model_num_moe_layers(&finalist->scenario.model) > 0) {
+        status = simulate_open_trace(&finalist->trace, &finalist->scenario, num_threads, error);
+        trace = &finalist->trace;
+    }
+    if (status == STATUS_OK) {
+        status =
+            deployment_open(&finalist->deployment, &finalist->scenario, trace, &progress, error);
+    }
+    finalist->is_open = status == STATUS_OK;
+    return status;
+}
+
+static void take_latency(struct plan_latency *to, const struct serve_latency *from)
+{
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        to->percentile_s[i] = from->quantile_s[i];
+    }
+    to->mean_s = from->mean_s;
+}
+
+/* The scenario's requests at the load's rate. */
+static enum status draw_arrivals(struct arrivals *arrivals, const struct finalist *finalist,
+                                 const struct finalist_load *load, struct error *error)
+{
+    const struct serving_arrivals *said = &finalist->scenario.serving->arrivals;
+    const struct arrivals_law law = {.rate_per_s = load->rate_per_s,
+                                     .cv = said->cv,
+                                     .duration_s = said->duration_s,
+                                     .prompt_tokens = said->prompt_tokens,
+                                     .prompt_cv = said->prompt_cv,
+                                     .decode_tokens = said->decode_tokens,
+                                     .decode_cv = said->decode_cv,
+                                     .seed = finalist->scenario.seed};
+    return arrivals_generate(arrivals, &law, error);
+}
+
+static enum status serve_load(struct plan_deployment *served, struct finalist *finalist,
+                              const struct finalist_load *load, struct error *error)
+{
+    struct arrivals arrivals = {0};
+    struct serve_result result = {0};
+    struct serve_options options = finalist->deployment.options;
+    options.pool[SERVE_MAIN].num_groups =
+        load->groups[finalist->shared ? COST_PREFILL : COST_DECODE];
+    options.pool[SERVE_PREFILL].num_groups = finalist->shared ? 0 : load->groups[COST_PREFILL];
+    enum status status = draw_arrivals(&arrivals, finalist, load, error);
+    if (status == STATUS_OK) {
+        status = serve_run(&result, &arrivals, &options, error);
+    }
+    if (status == STATUS_OK) {
+        const struct serve_totals *totals = &result.totals;
+        take_latency(&served->ttft, &result.latency[SERVE_TTFT]);
+        take_latency(&served->tpot, &result.latency[SERVE_TPOT]);
+        served->refused_share = (double)totals->num_refused / (double)totals->num_requests;
+        if (!report(finalist, 0, 0)) {
+            status = error_add(error, STATUS_INVALID, "interrupted");
+        }
+    }
+    serve_result_free(&result);
+    arrivals_free(&arrivals);
+    return status;
+}
+
+enum status finalist_serve(struct plan_deployment *served, struct finalist *finalist,
+                           const struct finalist_load *load, struct error *error)
+{
+    struct plan_store *store = finalist->options->store;
+    uint64_t digest = finalist->digest;
+    bool found = false;
+    enum status status = STATUS_OK;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        digest = digest_u64(digest, (uint64_t)load->groups[pool]);
+    }
+    uint64_t rate_bits = 0;
+    memcpy(&rate_bits, &load->rate_per_s, sizeof rate_bits);
+    digest = digest_u64(digest, rate_bits);
+    if (store != NULL) {
+        status = plan_store_get_served(store, digest, served, &found, error);
+    }
+    if (status != STATUS_OK || found) {
+        return status;
+    }
+    if (!finalist->is_open) {
+        status = open_tables(finalist, error);
+    }
+    if (status == STATUS_OK) {
+        status = serve_load(served, finalist, load, error);
+    }
+    if (status == STATUS_OK && store != NULL) {
+        status = plan_store_put_served(store, digest, served, error);
+    }
+    return status;
+}
+
+enum status finalist_open(struct finalist **finalist, const struct plan_deployment *deployment,
+                          double share, const struct plan_answer *answer,
+                          const struct plan_world *world, const struct plan_options *options,
+                          struct error *error)
+{
+    const char *directory = getenv("TMPDIR");
+    struct finalist *fresh = calloc(1, sizeof *fresh);
+    *finalist = fresh;
+    if (fresh == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    fresh->options = options;
+    fresh->shared = deployment->shared;
+    fresh->before = answer->fates[PLAN_SIMULATED];
+    int length = snprintf(fresh->directory, DIRECTORY_BYTES, "%s/moesim-plan-XXXXXX",
+                          directory != NULL && directory[0] != '\0' ? directory : "/tmp");
+    if (length >= DIRECTORY_BYTES || mkdtemp(fresh->directory) == NULL) {
+        fresh->directory[0] = '\0';
+        return error_add(error, STATUS_IO, "no directory for temporary files: %s", strerror(errno));
+    }
+    enum status status =
+        plan_serve_write(fresh->directory, world->plan, answer, deployment, share, error);
+    fresh->digest = digest_of(fresh, deployment, answer, world);
+    return status;
+}
+
+void finalist_close(struct finalist *finalist)
+{
+    char path[DIRECTORY_BYTES + 16];
+    if (finalist == NULL) {
+        return;
+    }
+    deployment_close(&finalist->deployment);
+    trace_close(&finalist->trace);
+    scenario_free(&finalist->scenario);
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", finalist->directory, scenarios[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(finalist->directory);
+    free(finalist);
+}

@@ -1,0 +1,150 @@
+/*
+ * test_plan_percentile.c -- pools that percentiles make larger than means do.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "plan.h"
+#include "plan_internal.h"
+#include "plan_words.h"
+#include "store_plan.h"
+
+static const char *const small[] = {
+    "model=router-lab-14m",
+    "trace.path=scenarios/traces/router-lab/loss_free",
+    "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 20}",
+    "gpus=[{gpu: h100-sxm, price: h100-neocloud}]",
+    "search.pools=disaggregated",
+    "search.prefill={ep: 1, tokens_per_rank: 2048}",
+    "search.decode={ep: 1, sequences_per_rank: 64}",
+    "search.redundant_experts=0",
+    "search.micro_batches=1",
+};
+
+#define SMALL ((int32_t)(sizeof small / sizeof small[0]))
+
+static void load_small(struct plan *plan, const char *slo)
+{
+    struct error error = {0};
+    const char *overrides[SMALL + 1];
+    memcpy(overrides, small, sizeof small);
+    overrides[SMALL] = slo;
+    cr_assert_eq(plan_load(plan, NULL, overrides, SMALL + 1, &error), STATUS_OK, "%s", error.text);
+}
+
+static struct plan_answer search(const struct plan *plan, struct plan_store *store)
+{
+    struct error error = {0};
+    struct plan_answer answer;
+    struct plan_options options = {.num_threads = 1, .store = store};
+    cr_assert_eq(plan_search(&answer, plan, &options, &error), STATUS_OK, "%s", error.text);
+    return answer;
+}
+
+/* Two points alone make one deployment, and where it is sized its sized self. */
+Test(plan_percentile, a_pool_that_misses_gets_groups_until_it_meets)
+{
+    struct plan plan;
+    load_small(&plan, "slo={ttft: 1.4ms at p90, tpot: 20ms}");
+    struct plan_answer answer = search(&plan, NULL);
+    char line[1024];
+
+    cr_assert_eq(answer.num_deployments, 2);
+    cr_assert_eq(answer.winner, 1, "the dearer one");
+    const struct plan_deployment *mean = &answer.deployment[0];
+    const struct plan_deployment *sized = &answer.deployment[1];
+    int32_t added = sized->added[COST_PREFILL];
+    cr_expect_not(mean->meets_targets);
+    cr_expect_gt(mean->ttft.percentile_s[1], plan.ttft_s);
+    cr_expect_leq(sized->ttft.percentile_s[1], plan.ttft_s);
+    cr_expect_gt(added, 0);
+    cr_expect_eq(sized->added[COST_DECODE], 0, "which misses nothing");
+    cr_expect_eq(sized->groups[COST_PREFILL], mean->groups[COST_PREFILL] + added);
+    cr_expect_eq(sized->num_gpus, mean->num_gpus + added);
+    cr_expect_eq(answer.num_feasible, 1);
+
+    /* A flat day: every group more costs its price all day long, and does less of the work. */
+    double group_usd = plan.gpu[0].price.usd_per_gpu_hour * 24.0;
+    double work = mean->load[COST_PREFILL] * (double)mean->groups[COST_PREFILL];
+    cr_expect_float_eq(sized->cost.usd_total, mean->cost.usd_total + added * group_usd, 1e-6);
+    cr_expect_eq(sized->usd_per_day_mean, mean->cost.usd_total);
+    cr_expect_float_eq(sized->load[COST_PREFILL] * (double)sized->groups[COST_PREFILL], work, 1e-9);
+    cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 1));
+    cr_expect_not_null(strstr(line, "more than the means do"), "%s", line);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+/* With a store: what one target has simulated serves the next. */
+Test(plan_percentile, a_stricter_percentile_is_never_cheaper)
+{
+    static const char *const targets[] = {
+        "slo={ttft: 2ms, tpot: 20ms}", "slo={ttft: 2ms at p50, tpot: 20ms}",
+        "slo={ttft: 2ms at p90, tpot: 20ms}", "slo={ttft: 2ms at p99, tpot: 20ms}"};
+    struct store *store = NULL;
+    struct plan_store *points = NULL;
+    struct error error = {0};
+    double before_usd = 0.0;
+    double first_usd = 0.0;
+    unlink("test_plan_percentile.db");
+    cr_assert_eq(store_open(&store, "test_plan_percentile.db", true, &error), STATUS_OK);
+    cr_assert_eq(plan_store_open(&points, store, &error), STATUS_OK, "%s", error.text);
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        struct plan plan;
+        load_small(&plan, targets[i]);
+        struct plan_answer answer = search(&plan, points);
+        cr_assert_geq(answer.winner, 0, "%s", targets[i]);
+        double usd = answer.deployment[answer.winner].cost.usd_total;
+        cr_expect_geq(usd, before_usd, "%s", targets[i]);
+        first_usd = i == 0 ? usd : first_usd;
+        before_usd = usd;
+        plan_answer_free(&answer);
+        plan_free(&plan);
+    }
+    cr_expect_gt(before_usd, first_usd, "p99 takes more than the mean");
+    plan_store_close(points);
+    store_close(store);
+    unlink("test_plan_percentile.db");
+}
+
+Test(plan_percentile, what_twice_the_groups_cannot_meet_is_given_up_in_words)
+{
+    struct plan plan;
+    load_small(&plan, "slo={ttft: 1.1ms at p99, tpot: 20ms}");
+    struct plan_answer answer = search(&plan, NULL);
+    char line[1024];
+
+    cr_assert_eq(answer.winner, -1);
+    cr_assert_eq(answer.num_deployments, 2);
+    cr_expect_eq(answer.num_feasible, 0);
+    cr_expect_eq(answer.deployment[1].groups[COST_PREFILL],
+                 2 * answer.deployment[0].groups[COST_PREFILL]);
+    cr_expect_lt(answer.deployment[1].ttft.percentile_s[3],
+                 answer.deployment[0].ttft.percentile_s[3]);
+    cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 0));
+    cr_expect_not_null(strstr(line, "twice the groups"), "%s", line);
+    cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 1));
+    cr_expect_not_null(strstr(line, "the nearest of 1 finalist"), "%s", line);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+/* GPUs that may be had end the search for groups: one more is too few. */
+Test(plan_percentile, no_more_groups_than_may_be_had)
+{
+    struct plan plan;
+    load_small(&plan, "slo={ttft: 1.4ms, tpot: 20ms}");
+    struct plan_answer answer = search(&plan, NULL);
+    plan.gpus_max = answer.deployment[0].num_gpus + 1;
+    plan.ttft_percentile = 90;
+    plan_answer_free(&answer);
+    answer = search(&plan, NULL);
+
+    cr_expect_eq(answer.winner, -1);
+    cr_assert_eq(answer.num_deployments, 2);
+    cr_expect_eq(answer.deployment[1].num_gpus, plan.gpus_max);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
