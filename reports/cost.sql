@@ -16,12 +16,12 @@ HAVING sum(phase_ns_sum) > 0
 ORDER BY sum(phase_ns_sum) DESC, step_phase.phase;
 
 -- finding
-SELECT printf('$%.3g per million tokens%s: %.4g %stokens a second and GPU at $%.4g per GPU-hour (%s, %s).',
-              usd_per_million_tokens,
+SELECT printf('%s per million tokens%s: %.4g %stokens a second and GPU at %s per GPU-hour (%s, %s).',
+              money(usd_per_million_tokens),
               CASE WHEN EXISTS (SELECT 1 FROM serving_total WHERE run_id = ?1)
                    THEN ' of full batches, without idle time' ELSE '' END,
               tokens_per_s_per_gpu / CASE WHEN tokens_per_s_per_gpu < 1e4 THEN 1.0 ELSE 1e3 END,
               CASE WHEN tokens_per_s_per_gpu < 1e4 THEN '' ELSE 'thousand ' END,
-              usd_per_gpu_hour, price, price_date)
+              money(usd_per_gpu_hour), price, price_date)
 FROM run
 WHERE run_id = ?1;

@@ -1,6 +1,6 @@
-array heading[3] = ['step time', 'USD per million tokens', 'busiest rank / mean rank']
+array heading[3] = ['step time', currency.' per million tokens', 'busiest rank / mean rank']
 array name[3] = ['step_ns_mean', 'usd_per_million_tokens', 'rank_tokens_max_over_mean']
-array divisor[3] = [1, 1, 1]
+array divisor[3] = [1, usd_per_unit, 1]
 array color[3] = [blue, green, orange]
 array top[3]
 stats csv using (column('step_ns_mean')) name 'T' nooutput

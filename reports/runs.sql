@@ -52,9 +52,9 @@ worth AS ( -- of all changes of placement that have steps behind them
   GROUP BY run_id
   HAVING (SELECT count(*) FROM alike) <= 4 -- of more the ranking tells
   ORDER BY position)
-SELECT printf('%s is cheapest: $%.3g per million tokens, %s%s.',
+SELECT printf('%s is cheapest: %s per million tokens, %s%s.',
               alike.run,
-              usd_per_million_tokens,
+              money(usd_per_million_tokens),
               CASE WHEN (SELECT max(usd_per_million_tokens) FROM alike JOIN run USING (run_id)) > usd_per_million_tokens * 1.0005
                    THEN printf('%.1f %% less than the dearest',
                                100 - 100 * usd_per_million_tokens

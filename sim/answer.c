@@ -198,7 +198,7 @@ static void write_currency(const struct report *report, FILE *page)
 {
     char note[MONEY_NOTE_BYTES];
     if (money_note(note, &report->money)[0] != '\0') {
-        html_named(page, "Here ", note, "; figures and their tables are in dollars. ");
+        html_named(page, "All ", note, "; the CSV files are in dollars. ");
     }
 }
 

@@ -114,7 +114,7 @@ static void write_assumptions(const struct study_report *study_report, FILE *pag
     fputs("</ul>\n<details><summary>Assumptions of all runs, with their sources</summary>\n"
           "<div class=\"wrap facts\">\n",
           page);
-    html_table(page, &report->assumption, INT64_MAX, "assumptions");
+    html_table(page, &report->assumption, INT64_MAX, "assumptions", &report->figures.shown);
     fputs("</div>\n</details>\n<h3>Not modelled</h3>\n", page);
     fputs(report->limits, page);
     fputs("</section>\n", page);
@@ -144,7 +144,7 @@ static void write_repeat(const struct study_report *study_report, FILE *page)
             report->runs.num_rows);
     html_text(page, rows_text(&report->run, 0, "commit_id"));
     fputs("</code> are:</p>\n<div class=\"wrap\">\n", page);
-    html_table(page, &report->runs, INT64_MAX, "runs");
+    html_table(page, &report->runs, INT64_MAX, "runs", &report->figures.shown);
     fputs("</div>\n", page);
     html_named(page, "<details><summary>The study, as it was asked</summary>\n<pre tabindex=\"0\">",
                study->text, "</pre></details>\n</section>\n<footer>Made by moesim.</footer>\n");

@@ -16,7 +16,8 @@
  *     error     "model": times or costs, so the caption tells the model's error
  *
  * Then comes one query (?1 is the run's id) and, after a line "-- finding", optionally one more,
- * whose single value is the figure's message in words.
+ * whose single value is the figure's message in words. Amounts stay dollars in the rows; words say
+ * money(X), plots money(x) and the name in currency.
  */
 #ifndef MOESIM_FIGURE_H
 #define MOESIM_FIGURE_H
@@ -27,6 +28,7 @@
 
 #include "arena.h"
 #include "model.h"
+#include "money.h"
 #include "rows.h"
 #include "status.h"
 #include "store.h"
@@ -68,6 +70,7 @@ struct figure_list {
     int32_t count;
     struct figure *figure; /* [count] by order, then name */
     const char *style;     /* reports/style.gp */
+    struct currency shown; /* by axes and labels; the rows are in dollars */
 };
 
 /* Reads all figures of directory. STATUS_INVALID names file and line of what is wrong in them. */

@@ -54,7 +54,7 @@ static enum status close_written(FILE *file, const char *path, struct error *err
                   : STATUS_OK;
 }
 
-static enum status write_script(const struct figure *figure, const char *style,
+static enum status write_script(const struct figure *figure, const struct figure_list *list,
                                 const char *directory, struct error *error)
 {
     char path[FILE_PATH_BYTES];
@@ -70,7 +70,9 @@ static enum status write_script(const struct figure *figure, const char *style,
         fprintf(file, "set terminal %s size %d,%d font '%s' noenhanced\nset output '%s%s'\n",
                 form->terminal, form->width, form_height(form, figure), form->font, figure->name,
                 form->suffix);
-        fprintf(file, "%s\n%s\nset output\n", style, figure->commands);
+        fprintf(file, "currency = '%s'\nusd_per_unit = %.17g\n", currency_code(&list->shown),
+                currency_usd_per_unit(&list->shown));
+        fprintf(file, "%s\n%s\nset output\n", list->style, figure->commands);
         fprintf(file,
                 "set print '%s.box' append\n"
                 "print GPVAL_TERM_XMIN, GPVAL_TERM_XMAX, GPVAL_TERM_YMIN, GPVAL_TERM_YMAX, "
@@ -228,7 +230,7 @@ enum status figures_draw(struct figure_list *list, const char *directory, struct
             status = write_data(figure, directory, ".tabs", rows_write_tabs, error);
         }
         if (status == STATUS_OK) {
-            status = write_script(figure, list->style, directory, error);
+            status = write_script(figure, list, directory, error);
         }
         if (status == STATUS_OK) {
             child[i] = start_gnuplot(figure, directory);

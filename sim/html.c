@@ -131,7 +131,7 @@ static bool is_number(const char *value)
            value[strspn(value, "0123456789+-.eE")] == '\0';
 }
 
-void html_value(FILE *page, const char *column, const char *value)
+void html_value(FILE *page, const char *column, const char *value, const struct currency *currency)
 {
     char text[FORMAT_BYTES];
     enum column_kind kind = column_kind(column);
@@ -162,7 +162,7 @@ void html_value(FILE *page, const char *column, const char *value)
         fprintf(page, "%s/s", format_bytes(text, number));
         break;
     case COLUMN_USD:
-        fputs(format_money(text, number, &(struct currency){0}), page);
+        fputs(money_cell(text, number, currency), page);
         break;
     case COLUMN_RATIO:
         fprintf(page, "%.2f\xc3\x97", number); /* a multiplication sign */
@@ -176,7 +176,7 @@ void html_value(FILE *page, const char *column, const char *value)
     }
 }
 
-void html_heading(FILE *page, const char *column)
+void html_heading(FILE *page, const char *column, const struct currency *currency)
 {
     char name[128];
     snprintf(name, sizeof name, "%s", column);
@@ -187,7 +187,7 @@ void html_heading(FILE *page, const char *column)
             continue;
         }
         fputs(first ? "" : " ", page);
-        html_text(page, strcmp(word, "usd") == 0 ? "USD" : word);
+        html_text(page, strcmp(word, "usd") == 0 ? currency_code(currency) : word);
         first = false;
     }
 }
@@ -202,14 +202,15 @@ static const char *cell_class(const struct rows *rows, int32_t column)
     return words || id ? "" : " class=\"n\"";
 }
 
-void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label)
+void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label,
+                const struct currency *currency)
 {
     fputs("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table: ", page);
     html_text(page, label);
     fputs("\"><table>\n<thead><tr>", page);
     for (int32_t column = 0; column < rows->num_columns; column++) {
         fprintf(page, "<th scope=\"col\"%s>", cell_class(rows, column));
-        html_heading(page, rows_name(rows, column));
+        html_heading(page, rows_name(rows, column), currency);
         fputs("</th>", page);
     }
     fputs("</tr></thead>\n<tbody>\n", page);
@@ -217,7 +218,7 @@ void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const cha
         fputs("<tr>", page);
         for (int32_t column = 0; column < rows->num_columns; column++) {
             fprintf(page, "<td%s>", cell_class(rows, column));
-            html_value(page, rows_name(rows, column), rows_value(rows, row, column));
+            html_value(page, rows_name(rows, column), rows_value(rows, row, column), currency);
             fputs("</td>", page);
         }
         fputs("</tr>\n", page);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "money.h"
 #include "rows.h"
 
 /* Text as HTML, also inside attributes. Bytes that are no UTF-8 and control characters become
@@ -24,15 +25,16 @@ void html_named(FILE *page, const char *before, const char *text, const char *af
 void html_head(FILE *page, const char *subject, const char *title, const char *css,
                const char *style);
 
-/* A value of a column for people; NULL is a dash. Escaped. */
-void html_value(FILE *page, const char *column, const char *value);
+/* A value of a column for people, dollars in currency; NULL is a dash. Escaped. */
+void html_value(FILE *page, const char *column, const char *value, const struct currency *currency);
 
-/* A column's name for people: "step_ns_mean" is "step mean". */
-void html_heading(FILE *page, const char *column);
+/* A column's name for people: "step_ns_mean" is "step mean", "usd_per_day" "EUR per day". */
+void html_heading(FILE *page, const char *column, const struct currency *currency);
 
 /* A table of the first rows_max rows in a box that scrolls sideways by itself; label names it for
- * screen readers. */
-void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label);
+ * screen readers. Columns of dollars are shown in currency. */
+void html_table(FILE *page, const struct rows *rows, int64_t rows_max, const char *label,
+                const struct currency *currency);
 
 /* The cells of a map as JSON for page.js, or nothing if the rows are no full grid of numbers. */
 void html_cells(FILE *page, const struct rows *rows, const char *row_column,

@@ -135,7 +135,7 @@ static void write_caption(const struct report *report, const struct figure *figu
             figure->name, figure->name, figure->name);
 }
 
-static void write_data(const struct figure *figure, FILE *page)
+static void write_data(const struct report *report, const struct figure *figure, FILE *page)
 {
     const struct rows *rows = &figure->rows;
     fprintf(page, "<details%s><summary>Data: ", figure->table_open ? " open" : "");
@@ -146,7 +146,7 @@ static void write_data(const struct figure *figure, FILE *page)
         fprintf(page, "%" PRId64 " row%s", rows->num_rows, rows->num_rows == 1 ? "" : "s");
     }
     fputs("</summary>\n", page);
-    html_table(page, rows, TABLE_ROWS_MAX, figure->title);
+    html_table(page, rows, TABLE_ROWS_MAX, figure->title, &report->figures.shown);
     fputs("</details>\n", page);
 }
 
@@ -184,7 +184,7 @@ enum status page_write_figures(const struct report *report, FILE *page, struct e
         }
         status = write_plot(report, figure, page, error);
         write_caption(report, figure, page);
-        write_data(figure, page);
+        write_data(report, figure, page);
         fputs("</figure>\n", page);
     }
     if (status == STATUS_OK) {
@@ -202,7 +202,7 @@ static void write_assumptions(const struct report *report, FILE *page)
                " The numbers below went into it; of a GPU's file, which says why at each key, ");
     html_named(page, "<code>moesim list gpus ", text(report, "gpu"), "</code> shows all.</p>\n");
     fputs("<div class=\"wrap facts\">\n", page);
-    html_table(page, &report->assumption, INT64_MAX, "assumptions");
+    html_table(page, &report->assumption, INT64_MAX, "assumptions", &report->figures.shown);
     fputs("</div>\n<h3>Not modelled</h3>\n", page);
     fputs(report->limits, page);
     fputs("</section>\n", page);

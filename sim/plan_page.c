@@ -210,6 +210,8 @@ static enum status load(struct plan_report *plan_report, struct error *error)
     if (status == STATUS_OK) {
         status = rows_query(&report->run, report->store, plan_sql, report->run_id, error);
     }
+    report->figures.shown = plan_money(plan_report->page->plan).shown;
+    store_show_money(report->store, &report->figures.shown);
     for (int32_t i = 0; i < report->figures.count && status == STATUS_OK; i++) {
         status = figure_query(&report->figures.figure[i], report->store, report->run_id,
                               &report->arena, error);

@@ -15,7 +15,7 @@
 
 /* The run, when and where it ran, and numbers the answer is made of. */
 static const char run_sql[] =
-    "SELECT run.*, run_origin.finished_utc, run_origin.hostname, " STORE_CURRENCY_SQL ","
+    "SELECT run.*, run_origin.finished_utc, run_origin.hostname,"
     " (SELECT count(*) FROM rebalance WHERE run_id = ?1) AS num_rebalances,"
     " coalesce("
     "  (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
@@ -49,6 +49,17 @@ static const char run_sql[] =
 static const char assumption_sql[] =
     "SELECT name AS assumption, value, unit, source FROM assumption WHERE run_id = ?1"
     " ORDER BY assumption.assumption";
+
+/* What is shown side by side shares a currency: the prices of the run and of those that the figure
+ * of runs sets beside it. */
+static const char money_sql[] =
+    "WITH mine AS (SELECT study_id, group_label FROM study WHERE run_id = ?1"
+    " ORDER BY rowid DESC LIMIT 1) "
+    "SELECT " STORE_CURRENCY_SQL " FROM run WHERE complete = 1 AND (run_id = ?1 OR run_id IN"
+    " (SELECT run_id FROM study WHERE (study_id, group_label) ="
+    "  (SELECT study_id, group_label FROM mine))"
+    " OR NOT EXISTS (SELECT 1 FROM mine) AND (scenario, label = '') ="
+    "  (SELECT scenario, label = '' FROM run WHERE run_id = ?1))";
 
 static const char runs_sql[] = "SELECT run_id, label FROM run WHERE complete = 1 ORDER BY rowid";
 
@@ -86,6 +97,19 @@ static enum status choose_run(struct report *report, struct error *error)
     return status;
 }
 
+static enum status choose_money(struct report *report, struct error *error)
+{
+    struct rows price = {0};
+    enum status status = rows_query(&price, report->store, money_sql, report->run_id, error);
+    for (int64_t row = 0; row < price.num_rows; row++) {
+        rows_add_money(&report->money, &price, row);
+    }
+    rows_free(&price);
+    report->figures.shown = report->money.shown;
+    store_show_money(report->store, &report->money.shown);
+    return status;
+}
+
 static enum status query_all(struct report *report, struct error *error)
 {
     enum status status = choose_run(report, error);
@@ -97,7 +121,9 @@ static enum status query_all(struct report *report, struct error *error)
                            report->options->results, report->run_id);
     }
     if (status == STATUS_OK) {
-        rows_add_money(&report->money, &report->run, 0);
+        status = choose_money(report, error);
+    }
+    if (status == STATUS_OK) {
         status =
             rows_query(&report->assumption, report->store, assumption_sql, report->run_id, error);
     }

@@ -25,7 +25,7 @@ struct report {
     struct rows run;        /* one row: the run, its origin and the shares of its phases */
     struct rows assumption; /* what to believe before believing a time or a price */
     struct rows runs;       /* all complete runs of the file: run_id, label, scenario, strategy */
-    struct money money;     /* what the run's price is shown in */
+    struct money money;     /* what prices are shown in: the run's, and those beside it */
     struct figure_list figures;
     const char *css;
     const char *script;

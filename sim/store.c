@@ -264,6 +264,7 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
     }
     int code = write ? open_database(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
                      : open_read_only(store);
+    code = code == SQLITE_OK ? store_add_functions(store) : code;
     if (code != SQLITE_OK) {
         status = store_error(store, code, error);
     } else {

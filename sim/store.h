@@ -77,8 +77,6 @@ MUST_CHECK enum status store_order(struct store *store, const uint64_t *run_id, 
 /* What this program was built from: part of every run's id. */
 const char *store_commit(void);
 
-/* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
- * it. Return false from row to stop. */
 /* Of a query over run: columns currency and usd_per_unit of the run's price, NULL for dollars. */
 #define STORE_CURRENCY_SQL                                                                         \
     "(SELECT substr(unit, 5) FROM assumption AS rate WHERE rate.run_id = run.run_id"               \
@@ -91,8 +89,16 @@ struct store_row {
     const char *const *name;  /* [num_columns] */
     const char *const *value; /* [num_columns] NULL: SQL NULL */
 };
+
+/* Rows of a query as text; columns named as in the query. Binds ?1 to run_id when the query has
+ * it. Return false from row to stop. A query may call money(X): X dollars as text in the currency
+ * that was shown last, "$0.413", "EUR 0.356"; NULL of what is no number. */
 MUST_CHECK enum status store_query(struct store *store, const char *sql, const char *run_id,
                                    bool (*row)(void *context, const struct store_row *row),
                                    void *context, struct error *error);
+
+/* From now on money(X) is in this currency; it begins as the dollar. */
+struct currency;
+void store_show_money(struct store *store, const struct currency *currency);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "money.h"
 #include "store.h"
 
 /* The run between store_begin and store_finish: a copy of all that it needs, because the
@@ -31,7 +32,8 @@ struct store {
     sqlite3 *database;
     char *path; /* owned */
     bool write;
-    sqlite3_stmt *detail; /* the insert of store_detail, prepared once */
+    struct currency shown; /* by the SQL function money */
+    sqlite3_stmt *detail;  /* the insert of store_detail, prepared once */
     struct pending_run run;
 };
 
@@ -49,6 +51,9 @@ enum status store_error(struct store *store, int code, struct error *error);
 
 /* Runs statements that return no rows. */
 MUST_CHECK enum status store_execute(struct store *store, const char *sql, struct error *error);
+
+/* Defines the SQL functions of store_query. Returns SQLite's code. */
+int store_add_functions(struct store *store);
 
 /* Removes a run from every table. */
 MUST_CHECK enum status store_remove(struct store *store, const char *run_id, struct error *error);

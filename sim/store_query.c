@@ -1,7 +1,29 @@
 /* store_query.c -- rows of a query as text, for figures and reports. */
 #include <stdlib.h>
 
+#include "format.h"
 #include "store_internal.h"
+
+static void show_money(sqlite3_context *context, int count, sqlite3_value **value)
+{
+    const struct store *store = sqlite3_user_data(context);
+    char text[FORMAT_BYTES];
+    if (count == 1 && sqlite3_value_numeric_type(value[0]) != SQLITE_NULL) {
+        format_money(text, sqlite3_value_double(value[0]), &store->shown);
+        sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);
+    }
+}
+
+int store_add_functions(struct store *store)
+{
+    return sqlite3_create_function(store->database, "money", 1, SQLITE_UTF8, store, show_money,
+                                   NULL, NULL);
+}
+
+void store_show_money(struct store *store, const struct currency *currency)
+{
+    store->shown = *currency;
+}
 
 static enum status collect_row(sqlite3_stmt *statement, const struct store_row *shape,
                                const char **value)

@@ -142,6 +142,18 @@ def test_a_price_in_another_currency_is_shown_in_it():
         with open("euros/index.html", encoding="utf-8") as file:
             page = file.read()
         check("1 EUR = 1.16 USD" in page and "at EUR 1.55 a GPU-hour" in page, "a page in euros")
+        shown = re.sub(r"<[^>]*>", "", page)
+        check(shown.count("EUR per million tokens") >= 6 and "USD per" not in shown
+              and not re.search(r"\$[0-9]", shown), "a figure or its table in dollars")
+        with open("euros/figures/cost.csv", encoding="utf-8") as file:
+            parts = [line.split(",") for line in file.read().split("\n")[1:-1]]
+        cost = sum(float(part[2]) for part in parts)
+        check(f"EUR {cost / 1.16:.4f} per million tokens" in shown, "the sum of a CSV in dollars")
+        check(moesim("report", "mixed.db", "-o", "mixed").returncode == 0, "a mixed report")
+        with open("mixed/index.html", encoding="utf-8") as file:
+            shown = re.sub(r"<[^>]*>", "", file.read())
+        check("amounts are in dollars: prices differ" in shown and "EUR per" not in shown
+              and "USD per million tokens" in shown, "a mixed page")
     expect_error("a price without its rate",
                  moesim("run", "scenario.yaml", "--set", "price=" + write("rateless.yaml",
                         'gpu: h100-sxm\nper_gpu_hour: 1.55\ncurrency: EUR\ndate: "2026-11"\n'

@@ -7,6 +7,7 @@
 
 #include "format.h"
 #include "price.h"
+#include "store.h"
 
 static struct error error;
 static struct price price;
@@ -129,4 +130,31 @@ Test(price, what_is_no_currency_is_the_dollar)
     }
     currency_set(&currency, "EUR", 0.0);
     cr_expect_str_eq(currency_code(&currency), "USD");
+}
+
+static bool keep_first(void *context, const struct store_row *row)
+{
+    (void)snprintf(context, MONEY_NOTE_BYTES, "%s", row->value[0]);
+    return false;
+}
+
+Test(price, queries_show_dollars_in_the_currency_that_was_asked_for)
+{
+    static const char sql[] = "SELECT money(1.16) || ', ' || ifnull(money(NULL), 'none')";
+    struct store *store = NULL;
+    struct currency euro;
+    char path[64];
+    (void)snprintf(path, sizeof path, "/tmp/moesim-own-price-%d.db", (int)getpid());
+    cr_assert_eq(store_open(&store, path, true, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(unlink(path), 0);
+
+    cr_assert_eq(store_query(store, sql, NULL, keep_first, text, &error), STATUS_OK, "%s",
+                 error.text);
+    cr_expect_str_eq(text, "$1.16, none");
+    currency_set(&euro, "EUR", 1.16);
+    store_show_money(store, &euro);
+    cr_assert_eq(store_query(store, sql, NULL, keep_first, text, &error), STATUS_OK, "%s",
+                 error.text);
+    cr_expect_str_eq(text, "EUR 1.00, none");
+    store_close(store);
 }

@@ -1,22 +1,22 @@
 stats csv using (column('tpot_ms')) name 'T' nooutput
-stats csv using (column('usd_per_day')) name 'C' nooutput
+stats csv using (money(column('usd_per_day'))) name 'C' nooutput
 stats csv using (column('tpot_target_ms')) name 'G' nooutput
 is_role(role) = stringcolumn('role') eq role
 stats csv using (is_role('winner') || is_role('front') || is_role('other') ? 0 : 1) name 'R' nooutput
-dollars = C_max >= 2e6 ? 1e6 : C_max >= 2e3 ? 1e3 : 1.0
+unit = C_max >= 2e6 ? 1e6 : C_max >= 2e3 ? 1e3 : 1.0
 set xlabel 'time between tokens (ms)'
-set ylabel 'dollars a day'.(dollars == 1e6 ? ' (million)' : dollars == 1e3 ? ' (thousand)' : '')
+set ylabel currency.' a day'.(unit == 1e6 ? ' (million)' : unit == 1e3 ? ' (thousand)' : '')
 set xrange [0:T_max * 1.08]
-set yrange [0:C_max / dollars * 1.08]
+set yrange [0:C_max / unit * 1.08]
 set xtics tidy_step(T_max, narrow ? 4 : 8)
-set ytics tidy_step(C_max / dollars, 6)
+set ytics tidy_step(C_max / unit, 6)
 set key top right
 target = G_records > 0 && G_max > 0 ? G_max : 0
 if (target > 0) {
     set arrow from target, graph 0 to target, graph 1 nohead lc rgb '#999999'
     set label sprintf('target %g ms', target) at target, graph 0.97 left offset 0.5, 0
 }
-point(wanted) = wanted ? column('usd_per_day') / dollars : NaN
+point(wanted) = wanted ? money(column('usd_per_day')) / unit : NaN
 plot csv using (column('tpot_ms')):(point(column('on_front') == 0)) with points pt 7 ps 0.3 \
          lc rgb sky title 'others', \
      csv using (column('tpot_ms')):(point(column('on_front') == 1)) with points pt 7 ps 0.6 \

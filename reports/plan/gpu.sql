@@ -4,7 +4,7 @@
 -- error: model
 -- row_pixels: 26 44
 -- table: open
--- caption: Of every kind of GPU the cheapest deployment that meets the targets, in a day's dollars.
+-- caption: Of every kind of GPU the cheapest deployment that meets the targets, by a day's cost.
 --   Traffic that fills a group of one kind may leave another half idle: more of it can turn the order.
 -- empty: Deployments of only one kind of GPU meet the targets.
 SELECT gpu, usd_per_day, num_gpus, ttft_ms, tpot_ms, usd_per_million_input, usd_per_million_output,

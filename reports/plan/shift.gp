@@ -5,7 +5,7 @@ set lmargin at screen 0.03 + N_max * (narrow ? 0.0165 : 0.0084)
 unset grid
 set grid xtics
 set border 1
-set xlabel 'change of a day''s dollars (%)'
+set xlabel 'change of a day''s cost (%)'
 room = narrow ? 0.4 : 0.14 # for a number beside its bar
 set xrange [-widest * (1.3 + room):widest * (1.3 + room)]
 set xtics tidy_step(2 * widest * (1.3 + room), narrow ? 3 : 8)

@@ -2,7 +2,7 @@
 -- order: 20
 -- error: model
 -- row_pixels: 26 30
--- caption: The change of a day's dollars when one number is a tenth larger or smaller. Price, traffic,
+-- caption: The change of a day's cost when one number is a tenth larger or smaller. Price, traffic,
 --   targets and utilisation are weighed again over all points; other lengths are simulated anew with
 --   the winner's layout. A bar that is missing: a target is missed then, by every deployment or, of
 --   other lengths, by the winner's layout.
@@ -17,7 +17,7 @@ WHERE plan_id = ?1
 ORDER BY shift;
 
 -- finding
-SELECT CASE WHEN abs(change) < 0.05 THEN 'None of these changes the day''s dollars.'
+SELECT CASE WHEN abs(change) < 0.05 THEN 'None of these changes the day''s cost.'
             ELSE printf('The largest change comes of %s, 10 %% %s: %+.1f %%%s.', what,
                         CASE WHEN factor < 1 THEN 'less' ELSE 'more' END, change,
                         CASE WHEN winner_changes THEN ', with another deployment' ELSE '' END) END
