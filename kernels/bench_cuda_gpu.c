@@ -29,12 +29,15 @@ enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error)
         snprintf(gpu->machine.device, sizeof gpu->machine.device, "%.95s", properties.name);
         gpu->machine.num_sms = properties.multiProcessorCount;
         gpu->l2_bytes = properties.l2CacheSize;
-        gpu->flush_bytes = 2 * gpu->l2_bytes;
+        gpu->flush_bytes = 4 * gpu->l2_bytes;
         code = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
     }
     code = code == cudaSuccess ? cudaEventCreate(&gpu->begin) : code;
     code = code == cudaSuccess ? cudaEventCreate(&gpu->end) : code;
     code = code == cudaSuccess ? cudaMalloc(&gpu->flush, (size_t)gpu->flush_bytes) : code;
+    code = code == cudaSuccess
+               ? cudaMemsetAsync(gpu->flush, 0x5a, (size_t)gpu->flush_bytes, gpu->stream)
+               : code;
     code = code == cudaSuccess ? cudaDeviceGetPCIBusId(bus, sizeof bus, device) : code;
     if (code != cudaSuccess) {
         gpu_close(gpu);

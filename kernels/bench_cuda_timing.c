@@ -53,13 +53,6 @@ static enum status prepare(struct gpu *gpu, struct gpu_contender *contender, int
     return STATUS_OK;
 }
 
-enum status gpu_flush(struct gpu *gpu)
-{
-    return cudaMemsetAsync(gpu->flush, 0x5a, (size_t)gpu->flush_bytes, gpu->stream) == cudaSuccess
-               ? STATUS_OK
-               : STATUS_CUDA;
-}
-
 static bool launch(struct gpu *gpu, struct gpu_contender *contender, int32_t input)
 {
     return contender->direct ? contender->work.launch(contender->work.context, contender->version,

@@ -28,7 +28,7 @@ struct gpu {
     cudaStream_t stream;
     cudaEvent_t begin;
     cudaEvent_t end;
-    void *flush; /* twice the L2 */
+    void *flush; /* four times the L2 */
     int64_t flush_bytes;
     struct nvml *nvml;       /* NULL: not there, clocks and power stay unknown */
     double copy_bytes_per_s; /* this run's ceilings, measured once by gpu_ceilings; 0: not yet */
@@ -77,7 +77,8 @@ struct gpu_contender {
 MUST_CHECK enum status gpu_time(struct gpu *gpu, struct gpu_contender *contender,
                                 int32_t num_contenders, int32_t num_inputs, int32_t num_samples,
                                 double budget_s);
-/* Overwrites the L2 with something else, on the stream. */
+/* Fills the L2 with something else, on the stream. By reading: what a kernel finds there then has
+ * not to be written back to HBM in its own time. */
 MUST_CHECK enum status gpu_flush(struct gpu *gpu);
 /* Frees graphs and samples. */
 void gpu_contenders_free(struct gpu_contender *contender, int32_t num_contenders);

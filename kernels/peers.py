@@ -5,7 +5,8 @@ Usage: peers.py --csv FILE --tokens N,... --routing NAME,... --seconds S -- MOE-
 
 Runs moe-bench forward --turns: before each of its rounds moe-bench says "turn" and waits, and the
 peers take one sample each. So all see the same clocks and the same thermal state. Loads are those
-that moe-bench names for the case. Each peer is one CUDA graph; the L2 is flushed before a sample.
+that moe-bench names for the case. Each peer is one CUDA graph; before a sample the L2 is filled by
+reading something else, as moe-bench does: written lines would go back to HBM in the sample's time.
 Rows go to the same CSV, with the peer's name as version.
 
 bf16:
@@ -118,7 +119,8 @@ class Layer:
         self.shared = shape.shared_ffn_dim > 0 and (
             weights(2 * shape.shared_ffn_dim, shape.hidden_dim),
             weights(shape.hidden_dim, shape.shared_ffn_dim))
-        self.flush = torch.empty(128 << 20, device=DEVICE, dtype=torch.uint8)
+        l2_bytes = torch.cuda.get_device_properties(DEVICE).L2_cache_size
+        self.flush = torch.zeros(l2_bytes, device=DEVICE, dtype=torch.int32)  # four times the L2
 
     def activate(self, both):
         gate, up = both.chunk(2, dim=-1)
@@ -310,7 +312,7 @@ class Peer:
 
     def sample(self, flush):
         begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
-        flush.fill_(90)
+        flush.amax()
         begin.record()
         self.graph.replay()
         end.record()
