@@ -39,21 +39,25 @@ static int set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t at
            CUBLAS_STATUS_SUCCESS;
 }
 
-/* Of TN products alone, which ours are. */
-static int describe_scales(struct lt_gemm *gemm)
+/* Of TN products alone, which ours are. The library may look at the pointers when it chooses: until
+ * lt_gemm_set_scales they are some device memory, aligned as scales are. */
+static int describe_scales(struct lt_gemm *gemm, const struct lt *lt)
 {
 #if CUBLAS_VERSION >= 120900
     int32_t weights = CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
     int32_t x = CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
     return set(gemm->operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &weights, sizeof weights) &&
-           set(gemm->operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &x, sizeof x);
+           set(gemm->operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &x, sizeof x) &&
+           lt_gemm_set_scales(gemm, (struct lt_scales){lt->workspace, lt->workspace}) == STATUS_OK;
 #else
     (void)gemm;
+    (void)lt;
     return 0;
 #endif
 }
 
-static int describe(struct lt_gemm *gemm, struct lt_shape shape, const void *bias)
+static int describe(struct lt_gemm *gemm, const struct lt *lt, struct lt_shape shape,
+                    const void *bias)
 {
     cudaDataType_t in = shape.fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
     cudaDataType_t out = shape.out_dtype == DTYPE_FP32 ? CUDA_R_32F : CUDA_R_16BF;
@@ -70,7 +74,7 @@ static int describe(struct lt_gemm *gemm, struct lt_shape shape, const void *bia
              set(gemm->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias) &&
              set(gemm->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out);
     }
-    ok = ok && (!shape.fp8 || describe_scales(gemm));
+    ok = ok && (!shape.fp8 || describe_scales(gemm, lt));
     return ok &&
            cublasLtMatrixLayoutCreate(&gemm->weights, in, depth, columns, shape.depth) ==
                CUBLAS_STATUS_SUCCESS &&
@@ -136,7 +140,7 @@ enum status lt_gemm_plan(struct lt_gemm *gemm, const struct lt *lt, struct lt_sh
                          const void *bias)
 {
     *gemm = (struct lt_gemm){0};
-    if (!describe(gemm, shape, bias) || !choose(gemm, lt, shape)) {
+    if (!describe(gemm, lt, shape, bias) || !choose(gemm, lt, shape)) {
         lt_gemm_free(gemm);
         return STATUS_CUDA;
     }
