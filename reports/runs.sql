@@ -7,17 +7,21 @@
 -- caption: The runs that were compared, or else those of this scenario in the results file. Shorter
 --   bars are better in all three panels. A strategy that lowers the imbalance but not the step time
 --   moved the bottleneck, or pays for its moves; decide by the cost.
--- empty: The results file holds one run of this scenario, so there is nothing to set it beside.
+-- empty: The results file holds one run of this scenario, so there is nothing to set it beside; what
+--   moesim serve stored, moesim diff sets side by side.
 WITH mine AS (
   SELECT study_id, group_label FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1),
 alike AS ( -- the runs it was compared with last, else those that no comparison made
   SELECT run_id, name AS run, position FROM study
   WHERE (study_id, group_label) = (SELECT study_id, group_label FROM mine)
   UNION ALL
-  SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END,
+  SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END
+                 || CASE WHEN count(*) OVER (PARTITION BY label, strategy) > 1
+                         THEN ' ' || substr(run_id, 1, 4) ELSE '' END,
          run.rowid
   FROM run
-  WHERE NOT EXISTS (SELECT 1 FROM mine)
+  WHERE NOT EXISTS (SELECT 1 FROM mine) AND NOT EXISTS (SELECT 1 FROM serving WHERE run_id = ?1)
+    AND complete = 1 AND run_id NOT IN (SELECT run_id FROM serving)
     AND scenario = (SELECT scenario FROM run WHERE run_id = ?1)
     AND (label = '') = (SELECT label = '' FROM run WHERE run_id = ?1))
 SELECT replace(replace(alike.run, char(10), ' '), char(13), ' ') AS run,
@@ -36,10 +40,13 @@ alike AS ( -- the runs it was compared with last, else those that no comparison 
   SELECT run_id, name AS run, position FROM study
   WHERE (study_id, group_label) = (SELECT study_id, group_label FROM mine)
   UNION ALL
-  SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END,
+  SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END
+                 || CASE WHEN count(*) OVER (PARTITION BY label, strategy) > 1
+                         THEN ' ' || substr(run_id, 1, 4) ELSE '' END,
          run.rowid
   FROM run
-  WHERE NOT EXISTS (SELECT 1 FROM mine)
+  WHERE NOT EXISTS (SELECT 1 FROM mine) AND NOT EXISTS (SELECT 1 FROM serving WHERE run_id = ?1)
+    AND complete = 1 AND run_id NOT IN (SELECT run_id FROM serving)
     AND scenario = (SELECT scenario FROM run WHERE run_id = ?1)
     AND (label = '') = (SELECT label = '' FROM run WHERE run_id = ?1)),
 worth AS ( -- of all changes of placement that have steps behind them

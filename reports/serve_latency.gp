@@ -1,5 +1,7 @@
 # Shares of requests over times on a logarithmic axis; what takes no time is left of it.
 stats csv using (column('answer_s')) name 'A' nooutput
+stats csv using (column('first_token_target_s')) name 'F' nooutput
+stats csv using (column('further_token_target_s')) name 'T' nooutput
 stats csv using (column('gap_s') > 0 ? column('gap_s') : NaN) name 'G' nooutput
 left = G_min > 0 ? 10 ** floor(log10(G_min)) : 1e-3
 set logscale x
@@ -23,7 +25,7 @@ plot csv using (column('first_token_s')):(100 * column('fraction')) with lines l
          lc rgb sky title 'gaps', \
      csv using (column('answer_s')):(100 * column('fraction')) with lines lw 2 \
          lc rgb orange title 'whole answer', \
-     csv using (column('first_token_target_s')):(100 * column('fraction')) with lines lw 1 dt 2 \
-         lc rgb blue notitle, \
-     csv using (column('further_token_target_s')):(100 * column('fraction')) with lines lw 1 dt 2 \
-         lc rgb green notitle
+     csv using (column('first_token_target_s')):(100 * column('fraction')) with lines lw 2 dt 2 \
+         lc rgb blue title (F_records > 0 ? 'first, target' : ''), \
+     csv using (column('further_token_target_s')):(100 * column('fraction')) with lines lw 2 dt 2 \
+         lc rgb green title (T_records > 0 ? 'further, target' : '')

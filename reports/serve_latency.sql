@@ -4,7 +4,7 @@
 -- caption: Of all requests, the share that waits no longer. First token: from arrival until the
 --   prompt is read, queueing included. Each further token: the rest of the answer over its tokens.
 --   Gaps: between two tokens of a running sequence; steps that also read chunks of prompts make
---   the long ones. Vertical lines are targets. A late first token asks for more GPUs that read,
+--   the long ones. Upright lines are targets. A late first token asks for more GPUs that read,
 --   slow further tokens for smaller batches or chunks.
 -- empty: No requests were simulated; moesim serve does it.
 -- rows_min: 2

@@ -30,4 +30,4 @@ plot csv using (shown(100 * column('gain_share')) / 2):0: \
      csv using (100 * column('settled_gain_share')):0 with points pt 2 ps 1 lw 2 lc rgb vermillion \
          title 'once settled', \
      csv using (column('gain_share') < 0 ? shown(100 * column('gain_share')) : 0):0: \
-         (sprintf('%+.1f', 100 * column('gain_share'))) with labels right offset -0.6, 0 notitle
+         (sprintf('%+.1f', 100 * column('gain_share'))) with labels right offset -1.2, 0 notitle

@@ -18,7 +18,7 @@ static const char runs_sql[] = "SELECT run_id, label FROM run WHERE complete = 1
 
 /* A phase's time a step, mean over ranks; all phases sum to step_ns_mean. */
 static const char metrics_sql[] =
-    "SELECT run.*, " STORE_CURRENCY_SQL ","
+    "SELECT " STORE_DIGEST_SQL ", run.*, " STORE_CURRENCY_SQL ","
     " CASE WHEN assignments > 0 THEN dropped_assignments * 1.0 / assignments ELSE 0 END"
     "  AS dropped_share,"
     " phase.attention / num_steps AS attention_ns_mean, phase.dense / num_steps AS dense_ns_mean,"
@@ -48,6 +48,20 @@ static const char metrics_sql[] =
     "  FROM offload_layer JOIN offload USING (run_id) WHERE run_id = ?1) AS offloaded "
     "WHERE run_id = ?1";
 
+/* Columns are NULL where nothing was served. */
+static const char served_sql[] =
+    "SELECT first.p50_s * 1e9 AS ttft_ns_p50, first.p99_s * 1e9 AS ttft_ns_p99,"
+    " further.p50_s * 1e9 AS tpot_ns_p50, further.p99_s * 1e9 AS tpot_ns_p99,"
+    " answer.p99_s * 1e9 AS answer_ns_p99, total.* "
+    "FROM (SELECT max(value) FILTER (WHERE name = 'goodput_per_s') AS goodput_per_s,"
+    "  max(value) FILTER (WHERE name = 'preemptions') AS preemptions,"
+    "  1e6 * max(value) FILTER (WHERE name = 'usd')"
+    "   / nullif(max(value) FILTER (WHERE name = 'new_tokens'), 0) AS usd_per_million_new"
+    "  FROM serving_total WHERE run_id = ?1) AS total "
+    "LEFT JOIN serving_latency AS first ON first.run_id = ?1 AND first.measure = 'ttft' "
+    "LEFT JOIN serving_latency AS further ON further.run_id = ?1 AND further.measure = 'tpot' "
+    "LEFT JOIN serving_latency AS answer ON answer.run_id = ?1 AND answer.measure = 'e2e'";
+
 static const char layers_sql[] =
     "SELECT layer, layer_ns_sum / num_steps AS layer_ns,"
     " expert_ns_max_sum / num_steps AS expert_ns_max,"
@@ -60,6 +74,14 @@ static const struct {
     const char *name;
     enum diff_unit unit;
 } metrics[] = {
+    {"ttft_ns_p50", DIFF_NS},
+    {"ttft_ns_p99", DIFF_NS},
+    {"tpot_ns_p50", DIFF_NS},
+    {"tpot_ns_p99", DIFF_NS},
+    {"answer_ns_p99", DIFF_NS},
+    {"goodput_per_s", DIFF_PLAIN},
+    {"preemptions", DIFF_COUNT},
+    {"usd_per_million_new", DIFF_USD},
     {"step_ns_mean", DIFF_NS},
     {"tokens_per_s_per_gpu", DIFF_COUNT},
     {"usd_per_million_tokens", DIFF_USD},
@@ -95,6 +117,11 @@ const char *diff_metric_name(int32_t index)
     return index < NUM_METRICS ? metrics[index].name : NULL;
 }
 
+bool diff_has(const struct diff_metric *metric)
+{
+    return !isnan(metric->value[0]) && !isnan(metric->value[1]);
+}
+
 double diff_change(const struct diff_metric *metric)
 {
     return metric->value[1] - metric->value[0];
@@ -113,7 +140,8 @@ double diff_relative(const struct diff_metric *metric)
 /* What one run has to say; rows are its own until both are compared. */
 struct side {
     struct rows runs;
-    struct rows run; /* one row */
+    struct rows run;    /* one row */
+    struct rows served; /* one row */
     struct rows layers;
 };
 
@@ -175,10 +203,24 @@ static enum status load_side(struct side *side, const char *results, const char 
         status = error_add(error, STATUS_INVALID, "%s: run %s is not whole", results, run_id);
     }
     if (status == STATUS_OK) {
+        status = rows_query(&side->served, store, served_sql, run_id, error);
+    }
+    if (status == STATUS_OK) {
         status = rows_query(&side->layers, store, layers_sql, run_id, error);
     }
     store_close(store);
     return status;
+}
+
+static double metric_value(const struct side *side, int32_t index)
+{
+    const char *name = metrics[index].name;
+    int32_t column = rows_column(&side->served, name);
+    if (column < 0) {
+        return rows_number(&side->run, 0, name);
+    }
+    const char *value = rows_value(&side->served, 0, column);
+    return value == NULL ? (double)NAN : strtod(value, NULL);
 }
 
 static enum status fill_runs(struct diff *diff, const struct side side[2],
@@ -208,7 +250,7 @@ static enum status fill_runs(struct diff *diff, const struct side side[2],
         struct diff_metric *metric = &diff->metric[index];
         *metric = (struct diff_metric){.name = metrics[index].name, .unit = metrics[index].unit};
         for (int i = 0; i < 2; i++) {
-            metric->value[i] = rows_number(&side[i].run, 0, metric->name);
+            metric->value[i] = metric_value(&side[i], index);
         }
     }
     return STATUS_OK;
@@ -325,6 +367,7 @@ enum status diff_load(struct diff *diff, const struct diff_options *options, str
     for (int i = 0; i < 2; i++) {
         rows_free(&side[i].runs);
         rows_free(&side[i].run);
+        rows_free(&side[i].served);
         rows_free(&side[i].layers);
     }
     return status;

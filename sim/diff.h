@@ -14,7 +14,7 @@
 #include "money.h"
 #include "status.h"
 
-#define DIFF_METRICS_MAX 32
+#define DIFF_METRICS_MAX 40
 
 enum diff_unit {
     DIFF_PLAIN, /* ratios and shares */
@@ -27,7 +27,7 @@ enum diff_unit {
 struct diff_metric {
     const char *name; /* as in the results file, "step_ns_mean" */
     enum diff_unit unit;
-    double value[2]; /* of A and B */
+    double value[2]; /* of A and B; NAN: the run has no such metric */
 };
 
 /* Means over steps of one MoE layer, both runs. */
@@ -82,6 +82,7 @@ void diff_free(struct diff *diff); /* safe on a zeroed struct, and twice */
 /* Names of all metrics, in order; NULL past the last. */
 const char *diff_metric_name(int32_t index);
 
+bool diff_has(const struct diff_metric *metric);      /* both runs have it */
 double diff_change(const struct diff_metric *metric); /* B - A */
 
 /* (B - A) / |A|; infinite where only A is 0, 0 where both are. */
@@ -101,5 +102,9 @@ struct diff_gate {
 MUST_CHECK enum status diff_gate_parse(struct diff_gate *gate, const char *expression,
                                        struct error *error);
 bool diff_gate_fails(const struct diff_gate *gate, const struct diff *diff);
+
+/* STATUS_INVALID if a run lacks the gate's metric: a limit on nothing would always hold. */
+MUST_CHECK enum status diff_gate_check(const struct diff_gate *gate, const struct diff *diff,
+                                       struct error *error);
 
 #endif

@@ -91,6 +91,17 @@ enum status diff_gate_parse(struct diff_gate *gate, const char *expression, stru
     return STATUS_OK;
 }
 
+enum status diff_gate_check(const struct diff_gate *gate, const struct diff *diff,
+                            struct error *error)
+{
+    const struct diff_metric *metric = &diff->metric[gate->metric];
+    return diff_has(metric)
+               ? STATUS_OK
+               : error_add(error, STATUS_INVALID,
+                           "--fail-if '%s': %s has no %s; runs of moesim serve do",
+                           gate->expression, isnan(metric->value[0]) ? "A" : "B", metric->name);
+}
+
 bool diff_gate_fails(const struct diff_gate *gate, const struct diff *diff)
 {
     const struct diff_metric *metric = &diff->metric[gate->metric];

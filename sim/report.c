@@ -15,7 +15,7 @@
 
 /* The run, when and where it ran, and numbers the answer is made of. */
 static const char run_sql[] =
-    "SELECT run.*, run_origin.finished_utc, run_origin.hostname,"
+    "SELECT " STORE_DIGEST_SQL ", run.*, run_origin.finished_utc, run_origin.hostname,"
     " (SELECT count(*) FROM rebalance WHERE run_id = ?1) AS num_rebalances,"
     " coalesce("
     "  (SELECT best.verdict FROM study JOIN study AS best USING (study_id, group_label)"
@@ -58,7 +58,8 @@ static const char money_sql[] =
     "SELECT " STORE_CURRENCY_SQL " FROM run WHERE complete = 1 AND (run_id = ?1 OR run_id IN"
     " (SELECT run_id FROM study WHERE (study_id, group_label) ="
     "  (SELECT study_id, group_label FROM mine))"
-    " OR NOT EXISTS (SELECT 1 FROM mine) AND (scenario, label = '') ="
+    " OR NOT EXISTS (SELECT 1 FROM mine) AND NOT EXISTS (SELECT 1 FROM serving WHERE run_id = ?1)"
+    "  AND run_id NOT IN (SELECT run_id FROM serving) AND (scenario, label = '') ="
     "  (SELECT scenario, label = '' FROM run WHERE run_id = ?1))";
 
 static const char runs_sql[] = "SELECT run_id, label FROM run WHERE complete = 1 ORDER BY rowid";

@@ -84,6 +84,11 @@ const char *store_commit(void);
     "(SELECT value FROM assumption AS rate WHERE rate.run_id = run.run_id"                         \
     " AND rate.name = 'exchange rate') AS usd_per_unit"
 
+/* Of a query over run where ?1 is its id: column digest, of all requests where it was served. */
+#define STORE_DIGEST_SQL                                                                           \
+    "coalesce((SELECT value FROM serving_total WHERE run_id = ?1 AND name = 'digest'),"            \
+    " run.digest) AS digest"
+
 struct store_row {
     int32_t num_columns;
     const char *const *name;  /* [num_columns] */

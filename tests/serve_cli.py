@@ -5,6 +5,7 @@ Usage: serve_cli.py MOESIM SOURCE_DIRECTORY
 """
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -74,6 +75,37 @@ def stored():
                                     "AND measure = 'ttft'"), "the curve misses the median")
 
 
+def differences():
+    """The batch of steps is the same, what arrives is not."""
+    slow = moesim("serve", CHAT, *SMALL, "--set", "serving.arrivals.rate_per_s=5", "-o", "two.db",
+                  "--json")
+    fast = moesim("serve", CHAT, *SMALL, "-o", "two.db", "--json")
+    both = [json.loads(each.stdout) for each in (slow, fast)]
+    limit = ("--fail-if", "ttft_ns_p99>-99%")
+    diff = moesim("diff", "two.db", "first", "last", "--json", *limit)
+    check(diff.returncode == 1 and "gate failed" in diff.stderr, f"a gate: {diff.stderr}")
+    answer = json.loads(diff.stdout)
+    check(not answer["equal"], "other requests are equal")
+    check([answer[side]["digest"] for side in "ab"] == [each["digest"] for each in both],
+          "a served run has two digests")
+    metric = answer["metrics"]
+    check(metric["step_ns_mean"]["change"] == 0, "the batch of steps differs")
+    for side, each in zip("ab", both):
+        waits = each["latency"]["ttft"]
+        check(abs(metric["ttft_ns_p99"][side] - waits["p99_s"] * 1e9) < 1, f"p99 of {side}")
+        check(abs(metric["goodput_per_s"][side] / each["goodput_per_s"] - 1) < 1e-9,
+              f"goodput of {side}")
+        usd = each["usd"] / each["new_tokens"] * 1e6
+        check(abs(metric["usd_per_million_new"][side] / usd - 1) < 1e-9, f"cost of {side}")
+        check(answer[side]["run_id"] == each["run_id"], f"run id of {side}")
+    if shutil.which("gnuplot") is not None:
+        check(moesim("report", "two.db", "-o", "page").returncode == 0, "a page of the second run")
+        with open("page/index.html", encoding="utf-8") as file:
+            page = file.read()
+        check(f"<code>{both[1]['digest']}</code>" in page, "a page with another digest")
+        check("is cheapest" not in page, "served runs compared by the batch of steps that they share")
+
+
 def bad_input():
     with open("bad.csv", "w", encoding="utf-8") as file:
         file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,x,44\nnever,1,1\n")
@@ -108,6 +140,7 @@ with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
     equal_runs()
     stored()
+    differences()
     bad_input()
 print("serve_cli:", "failed" if failures else "all is well")
 sys.exit(1 if failures else 0)

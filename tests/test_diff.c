@@ -99,7 +99,8 @@ Test(diff, knows_equal_runs_by_their_digests)
     cr_expect_eq(diff.num_keys, 0);
     cr_expect_eq(diff.num_layers, 0);
     for (int32_t index = 0; index < diff.num_metrics; index++) {
-        cr_expect_eq(diff_change(&diff.metric[index]), 0.0, "%s", diff.metric[index].name);
+        const struct diff_metric *each = &diff.metric[index];
+        cr_expect(!diff_has(each) || diff_change(each) == 0.0, "%s", each->name);
     }
 }
 
@@ -170,6 +171,20 @@ static bool fails(const char *expression)
     struct diff_gate gate;
     cr_assert(diff_gate_parse(&gate, expression, &error) == STATUS_OK, "%s", error.text);
     return diff_gate_fails(&gate, &diff);
+}
+
+/* Neither run answered requests. */
+Test(diff, refuses_a_gate_on_what_a_run_does_not_have)
+{
+    struct diff_gate gate;
+    load("base", "other");
+
+    cr_assert(diff_gate_parse(&gate, "ttft_ns_p99>+3%", &error) == STATUS_OK, "%s", error.text);
+    cr_expect(diff_gate_check(&gate, &diff, &error) == STATUS_INVALID);
+    cr_expect(strstr(error.text, "A has no ttft_ns_p99; runs of moesim serve do") != NULL, "%s",
+              error.text);
+    cr_assert(diff_gate_parse(&gate, "step_ns_mean>+3%", &error) == STATUS_OK);
+    cr_expect(diff_gate_check(&gate, &diff, &error) == STATUS_OK);
 }
 
 /* The mean step is 10 % longer, there are 123,456,789 more messages, and as many bytes. */

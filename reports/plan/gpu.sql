@@ -9,7 +9,8 @@
 -- empty: Deployments of only one kind of GPU meet the targets.
 SELECT gpu, usd_per_day, num_gpus, ttft_ms, tpot_ms, usd_per_million_input, usd_per_million_output,
        prefill, decode
-FROM (SELECT *, row_number() OVER (PARTITION BY gpu ORDER BY usd_per_day, deployment) AS place
+FROM (SELECT *, row_number() OVER (PARTITION BY gpu
+                                   ORDER BY usd_per_day, role <> 'winner', deployment) AS place
       FROM plan_deployment WHERE plan_id = ?1 AND meets_targets = 1)
 WHERE place = 1
 ORDER BY usd_per_day, gpu;

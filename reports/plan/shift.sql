@@ -18,7 +18,7 @@ ORDER BY shift;
 
 -- finding
 SELECT CASE WHEN abs(change) < 0.05 THEN 'None of these changes the day''s cost.'
-            ELSE printf('The largest change comes of %s, 10 %% %s: %+.1f %%%s.', what,
+            ELSE printf('The largest change is of the %s, 10 %% %s: %+.1f %%%s.', what,
                         CASE WHEN factor < 1 THEN 'less' ELSE 'more' END, change,
                         CASE WHEN winner_changes THEN ', with another deployment' ELSE '' END) END
 FROM (SELECT *, 100.0 * (usd_per_day / (SELECT usd_per_day FROM plan_deployment

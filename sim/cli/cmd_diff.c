@@ -49,6 +49,7 @@ static void print_help(void)
     for (int32_t index = 0; (name = diff_metric_name(index)) != NULL; index++) {
         printf("  %s\n", name);
     }
+    puts("those up to usd_per_million_new only runs of moesim serve have");
 }
 
 /* Returns -1 to go on, else the exit code. */
@@ -155,6 +156,9 @@ static void print_metrics(const struct diff *diff)
     for (int32_t index = 0; index < diff->num_metrics; index++) {
         const struct diff_metric *metric = &diff->metric[index];
         bool same = diff_change(metric) == 0.0;
+        if (!diff_has(metric)) {
+            continue;
+        }
         if (same && !diff->equal && metric->value[0] == 0.0) {
             size_t used = strlen(absent);
             snprintf(absent + used, sizeof absent - used, "%s %s", any_absent ? "," : "",
@@ -335,6 +339,9 @@ static int run(const struct command *command, struct error *error)
     struct diff diff = {0};
     enum status status = diff_load(&diff, &command->options, error);
     int code = 0;
+    for (int32_t gate = 0; gate < command->num_gates && status == STATUS_OK; gate++) {
+        status = diff_gate_check(&command->gate[gate], &diff, error);
+    }
     if (status != STATUS_OK) {
         code = cli_fail(status, error);
     } else if (command->json) {
