@@ -45,9 +45,10 @@ struct bench_row {
     double flops; /* arithmetic that the case needs, multiplications and additions apart */
     double bytes; /* memory traffic that the case needs: every input and output once */
     double copy_bytes_per_s; /* this run's copy ceiling, read + written; 0: not measured */
-    double gemm_flops_per_s; /* this run's dense GEMM ceiling of the same dtype */
-    double relative_error;   /* Frobenius, against the twin */
-    const char *status;      /* ok, differs, failed, skipped */
+    double
+        gemm_flops_per_s; /* dense GEMM of the same dtype, in turns with this where that was done */
+    double relative_error; /* Frobenius, against the twin */
+    const char *status;    /* ok, differs, failed, skipped */
 };
 
 struct bench_csv {

@@ -7,6 +7,28 @@
 #include "bench_nvml.h"
 #include "lt_gemm.h"
 
+#define CEILING_BYTES ((int64_t)1 << 30)
+#define CEILING_DIM   8192
+
+struct gpu_dense {
+    struct dev_memory memory;
+    struct lt lt;
+    struct lt_gemm gemm;
+    void *x[GPU_INPUTS_MAX];
+    void *weights;
+    void *out;
+};
+
+static void dense_free(struct gpu_dense *dense)
+{
+    if (dense != NULL) {
+        lt_gemm_free(&dense->gemm);
+        lt_close(&dense->lt);
+        dev_memory_free(&dense->memory);
+        free(dense);
+    }
+}
+
 int gpu_count(void)
 {
     int count = 0;
@@ -51,6 +73,7 @@ enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error)
 
 void gpu_close(struct gpu *gpu)
 {
+    dense_free(gpu->dense);
     nvml_close(gpu->nvml);
     cudaFree(gpu->flush);
     if (gpu->begin != NULL) {
@@ -79,16 +102,12 @@ void gpu_read_clocks(struct gpu *gpu, struct bench_machine *machine)
 
 /* ---- ceilings ---- */
 
-#define CEILING_BYTES ((int64_t)1 << 30)
-#define CEILING_DIM   8192
-
-struct dense_case {
-    struct lt lt;
-    struct lt_gemm gemm;
-    void *x[GPU_INPUTS_MAX];
-    void *weights;
-    void *out;
-};
+static double median_ns(const struct gpu_contender *contender)
+{
+    struct bench_row row = {0};
+    bench_row_samples(&row, contender->sample_ns, contender->num_samples);
+    return row.median_ns;
+}
 
 struct copy_case {
     void *from;
@@ -108,17 +127,21 @@ static enum status run_copy(void *context, int32_t version, int32_t input, cudaS
 
 static enum status run_dense(void *context, int32_t version, int32_t input, cudaStream_t stream)
 {
-    const struct dense_case *dense = context;
+    const struct gpu_dense *dense = context;
     (void)version;
     return lt_gemm_run(&dense->gemm, &dense->lt, dense->out, dense->x[input], dense->weights,
                        stream);
 }
 
-static double median_ns(struct gpu_contender *contender)
+struct gpu_work gpu_dense_work(const struct gpu *gpu)
 {
-    struct bench_row row = {0};
-    bench_row_samples(&row, contender->sample_ns, contender->num_samples);
-    return row.median_ns;
+    return (struct gpu_work){run_dense, gpu->dense};
+}
+
+double gpu_dense_flops_per_s(const struct gpu_contender *contender)
+{
+    double dim = CEILING_DIM;
+    return 2.0 * dim * dim * dim / median_ns(contender) * 1e9;
 }
 
 static enum status copy_ceiling(struct gpu *gpu)
@@ -141,39 +164,46 @@ static enum status copy_ceiling(struct gpu *gpu)
     return status;
 }
 
+/* x, weights and out; every input set its own x. */
+static enum status dense_fill(struct gpu *gpu, struct gpu_dense *dense)
+{
+    int64_t count = (int64_t)CEILING_DIM * CEILING_DIM;
+    enum status status = STATUS_OK;
+    for (int32_t input = 0; input < GPU_INPUTS_MAX && status == STATUS_OK; input++) {
+        dense->x[input] = dev_alloc(&dense->memory, count * 2);
+        status = dense->memory.failed ? STATUS_CUDA
+                                      : gpu_fill(dense->x[input], DTYPE_BF16, count, 1.0f,
+                                                 (uint64_t)input + 1, gpu->stream);
+    }
+    dense->weights = dev_alloc(&dense->memory, count * 2);
+    dense->out = dev_alloc(&dense->memory, count * 2);
+    if (status == STATUS_OK) {
+        status = dense->memory.failed
+                     ? STATUS_CUDA
+                     : gpu_fill(dense->weights, DTYPE_BF16, count, 1.0f, 9, gpu->stream);
+    }
+    return status;
+}
+
 static enum status dense_ceiling(struct gpu *gpu)
 {
-    struct dev_memory memory = {0};
-    struct dense_case dense = {0};
-    int64_t count = (int64_t)CEILING_DIM * CEILING_DIM;
-    struct gpu_contender contender = {.name = "dense", .work = {run_dense, &dense}};
-    enum status status = lt_open(&dense.lt);
-    for (int32_t input = 0; status == STATUS_OK && input < GPU_INPUTS_MAX; input++) {
-        dense.x[input] = dev_alloc(&memory, count * 2);
-        status = memory.failed ? STATUS_CUDA
-                               : gpu_fill(dense.x[input], DTYPE_BF16, count, 1.0f,
-                                          (uint64_t)input + 1, gpu->stream);
+    struct lt_shape shape = {CEILING_DIM, CEILING_DIM, CEILING_DIM, DTYPE_BF16, false};
+    gpu->dense = calloc(1, sizeof *gpu->dense);
+    if (gpu->dense == NULL) {
+        return STATUS_NO_MEMORY;
     }
-    dense.weights = dev_alloc(&memory, count * 2);
-    dense.out = dev_alloc(&memory, count * 2);
-    if (status == STATUS_OK) {
-        status = memory.failed ? STATUS_CUDA
-                               : gpu_fill(dense.weights, DTYPE_BF16, count, 1.0f, 9, gpu->stream);
-    }
-    if (status == STATUS_OK) {
-        struct lt_shape shape = {CEILING_DIM, CEILING_DIM, CEILING_DIM, DTYPE_BF16, false};
-        status = lt_gemm_plan(&dense.gemm, &dense.lt, shape, NULL);
-    }
+    enum status status = lt_open(&gpu->dense->lt);
+    status = status == STATUS_OK ? dense_fill(gpu, gpu->dense) : status;
+    status = status == STATUS_OK ? lt_gemm_plan(&gpu->dense->gemm, &gpu->dense->lt, shape, NULL)
+                                 : status;
+    struct gpu_contender contender = {.name = "dense", .work = gpu_dense_work(gpu)};
     if (status == STATUS_OK) {
         status = gpu_time(gpu, &contender, 1, GPU_INPUTS_MAX, 30, 2.0);
     }
     if (status == STATUS_OK && contender.num_samples > 0) {
-        gpu->bf16_flops_per_s = 2.0 * CEILING_DIM * (double)count / median_ns(&contender) * 1e9;
+        gpu->bf16_flops_per_s = gpu_dense_flops_per_s(&contender);
     }
     gpu_contenders_free(&contender, 1);
-    lt_gemm_free(&dense.gemm);
-    lt_close(&dense.lt);
-    dev_memory_free(&memory);
     return status;
 }
 

@@ -2,8 +2,10 @@
  * bench_cuda_time.c -- moe-bench time: every kernel of a layer by itself, all versions and peers in
  * turns.
  *
- * The layer runs once, so that every kernel finds its real input; then each is timed on that.
+ * The layer runs once, so that every kernel finds its real input; then each is timed on that. Large
+ * bf16 GEMMs take turns with cuBLAS's dense 8192^3 as well: what share_of_gemm is a share of.
  */
+#include <math.h>
 #include <stdlib.h>
 
 #include "bench_case.h"
@@ -11,8 +13,11 @@
 #include "bench_peers.h"
 #include "moe_kernels.h"
 
-/* Beyond this many operations the slow versions of the grouped GEMMs take seconds. */
-#define SLOW_FLOPS_MAX 2e11
+/* Beyond this many operations the first versions of the grouped GEMMs take seconds for a case. */
+#define PLAIN_FLOPS_MAX 2e10
+#define MMA_FLOPS_MAX   2e11
+/* From here on a GEMM is held against the dense one in turns, which takes 1e12. */
+#define DENSE_FLOPS_MIN 1e11
 
 struct time_case {
     struct gpu *gpu;
@@ -216,9 +221,11 @@ static int32_t list_contenders(struct time_case *time, const struct timed_kernel
     }
     for (int version = GROUPED_GEMM_AUTOMATIC;
          kernel->num_versions == 0 && version < NUM_GROUPED_GEMM_VERSIONS; version++) {
-        bool slow = version == GROUPED_GEMM_PLAIN || version == GROUPED_GEMM_MMA;
+        double flops_max = version == GROUPED_GEMM_PLAIN ? PLAIN_FLOPS_MAX
+                           : version == GROUPED_GEMM_MMA ? MMA_FLOPS_MAX
+                                                         : HUGE_VAL;
         const char *name = grouped_gemm_version_name((enum grouped_gemm_version)version);
-        if ((!slow || flops < SLOW_FLOPS_MAX) && bench_wants_version(time->options, name) &&
+        if (flops < flops_max && bench_wants_version(time->options, name) &&
             grouped_gemm_takes((enum grouped_gemm_version)version, layer->expert, layer->dtype)) {
             contender[count++] = (struct gpu_contender){
                 .name = name, .work = {kernel->launch, time}, .version = version};
@@ -239,17 +246,24 @@ static enum status time_kernel(struct time_case *time, const struct timed_kernel
     struct bench_work work = bench_work_of(&time->options->layer, kernel->part, time->tokens->load);
     create_peers(time, kernel);
     int32_t count = list_contenders(time, kernel, work.flops, contender);
-    enum status status =
-        gpu_time(time->gpu, contender, count, GPU_INPUTS_MAX, time->options->num_samples, 1.0);
+    struct gpu_contender *dense = &contender[count];
+    bool in_turns = kernel->num_versions == 0 && time->options->layer.dtype == DTYPE_BF16 &&
+                    work.flops >= DENSE_FLOPS_MIN;
+    *dense = (struct gpu_contender){.name = "dense", .work = gpu_dense_work(time->gpu)};
+    enum status status = gpu_time(time->gpu, contender, count + in_turns, GPU_INPUTS_MAX,
+                                  time->options->num_samples, 1.0);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
         struct bench_row row =
             gpu_row(time->gpu, time->options, time->tokens, "time", kernel->name);
+        if (dense->num_samples > 0) {
+            row.gemm_flops_per_s = gpu_dense_flops_per_s(dense);
+        }
         row.version = contender[i].name;
         row.flops = work.flops;
         row.bytes = work.bytes;
         status = gpu_write_row(time->gpu, time->csv, &row, &contender[i]);
     }
-    gpu_contenders_free(contender, count);
+    gpu_contenders_free(contender, count + 1);
     free_peers(time);
     return status;
 }

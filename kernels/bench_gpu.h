@@ -21,6 +21,7 @@
 #define GPU_CONTENDERS_MAX 24
 
 struct nvml;
+struct gpu_dense;
 
 struct gpu {
     struct bench_machine machine;
@@ -33,6 +34,7 @@ struct gpu {
     struct nvml *nvml;       /* NULL: not there, clocks and power stay unknown */
     double copy_bytes_per_s; /* this run's ceilings, measured once by gpu_ceilings; 0: not yet */
     double bf16_flops_per_s;
+    struct gpu_dense *dense; /* what the second was measured with; NULL: not yet */
     bool turns; /* wait for a line on stdin before each round: another program has its turn */
 };
 
@@ -86,5 +88,10 @@ void gpu_contenders_free(struct gpu_contender *contender, int32_t num_contenders
 /* This run's ceilings, once: a copy of 2 GiB (bytes read and written) and cuBLAS bf16 8192^3 on
  * random data. */
 MUST_CHECK enum status gpu_ceilings(struct gpu *gpu);
+
+/* That product, after gpu_ceilings, to be timed in turns with others: the peak of their clocks and
+ * thermal state. And its rate, of a contender with samples. */
+struct gpu_work gpu_dense_work(const struct gpu *gpu);
+double gpu_dense_flops_per_s(const struct gpu_contender *contender);
 
 #endif
