@@ -17,7 +17,8 @@
 #include "permute.h"
 #include "quantize.h"
 
-#define SAMPLES 12
+#define SAMPLES     12
+#define SAMPLES_MIN 3 /* beyond its time a case ends with so many: a first, a last, one between */
 
 const struct bench_layer check_small_layers[] = {
     {.name = "plain",
@@ -270,12 +271,15 @@ static enum status sample_row(struct sampled *sampled, int32_t expert, int64_t r
 }
 
 /* Experts from all over the ids; of each the first, the last or a row between. */
-static enum status sample_rows(struct sampled *sampled, const struct gpu_tokens *tokens,
-                               int32_t num_experts, uint64_t seed)
+static enum status sample_rows(const struct check *check, struct sampled *sampled,
+                               const struct gpu_tokens *tokens)
 {
-    uint64_t state = bench_random_seed(seed, 11);
+    int32_t num_experts = check->options->layer.gate.num_experts;
+    uint64_t state = bench_random_seed(check->options->seed, 11);
     enum status status = STATUS_OK;
-    for (int32_t sample = 0; sample < SAMPLES && status == STATUS_OK; sample++) {
+    for (int32_t sample = 0;
+         sample < SAMPLES && status == STATUS_OK && (sample < SAMPLES_MIN || check_goes_on(check));
+         sample++) {
         int32_t expert = (int32_t)(bench_random(&state) % (uint64_t)num_experts);
         while (tokens->expert_tokens[expert] == 0) {
             expert = (expert + 1) % num_experts; /* some expert has rows */
@@ -331,8 +335,7 @@ static enum status run_sampled(struct check *check, const struct gpu_weights *we
     }
     if (status == STATUS_OK && tokens.load.rows > 0) {
         struct sampled sampled = {.weights = &weights->weights, .route = dev_layer_route(layer)};
-        status = sample_rows(&sampled, &tokens, check->options->layer.gate.num_experts,
-                             check->options->seed);
+        status = sample_rows(check, &sampled, &tokens);
         status = status == STATUS_OK ? write_sampled(check, &sampled, &tokens) : status;
     }
     dev_layer_free(layer);
