@@ -35,7 +35,7 @@ timings: they leave out what prove found wrong only in the same run, so name pro
 options:
   --out DIR           where results go (default $OUT, else ./measured)
   --build DIR         build directory (default build/measure)
-  --budget SECONDS    for all parts together (default 540)
+  --budget SECONDS    for all parts together (default 540): a part alone has it all
   --models A,B        instead of the core models deepseek-v3,mixtral-8x7b,qwen3-30b-a3b,gpt-oss-20b
   --tokens A,B        instead of 1,8,64,512,4096,16384
   --trace MODEL=FILE  replay .npy routing (FILE or FILE:LAYER) for a model too; may be repeated
@@ -54,6 +54,12 @@ traces=() parts=()
 default_parts=(build prove sanitize check ceilings kernels forward ragged peers)
 all_parts=("${default_parts[@]}" fp8 rest ranks nccl)
 without= # versions of the grouped GEMMs that are left out, separated by commas
+
+# Seconds that each part is planned to take. The budget is shared out among those asked for: limits
+# are given for the planned time, and `stretch`, in percent, makes them what a part has.
+declare -A planned=([build]=40 [prove]=70 [sanitize]=85 [check]=130 [ceilings]=15 [kernels]=70
+    [forward]=90 [ragged]=40 [peers]=90 [fp8]=230 [rest]=400 [ranks]=120 [nccl]=140)
+stretch=100
 
 fail() {
     printf 'measure.sh: %s\n' "$*" >&2
@@ -96,16 +102,34 @@ left() {
     echo $((budget - (SECONDS - began)))
 }
 
-# run SECONDS COMMAND...: prints the command; runs it for at most so long, and no longer than is left.
-# Its exit status is then in the variable status.
+# plan_stretch PART...: of the parts still to come, the first is about to begin. So time that parts
+# before did not need is shared out; and what may hang is not given more to hang in.
+plan_stretch() {
+    local part sum=0
+    for part in "$@"; do
+        sum=$((sum + planned[$part]))
+    done
+    stretch=$((100 * $(left) / sum))
+    case $1 in build | prove) stretch=100 ;; esac
+    [ "$stretch" -ge 50 ] || stretch=50 # the first parts whole rather than bits of all
+}
+
+# allowed SECONDS: so many, stretched, or what is left.
+allowed() {
+    local seconds=$(($1 * stretch / 100)) remaining
+    remaining=$(left)
+    echo $((seconds < remaining ? seconds : remaining))
+}
+
+# run SECONDS COMMAND...: prints the command; runs it for at most so long (stretched), and no longer
+# than is left. Its exit status is then in the variable status.
 run() {
-    local seconds=$1 remaining
+    local seconds
+    seconds=$(allowed "$1")
     shift
     status=0
     printf '+ %s\n' "$*"
     [ "$dry_run" = 0 ] || return 0
-    remaining=$(left)
-    [ "$seconds" -le "$remaining" ] || seconds=$remaining
     if [ "$seconds" -lt 2 ]; then
         failures+=("out of time: $*")
         status=124
@@ -131,9 +155,11 @@ bench() {
         [ ! -x "$bench" ] || "$bench" "$@" --dry-run >/dev/null || fail "moe-bench $* is refused"
         return 0
     fi
-    # Half a minute before the time is over no new case is begun, so that none is cut off.
-    local margin=$((seconds > 40 ? 10 : seconds / 4))
-    run "$seconds" "$bench" "$@" --csv "$rows" --seed "$seed" --budget $((seconds - margin))
+    # Some time before the end no new case is begun, so that none is cut off.
+    local budget_s
+    budget_s=$(allowed "$seconds")
+    budget_s=$((budget_s - (budget_s > 40 ? 10 : budget_s / 4)))
+    run "$seconds" "$bench" "$@" --csv "$rows" --seed "$seed" --budget "$budget_s"
 }
 
 # value MODEL KEY: a number of scenarios/models/MODEL.yaml, or nothing.
@@ -220,8 +246,8 @@ part_prove() {
 sanitizer() {
     local tool=$1 seconds=$2
     run "$seconds" compute-sanitizer --tool "$tool" --print-limit 10 --error-exitcode 9 "$bench" \
-        check --size small --seed "$seed" --csv "$rows" --budget $((seconds - 5)) --kernels "$3" \
-        --without "$without"
+        check --size small --seed "$seed" --csv "$rows" --kernels "$3" --without "$without" \
+        --budget $(($(allowed "$seconds") * 3 / 4))
 }
 
 part_sanitize() {
@@ -241,7 +267,10 @@ part_check() {
     bench 15 check --kernels gate,permute,permute_rows,combine
     bench 20 check --kernels grouped_gemm
     bench 15 check --kernels layer,ep
-    each_model 30 check --kernels model --tokens 4096
+    # The reference of sampled rows reads an expert's weights for each, on one core.
+    each_model 56 check --kernels model --tokens 4096
+    # More than 2^31 elements of x and y.
+    models=${models%%,*} each_model 24 check --kernels model --tokens 65536
 }
 
 part_ceilings() {
@@ -274,9 +303,9 @@ part_ragged() {
 
 # python_peers SECONDS OPTION...: the layers by PyTorch and Triton, in turns with ours.
 python_peers() {
-    local seconds=$1 list model
+    local seconds=$1 list model share
     shift
-    if [ "$dry_run" = 0 ] && ! python3 -c 'import torch' 2>/dev/null; then
+    if [ "$dry_run" = 0 ] && ! timeout 60 python3 -c 'import torch' 2>/dev/null; then
         echo "skipped: no PyTorch"
         return 0
     fi
@@ -284,8 +313,14 @@ python_peers() {
     for model in "${list[@]}"; do
         flags "$model"
         [ -z "$without" ] || layer+=(--without "$without")
+        # PyTorch begins slowly, and Triton compiles in a case's own time.
+        share=$(allowed $((seconds / ${#list[@]})))
+        if [ "$share" -lt 20 ]; then
+            failures+=("out of time: peers of $model")
+            continue
+        fi
         run $((seconds / ${#list[@]})) python3 "$here/peers.py" --csv "$rows" --tokens "$tokens" \
-            --routing "$(routings "$model")" --seconds $((seconds / ${#list[@]} - 8)) -- \
+            --routing "$(routings "$model")" --seconds $((share - 8 - share / 8)) -- \
             "$bench" forward "${layer[@]}" "$@" --seed "$seed"
     done
 }
@@ -355,8 +390,10 @@ summary() {
 }
 
 main() {
-    local part
+    local part next=0
     for part in "${parts[@]}"; do
+        plan_stretch "${parts[@]:next}"
+        next=$((next + 1))
         printf '\n=== %s (at %d s of %d)\n' "$part" $((SECONDS - began)) "$budget"
         if [ "$(left)" -lt 5 ]; then
             failures+=("out of time before $part")
