@@ -178,6 +178,12 @@ def vllm_responses():
         check(requests_of("trace")[0]["prompt_tokens"] == "1", "dynamo's start was lost")
     lightllm = [{"routed_experts": {"shape": p.shape, "data": b64(p.astype("<i4"))}} for p in parts]
     expect([write_lines("x.jsonl", lightllm)], ids, *QWEN, num_requests=2)
+    lists = [{"start": 7, "routed_experts": p.tolist()} for p in parts] + [{"routed_experts": []}]
+    summary = expect([write_lines("y.jsonl", lists)], ids, *QWEN, num_requests=2)
+    check(summary["format"] == "vllm_routed_experts", "nested lists were not detected")
+    inner = {"routed_experts_prompt_start": 2, "choices": [{"routed_experts": parts[0].tolist()}]}
+    expect([write("z.json", json.dumps(inner, indent=1))], parts[0], *QWEN, num_requests=1)
+    check(requests_of("trace")[0]["prompt_tokens"] == "2", "the start of lists was lost")
 
 
 # ---- traces of training and logs ------------------------------------------------------------------
@@ -670,6 +676,14 @@ def hostile_responses():
            *QWEN)
     refuse(file(json.dumps({"choices": [{"routed_experts": text}]})),
            "is it --from sglang_routed_experts", "--from", "vllm_routed_experts", *QWEN)
+    for lists in ([[1, 2]], [[[1, 2], [3]]], [[[1], [2]], [[3]]], [[[1.5]]], [[["a"]]], [[[None]]],
+                  [[[[1]]]], [[]], [[[]]], [[[2**40]]], [3], {"data": [[[1]]]}):
+        refuse(file(json.dumps({"routed_experts": lists})), "line 1: routed_experts: ", "--from",
+               "vllm_routed_experts", *QWEN)
+    refuse(file('{"routed_experts": [[[1, 2], [3, 4]],\n[[5, 6], [7]]]}'),
+           "line 2: routed_experts: expected lists of whole numbers", *QWEN)
+    refuse(file('{"routed_experts": [[[1, 2]'), "ends within", "--from", "vllm_routed_experts", *QWEN)
+    refuse(file('{"routed_experts": 3}'), "or nested lists", "--from", "vllm_routed_experts", *QWEN)
     refuse(file("[" * 100 + "]" * 100), "nested deeper than 64", "--from", "sglang_routed_experts",
            *QWEN)
     refuse(file('{"routed_experts": NaN}'), "NaN and Infinity are none", *QWEN)

@@ -13,6 +13,7 @@ struct base64_rows {
     int64_t line;
     const char *text; /* [length] base64, in the mapped file; NULL: there is none */
     int64_t length;
+    bool is_list; /* no base64 but nested lists: for nested_rows_read */
     bool has_type;
     enum npy_type type;
     bool has_shape;

@@ -13,6 +13,7 @@
 
 #include "import/base64_rows.h"
 #include "import/json_pull.h"
+#include "import/nested_rows.h"
 
 #define CAPTURES_MAX 65536 /* choices of one response */
 #define WINDOW_BYTES (INT64_C(4) << 20)
@@ -150,9 +151,17 @@ static enum status take_routed_experts(struct walk *walk, const struct json_toke
     if (token->kind == JSON_NULL) {
         return STATUS_OK;
     }
-    enum status status = complain(walk, walk->reader.line,
-                                  "routed_experts: expected base64, or an object with data");
-    (void)json_skip(&walk->reader, token);
+    if (token->kind != JSON_ARRAY) {
+        return complain(walk, walk->reader.line,
+                        "routed_experts: expected base64, an object with data, or nested lists");
+    }
+    struct json_token list = {.text = (const char *)walk->reader.at - 1}; /* its bracket */
+    enum status status = add_capture(walk, &list);
+    if (status == STATUS_OK && json_skip(&walk->reader, token)) {
+        struct base64_rows *rows = &walk->captures[walk->num_captures - 1];
+        rows->is_list = true;
+        rows->length = (const char *)walk->reader.at - rows->text;
+    }
     return status;
 }
 
@@ -205,6 +214,19 @@ static enum status walk_response(struct walk *walk)
     return status;
 }
 
+static enum status read_capture(const struct walk *walk, const struct base64_rows *rows)
+{
+    struct nested_rows list = {
+        .path = rows->path,
+        .line = rows->line,
+        .text = rows->text,
+        .length = rows->length,
+        .start_token = rows->start_token > 0 ? rows->start_token : 0,
+    };
+    return rows->is_list ? nested_rows_read(&list, walk->input, walk->sink)
+                         : base64_rows_read(rows, walk->input, walk->sink, walk->is_raw);
+}
+
 /* Reads one response and passes its rows on. */
 static enum status read_response(struct walk *walk)
 {
@@ -215,7 +237,7 @@ static enum status read_response(struct walk *walk)
     walk->num_without += walk->num_captures == 0 ? 1 : 0;
     for (int32_t i = 0; i < walk->num_captures && status == STATUS_OK; i++) {
         if (import_wants_more(walk->sink)) {
-            status = base64_rows_read(&walk->captures[i], walk->input, walk->sink, walk->is_raw);
+            status = read_capture(walk, &walk->captures[i]);
         }
     }
     return status;
@@ -307,6 +329,7 @@ int32_t responses_detect(const struct import_probe *probe, bool *is_npy, bool *h
     const char *value = key + strlen("\"routed_experts\"");
     value += strspn(value, " :\n\t\r\"");
     *is_npy = strncmp(value, "k05VTVBZ", 8) == 0; /* base64 of \x93NUMPY */
-    *has_shape = value[0] == '{' && strstr(value, "\"shape\"") != NULL;
+    bool is_shaped = value[0] == '{' && strstr(value, "\"shape\"") != NULL;
+    *has_shape = is_shaped || value[0] == '['; /* lists are their own shape */
     return 60;
 }

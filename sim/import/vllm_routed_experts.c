@@ -2,7 +2,8 @@
  * vllm_routed_experts.c -- responses of vLLM, Dynamo and LightLLM with routed experts.
  *
  * vLLM: choices[i].routed_experts is base64 of a whole .npy file. Dynamo: an object of data, shape,
- * dtype and start; LightLLM: of data and shape. All are [tokens][layers][k].
+ * dtype and start; LightLLM: of data and shape; logs of training loops: nested lists. All are
+ * [tokens][layers][k].
  */
 #include "import/responses.h"
 
