@@ -1,12 +1,33 @@
-/* emulated_bench.c -- moe-bench check where a CPU runs the kernels' own source. */
+/*
+ * emulated_bench.c -- moe-bench where a CPU runs the kernels' own source: check of every kernel, or
+ * the command and options that it is given.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "bench_cuda.h"
 
-int main(void)
+static int run(int count, char **arguments)
 {
     static struct error error;
+    int (*command)(const struct bench_options *, struct bench_csv *) =
+        strcmp(arguments[1], "time") == 0       ? bench_cuda_time
+        : strcmp(arguments[1], "forward") == 0  ? bench_cuda_forward
+        : strcmp(arguments[1], "ceilings") == 0 ? bench_cuda_ceilings
+                                                : bench_cuda_check;
+    struct bench_options options;
+    struct bench_csv csv;
+    if (bench_options_parse(&options, count, arguments, &error) != STATUS_OK ||
+        bench_csv_open(&csv, options.csv, options.seed, &error) != STATUS_OK) {
+        fputs(error.text, stderr);
+        return 1;
+    }
+    int code = command(&options, &csv);
+    return bench_csv_close(&csv) == STATUS_OK ? code : 1;
+}
+
+int main(int count, char **given)
+{
     char name[] = "emulated_bench";
     char command[] = "check";
     char size[] = "--size";
@@ -14,13 +35,5 @@ int main(void)
     char kernels[] = "--kernels";
     char which[] = "gate,permute,permute_rows,combine,layer,ep,ep_nccl";
     char *arguments[] = {name, command, size, small, kernels, which};
-    struct bench_options options;
-    struct bench_csv csv;
-    if (bench_options_parse(&options, 6, arguments, &error) != STATUS_OK ||
-        bench_csv_open(&csv, NULL, options.seed, &error) != STATUS_OK) {
-        fputs(error.text, stderr);
-        return 1;
-    }
-    int code = bench_cuda_check(&options, &csv);
-    return bench_csv_close(&csv) == STATUS_OK ? code : 1;
+    return count > 1 ? run(count, given) : run(6, arguments);
 }
