@@ -268,11 +268,25 @@ static void say_price(const struct study *study, struct study_group *group,
     }
 }
 
+/* To a hundredth of a percent. */
+static bool all_are_alike(const struct study *study, const struct study_group *group)
+{
+    for (int32_t index = 0; index < study->num_runs; index++) {
+        const struct study_run *run = &study->run[index];
+        if (&study->group[run->group_index] == group && fabs(run->gain) >= 0.5e-4) {
+            return false;
+        }
+    }
+    return group->count > 1;
+}
+
 static void say_fastest(const struct study *study, struct study_group *group)
 {
     const struct study_run *winner = &study->run[group->winner];
     const struct study_run *reference = &study->run[group->reference];
-    if (winner == reference) {
+    if (all_are_alike(study, group)) {
+        say(group->verdict, "Steps are equally long.");
+    } else if (winner == reference) {
         say(group->verdict, "'%s' has the shortest steps.", winner->name);
     } else {
         say(group->verdict, "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,

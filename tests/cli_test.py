@@ -611,6 +611,26 @@ def test_names_of_other_kinds_are_pointed_at():
     expect_error("trace command", moesim("trace", "stat"), "did you mean 'stats'", lines=1)
 
 
+def test_a_comparison_needs_what_varies_nowhere_else():
+    """The scenario's own trace is not there; a strategy that changes in the last step is worth
+    nobody knows what; variants that differ in their price alone are equally long."""
+    away = write("away.yaml", SCENARIO.replace("path: trace,", "path: nowhere,"))
+    steps = ["--set", "trace.steps=3", "--set", "placement.rebalance_interval_steps=2", "--json"]
+    result = moesim("compare", away, "--vary", "trace.path=trace", "--strategies", "static,eplb",
+                    *steps, "-o", "away.db")
+    check(result.returncode == 0, f"a trace that is varied: {result.stderr}")
+    ranking = {each["name"]: each for each in json.loads(result.stdout)["groups"][0]["ranking"]}
+    check(ranking["eplb"]["changes"] == 1 and ranking["eplb"]["moves"] > 0, "no change at the end")
+    for key in "change_ns", "settled_gain", "payback_steps":
+        check(ranking["eplb"][key] is None, f"{key} of a change in the last step")
+    check(ranking["static"]["change_ns"] == 0, "leaving experts costs nothing")
+    expect_error("a trace that is not there", moesim("compare", away, "--vary", "seed=1,2"),
+                 "there is no 'nowhere'")
+    verdict = json.loads(moesim("compare", "scenario.yaml", "--vary", "price=2,3", "--json",
+                                "-o", "away.db").stdout)["groups"][0]["verdict"]
+    check(verdict == "Steps are equally long.", f"a verdict on prices: {verdict}")
+
+
 def test_strategies_that_were_never_asked_are_told():
     late = ("--set", "placement.rebalance_interval_steps=1000", "-o", "late.db")
     text = moesim("compare", "scenario.yaml", "--vary", "placement.strategy=static,eplb", *late).stdout

@@ -212,20 +212,6 @@ static int compare_planned(const struct compare_plan *plan, const struct cli_opt
     return code;
 }
 
-/* The scenario without what varies. With --strategies it has one that is asked, so that it knows
- * its interval and a missing one is told. */
-static enum status load_base(struct scenario *base, const struct cli_options *options,
-                             struct error *error)
-{
-    const char *override[OVERRIDES_MAX + 1];
-    int32_t count = options->num_overrides;
-    memcpy(override, options->override, sizeof options->override);
-    if (options->strategies != NULL) {
-        override[count++] = "placement.strategy=eplb";
-    }
-    return scenario_load(base, options->scenario, override, count, error);
-}
-
 /* A results file that cannot take the runs is refused before they are simulated. */
 static enum status check_results(const struct cli_options *options, struct error *error)
 {
@@ -250,7 +236,7 @@ int command_compare(int argc, char **argv)
     }
     struct compare_plan plan = {0};
     struct scenario base = {0};
-    enum status status = load_base(&base, &options, error);
+    enum status status = compare_plan_base(&base, &options, error);
     if (status == STATUS_OK) {
         status = check_results(&options, error);
     }

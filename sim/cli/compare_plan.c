@@ -170,6 +170,26 @@ static int add_sensitivity(struct compare_plan *plan, const struct axis *axis, i
     return code;
 }
 
+enum status compare_plan_base(struct scenario *base, const struct cli_options *options,
+                              struct error *error)
+{
+    const char *override[OVERRIDES_MAX + VARY_MAX + 1];
+    char first[VARY_MAX][LABEL_BYTES];
+    int32_t count = options->num_overrides;
+    memcpy(override, options->override, sizeof options->override);
+    for (int32_t index = 0; index < options->num_vary; index++) {
+        const char *equals = strchr(options->vary[index], '=');
+        bool has_key = equals != NULL && equals > options->vary[index];
+        if (has_key && nth_value(first[index], options->vary[index], 0) > 0) {
+            override[count++] = first[index]; /* compare_plan_make refuses others */
+        }
+    }
+    if (options->strategies != NULL) {
+        override[count++] = STRATEGY_KEY "eplb";
+    }
+    return scenario_load(base, options->scenario, override, count, error);
+}
+
 int compare_plan_make(struct compare_plan *plan, const struct cli_options *options,
                       const char *command, const struct scenario *base)
 {

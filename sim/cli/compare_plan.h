@@ -24,9 +24,14 @@ struct compare_plan {
     int32_t count;
 };
 
+/* Loads the scenario with the first value of every --vary. With --strategies it has one that is
+ * asked, so that it knows its interval and a missing one is told. */
+MUST_CHECK enum status compare_plan_base(struct scenario *base, const struct cli_options *options,
+                                         struct error *error);
+
 /* Checks the options and lists all combinations, the last --vary fastest, strategies fastest of
  * all; then those of --sensitivity, one key at a time. Returns -1 to go on, else the exit code,
- * with the problem told. base is the scenario with the options' overrides alone. */
+ * with the problem told. base is of compare_plan_base. */
 int compare_plan_make(struct compare_plan *plan, const struct cli_options *options,
                       const char *command, const struct scenario *base);
 void compare_plan_free(struct compare_plan *plan); /* safe on a zeroed struct */

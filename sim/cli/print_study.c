@@ -34,6 +34,12 @@ static char *signed_percent(char *text, double fraction)
     return text;
 }
 
+/* False: a change landed in the last step, so nobody can say what it cost or brought. */
+static bool has_settled(const struct study_run *run)
+{
+    return run->changes == 0 || rebalance_worth(run->metrics).changes > 0;
+}
+
 /* What a change moves, costs, and when it is paid back; dashes for who never moved anything. */
 static void print_changes(const struct study_run *run)
 {
@@ -43,8 +49,10 @@ static void print_changes(const struct study_run *run)
         return;
     }
     printf(" %6.0f %7s", (double)run->moves / (double)run->changes,
-           format_ns(text, run->change_ns));
-    if (run->payback_steps < 0.0) {
+           has_settled(run) ? format_ns(text, run->change_ns) : "-");
+    if (!has_settled(run)) {
+        printf(" %6s\n", "-");
+    } else if (run->payback_steps < 0.0) {
         printf(" %6s\n", "never");
     } else {
         printf(" %6.0f\n", ceil(run->payback_steps));
@@ -65,7 +73,8 @@ static void print_ranked(const struct study_run *run, int width, const struct cu
     const struct run_totals *totals = run->totals;
     char text[5][FORMAT_BYTES];
     printf("%3d %-*s %7s %7s %7s %9s %6.3f", (int)run->place, width, run->name,
-           signed_percent(text[0], run->gain), signed_percent(text[1], run->settled_gain),
+           signed_percent(text[0], run->gain),
+           has_settled(run) ? signed_percent(text[1], run->settled_gain) : "-",
            format_ns(text[2], totals->step_ns_mean),
            money_cell(text[3], totals->usd_per_million_tokens, currency),
            totals->balance.balancedness);
@@ -226,17 +235,19 @@ void print_study(const struct study *study)
     print_errors(study, "model error", model_error_text);
     print_errors(study, "exchange error", exchange_error_text);
     for (int32_t index = 0; index < study->num_groups; index++) {
-        puts("");
-        print_wrapped(study->group[index].verdict, 0);
+        const struct study_group *group = &study->group[index];
+        printf("\n%s%s", study->num_groups > 1 ? group->label : "",
+               study->num_groups > 1 && group->label[0] != '\0' ? ":\n" : "");
+        print_wrapped(group->verdict, 0);
     }
 }
 
-static void add_bound(cJSON *object, const char *name, double balancedness)
+static void add_known(cJSON *object, const char *name, double value, bool is_known)
 {
-    if (balancedness < 0.0) {
-        cJSON_AddNullToObject(object, name);
+    if (is_known) {
+        cJSON_AddNumberToObject(object, name, value);
     } else {
-        cJSON_AddNumberToObject(object, name, balancedness);
+        cJSON_AddNullToObject(object, name);
     }
 }
 
@@ -247,14 +258,15 @@ static cJSON *ranked_json(const struct study_run *run)
     cJSON_AddStringToObject(object, "name", run->name);
     cJSON_AddStringToObject(object, "run_id", run->run_id);
     cJSON_AddNumberToObject(object, "gain", run->gain);
-    cJSON_AddNumberToObject(object, "settled_gain", run->settled_gain);
+    add_known(object, "settled_gain", run->settled_gain, has_settled(run));
     cJSON_AddNumberToObject(object, "changes", run->changes);
     cJSON_AddNumberToObject(object, "moves", (double)run->moves);
     cJSON_AddNumberToObject(object, "moved_bytes", (double)run->moved_bytes);
-    cJSON_AddNumberToObject(object, "change_ns", run->change_ns);
-    add_bound(object, "payback_steps", run->changes > 0 ? run->payback_steps : -1.0);
-    add_bound(object, "bound_split", run->bound_split);
-    add_bound(object, "bound_placement", run->bound_placement);
+    add_known(object, "change_ns", run->change_ns, has_settled(run));
+    add_known(object, "payback_steps", run->payback_steps,
+              run->changes > 0 && has_settled(run) && run->payback_steps >= 0.0);
+    add_known(object, "bound_split", run->bound_split, run->bound_split >= 0.0);
+    add_known(object, "bound_placement", run->bound_placement, run->bound_placement >= 0.0);
     return object;
 }
 
