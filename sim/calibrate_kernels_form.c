@@ -74,6 +74,34 @@ static const struct fit_parameter gqa_decode[] = {
     {AT(attention_constants, sum_bytes_per_s), LOOSE, FIT_HBM},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
 };
+/* Engines' tables have hundreds of rows: a start is worth the order of magnitude. */
+static const struct fit_parameter engine_decode[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, sm_bytes_per_s), FIT_PULL, FIT_SMS},
+    {AT(attention_constants, single_sm_bytes_per_s), FIT_PULL, FIT_SMS},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, single_tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, dim_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, merge_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, sequence_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, row_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, cache_bytes), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, miss_ns), FIT_PULL, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, FIT_PULL, FIT_PLAIN},
+    {"wave_blend", offsetof(struct attention_constants, wave_blend), 1.0, FIT_PULL, FIT_PLAIN},
+};
+static const struct fit_parameter engine_prefill[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, flops_per_s), FIT_PULL, FIT_PEAK},
+    {AT(attention_constants, exps_per_s), FIT_PULL, FIT_SMS},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, sequence_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, row_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, kv_row_bytes_per_s), FIT_PULL, FIT_HBM},
+    {"wave_blend", offsetof(struct attention_constants, wave_blend), 1.0, FIT_PULL, FIT_PLAIN},
+};
 /* Weights of projections are the floor of a module that a graph launches. */
 static const struct fit_parameter module_decode[] = {
     {AT(attention_constants, t0_ns), TIGHT, FIT_PLAIN},
@@ -125,6 +153,8 @@ enum form {
     FORM_MODULE,
     FORM_FLASHINFER,
     FORM_MODULE_PREFILL,
+    FORM_ENGINE_DECODE,
+    FORM_ENGINE_PREFILL,
 };
 
 /* DeepGEMM alone was measured on many shapes, TensorRT-LLM's copy on four. */
@@ -138,6 +168,8 @@ static const struct fit_form forms[] = {
     {module_decode, COUNT(module_decode), sizeof(struct attention_constants), 1.0},
     {flashinfer, COUNT(flashinfer), sizeof(struct attention_constants), 1.0},
     {module_prefill, COUNT(module_prefill), sizeof(struct attention_constants), 1.0},
+    {engine_decode, COUNT(engine_decode), sizeof(struct attention_constants), 1.0},
+    {engine_prefill, COUNT(engine_prefill), sizeof(struct attention_constants), 1.0},
 };
 
 static bool is_module(enum attention_phase phase)
@@ -164,14 +196,16 @@ static enum form gemm_form(enum tile_choice tiles)
 
 static enum form attention_form(const struct attention_constants *constants)
 {
+    bool is_even = constants->splits == SPLITS_EVEN;
     switch ((enum attention_phase)constants->phase) {
     case PHASE_GQA_DECODE:
-        return FORM_GQA_DECODE;
+        return is_even ? FORM_ENGINE_DECODE : FORM_GQA_DECODE;
     case PHASE_MODULE_DECODE:
         return constants->splits == SPLITS_FLASHINFER ? FORM_FLASHINFER : FORM_MODULE;
     case PHASE_MODULE_PREFILL:
         return FORM_MODULE_PREFILL;
     case PHASE_GQA_PREFILL:
+        return is_even ? FORM_ENGINE_PREFILL : FORM_ATTENTION;
     case PHASE_MLA_DECODE:
     case PHASE_MLA_PREFILL:
     case ATTENTION_PHASE_COUNT:
@@ -244,9 +278,53 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
     return start;
 }
 
+static struct attention_constants start_engine(const struct kernel_row *row,
+                                               const struct gpu_spec *gpu)
+{
+    bool is_decode = row->phase == PHASE_GQA_DECODE;
+    double num_sms = (double)gpu->num_sms;
+    struct attention_constants start = {.precision = row->precision,
+                                        .phase = (int32_t)row->phase,
+                                        .splits = SPLITS_EVEN,
+                                        .t0_ns = is_decode ? 8e3 : 11e3,
+                                        .wave_blend = 3.0,
+                                        .row_bytes_per_s = 0.6 * gpu->hbm_bytes_per_s};
+    if (is_decode) {
+        start.kv_bytes_per_s = 0.85 * gpu->hbm_bytes_per_s;
+        start.sm_bytes_per_s = 0.07e12 * num_sms;
+        start.single_sm_bytes_per_s = start.sm_bytes_per_s;
+        start.tile_ns = 3000.0;
+        start.single_tile_ns = start.tile_ns;
+        start.dim_ns = 8.0;
+        start.merge_ns = 2000.0;
+        start.sequence_ns = 5.0;
+        start.cache_bytes = 50e6;
+        start.miss_ns = 8000.0;
+        start.blend = 3.0;
+    } else {
+        start.floor_ns = 10e3;
+        start.flops_per_s = 0.7 * peak_of(gpu, PRECISION_BF16);
+        start.exps_per_s = 0.04e12 * num_sms;
+        start.tile_ns = 1000.0;
+        start.sequence_ns = 10.0;
+        start.kv_row_bytes_per_s = 0.3 * gpu->hbm_bytes_per_s;
+    }
+    memcpy(start.kernels, row->kernels, sizeof start.kernels);
+    return start;
+}
+
+static bool is_engine(const struct kernel_row *row)
+{
+    bool is_gqa = row->phase == PHASE_GQA_DECODE || row->phase == PHASE_GQA_PREFILL;
+    return is_gqa && strcmp(row->kernels, "flash") != 0;
+}
+
 struct attention_constants calibrate_start_attention(const struct kernel_row *row,
                                                      const struct gpu_spec *gpu)
 {
+    if (is_engine(row)) {
+        return start_engine(row, gpu);
+    }
     bool is_prefill = row->phase == PHASE_GQA_PREFILL || row->phase == PHASE_MLA_PREFILL ||
                       row->phase == PHASE_MODULE_PREFILL;
     bool with_gemms = is_module(row->phase);

@@ -130,6 +130,7 @@ enum attention_phase {
 enum split_rule {
     SPLITS_FILLING,    /* as flash-attention does: as little as fills the SMs */
     SPLITS_FLASHINFER, /* into parts of the even share, rounded up in steps */
+    SPLITS_EVEN,       /* as many parts as SMs idle; of engines' GQA, with constants of its own */
 };
 
 /* Constants of attention (sim/gpu/fitted_attention.h), of one library in one format. */
@@ -155,11 +156,20 @@ struct attention_constants {
     double gemm_flops_per_s;
     double row_bytes_per_s; /* all that is read and written once a token and unit of hidden_dim */
     double narrow_ns;       /* more, where a step has fewer than 8 tokens: other GEMM kernels */
+    /* Of splits: even (sim/gpu/fitted_gqa.h), which uses row_bytes_per_s, sequence_ns, merge_ns. */
+    double wave_blend;            /* p of the norm that joins one block and all blocks of an SM */
+    double dim_ns;                /* decode: more on tile_ns for each element of a head */
+    double single_tile_ns;        /* decode: tile_ns where each query head has KV of its own, */
+    double single_sm_bytes_per_s; /* and sm_bytes_per_s: other kernels */
+    double cache_bytes;           /* decode: of KV that a loop of measurements meets in the L2 */
+    double miss_ns;               /* decode: more, where KV is larger than that */
+    double exps_per_s;            /* prefill: of scores */
+    double kv_row_bytes_per_s;    /* prefill: of KV, written, read and converted once */
     struct fit_evidence fit;
 };
 
 #define GEMM_CONSTANTS_MAX      8
-#define ATTENTION_CONSTANTS_MAX 12
+#define ATTENTION_CONSTANTS_MAX 32
 
 struct measured_table; /* gpu/measured.h */
 

@@ -8,7 +8,7 @@
 
 const char *const tile_choice_names[] = {"tuned", "fewest_waves",  "fewest_waves_swapped",
                                          "fixed", "tuned_exposed", NULL};
-const char *const split_rule_names[] = {"filling", "flashinfer", NULL};
+const char *const split_rule_names[] = {"filling", "flashinfer", "even", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
     "mla_module_decode", "mla_module_prefill", NULL};
@@ -28,6 +28,10 @@ const char *const attention_phase_names[] = {
 #define TIME_OPTIONAL(type, name)                                                                  \
     {                                                                                              \
 #name, YAML_DOUBLE, offsetof(type, name), .max = TIME_MAX                                  \
+    }
+#define BLEND_OPTIONAL(type, name)                                                                 \
+    {                                                                                              \
+#name, YAML_DOUBLE, offsetof(type, name), .max = 1e3                                       \
     }
 #define EVIDENCE(type)                                                                             \
     {"fitted_on", YAML_TEXT, offsetof(type, fit.fitted_on), .size = SOURCE_BYTES,                  \
@@ -75,8 +79,8 @@ static const struct yaml_field attention_fields[] = {
     {"splits", YAML_CHOICE, offsetof(ATTENTION, splits), .choices = split_rule_names},
     TIME(ATTENTION, t0_ns),
     TIME_OPTIONAL(ATTENTION, floor_ns),
-    RATE(ATTENTION, kv_bytes_per_s),
-    RATE(ATTENTION, flops_per_s),
+    RATE_OPTIONAL(ATTENTION, kv_bytes_per_s),
+    RATE_OPTIONAL(ATTENTION, flops_per_s),
     TIME(ATTENTION, tile_ns),
     TIME_OPTIONAL(ATTENTION, split_share),
     RATE_OPTIONAL(ATTENTION, sm_bytes_per_s),
@@ -84,7 +88,15 @@ static const struct yaml_field attention_fields[] = {
     RATE_OPTIONAL(ATTENTION, sum_bytes_per_s),
     TIME_OPTIONAL(ATTENTION, merge_ns),
     TIME_OPTIONAL(ATTENTION, sequence_ns),
-    {"blend", YAML_DOUBLE, offsetof(ATTENTION, blend), .required = true, .min = 1.0, .max = 1e3},
+    BLEND_OPTIONAL(ATTENTION, blend),
+    BLEND_OPTIONAL(ATTENTION, wave_blend),
+    TIME_OPTIONAL(ATTENTION, dim_ns),
+    TIME_OPTIONAL(ATTENTION, single_tile_ns),
+    RATE_OPTIONAL(ATTENTION, single_sm_bytes_per_s),
+    RATE_OPTIONAL(ATTENTION, cache_bytes),
+    TIME_OPTIONAL(ATTENTION, miss_ns),
+    RATE_OPTIONAL(ATTENTION, exps_per_s),
+    RATE_OPTIONAL(ATTENTION, kv_row_bytes_per_s),
     RATE_OPTIONAL(ATTENTION, weight_bytes_per_s),
     RATE_OPTIONAL(ATTENTION, gemm_flops_per_s),
     RATE_OPTIONAL(ATTENTION, row_bytes_per_s),
@@ -132,30 +144,75 @@ static enum status fill_list(const struct constants_list *list, const struct yam
     return status;
 }
 
-/* A module streams weights and FlashInfer adds up parts: their rates are needed, or a prediction
- * would divide by nothing. */
-static enum status check_modules(const struct gpu_spec *gpu, const struct yaml_node *node,
-                                 struct error *error)
+/* What a form divides by, or takes as a norm's exponent. */
+struct needed_constant {
+    const char *name;
+    double value;
+    double min;
+};
+
+static enum status check_needed(const struct attention_constants *constants,
+                                const struct needed_constant *needed, int32_t count,
+                                const struct yaml_node *node, struct error *error)
 {
     enum status status = STATUS_OK;
-    for (int32_t i = 0; i < gpu->num_attention; i++) {
-        const struct attention_constants *constants = &gpu->attention[i];
-        bool is_module =
-            constants->phase == PHASE_MODULE_DECODE || constants->phase == PHASE_MODULE_PREFILL;
-        if (is_module &&
-            (constants->weight_bytes_per_s <= 0.0 || constants->gemm_flops_per_s <= 0.0 ||
-             constants->row_bytes_per_s <= 0.0)) {
+    for (int32_t i = 0; i < count; i++) {
+        if (needed[i].value < needed[i].min) {
             status = error_add(error, STATUS_INVALID,
-                               "%s:%d: attention: %s of %s needs weight_bytes_per_s, "
-                               "gemm_flops_per_s and row_bytes_per_s",
+                               "%s:%d: attention: %s of %s (splits: %s) needs %s of at least %g",
                                node->file, (int)node->line, attention_phase_names[constants->phase],
-                               constants->kernels);
+                               constants->kernels, split_rule_names[constants->splits],
+                               needed[i].name, needed[i].min);
         }
-        if (constants->splits == SPLITS_FLASHINFER && constants->sum_bytes_per_s <= 0.0) {
-            status = error_add(error, STATUS_INVALID,
-                               "%s:%d: attention: splits: flashinfer of %s needs sum_bytes_per_s",
-                               node->file, (int)node->line, constants->kernels);
-        }
+    }
+    return status;
+}
+
+#define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
+#define NEEDED(name, m)                                                                            \
+    {                                                                                              \
+#name, constants->name, m                                                                  \
+    }
+
+/* Every form has constants of its own; without one a prediction would divide by nothing. */
+static enum status check_attention(const struct attention_constants *constants,
+                                   const struct yaml_node *node, struct error *error)
+{
+    const struct needed_constant usual[] = {NEEDED(kv_bytes_per_s, 1.0), NEEDED(flops_per_s, 1.0),
+                                            NEEDED(blend, 1.0)};
+    const struct needed_constant module[] = {NEEDED(weight_bytes_per_s, 1.0),
+                                             NEEDED(gemm_flops_per_s, 1.0),
+                                             NEEDED(row_bytes_per_s, 1.0)};
+    const struct needed_constant flashinfer[] = {NEEDED(sum_bytes_per_s, 1.0)};
+    const struct needed_constant decode[] = {NEEDED(kv_bytes_per_s, 1.0),
+                                             NEEDED(sm_bytes_per_s, 1.0),
+                                             NEEDED(single_sm_bytes_per_s, 1.0),
+                                             NEEDED(row_bytes_per_s, 1.0),
+                                             NEEDED(blend, 1.0),
+                                             NEEDED(wave_blend, 1.0)};
+    const struct needed_constant prefill[] = {
+        NEEDED(flops_per_s, 1.0), NEEDED(exps_per_s, 1.0), NEEDED(row_bytes_per_s, 1.0),
+        NEEDED(kv_row_bytes_per_s, 1.0), NEEDED(wave_blend, 1.0)};
+    bool is_module =
+        constants->phase == PHASE_MODULE_DECODE || constants->phase == PHASE_MODULE_PREFILL;
+    bool is_gqa = constants->phase == PHASE_GQA_DECODE || constants->phase == PHASE_GQA_PREFILL;
+    if (constants->splits == SPLITS_EVEN && !is_gqa) {
+        return error_add(error, STATUS_INVALID,
+                         "%s:%d: attention: splits: even of %s is of gqa_decode or gqa_prefill",
+                         node->file, (int)node->line, constants->kernels);
+    }
+    if (constants->splits == SPLITS_EVEN) {
+        return constants->phase == PHASE_GQA_DECODE
+                   ? check_needed(constants, decode, COUNT(decode), node, error)
+                   : check_needed(constants, prefill, COUNT(prefill), node, error);
+    }
+    enum status status = check_needed(constants, usual, COUNT(usual), node, error);
+    if (is_module && check_needed(constants, module, COUNT(module), node, error) != STATUS_OK) {
+        status = STATUS_INVALID;
+    }
+    if (constants->splits == SPLITS_FLASHINFER &&
+        check_needed(constants, flashinfer, COUNT(flashinfer), node, error) != STATUS_OK) {
+        status = STATUS_INVALID;
     }
     return status;
 }
@@ -171,8 +228,8 @@ enum status gpu_constants_fill(struct gpu_spec *gpu, const struct yaml_node *gem
     };
     enum status gemm_status = fill_list(&lists[0], gemm, error);
     enum status status = fill_list(&lists[1], attention, error);
-    if (status == STATUS_OK) {
-        status = check_modules(gpu, attention, error);
+    for (int32_t i = 0; status == STATUS_OK && i < gpu->num_attention; i++) {
+        status = check_attention(&gpu->attention[i], attention, error);
     }
     return gemm_status != STATUS_OK ? gemm_status : status;
 }

@@ -170,6 +170,15 @@ static bool parse_heads(struct attention_shape *shape, const char *text, bool is
     return shape->kv_heads <= shape->q_heads;
 }
 
+/* Whose attention it is: an engine's, measured around its own layer, or a library's alone. */
+static const char *engine_of(const struct kernel_row *row)
+{
+    return begins_with(row->library, "TRT-LLM")  ? "trtllm"
+           : begins_with(row->library, "vLLM")   ? "vllm"
+           : begins_with(row->library, "SGLang") ? "sglang"
+                                                 : "flash";
+}
+
 static enum status parse_attention(struct kernel_row *row, const struct csv_stream *table,
                                    struct error *error)
 {
@@ -179,8 +188,9 @@ static enum status parse_attention(struct kernel_row *row, const struct csv_stre
     const struct wanted wanted[] = {{KERNEL_COLUMN_LENGTH, &shape->tokens},
                                     {KERNEL_COLUMN_LATENCY_US, &row->latency_ns},
                                     {KERNEL_COLUMN_BATCH, &shape->sequences}};
-    shape->sequences = 1.0; /* a prefill row has none */
-    enum status status = read_numbers(row, table, wanted, is_prefill ? 2 : 3, error);
+    shape->sequences = 1.0; /* a prefill row need not say it */
+    bool is_single = is_prefill && table->cell[KERNEL_COLUMN_BATCH][0] == '\0';
+    enum status status = read_numbers(row, table, wanted, is_single ? 2 : 3, error);
     row->class = KERNEL_ATTENTION;
     row->phase = is_mla ? (is_prefill ? PHASE_MLA_PREFILL : PHASE_MLA_DECODE)
                         : (is_prefill ? PHASE_GQA_PREFILL : PHASE_GQA_DECODE);
@@ -188,7 +198,8 @@ static enum status parse_attention(struct kernel_row *row, const struct csv_stre
     row->precision = is_fp8 ? PRECISION_FP8 : PRECISION_BF16;
     (void)snprintf(row->label, sizeof row->label, "%s attention %s (%s KV)", is_mla ? "MLA" : "GQA",
                    is_prefill ? "prefill" : "decode", precision_name(row->precision));
-    (void)snprintf(row->kernels, sizeof row->kernels, "flash");
+    (void)snprintf(row->kernels, sizeof row->kernels, "%s%s", engine_of(row),
+                   is_prefill && strcmp(row->dtype, "fp8") == 0 ? "_fp8" : "");
     const char *heads = table->cell[KERNEL_COLUMN_Q_HEADS];
     if (!parse_heads(shape, heads, is_mla, is_prefill)) {
         row->skip = "heads, KV heads and dimension are not told";

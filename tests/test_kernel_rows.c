@@ -67,6 +67,29 @@ Test(kernel_rows, reads_shapes_of_every_kind)
     kernel_rows_free(&rows);
 }
 
+Test(kernel_rows, tells_engines_attention_from_a_library_alone_and_takes_batches_of_prompts)
+{
+    const char *prompts = "mha attention," H100 ",TRT-LLM 1.3,fp8,fp8,prefill,,,,,,,,,,,,,,4,1024,"
+                          "32-4-128,,,,35\n";
+    const char *answers =
+        "mha attention," H100 ",vLLM 0.24,bfloat16,fp8,decode,,,,,,,,,,,,,,8,1024,"
+        "32-4-128,,,,35\n";
+    char text[2048];
+    (void)snprintf(text, sizeof text,
+                   HEADER "%s%s" ATTENTION("H20", "prefill", "", "1024", "32-4-128", "35"), prompts,
+                   answers);
+    cr_assert_eq(read_text(text), STATUS_OK, "%s", error.text);
+
+    cr_expect_str_eq(rows.row[0].kernels, "trtllm_fp8");
+    cr_expect_eq(rows.row[0].phase, PHASE_GQA_PREFILL);
+    cr_expect_float_eq(rows.row[0].attention.sequences, 4.0, 1e-9);
+    cr_expect_str_eq(rows.row[1].kernels, "vllm");
+    cr_expect_eq(rows.row[1].precision, PRECISION_FP8);
+    cr_expect_str_eq(rows.row[2].kernels, "flash");
+    cr_expect_float_eq(rows.row[2].attention.sequences, 1.0, 1e-9);
+    kernel_rows_free(&rows);
+}
+
 Test(kernel_rows, spreads_tokens_evenly_over_the_slots_of_eplb)
 {
     cr_assert_eq(read_text(HEADER EXPERTS("60", "power_law_1.2_eplb", "20")), STATUS_OK, "%s",

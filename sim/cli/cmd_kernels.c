@@ -31,6 +31,7 @@ static const char *const phase_names[GPU_PHASE_COUNT] = {
 static const char *const holder_names[] = {[GLUE_HELD_BY_NONE] = "-",
                                            [GLUE_HELD_BY_LINEAR] = "linear layers",
                                            [GLUE_HELD_BY_ATTENTION] = "attention modules",
+                                           [GLUE_HELD_BY_CORE] = "engines' attention, modules",
                                            [GLUE_HELD_BY_EXPERTS] = "expert phases"};
 
 struct kernels_arguments {

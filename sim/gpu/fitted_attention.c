@@ -20,6 +20,8 @@
  * second kernel adds the parts up. Ours takes the longest part or the even share for the busiest
  * pair, where theirs keeps a heap.
  *
+ * Engines' grouped-query attention (splits: even) has a form of its own, gpu/fitted_gqa.c.
+ *
  * Projections are streaming joined with arithmetic as well. Sequences count as equally long. Left
  * out: paging, and which library serves which shape where one name covers several.
  */
@@ -30,6 +32,7 @@
 #include <stddef.h>
 
 #include "gpu/fitted.h"
+#include "gpu/fitted_gqa.h"
 
 #define BLOCK_HEADS   64.0
 #define BLOCK_QUERIES 128.0
@@ -158,6 +161,10 @@ double fitted_attention_ns(const struct attention_constants *constants,
 {
     if (shape->sequences <= 0.0 || shape->tokens <= 0.0) {
         return 0.0;
+    }
+    if (constants->splits == SPLITS_EVEN) {
+        return constants->phase == PHASE_GQA_DECODE ? fitted_gqa_decode_ns(constants, shape)
+                                                    : fitted_gqa_prefill_ns(constants, shape);
     }
     bool is_decode = constants->phase == PHASE_GQA_DECODE || constants->phase == PHASE_MLA_DECODE ||
                      constants->phase == PHASE_MODULE_DECODE;

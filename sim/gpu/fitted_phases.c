@@ -4,8 +4,9 @@
  * GEMMs and attention come from fitted constants of the phase's format, the small kernels from
  * gpu/glue.h, less those that constants hold already. Constants of a whole MLA module stand for
  * projections and attention together. Where GEMMs have constants and attention has none, attention
- * alone is a roofline; without any for GEMMs the whole phase is. Experts without constants of the
- * whole phase are grouped GEMMs where the GPU has those.
+ * alone is a roofline; without any for GEMMs the whole phase is. Attention is of the engine whose
+ * experts are in use, where that was measured, else the first in the preset's list. Experts without
+ * constants of the whole phase are grouped GEMMs where the GPU has those.
  */
 #include "gpu/fitted_phases.h"
 
@@ -64,16 +65,10 @@ static uint32_t held_by_gemm(const struct gemm_constants *gemm)
     return is_alone ? 0u : GLUE_HELD(GLUE_HELD_BY_LINEAR);
 }
 
-const struct attention_constants *fitted_find_attention(const struct gpu_spec *gpu,
-                                                        enum attention_phase phase,
-                                                        enum precision precision)
+/* Engines' attention was measured with the write of the KV cache before it. */
+static uint32_t held_by_core(const struct attention_constants *core)
 {
-    for (int32_t i = 0; i < gpu->num_attention; i++) {
-        if (gpu->attention[i].phase == (int32_t)phase && gpu->attention[i].precision == precision) {
-            return &gpu->attention[i];
-        }
-    }
-    return NULL;
+    return core != NULL && core->splits == SPLITS_EVEN ? GLUE_HELD(GLUE_HELD_BY_CORE) : 0u;
 }
 
 static const struct attention_constants *find_module(const struct gpu_spec *gpu,
@@ -226,7 +221,8 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
     const struct attention_shape shape = shape_of(gpu, work);
     if (module != NULL) {
-        uint32_t held = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_LINEAR);
+        uint32_t held = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_CORE) |
+                        GLUE_HELD(GLUE_HELD_BY_LINEAR);
         return attended_ns(gpu, module, &shape, table_ns) + glue_ns(gpu, work, held);
     }
     if (gemm == NULL) {
@@ -237,7 +233,7 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     double core_ns =
         core != NULL ? attended_ns(gpu, core, &shape, table_ns) : core_roofline_ns(gpu, work);
     return products_ns(gpu, work, gemm, product, count, table_ns) + core_ns +
-           glue_ns(gpu, work, held_by_gemm(gemm));
+           glue_ns(gpu, work, held_by_gemm(gemm) | held_by_core(core));
 }
 
 static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width,

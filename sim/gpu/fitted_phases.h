@@ -29,7 +29,8 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
 double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
                           enum gpu_phase phase, bool prefill);
 
-/* The constants in use of dense GEMMs, or of attention, in a format; NULL: there are none. */
+/* The constants in use of dense GEMMs, or of attention, in a format; NULL: there are none. Of
+ * several engines' attention, those of the engine whose experts are in use come first. */
 const struct gemm_constants *fitted_find_gemm(const struct gpu_spec *gpu, enum precision precision);
 const struct attention_constants *fitted_find_attention(const struct gpu_spec *gpu,
                                                         enum attention_phase phase,
