@@ -141,7 +141,9 @@ struct plan_deployment {
     bool shared;
     int32_t groups[COST_POOLS];     /* in the busiest hour; shared: of COST_PREFILL */
     int32_t num_gpus;               /* in the busiest hour */
-    double load[COST_POOLS];        /* share of the full rate in use then */
+    double load[COST_POOLS];        /* share of the full rate in use then; shared: of the steps
+                                     * that can read, and of the places that answers have */
+    double read_share;              /* shared: of steps that some replica of the group reads in */
     double utilisation[COST_POOLS]; /* most of it that is planned with */
     int32_t added[COST_POOLS];      /* of groups, those that a percentile takes over the means */
     double ttft_s;

@@ -1,10 +1,10 @@
 /*
- * plan_deploy.c -- two points at work: groups, latencies, dollars, and who is on the front.
+ * plan_deploy.c -- two points at work: groups, latencies, dollars.
  *
  * Groups are those of the busiest hour. Its latencies, as means:
  *
  *   TTFT  queue + half a running step + steps of the prompt + KV transfer (disaggregated)
- *   TPOT  a full batch's step; shared pools lose the time that prefill takes
+ *   TPOT  a full batch's step; of shared pools see plan_shared.c
  *
  * The queue is M/D/c (Sakasegawa 1977), c the prompts that all groups work on at the same time:
  *
@@ -20,7 +20,6 @@
 #include "plan_internal.h"
 
 #define LATENCY_MAX 1e9 /* seconds; for loads at or above 1 */
-#define LOAD_EQUAL  0.001
 
 bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
 {
@@ -29,6 +28,8 @@ bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
            a->expert_precision == b->expert_precision &&
            plan_offload_same(&a->offload, &b->offload);
 }
+
+static const double exact[COST_POOLS] = {1.0, 1.0}; /* factors on steps */
 
 static double rate(const struct plan_point *point, double factor)
 {
@@ -75,32 +76,48 @@ static double queue_s(double load, double servers, double service_s)
            (servers * (1.0 - load));
 }
 
-static void time_tokens(struct plan_deployment *deployment, const struct plan *plan,
+/* Queue and running step, then the prompt's steps; prompts that find no place for their answer
+ * wait too. */
+static void time_shared(struct plan_deployment *deployment, const struct plan *plan,
                         const struct plan_point *prefill, const struct plan_point *decode)
 {
-    const struct gpu_spec *gpu = &plan->gpu[prefill->gpu].cluster.gpu;
+    int32_t groups = deployment->groups[COST_PREFILL];
+    struct plan_turns turns = plan_take_turns(plan, prefill, decode, groups);
+    double replicas = (double)groups * (double)(decode->ep / decode->tp);
+    double places = replicas * (double)decode->tokens_per_rank * (double)decode->tp;
+    double read_s = turns.prompt_chunks * turns.read_s;
+    deployment->tpot_s = turns.step_s;
+    deployment->read_share = turns.read_share;
+    memcpy(deployment->load, turns.load, sizeof deployment->load);
+    deployment->wait_s =
+        queue_s(turns.load[COST_PREFILL], replicas, read_s) +
+        queue_s(turns.load[COST_DECODE], places, plan->traffic.output_tokens * turns.step_s) +
+        turns.step_s / 2.0;
+    deployment->ttft_s = deployment->wait_s + read_s;
+}
+
+static void time_apart(struct plan_deployment *deployment, const struct plan *plan,
+                       const struct plan_point *prefill, const struct plan_point *decode)
+{
+    const struct port_spec *port = &plan->gpu[prefill->gpu].cluster.gpu.port[TIER_SCALE_OUT];
     double step_s = prefill->step_ns * 1e-9;
-    double decode_s = decode->step_ns * 1e-9;
     double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
     double width = (double)prefill->tokens_per_rank * (double)prefill->tp; /* of a replica */
     double steps = ceil(fmax(computed, 1.0) / width);
     double groups = (double)deployment->groups[COST_PREFILL];
     double servers = groups * (double)(prefill->ep / prefill->tp) * fmax(1.0, width / computed);
-    double load = deployment->load[COST_PREFILL];
-    double turn_s = step_s;
-    double transfer_s = 0.0;
-    deployment->tpot_s = decode_s;
-    if (deployment->shared) { /* a decode step between two of prefill */
-        turn_s = step_s + decode_s;
-        deployment->tpot_s = load < 1.0 ? decode_s / (1.0 - load) : LATENCY_MAX;
-        load += deployment->load[COST_DECODE];
-    } else {
-        const struct port_spec *port = &gpu->port[TIER_SCALE_OUT];
-        transfer_s = memory_kv_bytes_per_token(&plan->model) * plan->traffic.input_tokens /
-                     (double)prefill->tp / (port->bytes_per_s * port->fraction);
-    }
-    deployment->wait_s = queue_s(load, servers, steps * turn_s) + turn_s / 2.0;
-    deployment->ttft_s = deployment->wait_s + steps * turn_s + transfer_s;
+    double transfer_s = memory_kv_bytes_per_token(&plan->model) * plan->traffic.input_tokens /
+                        (double)prefill->tp / (port->bytes_per_s * port->fraction);
+    deployment->tpot_s = decode->step_ns * 1e-9;
+    deployment->wait_s =
+        queue_s(deployment->load[COST_PREFILL], servers, steps * step_s) + step_s / 2.0;
+    deployment->ttft_s = deployment->wait_s + steps * step_s + transfer_s;
+}
+
+/* Groups that a pool's work of the busiest hour would fill. */
+static double full_groups(const struct plan *plan, const struct plan_point *point)
+{
+    return demand(plan, point->pool) / (rate(point, 1.0) * (double)point->ep);
 }
 
 static void count_groups(struct plan_deployment *deployment, const struct plan *plan,
@@ -111,7 +128,7 @@ static void count_groups(struct plan_deployment *deployment, const struct plan *
         const struct plan_point *point = &points[deployment->point[pool]];
         double gpus = deployment->cost.gpus_peak[deployment->shared ? COST_PREFILL : pool];
         deployment->groups[pool] = (int32_t)lround(gpus / (double)point->ep);
-        deployment->load[pool] = demand(plan, (enum cost_pool)pool) / (rate(point, 1.0) * gpus);
+        deployment->load[pool] = full_groups(plan, point) * (double)point->ep / gpus;
         gpus_sum += deployment->shared && pool == COST_DECODE ? 0.0 : gpus;
     }
     deployment->num_gpus = (int32_t)fmin(gpus_sum, INT32_MAX);
@@ -139,20 +156,50 @@ static bool may_be_had(const struct plan_deployment *deployment, const struct pl
            (plan->gpus_max == 0 || deployment->num_gpus <= plan->gpus_max);
 }
 
+/* At which the pool, or both in one, are so many groups in the busiest hour. */
+static double utilisation_of(const struct plan_deployment *deployment, const struct plan *plan,
+                             const struct plan_point *points, enum cost_pool pool, int32_t groups)
+{
+    double full = 0.0;
+    for (int32_t i = 0; i < COST_POOLS; i++) {
+        full += deployment->shared || i == (int32_t)pool
+                    ? full_groups(plan, &points[deployment->point[i]])
+                    : 0.0;
+    }
+    return full / (double)groups;
+}
+
+/* Prompts and answers of one pool hold each other up, so it needs more than both would alone. */
+static void make_room(struct plan_deployment *deployment, const struct plan *plan,
+                      const struct plan_point *points)
+{
+    int32_t least = deployment->groups[COST_PREFILL];
+    int32_t groups = plan_shared_groups(plan, &points[deployment->point[COST_PREFILL]],
+                                        &points[deployment->point[COST_DECODE]], least);
+    double utilisation = utilisation_of(deployment, plan, points, COST_PREFILL, groups);
+    if (groups > least) {
+        deployment->utilisation[COST_PREFILL] = deployment->utilisation[COST_DECODE] = utilisation;
+        deployment->cost = price(deployment, plan, points, exact);
+        count_groups(deployment, plan, points);
+    }
+}
+
 /* Groups, latencies and dollars at the deployment's utilisation. */
 static void work_out(struct plan_deployment *deployment, const struct plan *plan,
                      const struct plan_point *points)
 {
-    static const double exact[COST_POOLS] = {1.0, 1.0};
-    double low[COST_POOLS], high[COST_POOLS];
-    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
-        low[pool] = points[deployment->point[pool]].low;
-        high[pool] = points[deployment->point[pool]].high;
-    }
+    const struct plan_point *prefill = &points[deployment->point[COST_PREFILL]];
+    const struct plan_point *decode = &points[deployment->point[COST_DECODE]];
+    const double low[COST_POOLS] = {prefill->low, decode->low};
+    const double high[COST_POOLS] = {prefill->high, decode->high};
     deployment->cost = price(deployment, plan, points, exact);
     count_groups(deployment, plan, points);
-    time_tokens(deployment, plan, &points[deployment->point[COST_PREFILL]],
-                &points[deployment->point[COST_DECODE]]);
+    if (deployment->shared) {
+        make_room(deployment, plan, points);
+        time_shared(deployment, plan, prefill, decode);
+    } else {
+        time_apart(deployment, plan, prefill, decode);
+    }
     deployment->usd_per_day_low = price(deployment, plan, points, low).usd_total;
     deployment->usd_per_day_high = price(deployment, plan, points, high).usd_total;
     deployment->meets_targets = meets_targets(deployment, plan);
@@ -187,188 +234,13 @@ bool plan_add_groups(struct plan_deployment *deployment, const struct plan *plan
     double utilisation[COST_POOLS];
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         int32_t of = deployment->shared ? COST_PREFILL : pool;
-        double groups = (double)deployment->groups[of];
-        double load = deployment->load[of];
-        load += deployment->shared ? deployment->load[COST_DECODE] : 0.0;
-        double wanted = groups + (double)(added[of] - deployment->added[of]);
-        utilisation[pool] = added[of] == 0 ? plan->utilisation_max : load * groups / wanted;
+        int32_t wanted = deployment->groups[of] + added[of] - deployment->added[of];
+        utilisation[pool] =
+            added[of] == 0 ? plan->utilisation_max
+                           : utilisation_of(deployment, plan, points, (enum cost_pool)pool, wanted);
     }
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         deployment->added[pool] = added[deployment->shared ? COST_PREFILL : pool];
     }
     return plan_deploy_at(deployment, plan, points, utilisation);
-}
-
-static int compare_deployments(const void *left, const void *right)
-{
-    const struct plan_deployment *a = left;
-    const struct plan_deployment *b = right;
-    const double keys[][2] = {{a->cost.usd_total, b->cost.usd_total},
-                              {a->tpot_s, b->tpot_s},
-                              {a->ttft_s, b->ttft_s},
-                              {a->point[0], b->point[0]},
-                              {a->point[1], b->point[1]}};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (keys[i][0] != keys[i][1]) {
-            return keys[i][0] < keys[i][1] ? -1 : 1;
-        }
-    }
-    return (int)a->shared - (int)b->shared;
-}
-
-static bool as_fast(const struct plan_deployment *a, const struct plan_deployment *b)
-{
-    return a->ttft_s <= b->ttft_s && a->tpot_s <= b->tpot_s;
-}
-
-/* Of a pool that is in use all the time, 1; of the fuller pool. */
-static double fullest(const struct plan_deployment *deployment)
-{
-    return deployment->shared ? deployment->load[COST_PREFILL] + deployment->load[COST_DECODE]
-                              : fmax(deployment->load[COST_PREFILL], deployment->load[COST_DECODE]);
-}
-
-/* Whole groups make many deployments cost the same: of those the one with most room to grow. */
-static void choose_winner(struct plan_answer *answer)
-{
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        const struct plan_deployment *deployment = &answer->deployment[i];
-        const struct plan_deployment *winner =
-            answer->winner >= 0 ? &answer->deployment[answer->winner] : NULL;
-        bool wins = winner == NULL || (deployment->cost.usd_total == winner->cost.usd_total &&
-                                       fullest(deployment) < fullest(winner) - LOAD_EQUAL);
-        if (deployment->meets_targets && wins) {
-            answer->winner = i;
-        }
-    }
-}
-
-/* What is cheaper stands before, so only those can beat it. */
-static void mark_front(struct plan_answer *answer)
-{
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        struct plan_deployment *deployment = &answer->deployment[i];
-        deployment->on_front = true;
-        for (int32_t j = 0; j < i && deployment->on_front; j++) {
-            deployment->on_front = !as_fast(&answer->deployment[j], deployment);
-        }
-        answer->num_front += deployment->on_front;
-        answer->num_feasible += deployment->meets_targets;
-    }
-}
-
-static bool is_reference(const struct plan_answer *answer, const struct plan *plan, int32_t index)
-{
-    const struct plan_deployment *deployment = &answer->deployment[index];
-    const struct plan_point *prefill = &answer->point[deployment->point[COST_PREFILL]];
-    const struct plan_point *decode = &answer->point[deployment->point[COST_DECODE]];
-    const struct plan_reference *wanted = &plan->reference;
-    return !deployment->shared && prefill->ep == wanted->prefill_ep &&
-           decode->ep == wanted->decode_ep &&
-           prefill->redundant_experts == wanted->redundant_experts &&
-           decode->redundant_experts == wanted->redundant_experts;
-}
-
-/* Of the reference's layout the cheapest batch that meets the targets; where none does, the
- * cheapest. */
-static void find_reference(struct plan_answer *answer, const struct plan *plan)
-{
-    for (int32_t i = 0; plan->reference.given && i < answer->num_deployments; i++) {
-        bool found = answer->reference >= 0;
-        bool is_better = !found || (answer->deployment[i].meets_targets &&
-                                    !answer->deployment[answer->reference].meets_targets);
-        if (is_better && is_reference(answer, plan, i)) {
-            answer->reference = i;
-        }
-    }
-    if (answer->reference >= 0) {
-        const struct plan_deployment *reference = &answer->deployment[answer->reference];
-        int32_t cheapest = 0;
-        while (!as_fast(&answer->deployment[cheapest], reference)) {
-            cheapest++; /* ends at the reference itself */
-        }
-        answer->reference_excess =
-            reference->cost.usd_total / answer->deployment[cheapest].cost.usd_total - 1.0;
-    }
-}
-
-static int64_t count_simulated(const struct plan_answer *answer, enum cost_pool pool)
-{
-    int64_t count = 0;
-    for (int32_t i = 0; i < answer->num_points; i++) {
-        count += answer->point[i].fate == PLAN_SIMULATED && answer->point[i].pool == pool;
-    }
-    return count;
-}
-
-void plan_point_note_error(struct plan_point *point, const struct plan *plan)
-{
-    struct plan_error error = plan_point_error(plan, point);
-    point->low = error.low;
-    point->high = error.high;
-}
-
-void plan_note_error(struct plan_answer *answer, const struct plan *plan)
-{
-    int32_t chosen = answer->winner >= 0 ? answer->winner : 0;
-    for (int32_t pool = 0; pool < COST_POOLS && answer->num_deployments > 0; pool++) {
-        int32_t point = answer->deployment[chosen].point[pool];
-        answer->error[pool] = plan_point_error(plan, &answer->point[point]);
-    }
-}
-
-int32_t plan_insert(struct plan_answer *answer, const struct plan_deployment *deployment)
-{
-    int32_t at = 0;
-    while (at < answer->num_deployments &&
-           compare_deployments(&answer->deployment[at], deployment) <= 0) {
-        at++;
-    }
-    memmove(&answer->deployment[at + 1], &answer->deployment[at],
-            (size_t)(answer->num_deployments - at) * sizeof *deployment);
-    answer->deployment[at] = *deployment;
-    answer->num_deployments++;
-    answer->num_feasible += deployment->meets_targets;
-    answer->reference += answer->reference >= at;
-    answer->winner += answer->winner >= at;
-    return at;
-}
-
-enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
-{
-    int64_t most = 2 * count_simulated(answer, COST_PREFILL) * count_simulated(answer, COST_DECODE);
-    free(answer->deployment);
-    answer->num_deployments = answer->num_front = answer->num_feasible = 0;
-    answer->winner = answer->reference = -1;
-    answer->deployment = calloc((size_t)most + 1 + PLAN_FINALISTS, sizeof *answer->deployment);
-    if (answer->deployment == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    for (int32_t i = 0; i < answer->num_points; i++) {
-        if (answer->point[i].fate == PLAN_SIMULATED) {
-            plan_point_note_error(&answer->point[i], plan);
-        }
-    }
-    for (int32_t p = 0; p < answer->num_points; p++) {
-        for (int32_t d = 0; d < answer->num_points; d++) {
-            if (answer->point[p].fate != PLAN_SIMULATED ||
-                answer->point[d].fate != PLAN_SIMULATED || answer->point[p].pool != COST_PREFILL ||
-                answer->point[d].pool != COST_DECODE) {
-                continue;
-            }
-            for (int32_t shared = 0; shared < 2; shared++) {
-                bool wanted = shared == 1 ? plan->shared : plan->disaggregated;
-                answer->num_deployments +=
-                    wanted && plan_deploy(&answer->deployment[answer->num_deployments], plan,
-                                          answer->point, p, d, shared == 1);
-            }
-        }
-    }
-    qsort(answer->deployment, (size_t)answer->num_deployments, sizeof *answer->deployment,
-          compare_deployments);
-    mark_front(answer);
-    choose_winner(answer);
-    find_reference(answer, plan);
-    plan_note_error(answer, plan);
-    return STATUS_OK;
 }

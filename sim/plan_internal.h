@@ -59,6 +59,21 @@ bool plan_same_point(const struct plan_point *a, const struct plan_point *b);
 /* Fills low and high of a simulated point. */
 void plan_point_note_error(struct plan_point *point, const struct plan *plan);
 
+/* What prompts and answers in one pool make of each other in the busiest hour; plan_shared.c. */
+struct plan_turns {
+    double step_s;           /* mean */
+    double read_s;           /* of one in which a given replica reads */
+    double read_share;       /* of steps: some replica of the group reads */
+    double prompt_chunks;    /* of a prompt, a step each */
+    double load[COST_POOLS]; /* of steps that can read; of places for sequences */
+};
+struct plan_turns plan_take_turns(const struct plan *plan, const struct plan_point *prefill,
+                                  const struct plan_point *decode, int32_t groups);
+
+/* The groups that both find room in, at least so many. */
+int32_t plan_shared_groups(const struct plan *plan, const struct plan_point *prefill,
+                           const struct plan_point *decode, int32_t least);
+
 /* A deployment's groups, latencies and cost for the traffic; false: cannot work together. */
 bool plan_deploy(struct plan_deployment *deployment, const struct plan *plan,
                  const struct plan_point *points, int32_t prefill, int32_t decode, bool shared);

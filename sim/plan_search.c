@@ -73,13 +73,17 @@ static double latency_ns(const struct plan *plan, const struct plan_point *point
 }
 
 /* A point is only worth what its partner in a deployment makes of it: only points of the same kind
- * of GPU, and where pools may be shared of the same layout, dominate. Groups are rented whole, so a
+ * of GPU, and where pools may be shared of the same layout, dominate; there answers wait for chunks
+ * of prompts, so smaller ones are worth something too. Groups are rented whole, so a
  * smaller group may be cheaper although its rate is worse. */
 static bool dominates(const struct plan *plan, const struct plan_point *done,
                       const struct plan_point *open)
 {
     return done->fate == PLAN_SIMULATED && done->pool == open->pool && done->gpu == open->gpu &&
-           done->ep <= open->ep && (!plan->shared || plan_same_layout(done, open)) &&
+           done->ep <= open->ep &&
+           (!plan->shared ||
+            (plan_same_layout(done, open) &&
+             (done->pool == COST_DECODE || done->tokens_per_rank <= open->tokens_per_rank))) &&
            usd_per_million(plan, done, done->step_ns) <=
                usd_per_million(plan, open, open->bound_ns) &&
            latency_ns(plan, done, done->step_ns) <= latency_ns(plan, open, open->bound_ns);

@@ -36,9 +36,19 @@ static const char *compute_model(const struct plan *plan, const struct plan_poin
     return lacks ? "roofline" : plan->gpu_model->name;
 }
 
-static void write_point(FILE *file, const struct plan *plan, const struct plan_point *point,
-                        int32_t groups)
+/* Steps that read prompts are too large for the collective that decode has by itself, and where
+ * pools are shared most may be such. */
+static const char *collective_of(const struct plan_deployment *deployment)
 {
+    return deployment->shared && deployment->read_share > 0.5 ? "collective: deepep_normal, " : "";
+}
+
+static void write_point(FILE *file, const struct plan *plan,
+                        const struct plan_deployment *deployment, enum cost_pool pool,
+                        const struct plan_answer *answer)
+{
+    const struct plan_point *point = &answer->point[deployment->point[pool]];
+    int32_t groups = deployment->groups[pool];
     const struct plan_gpu *gpu = &plan->gpu[point->gpu];
     bool prefill = point->pool == COST_PREFILL;
     fprintf(file, "version: 1\nmodel: %s\n", plan->model_written);
@@ -66,7 +76,8 @@ static void write_point(FILE *file, const struct plan *plan, const struct plan_p
                 REBALANCE_INTERVAL);
     }
     plan_offload_write(file, plan, point);
-    fprintf(file, "dispatch: {dtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
+    fprintf(file, "dispatch: {%sdtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
+            collective_of(deployment),
             gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",
             (int)point->micro_batches);
     fprintf(file,
@@ -141,7 +152,7 @@ enum status plan_serve_write(const char *directory, const struct plan *plan,
     if (status == STATUS_OK && !deployment->shared) {
         status = open_file(&file, path, directory, "prefill.yaml", error);
         if (status == STATUS_OK) {
-            write_point(file, plan, prefill, deployment->groups[COST_PREFILL]);
+            write_point(file, plan, deployment, COST_PREFILL, answer);
             status = close_file(file, path, error);
         }
     }
@@ -150,7 +161,7 @@ enum status plan_serve_write(const char *directory, const struct plan *plan,
     }
     if (status == STATUS_OK) {
         fprintf(file, "question: How long do users wait in the busiest hour of %s?\n", plan->name);
-        write_point(file, plan, decode, deployment->groups[COST_DECODE]);
+        write_point(file, plan, deployment, COST_DECODE, answer);
         write_serving(file, plan, deployment, prefill, decode, share);
         status = close_file(file, path, error);
     }

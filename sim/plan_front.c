@@ -1,0 +1,184 @@
+/*
+ * plan_front.c -- all deployments by dollars a day: who is on the front, who wins, where the
+ * reference stands.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan_internal.h"
+
+#define LOAD_EQUAL 0.001
+
+static int compare_deployments(const void *left, const void *right)
+{
+    const struct plan_deployment *a = left;
+    const struct plan_deployment *b = right;
+    const double keys[][2] = {{a->cost.usd_total, b->cost.usd_total},
+                              {a->tpot_s, b->tpot_s},
+                              {a->ttft_s, b->ttft_s},
+                              {a->point[0], b->point[0]},
+                              {a->point[1], b->point[1]}};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (keys[i][0] != keys[i][1]) {
+            return keys[i][0] < keys[i][1] ? -1 : 1;
+        }
+    }
+    return (int)a->shared - (int)b->shared;
+}
+
+static bool as_fast(const struct plan_deployment *a, const struct plan_deployment *b)
+{
+    return a->ttft_s <= b->ttft_s && a->tpot_s <= b->tpot_s;
+}
+
+/* Of the fuller pool; 1: it is in use all the time. */
+static double fullest(const struct plan_deployment *deployment)
+{
+    return fmax(deployment->load[COST_PREFILL], deployment->load[COST_DECODE]);
+}
+
+/* Whole groups make many deployments cost the same: of those the one with most room to grow. */
+static void choose_winner(struct plan_answer *answer)
+{
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        const struct plan_deployment *winner =
+            answer->winner >= 0 ? &answer->deployment[answer->winner] : NULL;
+        bool wins = winner == NULL || (deployment->cost.usd_total == winner->cost.usd_total &&
+                                       fullest(deployment) < fullest(winner) - LOAD_EQUAL);
+        if (deployment->meets_targets && wins) {
+            answer->winner = i;
+        }
+    }
+}
+
+/* What is cheaper stands before, so only those can beat it. */
+static void mark_front(struct plan_answer *answer)
+{
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        struct plan_deployment *deployment = &answer->deployment[i];
+        deployment->on_front = true;
+        for (int32_t j = 0; j < i && deployment->on_front; j++) {
+            deployment->on_front = !as_fast(&answer->deployment[j], deployment);
+        }
+        answer->num_front += deployment->on_front;
+        answer->num_feasible += deployment->meets_targets;
+    }
+}
+
+static bool is_reference(const struct plan_answer *answer, const struct plan *plan, int32_t index)
+{
+    const struct plan_deployment *deployment = &answer->deployment[index];
+    const struct plan_point *prefill = &answer->point[deployment->point[COST_PREFILL]];
+    const struct plan_point *decode = &answer->point[deployment->point[COST_DECODE]];
+    const struct plan_reference *wanted = &plan->reference;
+    return !deployment->shared && prefill->ep == wanted->prefill_ep &&
+           decode->ep == wanted->decode_ep &&
+           prefill->redundant_experts == wanted->redundant_experts &&
+           decode->redundant_experts == wanted->redundant_experts;
+}
+
+/* Of the reference's layout the cheapest batch that meets the targets; where none does, the
+ * cheapest. */
+static void find_reference(struct plan_answer *answer, const struct plan *plan)
+{
+    for (int32_t i = 0; plan->reference.given && i < answer->num_deployments; i++) {
+        bool found = answer->reference >= 0;
+        bool is_better = !found || (answer->deployment[i].meets_targets &&
+                                    !answer->deployment[answer->reference].meets_targets);
+        if (is_better && is_reference(answer, plan, i)) {
+            answer->reference = i;
+        }
+    }
+    if (answer->reference >= 0) {
+        const struct plan_deployment *reference = &answer->deployment[answer->reference];
+        int32_t cheapest = 0;
+        while (!as_fast(&answer->deployment[cheapest], reference)) {
+            cheapest++; /* ends at the reference itself */
+        }
+        answer->reference_excess =
+            reference->cost.usd_total / answer->deployment[cheapest].cost.usd_total - 1.0;
+    }
+}
+
+static int64_t count_simulated(const struct plan_answer *answer, enum cost_pool pool)
+{
+    int64_t count = 0;
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        count += answer->point[i].fate == PLAN_SIMULATED && answer->point[i].pool == pool;
+    }
+    return count;
+}
+
+void plan_point_note_error(struct plan_point *point, const struct plan *plan)
+{
+    struct plan_error error = plan_point_error(plan, point);
+    point->low = error.low;
+    point->high = error.high;
+}
+
+void plan_note_error(struct plan_answer *answer, const struct plan *plan)
+{
+    int32_t chosen = answer->winner >= 0 ? answer->winner : 0;
+    for (int32_t pool = 0; pool < COST_POOLS && answer->num_deployments > 0; pool++) {
+        int32_t point = answer->deployment[chosen].point[pool];
+        answer->error[pool] = plan_point_error(plan, &answer->point[point]);
+    }
+}
+
+int32_t plan_insert(struct plan_answer *answer, const struct plan_deployment *deployment)
+{
+    int32_t at = 0;
+    while (at < answer->num_deployments &&
+           compare_deployments(&answer->deployment[at], deployment) <= 0) {
+        at++;
+    }
+    memmove(&answer->deployment[at + 1], &answer->deployment[at],
+            (size_t)(answer->num_deployments - at) * sizeof *deployment);
+    answer->deployment[at] = *deployment;
+    answer->num_deployments++;
+    answer->num_feasible += deployment->meets_targets;
+    answer->reference += answer->reference >= at;
+    answer->winner += answer->winner >= at;
+    return at;
+}
+
+enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
+{
+    int64_t most = 2 * count_simulated(answer, COST_PREFILL) * count_simulated(answer, COST_DECODE);
+    free(answer->deployment);
+    answer->num_deployments = answer->num_front = answer->num_feasible = 0;
+    answer->winner = answer->reference = -1;
+    answer->deployment = calloc((size_t)most + 1 + PLAN_FINALISTS, sizeof *answer->deployment);
+    if (answer->deployment == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        if (answer->point[i].fate == PLAN_SIMULATED) {
+            plan_point_note_error(&answer->point[i], plan);
+        }
+    }
+    for (int32_t p = 0; p < answer->num_points; p++) {
+        for (int32_t d = 0; d < answer->num_points; d++) {
+            if (answer->point[p].fate != PLAN_SIMULATED ||
+                answer->point[d].fate != PLAN_SIMULATED || answer->point[p].pool != COST_PREFILL ||
+                answer->point[d].pool != COST_DECODE) {
+                continue;
+            }
+            for (int32_t shared = 0; shared < 2; shared++) {
+                bool wanted = shared == 1 ? plan->shared : plan->disaggregated;
+                answer->num_deployments +=
+                    wanted && plan_deploy(&answer->deployment[answer->num_deployments], plan,
+                                          answer->point, p, d, shared == 1);
+            }
+        }
+    }
+    qsort(answer->deployment, (size_t)answer->num_deployments, sizeof *answer->deployment,
+          compare_deployments);
+    mark_front(answer);
+    choose_winner(answer);
+    find_reference(answer, plan);
+    plan_note_error(answer, plan);
+    return STATUS_OK;
+}
