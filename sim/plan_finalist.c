@@ -23,23 +23,20 @@ struct finalist {
     const struct plan_options *options;
     bool is_open;
     bool shared;
-    int64_t before; /* the finalist, for the progress */
-    int64_t done;   /* engine runs and simulations of it */
+    int64_t *done; /* engine runs and simulations of all finalists */
     uint64_t digest;
     char directory[DIRECTORY_BYTES];
 };
 
-/* Engine runs and simulations of finalists stand behind the points that were simulated. */
+/* Engine runs and simulations of finalists stand behind the points; of them as many are known to
+ * be left as the table that is made still lacks. */
 static bool report(void *context, int64_t done, int64_t total)
 {
     struct finalist *finalist = context;
     const struct plan_options *options = finalist->options;
-    finalist->done++;
-    (void)done;
-    (void)total; /* grows as tables are refined */
+    ++*finalist->done;
     return options->progress == NULL ||
-           options->progress(options->context, finalist->before + finalist->done,
-                             finalist->before + finalist->done);
+           options->progress(options->context, *finalist->done, *finalist->done + total - done);
 }
 
 static const char *const scenarios[] = {"serve.yaml", "prefill.yaml"};
@@ -193,7 +190,7 @@ enum status finalist_serve(struct plan_deployment *served, struct finalist *fina
 enum status finalist_open(struct finalist **finalist, const struct plan_deployment *deployment,
                           double share, const struct plan_answer *answer,
                           const struct plan_world *world, const struct plan_options *options,
-                          struct error *error)
+                          int64_t *done, struct error *error)
 {
     const char *directory = getenv("TMPDIR");
     struct finalist *fresh = calloc(1, sizeof *fresh);
@@ -203,7 +200,7 @@ enum status finalist_open(struct finalist **finalist, const struct plan_deployme
     }
     fresh->options = options;
     fresh->shared = deployment->shared;
-    fresh->before = answer->fates[PLAN_SIMULATED];
+    fresh->done = done;
     int length = snprintf(fresh->directory, DIRECTORY_BYTES, "%s/moesim-plan-XXXXXX",
                           directory != NULL && directory[0] != '\0' ? directory : "/tmp");
     if (length >= DIRECTORY_BYTES || mkdtemp(fresh->directory) == NULL) {

@@ -17,13 +17,13 @@ struct finalist_load {
     double rate_per_s;
 };
 
-/* deployment's groups under a share of all requests say for how long requests come. Release with
- * finalist_close, also after a failure; options must live until then. */
-MUST_CHECK enum status finalist_open(struct finalist **finalist,
-                                     const struct plan_deployment *deployment, double share,
-                                     const struct plan_answer *answer,
-                                     const struct plan_world *world,
-                                     const struct plan_options *options, struct error *error);
+/* deployment's groups under a share of all requests say for how long requests come. *done counts
+ * what is simulated, for the progress. Release with finalist_close, also after a failure; options
+ * and done must live until then. */
+MUST_CHECK enum status
+finalist_open(struct finalist **finalist, const struct plan_deployment *deployment, double share,
+              const struct plan_answer *answer, const struct plan_world *world,
+              const struct plan_options *options, int64_t *done, struct error *error);
 void finalist_close(struct finalist *finalist); /* safe on NULL */
 
 /* Serves the load, or takes what the store has of it: fills ttft, tpot and refused_share. */

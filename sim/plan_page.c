@@ -60,6 +60,23 @@ static void write_tile(FILE *page, const char *name, const char *value, const ch
     html_named(page, "", note, "</dd></div>\n");
 }
 
+/* The percentile that is the target, or the mean. */
+static void write_latency_tile(FILE *page, const char *name, double mean_s, const char *mean_note,
+                               const struct plan_latency *latency, int32_t percentile)
+{
+    char value[FORMAT_BYTES], mean[FORMAT_BYTES], note[96];
+    (void)snprintf(note, sizeof note, "%s", mean_note);
+    format_ns(value, mean_s * 1e9);
+    for (int32_t i = 0; i < PLAN_PERCENTILES && percentile > 0; i++) {
+        if (plan_percentiles[i] == percentile) {
+            (void)snprintf(note, sizeof note, "at p%d, request by request; %s on average",
+                           (int)percentile, format_ns(mean, latency->mean_s * 1e9));
+            format_ns(value, latency->percentile_s[i] * 1e9);
+        }
+    }
+    write_tile(page, name, value, note);
+}
+
 static void write_tiles(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan_answer *answer = plan_report->page->answer;
@@ -87,11 +104,65 @@ static void write_tiles(const struct plan_report *plan_report, FILE *page)
                format_money(value, winner->cost.usd_per_million_output, &money.shown), "");
     (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
     write_tile(page, "GPUs", value, "in the busiest hour");
-    write_tile(page, "Time to first token", format_ns(value, winner->ttft_s * 1e9),
-               "mean of the busiest hour");
-    write_tile(page, "Time per output token", format_ns(value, winner->tpot_s * 1e9),
-               "of a full batch");
+    write_latency_tile(page, "Time to first token", winner->ttft_s, "mean of the busiest hour",
+                       &winner->ttft, plan_report->page->plan->ttft_percentile);
+    write_latency_tile(page, "Time per output token", winner->tpot_s, "of a full batch",
+                       &winner->tpot, plan_report->page->plan->tpot_percentile);
     fputs("</dl>\n</section>\n", page);
+}
+
+static void write_latency(FILE *page, const struct plan_latency *latency)
+{
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        char time[FORMAT_BYTES];
+        fprintf(page, "<td>%s</td>", format_ns(time, latency->percentile_s[i] * 1e9));
+    }
+}
+
+/* Each as its means have it, and with the groups that percentiles take. */
+static void write_finalists(const struct plan_report *plan_report, FILE *page)
+{
+    const struct plan *plan = plan_report->page->plan;
+    const struct plan_answer *answer = plan_report->page->answer;
+    struct money money = plan_money(plan);
+    if (answer->num_served == 0) {
+        return;
+    }
+    fputs("<section aria-labelledby=\"finalists\">\n<h2 id=\"finalists\">Finalists, request by "
+          "request</h2>\n<p>Percentiles of the busiest hour in the serving simulator. Of a "
+          "finalist that misses a target the second row has the groups it takes, those over the "
+          "means in brackets.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>"
+          "<th>a day</th><th>GPUs</th><th>groups</th>",
+          page);
+    for (int32_t i = 0; i < 2 * PLAN_PERCENTILES; i++) {
+        fprintf(page, "<th>%s p%d</th>", i < PLAN_PERCENTILES ? "TTFT" : "TPOT",
+                (int)plan_percentiles[i % PLAN_PERCENTILES]);
+    }
+    fputs("</tr></thead>\n<tbody>\n", page);
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *row = &answer->deployment[i];
+        char usd[FORMAT_BYTES];
+        if (!row->is_served) {
+            continue;
+        }
+        fprintf(page, "<tr><td>%s</td><td>%s</td><td>%d</td><td>",
+                i == answer->winner  ? "winner"
+                : row->meets_targets ? "meets all"
+                                     : "misses",
+                format_money(usd, row->cost.usd_total, &money.shown), (int)row->num_gpus);
+        for (int32_t pool = 0; pool < (row->shared ? 1 : COST_POOLS); pool++) {
+            fprintf(page, "%s%d \xc3\x97 EP%d", pool == COST_PREFILL ? "" : ", ",
+                    (int)row->groups[pool], (int)answer->point[row->point[pool]].ep);
+            if (row->added[pool] > 0) {
+                fprintf(page, " (+%d)", (int)row->added[pool]);
+            }
+        }
+        fputs("</td>", page);
+        write_latency(page, &row->ttft);
+        write_latency(page, &row->tpot);
+        fputs("</tr>\n", page);
+    }
+    fputs("</tbody>\n</table></div>\n</section>\n", page);
 }
 
 static void write_prices(const struct plan_report *plan_report, FILE *page)
@@ -177,6 +248,7 @@ static enum status write_page(const struct report *report, FILE *page, struct er
     const struct plan_report *plan_report = (const struct plan_report *)report;
     write_head(plan_report, page);
     write_tiles(plan_report, page);
+    write_finalists(plan_report, page);
     enum status status = page_write_figures(report, page, error);
     write_prices(plan_report, page);
     write_assumptions(plan_report, page);

@@ -1,12 +1,13 @@
 /*
  * plan_percentile.c -- targets that are percentiles: finalists are sized in the serving simulator.
  *
- * Finalists are the winner by means and what is on the front behind it, the cheapest first. A
- * finalist that misses a percentile gets more groups of the pool that misses it, prefill for TTFT
- * and decode for TPOT, found by bisection between its own and twice as many, or as many as cost
- * less than the best so far; the cheapest that then meets all targets wins. What means do not know
- * and takes the groups: a group's step is as long as the fullest of its replicas, and prompts of
- * unlike length fill them unlike.
+ * Finalists are the winner by means and what is on the front behind it, the cheapest first, but for
+ * those with a pool that missed its target in another already. A finalist that misses a percentile
+ * gets more groups of the pool that misses it, prefill for TTFT and decode for TPOT, found by
+ * bisection between its own and twice as many (of few, three more), or as many as cost less than
+ * the best so far; the cheapest that then meets all targets wins. What means do not know and takes
+ * the groups: a group's step is as long as the fullest of its replicas, and prompts of unlike
+ * length fill them unlike.
  *
  * A pool is simulated by a few of its groups, at exactly the load of all, beside an ample other
  * pool, so that each can be sized by itself. Where both are given more the percentiles of one say
@@ -21,7 +22,8 @@
 #define GROUPS_MAX      4  /* of a pool that are simulated for all, */
 #define REPLICAS_ENOUGH 32 /* fewer where they have so many replicas */
 #define AMPLE           2  /* times the groups of the pool beside */
-#define TIMES_MAX       2  /* the groups of means, and no more */
+#define TIMES_MAX       2  /* the groups of means, */
+#define MORE_MAX        3  /* or so many more where that is more */
 #define PARTS           32 /* of those added, for the bisection */
 
 struct sizing {
@@ -124,13 +126,16 @@ static enum status try_added(struct sizing *sizing, enum cost_pool pool, int32_t
 static int32_t parts_max(const struct sizing *sizing, enum cost_pool pool, int32_t part)
 {
     const struct plan_deployment *sized = &sizing->sized;
-    int32_t parts = ((TIMES_MAX - 1) * sized->groups[pool] + part - 1) / part;
+    double budget_usd = sizing->plan->usd_per_day_max;
+    int32_t most = (TIMES_MAX - 1) * sized->groups[pool];
+    int32_t parts = ((most > MORE_MAX ? most : MORE_MAX) + part - 1) / part;
     for (; parts > 0; parts--) {
         struct plan_deployment more = *sized;
         int32_t added[COST_POOLS] = {sized->added[COST_PREFILL], sized->added[COST_DECODE]};
         added[pool] = parts * part;
         if (plan_add_groups(&more, sizing->plan, sizing->answer->point, added) &&
-            more.cost.usd_total < sizing->usd_limit) {
+            more.cost.usd_total < sizing->usd_limit &&
+            (budget_usd <= 0.0 || more.cost.usd_total <= budget_usd)) {
             break;
         }
     }
@@ -194,7 +199,7 @@ static enum status size_pools(struct sizing *sizing, struct plan_deployment *dep
 static enum status size_finalist(struct plan_deployment *sized, struct plan_deployment *deployment,
                                  double usd_limit, const struct plan_answer *answer,
                                  const struct plan_world *world, const struct plan_options *options,
-                                 struct error *error)
+                                 int64_t *done, struct error *error)
 {
     struct sizing sizing = {
         .answer = answer, .plan = world->plan, .sized = *deployment, .usd_limit = usd_limit};
@@ -206,7 +211,7 @@ static enum status size_finalist(struct plan_deployment *sized, struct plan_depl
         few.groups[pool] = load.groups[pool];
     }
     enum status status =
-        finalist_open(&sizing.finalist, &few, share, answer, world, options, error);
+        finalist_open(&sizing.finalist, &few, share, answer, world, options, done, error);
     if (status == STATUS_OK) {
         status = size_pools(&sizing, deployment, &met, error);
     }
@@ -235,6 +240,22 @@ static void insert_sized(struct plan_answer *answer, const struct plan_deploymen
     }
 }
 
+/* Another finalist has the same pool, and no groups made it meet its target. */
+static bool is_hopeless(const struct plan_deployment *deployment, const struct plan *plan,
+                        const struct plan_deployment *sized, int32_t count)
+{
+    for (int32_t i = 0; i < count && !deployment->shared; i++) {
+        const struct plan_deployment *other = &sized[i];
+        enum cost_pool missed =
+            plan_target_excess(other, plan, COST_PREFILL) > 1.0 ? COST_PREFILL : COST_DECODE;
+        if (!other->shared && plan_target_excess(other, plan, missed) > 1.0 &&
+            other->point[missed] == deployment->point[missed]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum status plan_serve_finalists(struct plan_answer *answer, const struct plan_world *world,
                                  const struct plan_options *options, struct error *error)
 {
@@ -242,18 +263,20 @@ enum status plan_serve_finalists(struct plan_answer *answer, const struct plan_w
     int32_t first = answer->winner;
     int32_t count = 0;
     int32_t best = -1;
+    int64_t done = answer->fates[PLAN_SIMULATED];
     answer->winner = -1;
     for (int32_t i = first; i < answer->num_deployments && count < PLAN_FINALISTS; i++) {
         struct plan_deployment *deployment = &answer->deployment[i];
-        if (!deployment->meets_targets || (i != first && !deployment->on_front)) {
+        if (!deployment->meets_targets || (i != first && !deployment->on_front) ||
+            is_hopeless(deployment, world->plan, sized, count)) {
             continue;
         }
         if (best >= 0 && deployment->cost.usd_total >= sized[best].cost.usd_total) {
             break; /* groups only make it dearer */
         }
         double usd_limit = best >= 0 ? sized[best].cost.usd_total : HUGE_VAL;
-        enum status status =
-            size_finalist(&sized[count], deployment, usd_limit, answer, world, options, error);
+        enum status status = size_finalist(&sized[count], deployment, usd_limit, answer, world,
+                                           options, &done, error);
         if (status != STATUS_OK) {
             return status;
         }

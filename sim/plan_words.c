@@ -9,6 +9,7 @@
 #include "plan_internal.h"
 
 #define POINT_WORDS 256
+#define WAITS_LONG  1.5 /* times a decode step */
 
 struct money plan_money(const struct plan *plan)
 {
@@ -28,10 +29,7 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
                        const struct plan_answer *answer)
 {
     if (answer->winner < 0 && answer->num_served > 0) {
-        (void)snprintf(line, bytes,
-                       "No finalist meets the targets once requests come one by one, not with "
-                       "twice the groups that means take: give targets more time, or search "
-                       "smaller batches.");
+        plan_say_missed(line, bytes, plan, answer);
         return;
     }
     if (answer->winner < 0) {
@@ -47,13 +45,14 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
     char usd[FORMAT_BYTES], per_request[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
     struct money money = plan_money(plan);
     (void)snprintf(line, bytes,
-                   "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; TTFT %s, "
+                   "Cheapest that meets the targets: %d %s, %s, %s a day, %s a request; %sTTFT %s, "
                    "TPOT %s.",
                    (int)winner->num_gpus, plan->gpu[prefill->gpu].cluster.gpu.name,
                    winner->shared ? "one pool for prefill and decode" : "a pool each",
                    format_money(usd, winner->cost.usd_total, &money.shown),
                    format_money(per_request, winner->cost.usd_per_request, &money.shown),
-                   format_ns(ttft, winner->ttft_s * 1e9), format_ns(tpot, winner->tpot_s * 1e9));
+                   answer->num_served > 0 ? "as means " : "", format_ns(ttft, winner->ttft_s * 1e9),
+                   format_ns(tpot, winner->tpot_s * 1e9));
 }
 
 /* What became of the experts that a step wanted, where some are offloaded. */
@@ -79,12 +78,18 @@ static void say_pool(char *line, size_t bytes, const struct plan_answer *answer,
     say_offload(offload, sizeof offload, point);
     (void)snprintf(
         line, bytes,
-        "  %-8s %d x %s; step %s%s, busiest rank %.2f x the mean, %.1f of %.1f GB, at %.0f "
-        "%% of its rate in the busiest hour.",
+        "  %-8s %d x %s; step %s%s, busiest rank %.2f x the mean, %.1f of %.1f GB, %s %.0f "
+        "%% %s in the busiest hour.",
         pool == COST_PREFILL ? "prefill" : "decode", (int)winner->groups[pool], words,
         format_ns(step, point->step_ns), offload, point->imbalance,
         (double)point->memory.total_bytes / 1e9, (double)point->memory.limit_bytes / 1e9,
-        100.0 * winner->load[pool]);
+        !winner->shared        ? "at"
+        : pool == COST_PREFILL ? "prompts take"
+                               : "answers take",
+        100.0 * winner->load[pool],
+        !winner->shared        ? "of its rate"
+        : pool == COST_PREFILL ? "of what its steps can read"
+                               : "of its places");
 }
 
 static void say_cost(char *line, size_t bytes, const struct plan *plan,
@@ -139,8 +144,15 @@ static void say_binding(char *line, size_t bytes, const struct plan *plan,
     const struct plan_point *decode = &answer->point[winner->point[COST_DECODE]];
     const struct plan_point *next = next_batch(answer, decode);
     int32_t groups = winner->groups[COST_DECODE];
-    double load = winner->load[COST_DECODE] + (winner->shared ? winner->load[COST_PREFILL] : 0.0);
-    if (load < 0.5 * plan->utilisation_max && groups <= 1) {
+    double load = winner->load[COST_DECODE];
+    if (winner->shared && winner->tpot_s > WAITS_LONG * decode->step_ns * 1e-9) {
+        (void)snprintf(line, bytes,
+                       "Bound by turns: in %.0f %% of steps some replica of a group reads a prompt "
+                       "and the others wait for it, so a token takes %.1f ms where decode alone "
+                       "takes %.1f; a pool each, attention in tensor parallel or smaller prefill "
+                       "batches help.",
+                       100.0 * winner->read_share, winner->tpot_s * 1e3, decode->step_ns * 1e-6);
+    } else if (load < 0.5 * plan->utilisation_max && groups <= 1) {
         (void)snprintf(line, bytes,
                        "Bound by the size of a group: one is enough and is busy for %.0f %% of the "
                        "busiest hour, so more traffic would cost little.",
@@ -193,89 +205,13 @@ static void say_reference(char *line, size_t bytes, const struct plan *plan,
                    reference->on_front ? ": it is on the front" : "");
 }
 
-static void say_latency(char *text, size_t bytes, const struct plan_latency *latency,
-                        double target_s, int32_t percentile)
-{
-    char times[3][FORMAT_BYTES], target[FORMAT_BYTES];
-    int used = snprintf(text, bytes, "%s at p50, %s at p90, %s at p99",
-                        format_ns(times[0], latency->percentile_s[0] * 1e9),
-                        format_ns(times[1], latency->percentile_s[1] * 1e9),
-                        format_ns(times[2], latency->percentile_s[3] * 1e9));
-    if (target_s > 0.0 && used > 0 && (size_t)used < bytes) {
-        (void)snprintf(text + used, bytes - (size_t)used, " (target %s at %s%.0d)",
-                       format_ns(target, target_s * 1e9), percentile > 0 ? "p" : "the mean",
-                       (int)percentile);
-    }
-}
-
-/* The finalist that comes nearest to its targets; NULL: none was simulated. */
-static const struct plan_deployment *nearest(const struct plan *plan,
-                                             const struct plan_answer *answer)
-{
-    const struct plan_deployment *best = NULL;
-    double least = HUGE_VAL;
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        const struct plan_deployment *deployment = &answer->deployment[i];
-        double excess = fmax(plan_target_excess(deployment, plan, COST_PREFILL),
-                             plan_target_excess(deployment, plan, COST_DECODE));
-        if (deployment->is_served && excess < least) {
-            best = deployment;
-            least = excess;
-        }
-    }
-    return best;
-}
-
-/* The groups that a percentile takes over the means, and what they cost. */
-static void say_added(char *text, size_t bytes, const struct plan *plan,
-                      const struct plan_answer *answer, const struct plan_deployment *shown)
-{
-    char more[FORMAT_BYTES];
-    struct money money = plan_money(plan);
-    int32_t prefill = shown->added[COST_PREFILL];
-    int32_t decode = shown->shared ? 0 : shown->added[COST_DECODE];
-    double usd = shown->cost.usd_total - shown->usd_per_day_mean;
-    if (prefill == 0 && decode == 0) {
-        (void)snprintf(text, bytes, answer->winner >= 0 ? " The means take no fewer groups." : "");
-        return;
-    }
-    (void)snprintf(text, bytes,
-                   " That takes %d %s%s%.0d%s groups and %d GPUs more than the means do, %s a "
-                   "day (%.1f %%).",
-                   (int)prefill, shown->shared ? "more" : "prefill", decode > 0 ? " and " : "",
-                   (int)decode, decode > 0 ? " decode" : "",
-                   (int)(prefill * answer->point[shown->point[COST_PREFILL]].ep +
-                         decode * answer->point[shown->point[COST_DECODE]].ep),
-                   format_money(more, usd, &money.shown), 100.0 * usd / shown->usd_per_day_mean);
-}
-
-/* Of the winner in the serving simulator, or of the nearest finalist where none meets all. */
-static void say_percentiles(char *line, size_t bytes, const struct plan *plan,
-                            const struct plan_answer *answer)
-{
-    char ttft[160], tpot[160], added[192];
-    const struct plan_deployment *shown =
-        answer->winner >= 0 ? winner_of(answer) : nearest(plan, answer);
-    if (shown == NULL) {
-        (void)snprintf(line, bytes, "No finalist was simulated request by request.");
-        return;
-    }
-    say_latency(ttft, sizeof ttft, &shown->ttft, plan->ttft_s, plan->ttft_percentile);
-    say_latency(tpot, sizeof tpot, &shown->tpot, plan->tpot_s, plan->tpot_percentile);
-    say_added(added, sizeof added, plan, answer, shown);
-    (void)snprintf(line, bytes,
-                   "Simulated request by request, %s %d finalist%s: TTFT %s; TPOT %s.%s",
-                   answer->winner >= 0 ? "the cheapest of" : "the nearest of",
-                   (int)answer->num_served, answer->num_served == 1 ? "" : "s", ttft, tpot, added);
-}
-
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer, int32_t index)
 {
     bool has_winner = answer->winner >= 0;
     int32_t about_winner = has_winner ? 5 : 1;
     if (answer->num_served > 0 && index == 1) {
-        say_percentiles(line, bytes, plan, answer);
+        plan_say_served(line, bytes, plan, answer);
         return true;
     }
     index -= answer->num_served > 0 && index > 1;
@@ -349,7 +285,8 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
         (void)snprintf(
             line, bytes,
             "latencies are means of the busiest hour at up to %.0f %% of a pool's rate: "
-            "M/D/c for the queue, every request as long as the mean one; %s",
+            "M/D/c for the queue, every request as long as the mean one; in shared pools a group "
+            "waits for those of its replicas that read; %s",
             100.0 * plan->utilisation_max,
             answer->num_served > 0
                 ? "percentiles are of finalists in the serving simulator, a few of their "

@@ -21,4 +21,11 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
 bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer, int32_t index);
 
+/* Of plan_sentence, where finalists were simulated (num_served > 0): the winner's percentiles, or
+ * those of the finalist that comes nearest; and why none of them meets the targets. */
+void plan_say_served(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer);
+void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer);
+
 #endif

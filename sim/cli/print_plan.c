@@ -67,8 +67,10 @@ static void print_fates(const struct plan *plan, const struct plan_answer *answe
             print_way_out(plan, answer, (enum plan_fate)fate);
         }
     }
-    printf("  %6d  deployments of them, %d meet the targets, %d are on the front\n",
-           (int)answer->num_deployments, (int)answer->num_feasible, (int)answer->num_front);
+    printf("  %6d  deployments of them, %d meet the targets%s, %d are on the front\n",
+           (int)answer->num_deployments, (int)answer->num_feasible,
+           answer->num_served > 0 ? " (who is no finalist by its means)" : "",
+           (int)answer->num_front);
 }
 
 static void print_row(const struct plan *plan, const struct plan_answer *answer, int32_t index)
@@ -141,7 +143,8 @@ static void print_cheapest_of_each(const struct plan *plan, const struct plan_an
 static void print_front(const struct plan *plan, const struct plan_answer *answer)
 {
     int32_t shown = 0;
-    printf("\nfront of cost, TTFT and TPOT: * winner, R reference, - misses a target; EP x groups, "
+    printf("\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target; EP x "
+           "groups, "
            "tokens a GPU,\nredundant experts, micro-batches; prefill | decode\n");
     print_headings();
     for (int32_t i = 0; i < answer->num_deployments; i++) {
@@ -153,6 +156,46 @@ static void print_front(const struct plan *plan, const struct plan_answer *answe
     }
     if (shown < answer->num_front) {
         printf("   ... and %d more (--json has all)\n", (int)(answer->num_front - shown));
+    }
+}
+
+/* "12.3 ms 45.6 ms 78.9 ms". */
+static void print_latency(const struct plan_latency *latency)
+{
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        char time[FORMAT_BYTES];
+        if (plan_percentiles[i] != 95) {
+            printf(" %8s", format_ns(time, latency->percentile_s[i] * 1e9));
+        }
+    }
+}
+
+/* Each as its means have it, and with the groups that percentiles take. */
+static void print_finalists(const struct plan *plan, const struct plan_answer *answer)
+{
+    struct money money = plan_money(plan);
+    printf("\nfinalists request by request: * winner, - misses a target; + groups over the means\n"
+           "   %9s %26s %26s  %5s\n",
+           "a day", "TTFT at p50, p90, p99", "TPOT at p50, p90, p99", "GPUs");
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *row = &answer->deployment[i];
+        char usd[FORMAT_BYTES];
+        if (!row->is_served) {
+            continue;
+        }
+        printf("%c%c %9s", i == answer->winner ? '*' : ' ', row->meets_targets ? ' ' : '-',
+               money_cell(usd, row->cost.usd_total, &money.shown));
+        print_latency(&row->ttft);
+        print_latency(&row->tpot);
+        printf("  %5d", (int)row->num_gpus);
+        for (int32_t pool = 0; pool < (row->shared ? 1 : COST_POOLS); pool++) {
+            printf("%s EP%d x%d", pool == COST_PREFILL ? " " : " |",
+                   (int)answer->point[row->point[pool]].ep, (int)row->groups[pool]);
+            if (row->added[pool] > 0) {
+                printf(" (+%d)", (int)row->added[pool]);
+            }
+        }
+        puts(row->shared ? " shared" : "");
     }
 }
 
@@ -245,6 +288,9 @@ void print_plan(const struct plan *plan, const struct plan_answer *answer,
         printf("%s\n", line);
     }
     if (answer->num_deployments > 0) {
+        if (answer->num_served > 0) {
+            print_finalists(plan, answer);
+        }
         print_front(plan, answer);
         print_cheapest_of_each(plan, answer);
     }

@@ -1,0 +1,165 @@
+/* plan_words_served.c -- what finalists show request by request, and what the targets miss. */
+#include <math.h>
+#include <stdio.h>
+
+#include "format.h"
+#include "plan_internal.h"
+#include "plan_words.h"
+
+/* Decode is only given groups where prefill meets its target, so what prefill misses says more. */
+static bool is_nearer(const struct plan_deployment *a, const struct plan_deployment *b,
+                      const struct plan *plan)
+{
+    bool a_refuses = a->refused_share >= REFUSED_MAX;
+    bool b_refuses = b->refused_share >= REFUSED_MAX;
+    if (a_refuses != b_refuses) {
+        return b_refuses;
+    }
+    double a_first = fmax(1.0, plan_target_excess(a, plan, COST_PREFILL));
+    double b_first = fmax(1.0, plan_target_excess(b, plan, COST_PREFILL));
+    return a_first != b_first ? a_first < b_first
+                              : plan_target_excess(a, plan, COST_DECODE) <
+                                    plan_target_excess(b, plan, COST_DECODE);
+}
+
+/* The finalist that comes nearest to its targets. */
+static const struct plan_deployment *nearest(const struct plan *plan,
+                                             const struct plan_answer *answer)
+{
+    const struct plan_deployment *best = NULL;
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *other = &answer->deployment[i];
+        if (other->is_served && (best == NULL || is_nearer(other, best, plan))) {
+            best = other;
+        }
+    }
+    return best;
+}
+
+static void say_target(char *text, size_t bytes, double target_s, int32_t percentile)
+{
+    char target[FORMAT_BYTES];
+    (void)snprintf(text, bytes, "target %s at %s%.0d", format_ns(target, target_s * 1e9),
+                   percentile > 0 ? "p" : "the mean", (int)percentile);
+}
+
+static void say_latency(char *text, size_t bytes, const struct plan_latency *latency,
+                        double target_s, int32_t percentile)
+{
+    char times[3][FORMAT_BYTES], target[64];
+    say_target(target, sizeof target, target_s, percentile);
+    (void)snprintf(text, bytes, "%s at p50, %s at p90, %s at p99%s%s%s",
+                   format_ns(times[0], latency->percentile_s[0] * 1e9),
+                   format_ns(times[1], latency->percentile_s[1] * 1e9),
+                   format_ns(times[2], latency->percentile_s[3] * 1e9), target_s > 0.0 ? " (" : "",
+                   target_s > 0.0 ? target : "", target_s > 0.0 ? ")" : "");
+}
+
+/* The groups that a percentile takes over the means, and what they cost. */
+static void say_added(char *text, size_t bytes, const struct plan *plan,
+                      const struct plan_answer *answer, const struct plan_deployment *shown)
+{
+    char more[FORMAT_BYTES], prefill[32] = "", decode[32] = "";
+    struct money money = plan_money(plan);
+    int32_t added = shown->added[COST_PREFILL];
+    int32_t added_decode = shown->shared ? 0 : shown->added[COST_DECODE];
+    double usd = shown->cost.usd_total - shown->usd_per_day_mean;
+    if (added == 0 && added_decode == 0) {
+        (void)snprintf(text, bytes,
+                       answer->winner >= 0 ? " The groups that the means take are enough." : "");
+        return;
+    }
+    if (added > 0) {
+        (void)snprintf(prefill, sizeof prefill, "%d%s", (int)added,
+                       shown->shared ? "" : " prefill");
+    }
+    if (added_decode > 0) {
+        (void)snprintf(decode, sizeof decode, "%d decode", (int)added_decode);
+    }
+    (void)snprintf(text, bytes,
+                   " That takes %s%s%s group%s and %d GPUs more than the means do, %s a day "
+                   "(%.1f %%).",
+                   prefill, added > 0 && added_decode > 0 ? " and " : "", decode,
+                   added + added_decode == 1 ? "" : "s",
+                   (int)(added * answer->point[shown->point[COST_PREFILL]].ep +
+                         added_decode * answer->point[shown->point[COST_DECODE]].ep),
+                   format_money(more, usd, &money.shown), 100.0 * usd / shown->usd_per_day_mean);
+}
+
+void plan_say_served(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer)
+{
+    char ttft[192], tpot[192], added[192];
+    bool has_winner = answer->winner >= 0;
+    const struct plan_deployment *shown =
+        has_winner ? &answer->deployment[answer->winner] : nearest(plan, answer);
+    say_latency(ttft, sizeof ttft, &shown->ttft, plan->ttft_s, plan->ttft_percentile);
+    say_latency(tpot, sizeof tpot, &shown->tpot, plan->tpot_s, plan->tpot_percentile);
+    say_added(added, sizeof added, plan, answer, shown);
+    (void)snprintf(line, bytes,
+                   "Simulated request by request, %s of %d finalist%s: TTFT %s; TPOT %s.%s",
+                   has_winner ? "the cheapest" : "the nearest", (int)answer->num_served,
+                   answer->num_served == 1 ? "" : "s", ttft, tpot, added);
+}
+
+static bool may_have_more(const struct plan_deployment *deployment, const struct plan *plan,
+                          const struct plan_answer *answer, enum cost_pool pool)
+{
+    struct plan_deployment more = *deployment;
+    int32_t added[COST_POOLS] = {deployment->added[COST_PREFILL], deployment->added[COST_DECODE]};
+    added[pool]++;
+    return plan_add_groups(&more, plan, answer->point, added) &&
+           (plan->usd_per_day_max <= 0.0 || more.cost.usd_total <= plan->usd_per_day_max);
+}
+
+/* What binds the nearest finalist, and what would help. */
+static void say_why(char *text, size_t bytes, const struct plan *plan,
+                    const struct plan_answer *answer, const struct plan_deployment *shown,
+                    enum cost_pool pool)
+{
+    enum cost_pool grown = shown->shared ? COST_PREFILL : pool;
+    const struct plan_point *point = &answer->point[shown->point[pool]];
+    if (!may_have_more(shown, plan, answer, grown)) {
+        (void)snprintf(text, bytes, "no GPUs or no money are left for another group");
+        return;
+    }
+    char step[FORMAT_BYTES];
+    (void)snprintf(
+        text, bytes,
+        "at %.0f %% of its rate no queue binds but steps of %s%s; batches of another size "
+        "(search.%s) may help, or a target of more time",
+        100.0 * shown->load[pool], format_ns(step, point->step_ns),
+        pool == COST_PREFILL ? " and prompts that are longer than the mean" : "",
+        pool == COST_PREFILL ? "prefill.tokens_per_rank" : "decode.sequences_per_rank");
+}
+
+void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
+                     const struct plan_answer *answer)
+{
+    const struct plan_deployment *shown = nearest(plan, answer);
+    enum cost_pool pool =
+        plan_target_excess(shown, plan, COST_PREFILL) > 1.0 ? COST_PREFILL : COST_DECODE;
+    enum cost_pool grown = shown->shared ? COST_PREFILL : pool;
+    char target[64], why[256];
+    if (shown->refused_share >= REFUSED_MAX) {
+        (void)snprintf(line, bytes,
+                       "No finalist meets the targets once requests come one by one: %.1f %% of "
+                       "them fit into no replica's KV cache; fewer redundant experts, a larger EP, "
+                       "attention in tensor parallel or GPUs with more memory help.",
+                       100.0 * shown->refused_share);
+        return;
+    }
+    bool is_first = pool == COST_PREFILL;
+    say_target(target, sizeof target, is_first ? plan->ttft_s : plan->tpot_s,
+               is_first ? plan->ttft_percentile : plan->tpot_percentile);
+    say_why(why, sizeof why, plan, answer, shown, pool);
+    (void)snprintf(line, bytes,
+                   "No finalist meets the targets once requests come one by one: the nearest "
+                   "misses %s (%s) by %.0f %% with %d %sgroups where means take %d: %s.",
+                   is_first ? "TTFT" : "TPOT", target,
+                   100.0 * (plan_target_excess(shown, plan, pool) - 1.0), (int)shown->groups[grown],
+                   shown->shared ? ""
+                   : is_first    ? "prefill "
+                                 : "decode ",
+                   (int)(shown->groups[grown] - shown->added[grown]), why);
+}
