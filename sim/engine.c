@@ -372,6 +372,7 @@ void engine_close(struct engine *engine)
     free(engine->in_flight);
     free(engine->outbox);
     free(engine->arrival_ns);
+    arena_free(&engine->scratch);
     arena_free(&engine->rebalance_arena);
     arena_free(&engine->run_arena);
     free(engine);

@@ -74,16 +74,6 @@ static int32_t head_tokens(const struct scenario *scenario, int32_t tokens)
     return (tokens + scenario->context_tokens - 1) / scenario->context_tokens;
 }
 
-/* Distinct tokens that a rank receives: each counts once a source, however many slots it chose. */
-static int32_t received_tokens(const struct traffic *traffic, int32_t rank)
-{
-    int32_t tokens = 0;
-    for (int32_t i = traffic->back_begin[rank]; i < traffic->back_begin[rank + 1]; i++) {
-        tokens += traffic->back_flow[i].tokens;
-    }
-    return tokens;
-}
-
 static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_t lane_index)
 {
     const struct rank_state *state = &engine->rank[rank];
@@ -123,7 +113,7 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
         if (engine->offload != NULL) {
             work.slot_tokens = offload_gpu_tokens(engine, rank);
         }
-        work.token_rows = received_tokens(&run->traffic, rank);
+        work.token_rows = run->received_tokens[rank];
         break;
     }
     case STAGE_HEAD:

@@ -99,18 +99,19 @@ struct timed_work {
 struct layer_run {
     struct layer_run *next_free;
     struct layer_run *next_run; /* of all ever made */
-    struct arena arena;         /* everything below; reset when the last rank leaves */
+    struct arena arena;         /* of what is kept below until the last rank leaves */
     int32_t lane;
     int32_t layer;     /* of the model */
     int32_t moe_layer; /* among MoE layers; -1: dense */
     int32_t ranks_left;
     const struct token_share *share;     /* of the leader: attention, dense FFN, gate, head */
     const struct trace_batch *moe_batch; /* of the lane: experts */
-    struct route route;
+    struct route route; /* arrays: the engine's scratch, while the layer is being made */
     const struct placement *placement; /* of the slots that route names: in force, or loans' */
     struct dispatch_loans loans;
-    struct traffic traffic;
-    int32_t *slot_tokens; /* [placement->num_slots] */
+    struct traffic traffic;   /* as route */
+    int32_t *slot_tokens;     /* [placement->num_slots] */
+    int32_t *received_tokens; /* [ep] distinct tokens, once a source */
     struct transfer transfer[TRANSFER_KIND_COUNT];
     double expert_ns_max;
     double expert_ns_sum;
@@ -164,6 +165,8 @@ struct engine {
     void *router_state;
     void *replica_state;
     void *strategy_state;
+
+    struct arena scratch; /* of the layer that is being made */
 
     struct event_queue queue;
     void *net;

@@ -71,7 +71,7 @@ static enum status start_exchanges(struct engine *engine, struct layer_run *run)
     return STATUS_OK;
 }
 
-static enum status allocate_route(const struct engine *engine, struct layer_run *run)
+static enum status allocate_route(struct engine *engine, struct layer_run *run)
 {
     const struct moe_model *model = &engine->scenario->model;
     struct route *route = &run->route;
@@ -79,22 +79,38 @@ static enum status allocate_route(const struct engine *engine, struct layer_run 
                             .top_k = model->top_k,
                             .num_experts = model->num_experts};
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
-    route->expert = arena_take(&run->arena, wishes, sizeof(int32_t));
+    route->expert = arena_take(&engine->scratch, wishes, sizeof(int32_t));
     if (engine->weighs_gates) {
-        route->gate_weight = arena_take(&run->arena, wishes, sizeof(float));
+        route->gate_weight = arena_take(&engine->scratch, wishes, sizeof(float));
     }
     bool complete = route->expert != NULL && (route->gate_weight != NULL || !engine->weighs_gates);
     return complete ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 /* What drop policy and dispatch fill in, as wide as the router left the wishes. */
-static enum status allocate_outcome(struct layer_run *run)
+static enum status allocate_outcome(struct engine *engine, struct layer_run *run)
 {
     struct route *route = &run->route;
     size_t wishes = (size_t)route->num_tokens * (size_t)route->top_k;
-    route->dropped = arena_alloc(&run->arena, wishes, sizeof(bool));
-    route->slot = arena_take(&run->arena, wishes, sizeof(int32_t));
+    route->dropped = arena_alloc(&engine->scratch, wishes, sizeof(bool));
+    route->slot = arena_take(&engine->scratch, wishes, sizeof(int32_t));
     return route->dropped != NULL && route->slot != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+/* What ranks ask for when they compute their experts. */
+static enum status keep_counts(struct layer_run *run)
+{
+    size_t slots = (size_t)run->placement->num_slots;
+    size_t ranks = (size_t)run->placement->num_ranks;
+    run->slot_tokens = arena_take(&run->arena, slots, sizeof *run->slot_tokens);
+    run->received_tokens = arena_take(&run->arena, ranks, sizeof *run->received_tokens);
+    if (run->slot_tokens == NULL || run->received_tokens == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(run->slot_tokens, run->traffic.slot_tokens, slots * sizeof *run->slot_tokens);
+    memcpy(run->received_tokens, run->traffic.received_tokens,
+           ranks * sizeof *run->received_tokens);
+    return STATUS_OK;
 }
 
 /* Wishes, then drops, then replicas. */
@@ -102,6 +118,7 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
 {
     const struct scenario *scenario = engine->scenario;
     struct route *route = &run->route;
+    arena_reset(&engine->scratch);
     enum status status = allocate_route(engine, run);
     if (status != STATUS_OK) {
         return status;
@@ -114,10 +131,10 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
                                 .trace_layer = engine->trace_layer[run->moe_layer],
                                 .placement = &engine->placement[run->moe_layer],
                                 .cluster = &scenario->cluster,
-                                .scratch = &run->arena};
+                                .scratch = &engine->scratch};
     status = scenario->router->route(engine->router_state, &input, route, engine->error);
     if (status == STATUS_OK) {
-        status = allocate_outcome(run);
+        status = allocate_outcome(engine, run);
     }
     if (status == STATUS_OK) {
         record_wishes(engine, run); /* before a policy may send them elsewhere */
@@ -139,9 +156,8 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     }
     run->placement = run->loans.num_moves > 0 ? &run->loans.placement : run->placement;
     status = traffic_count(&run->traffic, route, run->placement, run->moe_batch, &scenario->cluster,
-                           &run->arena);
-    run->slot_tokens = run->traffic.slot_tokens;
-    return status;
+                           &engine->scratch);
+    return status == STATUS_OK ? keep_counts(run) : status;
 }
 
 static void set_cost(struct engine *engine, const struct layer_run *run,
@@ -190,7 +206,7 @@ static enum status plan_tokens(struct engine *engine, struct layer_run *run)
         &run->traffic,
         hidden * precision_activation_bytes(scenario->dispatch_precision),
         hidden * precision_activation_bytes(scenario->combine_precision),
-        &run->arena,
+        &engine->scratch,
         run->moe_batch->rank_begin};
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];

@@ -139,6 +139,7 @@ static void flush_source(struct traffic *traffic, struct counters *counters, int
 {
     struct rank_flow *restrict rank_flow = traffic->rank_flow;
     int32_t *restrict back_begin = traffic->back_begin;
+    int32_t *restrict received_tokens = traffic->received_tokens;
     int32_t flow = traffic->rank_begin[source];
     for (int32_t rank = 0; rank < traffic->num_ranks; rank++) {
         struct rank_counter *from = &counters->rank[rank];
@@ -146,6 +147,7 @@ static void flush_source(struct traffic *traffic, struct counters *counters, int
         rank_flow[flow] = (struct rank_flow){rank, from->copies, from->tokens};
         flow += any;
         back_begin[rank + 1] += any;
+        received_tokens[rank] += from->tokens;
         *from = (struct rank_counter){0};
     }
     traffic->rank_begin[source + 1] = flow;
@@ -199,6 +201,7 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     traffic->back_begin = arena_alloc(arena, ranks + 1, sizeof(int32_t));
     traffic->back_flow = arena_take(arena, flows, sizeof(struct rank_flow));
     traffic->slot_tokens = arena_alloc(arena, (size_t)num_slots, sizeof(int32_t));
+    traffic->received_tokens = arena_alloc(arena, ranks, sizeof(int32_t));
     counters->seen = arena_alloc(arena, BLOCK_WORDS * (size_t)num_slots, sizeof *counters->seen);
     counters->slot_tokens = traffic->slot_tokens;
     counters->rank = arena_alloc(arena, ranks, sizeof *counters->rank);
@@ -206,8 +209,8 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
     return traffic->rank_begin != NULL && traffic->rank_flow != NULL &&
            traffic->node_begin != NULL && traffic->node_flow != NULL &&
            traffic->back_begin != NULL && traffic->back_flow != NULL &&
-           traffic->slot_tokens != NULL && counters->seen != NULL && counters->rank != NULL &&
-           counters->node_tokens != NULL;
+           traffic->slot_tokens != NULL && traffic->received_tokens != NULL &&
+           counters->seen != NULL && counters->rank != NULL && counters->node_tokens != NULL;
 }
 
 enum status traffic_count(struct traffic *traffic, const struct route *route,

@@ -37,6 +37,7 @@ struct traffic {
     int32_t *back_begin;         /* [num_ranks + 1] into back_flow */
     struct rank_flow *back_flow; /* the same by destination, then source ascending */
     int32_t *slot_tokens;        /* [num_slots] assignments that each slot computes */
+    int32_t *received_tokens;    /* [num_ranks] distinct tokens that each computes, once a source */
 };
 
 /* Counts a dispatched route (slots set). Memory is the arena's. */

@@ -98,6 +98,7 @@ static void expect_twin(uint64_t round)
             route.slot[i] != SLOT_DROPPED;
     }
     cr_expect_arr_eq(traffic.slot_tokens, slot_tokens, (size_t)num_slots * sizeof *slot_tokens);
+    int32_t received_tokens[RANKS_MAX] = {0};
     for (int32_t source = 0; source < num_ranks; source++) {
         struct twin twin = {{0}, {0}, {0}};
         for (int32_t token = source * tokens; token < (source + 1) * tokens; token++) {
@@ -105,7 +106,12 @@ static void expect_twin(uint64_t round)
                         route.top_k);
         }
         expect_flows(&traffic, &twin, source);
+        for (int32_t rank = 0; rank < num_ranks; rank++) {
+            received_tokens[rank] += twin.tokens[rank];
+        }
     }
+    cr_expect_arr_eq(traffic.received_tokens, received_tokens,
+                     (size_t)num_ranks * sizeof *received_tokens);
     arena_free(&arena);
     gsl_rng_free(rng);
 }
