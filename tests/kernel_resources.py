@@ -5,8 +5,9 @@ Usage: kernel_resources.py NVCC SOURCE_DIRECTORY
 
 Compiles the files for sm_90a, reads ptxas' report, and counts instructions in the machine code: the
 lower 12 bits of a 16-byte word are the operation. Exits with 77 where there is no NVCC, with 1 if a
-kernel spills, waits for every single wgmma, needs more registers than it can have, lacks the
-instructions that it is about, or orders memory for the whole GPU where a block's order is enough.
+kernel spills, waits for every single wgmma, needs more registers than it can have, starts with fewer
+than its consumers will ask for, lacks the instructions that it is about, or orders memory for the
+whole GPU where a block's order is enough.
 """
 import os
 import re
@@ -19,6 +20,9 @@ import tempfile
 # memory, such to both blocks of a cluster, such from shared memory.
 OPERATIONS = (0x9F0, 0x9F3, 0x5B4, 0x3B4, 0x3B5)
 REGISTERS_MAX = 168  # of 384 threads, one block an SM
+# Kernels whose warpgroups trade registers start with all of them: setmaxnreg.inc waits for what the
+# block was launched with, for ever where that is less than the consumers' sum.
+TRADERS = ("large", "stream")
 # A fence of memory, and the bit of its second half that makes it one for the GPU: MEMBAR.ALL.GPU.
 FENCE, FENCE_GPU = 0x992, 0x2000
 
@@ -98,7 +102,8 @@ def resources(report):
 
 
 def check(source, report, counts):
-    problems = [f"{source}: {line}" for line in report.split("\n") if "serialized" in line]
+    problems = [f"{source}: {line}" for line in report.split("\n")
+                if "serialized" in line or "setmaxnreg" in line]
     used = resources(report)
     for part, least in KERNELS[source].items():
         kernels = [name for name in used if part in name]
@@ -110,6 +115,8 @@ def check(source, report, counts):
                   "{:2} fp8 {:2}; copies {} shared {} stores {}; fences {}".format(*counts[name]))
             if spilled:
                 problems.append(f"{name}: {spilled} bytes of stack")
+            if part.startswith(TRADERS) and registers < REGISTERS_MAX:
+                problems.append(f"{name}: starts with {registers} registers; {REGISTERS_MAX} are traded")
             if registers > REGISTERS_MAX:
                 problems.append(f"{name}: {registers} registers; at most {REGISTERS_MAX}")
             if any(count < limit for count, limit in zip(counts[name], least)):
