@@ -57,7 +57,7 @@ without= # versions of the grouped GEMMs that are left out, separated by commas
 
 # Seconds that each part is planned to take. The budget is shared out among those asked for: limits
 # are given for the planned time, and `stretch`, in percent, makes them what a part has.
-declare -A planned=([build]=40 [prove]=70 [sanitize]=85 [check]=130 [ceilings]=15 [kernels]=70
+declare -A planned=([build]=40 [prove]=70 [sanitize]=85 [check]=130 [ceilings]=15 [kernels]=85
     [forward]=90 [ragged]=40 [peers]=90 [fp8]=230 [rest]=400 [ranks]=120 [nccl]=140)
 stretch=100
 
@@ -280,6 +280,10 @@ part_ceilings() {
 part_kernels() {
     bench 10 time --kernels gate --name softmax-256 --num-experts 256 --top-k 8 --score softmax \
         --renormalize --hidden-dim 1024 --ffn-dim 64 --tokens 1,64,1024,8192
+    # 64 experts of 1024 and 2048 rows: none of the core models.
+    bench 15 time --name e64-4096x2048 --num-experts 64 --top-k 4 --score softmax --renormalize \
+        --hidden-dim 4096 --ffn-dim 2048 --kernels grouped_gate_up,grouped_down --peers \
+        --samples 20 --tokens 16384,32768
     each_model 60 time --peers --samples 20 --tokens "${tokens%%,*},64,4096,${tokens##*,}"
 }
 
@@ -288,17 +292,18 @@ part_forward() {
 }
 
 part_ragged() {
-    local sigma
+    local sigma gemms=(--kernels "grouped_gate_up,grouped_down" --samples 15
+        --versions "automatic,persistent,cluster,stream")
     flags mixtral-8x7b
     for sigma in 0.5 1.5; do
-        bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down --routing lognormal \
-            --sigma "$sigma" --tokens 100,300,700,1500,3000 --samples 15
+        bench 10 time "${layer[@]}" "${gemms[@]}" --routing lognormal --sigma "$sigma" \
+            --tokens 100,300,700,1500,3000
     done
-    bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down --routing balanced \
-        --tokens 508,512,516,1020,1024,1028,1536,2048,2560 --samples 15
+    bench 10 time "${layer[@]}" "${gemms[@]}" --routing balanced \
+        --tokens 508,512,516,1020,1024,1028,1536,2048,2560
     flags qwen3-30b-a3b
-    bench 10 time "${layer[@]}" --kernels grouped_gate_up,grouped_down \
-        --routing lognormal,uniform,one --tokens 128,1024,5000 --samples 15
+    bench 10 time "${layer[@]}" "${gemms[@]}" --routing lognormal,uniform,one \
+        --tokens 128,1024,5000
 }
 
 # python_peers SECONDS OPTION...: the layers by PyTorch and Triton, in turns with ours.
