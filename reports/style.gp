@@ -26,11 +26,14 @@ cut(text, length) = strlen(text) <= length ? text : \
     text[1:length / 2].'…'.text[strlen(text) - (length - length / 2 - 2):strlen(text)]
 
 # Labels of runs without the sections of their keys: "routing.capacity_factor=2" is
-# "capacity_factor=2", so that what was varied is not cut away.
+# "capacity_factor=2", so that what was varied is not cut away; nor the directories of paths.
 bare_word(w) = strstrt(w, '.') > 0 && strstrt(w, '.') < strstrt(w, '=') ? \
     bare_word(w[strstrt(w, '.') + 1:*]) : w
+last_part(v) = strstrt(v, '/') > 0 ? last_part(v[strstrt(v, '/') + 1:*]) : v
+bare_path(w) = strstrt(w, '/') > strstrt(w, '=') && strstrt(w, '=') > 0 ? \
+    w[1:strstrt(w, '=')].last_part(w[strstrt(w, '=') + 1:*]) : w
 bare_from(text, i) = i > words(text) ? '' : \
-    (i > 1 ? ' ' : '').bare_word(word(text, i)).bare_from(text, i + 1)
+    (i > 1 ? ' ' : '').bare_path(bare_word(word(text, i))).bare_from(text, i + 1)
 bare(text) = strstrt(text, '=') > 0 ? bare_from(text, 1) : text
 
 # The same in at most length characters: keys lose their ends first, for values tell runs apart.

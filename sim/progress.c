@@ -48,10 +48,14 @@ void progress_update(struct progress *progress, int64_t done, int64_t total)
     progress->last_s = now;
     progress->shown = true;
     double rate = (double)done / elapsed_s;
-    double left_s = rate > 0.0 ? (double)(total - done) / rate : 0.0;
+    double left_s = done > 0 ? (double)(total - done) / rate : 0.0;
     char words[LINE_BYTES], bar[BAR_CELLS + 1];
-    int length = snprintf(words, sizeof words, " %lld/%lld %s  %.3g/s  %.0f s left",
-                          (long long)done, (long long)total, progress->unit, rate, left_s);
+    int length = snprintf(words, sizeof words, " %lld/%lld %s", (long long)done, (long long)total,
+                          progress->unit);
+    if (done > 0) { /* before, nobody knows */
+        length += snprintf(words + length, sizeof words - (size_t)length, "  %.3g/s  %.0f s left",
+                           rate, left_s);
+    }
     int cells = bar_cells(length + (int)strlen(progress->verb) + 3);
     for (int cell = 0; cell < cells; cell++) {
         bar[cell] = cell * total < done * cells ? '#' : '.';

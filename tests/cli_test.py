@@ -466,6 +466,22 @@ def test_a_full_disk_leaves_nothing_to_trust():
         result = subprocess.run([MOESIM, "run", "scenario.yaml", "--json"], stdout=full,
                                 stderr=subprocess.PIPE, text=True, timeout=120)
     check(result.returncode == 1, "writing to a full standard output is an error")
+    with open("/dev/full", "w") as full:
+        for words in ["--help"], ["--version"], ["run", "--help"]:
+            result = subprocess.run([MOESIM, *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                    timeout=120)
+            check(result.returncode == 1 and "No space" in result.stderr, f"{words} to a full disk")
+
+
+def test_a_sweep_tells_what_its_cheapest_points_drop():
+    study = write("drops.yaml", "version: 1\nscenario: scenario.yaml\nvary:\n  routing.capacity_factor: [0, 1]\n")
+    result = moesim("sweep", study, "-o", "drops.db", "--json")
+    check(result.returncode == 0, f"a sweep: {result.stderr}")
+    points = {each["label"]: each for each in json.loads(result.stdout)["cheapest"]}
+    check(points["routing.capacity_factor=0"]["dropped_share"] == 0, "a dropless point drops")
+    check(0 < points["routing.capacity_factor=1"]["dropped_share"] < 1, "a limit drops nothing")
+    text = moesim("sweep", study, "-o", "drops.db").stdout
+    check("$/M tok  dropped  cheapest points" in text, f"a table without drops: {text}")
 
 
 def test_a_kill_leaves_nothing_to_trust():

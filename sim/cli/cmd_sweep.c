@@ -107,12 +107,14 @@ struct cheapest {
     int64_t num_points;
     int32_t count;
     struct money money;
+    bool any_dropped;
     struct row {
         char label[SWEEP_LABEL];
         char run_id[RUN_ID_BYTES];
         double step_ns_mean;
         double tokens_per_s_per_gpu;
         double usd_per_million_tokens;
+        double dropped_share; /* of assignments */
     } row[CHEAPEST_SHOWN];
 };
 
@@ -135,8 +137,10 @@ static bool keep_cheapest(void *context, const struct store_row *from)
         row->step_ns_mean = strtod(from->value[2], NULL);
         row->tokens_per_s_per_gpu = strtod(from->value[3], NULL);
         row->usd_per_million_tokens = strtod(from->value[4], NULL);
-        if (from->value[5] != NULL) {
-            currency_set(&currency, from->value[5], strtod(from->value[6], NULL));
+        row->dropped_share = strtod(from->value[5], NULL);
+        cheapest->any_dropped |= row->dropped_share > 0.0;
+        if (from->value[6] != NULL) {
+            currency_set(&currency, from->value[6], strtod(from->value[7], NULL));
         }
         money_add(&cheapest->money, &currency);
     }
@@ -146,9 +150,11 @@ static bool keep_cheapest(void *context, const struct store_row *from)
 static enum status find_cheapest(struct cheapest *cheapest, const char *results,
                                  struct error *error)
 {
-    static const char sql[] = "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, "
-                              "usd_per_million_tokens, " STORE_CURRENCY_SQL
-                              " FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
+    static const char sql[] =
+        "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, "
+        "usd_per_million_tokens, "
+        "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0), " STORE_CURRENCY_SQL
+        " FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
     struct store *store = NULL;
     enum status status = store_open(&store, results, false, error);
     if (status == STATUS_OK) {
@@ -184,6 +190,7 @@ static int print_summary_json(const struct command *command, const struct sweep_
         cJSON_AddNumberToObject(point, "step_ns_mean", row->step_ns_mean);
         cJSON_AddNumberToObject(point, "tokens_per_s_per_gpu", row->tokens_per_s_per_gpu);
         cJSON_AddNumberToObject(point, "usd_per_million_tokens", row->usd_per_million_tokens);
+        cJSON_AddNumberToObject(point, "dropped_share", row->dropped_share);
         cJSON_AddItemToArray(list, point);
     }
     return print_json(json);
@@ -216,15 +223,19 @@ static void print_text(const struct command *command, const struct sweep_study *
     const struct currency *currency = &cheapest->money.shown;
     if (cheapest->count > 0) {
         char heading[FORMAT_BYTES];
-        printf("\n%10s %10s %9s  %s\n", "step", "tok/s/GPU", money_heading(heading, currency),
-               "cheapest points");
+        printf("\n%10s %10s %9s%s  %s\n", "step", "tok/s/GPU", money_heading(heading, currency),
+               cheapest->any_dropped ? "  dropped" : "", "cheapest points");
     }
     for (int32_t i = 0; i < cheapest->count; i++) {
         const struct row *row = &cheapest->row[i];
         char text[3][FORMAT_BYTES];
-        printf("%10s %10s %9s  %s\n", format_ns(text[0], row->step_ns_mean),
+        printf("%10s %10s %9s", format_ns(text[0], row->step_ns_mean),
                format_count(text[1], row->tokens_per_s_per_gpu),
-               money_cell(text[2], row->usd_per_million_tokens, currency), row->label);
+               money_cell(text[2], row->usd_per_million_tokens, currency));
+        if (cheapest->any_dropped) {
+            printf(" %8s", format_percent(text[0], row->dropped_share));
+        }
+        printf("  %s\n", row->label);
     }
     print_money_note(&cheapest->money);
     if (!command->options.check_only) {

@@ -91,9 +91,8 @@ static void print_help(void)
          "  moesim demo -o out/demo");
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-    gsl_set_error_handler_off(); /* GSL's own would abort */
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help();
@@ -105,13 +104,7 @@ int main(int argc, char **argv)
     }
     for (size_t index = 0; index < NUM_COMMANDS; index++) {
         if (strcmp(argv[1], commands[index].name) == 0) {
-            int code = commands[index].run(argc - 1, argv + 1);
-            /* Output to a full disk must not look like success. */
-            if (fflush(stdout) != 0 || ferror(stdout) != 0) {
-                perror("moesim: standard output");
-                return 1;
-            }
-            return code;
+            return commands[index].run(argc - 1, argv + 1);
         }
     }
     struct suggestion suggestion = {.word = argv[1]};
@@ -119,4 +112,16 @@ int main(int argc, char **argv)
         suggest_offer(&suggestion, commands[index].name);
     }
     return cli_no_command("", &suggestion);
+}
+
+int main(int argc, char **argv)
+{
+    gsl_set_error_handler_off(); /* GSL's own would abort */
+    int code = run_command(argc, argv);
+    /* Output to a full disk must not look like success. */
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+        perror("moesim: standard output");
+        return 1;
+    }
+    return code;
 }
