@@ -213,15 +213,28 @@ each_model() {
     done
 }
 
-part_build() {
-    local options=(-DCMAKE_BUILD_TYPE=Release -DMOESIM_CUDA=ON -DMOESIM_WERROR=OFF
+# build_in DIRECTORY OPTION...
+build_in() {
+    local directory=$1 options=(-DCMAKE_BUILD_TYPE=Release -DMOESIM_CUDA=ON -DMOESIM_WERROR=OFF
         -DMOESIM_TESTS=OFF)
+    shift
     [ -z "${MOESIM_COMMIT:-}" ] || options+=("-DMOESIM_COMMIT=$MOESIM_COMMIT")
     ! command -v ninja >/dev/null || options+=(-G Ninja)
-    run 60 cmake -S "$here" -B "$build" "${options[@]}"
-    run 240 cmake --build "$build" --target moe-bench --parallel "$(nproc)"
+    run 60 cmake -S "$here" -B "$directory" "${options[@]}" "$@"
+    run 240 cmake --build "$directory" --target moe-bench --parallel "$(nproc)"
+}
+
+part_build() {
+    build_in "$build"
     [ "$dry_run" = 1 ] || [ -x "$bench" ] || fail "moe-bench was not built: nothing can be measured"
     run 5 nvidia-smi
+}
+
+# watch_hang OPTION...: what was cut off, once more in a build whose waits say where they hang.
+watch_hang() {
+    local bench=$build-watchdog/moe-bench
+    [ -x "$bench" ] || build_in "$build-watchdog" -DMOESIM_WATCHDOG=ON
+    [ ! -x "$bench" ] || bench 15 check --size small "$@"
 }
 
 # Smallest first, so that what everything else stands on is known before it.
@@ -232,6 +245,11 @@ part_prove() {
     done
     for version in plain mma wgmma persistent cluster stream; do
         bench 25 check --size small --kernels grouped_gemm --versions "$version"
+        case $status in 124 | 137)
+            watch_hang --kernels grouped_gemm --versions "$version"
+            status=124
+            ;;
+        esac
         if [ "$status" != 0 ] && [ "$status" != 77 ] && [ "$version" != plain ]; then
             without+=${without:+,}$version
             echo "from here on without $version"

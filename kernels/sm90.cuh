@@ -11,6 +11,7 @@
 
 #include <cuda.h>
 #include <stdint.h>
+#include <stdio.h>
 
 __device__ __forceinline__ uint32_t shared_address(const void *pointer)
 {
@@ -55,10 +56,35 @@ __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
                  : "memory");
 }
 
+/* A wait for what never comes hangs the GPU and says nothing. Built with MOESIM_WATCHDOG it says
+ * who waits where after three seconds, and ends the kernel; without, the wait is a few
+ * instructions. */
+__device__ __forceinline__ void barrier_watch(uint32_t barrier, uint32_t parity, uint64_t *since_ns)
+{
+#ifdef MOESIM_WATCHDOG
+    uint64_t now_ns;
+    asm volatile("mov.u64 %0, %%globaltimer;\n" : "=l"(now_ns));
+    *since_ns = *since_ns == 0 ? now_ns : *since_ns;
+    if (now_ns - *since_ns > 3000000000u) {
+        if (threadIdx.x % 32 == 0) {
+            printf("block %u of %u, thread %u: waits for phase %u of barrier %u\n", blockIdx.x,
+                   gridDim.x, threadIdx.x, parity, barrier);
+        }
+        __trap();
+    }
+#else
+    (void)barrier;
+    (void)parity;
+    (void)since_ns;
+#endif
+}
+
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity)
 {
     uint32_t ended;
+    uint64_t since_ns = 0;
     do {
+        barrier_watch(barrier, parity, &since_ns);
         asm volatile("{\n.reg .pred p;\n"
                      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
                      "selp.u32 %0, 1, 0, p;\n}\n"
