@@ -195,6 +195,7 @@ struct gpu_spec {
     int32_t num_attention;
     struct attention_constants attention[ATTENTION_CONSTANTS_MAX];
     const struct measured_table *measured; /* compute.measured: the scenario's; NULL: none */
+    int32_t glue_set; /* enum glue_set: whose small kernels lie between those (gpu/glue.h) */
 };
 
 /* What lies between NICs of different nodes. */

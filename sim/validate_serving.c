@@ -319,8 +319,7 @@ static enum status simulate(double *tokens_per_s, struct scenario *scenario,
     return status;
 }
 
-/* Predicts a row, or says why it cannot be: *reason, and odd where it is a cell or the step itself.
- */
+/* Predicts a row, or says why it cannot be: *reason, and odd where a cell or the step is why. */
 static enum status predict(double *tokens_per_s, const char **reason, const struct row *row,
                            struct scenario *scenario, const struct csv_table *table, int64_t index,
                            struct error *odd, struct error *error)
@@ -331,12 +330,13 @@ static enum status predict(double *tokens_per_s, const char **reason, const stru
     if (*reason != NULL) {
         return STATUS_OK;
     }
-    enum status status = serving_kernels(scenario, is_before(row, "2025-07"), error);
+    const char *engine = csv_cell(table, index, ENGINE);
+    enum status status = serving_kernels(scenario, engine, is_before(row, "2025-07"), error);
     if (status != STATUS_OK) {
         return status;
     }
-    const struct serving_traffic traffic =
-        find_traffic(scenario, csv_cell(table, index, ENGINE), csv_cell(table, index, EPLB));
+    const char *eplb = csv_cell(table, index, EPLB);
+    const struct serving_traffic traffic = find_traffic(scenario, engine, eplb);
     status = simulate(tokens_per_s, scenario, &traffic, &step);
     if (status == STATUS_INVALID) { /* as of a deployment that its GPUs' memory does not hold */
         *reason = "its step cannot be simulated";

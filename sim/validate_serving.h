@@ -23,8 +23,9 @@ MUST_CHECK enum status serving_trace(struct trace *trace, struct scenario *scena
 
 /* Sets the scenario's GPU model and the GPU's constants in use: of the experts DeepEP's engines'
  * where there are some in the format, else the first, of least held-out error. is_early: a Hopper
- * GPU gets the kernels of spring 2025. STATUS_NO_MEMORY, or what loading a preset says. */
-MUST_CHECK enum status serving_kernels(struct scenario *scenario, bool is_early,
+ * GPU gets the kernels of spring 2025, the small ones of that engine. STATUS_NO_MEMORY, or what
+ * loading a preset says. */
+MUST_CHECK enum status serving_kernels(struct scenario *scenario, const char *engine, bool is_early,
                                        struct error *error);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "gpu/fitted_attention.h"
 #include "gpu/fitted_gemm.h"
+#include "gpu/glue.h"
 #include "validate_serving.h"
 
 #define TRACE_SMS       112.0 /* the grids of its GEMMs; communication has the other 20 */
@@ -152,7 +153,8 @@ static enum status take_early_kernels(struct gpu_spec *gpu, struct error *error)
     return status;
 }
 
-enum status serving_kernels(struct scenario *scenario, bool is_early, struct error *error)
+enum status serving_kernels(struct scenario *scenario, const char *engine, bool is_early,
+                            struct error *error)
 {
     struct gpu_spec *gpu = &scenario->cluster.gpu;
     const char *wanted =
@@ -171,6 +173,7 @@ enum status serving_kernels(struct scenario *scenario, bool is_early, struct err
     bool is_hopper = strcmp(gpu->name, "h100-sxm") == 0 || strcmp(gpu->name, "h800-sxm") == 0;
     if (is_hopper && is_early) {
         status = take_early_kernels(gpu, error);
+        gpu->glue_set = strcmp(engine, "SGLang") == 0 ? GLUE_SGLANG : GLUE_DEEPSEEK;
     }
     const struct gpu_model *fitted = gpu_find("fitted");
     scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");

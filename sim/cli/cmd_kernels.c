@@ -103,7 +103,7 @@ static void print_table(const struct kernels_arguments *arguments, const struct 
     printf("%-10s %-33s %9s %9s %8s %9s  %s\n", "phase", "kernel", "read B", "written B",
            "launches", "us", "held by");
     for (int32_t i = 0; i < count; i++) {
-        if (!glue_applies(&kernel[i], model, arguments->prefill)) {
+        if (!glue_applies(&kernel[i], GLUE_DEEPSEEK, model, arguments->prefill)) {
             continue;
         }
         printf("%-10s %-33s %9.0f %9.0f %8d %9.1f  %s\n", phase_names[kernel[i].phase],
@@ -129,7 +129,7 @@ static int print_json(const struct kernels_arguments *arguments, const struct gp
     cJSON_AddNumberToObject(root, "tokens", arguments->tokens);
     cJSON *list = cJSON_AddArrayToObject(root, "kernels");
     for (int32_t i = 0; i < count; i++) {
-        if (!glue_applies(&kernel[i], model, arguments->prefill)) {
+        if (!glue_applies(&kernel[i], GLUE_DEEPSEEK, model, arguments->prefill)) {
             continue;
         }
         cJSON *item = cJSON_CreateObject();
@@ -140,7 +140,7 @@ static int print_json(const struct kernels_arguments *arguments, const struct gp
         cJSON_AddNumberToObject(item, "written_bytes",
                                 glue_side_bytes(&kernel[i], &kernel[i].write, model, 1));
         cJSON_AddNumberToObject(item, "launches", kernel[i].launches);
-        cJSON_AddNumberToObject(item, "share", kernel[i].share);
+        cJSON_AddNumberToObject(item, "share", kernel[i].share[GLUE_DEEPSEEK]);
         cJSON_AddNumberToObject(item, "duration_ns",
                                 glue_kernel_ns(&kernel[i], gpu, model, (double)arguments->tokens));
         cJSON_AddStringToObject(item, "held_by", holder_names[kernel[i].held_by]);

@@ -3,8 +3,9 @@
  *
  * Counted as engines for DeepSeek-V3 launched them in spring 2025, little fused: SGLang
  * (sgl-project/sglang @ 00114aef, models/deepseek_v2.py: forward_normal_prepare,
- * forward_absorb_prepare, op_output; layers/moe/ep_moe) and DeepSeek's own kernels by name in
- * deepseek-ai/profile-data @ ae7fc078, train.json. Engines that fuse more are faster than this.
+ * forward_absorb_prepare, op_output; layers/moe/ep_moe: forward_deepgemm_contiguous, ep_scatter,
+ * ep_gather) and DeepSeek's own kernels by name in deepseek-ai/profile-data @ ae7fc078, train.json.
+ * Engines that fuse more are faster than this.
  *
  * Shares of the copy rate are those that DeepSeek's kernels reach on an H800 in that trace of a
  * training step, 4,096 tokens a layer, where no transfer runs beside them; bytes over duration over
@@ -15,6 +16,17 @@
  * Beside a transfer that takes 20 of 132 SMs the same kernels take 1.06 to 1.65 times as long, in
  * the median 1.18, which is 132 / 112.
  *
+ * SGLang's of that time differ where its sources do. Its prefill has SwiGLU and quantisation apart
+ * (fused later: pull request 6394 of May 2025), brings scales into DeepGEMM's layout
+ * (tma_align_input_scale), and draws a replica for each choice in four kernels of PyTorch
+ * (_topk_ids_logical_to_physical_random). Its quantisation reaches 1.38 TB/s: what 1,024 more
+ * tokens of 7,168 take, less the copy that is timed with them, says 1.30 (its pull request 4396 of
+ * March 2025: 59.2 - 32.5 us) and 1.38 (5045 of April: 58.7 - 33.0 us), and the same kernel in vLLM
+ * 1.45 (vllm-project/vllm issue 25094: 909.8 us of 65,536 tokens of 4,096, a copy included, on what
+ * of the GPUs compared there can only be an H100; the others' memory or times do not fit). Its keys
+ * are joined, rotary key and all, by two strided copies of PyTorch: 383 us of 8,192 tokens (its
+ * pull request 10156), on a GPU that is not named but moves 6.4 TB/s, so an H100 takes no less.
+ *
  * Left out: Python between launches, which long kernels of prefill hide; L2 hits; quantised queries
  * of absorbed attention; and the low-latency kernels' quantisation and sum, which are in their own
  * time.
@@ -24,15 +36,24 @@
 #include <math.h>
 #include <stddef.h>
 
-#define NORM     0.74
-#define QUANTISE 0.68
-#define JOIN     0.95
-#define ROTARY   0.41
-#define SPREAD   0.30
-#define SWIGLU   0.90
-#define PERMUTE  0.81
-#define SUM      0.97
-#define COPY     1.00
+/* DeepSeek's, SGLang's. */
+#define EACH(deepseek, sglang)                                                                     \
+    {                                                                                              \
+        deepseek, sglang                                                                           \
+    }
+#define NORM       EACH(0.74, 0.74)
+#define QUANTISE   EACH(0.68, 0.46)
+#define JOIN       EACH(0.95, 0.58)
+#define ROTARY     EACH(0.41, 0.41)
+#define SPREAD     EACH(0.30, 0.58)
+#define SWIGLU     EACH(0.90, 0.90)
+#define PERMUTE    EACH(0.81, 0.81)
+#define SUM        EACH(0.97, 0.97)
+#define COPY       EACH(1.00, 1.00)
+#define FUSED      EACH(0.90, 0.00)
+#define SWIGLU_OWN EACH(0.00, 0.90) /* a kernel of its own */
+#define QUANT_OWN  EACH(0.00, 0.46)
+#define COPY_OWN   EACH(0.00, 1.00)
 
 #define TOKENS(width, bytes)                                                                       \
     {                                                                                              \
@@ -47,6 +68,7 @@
         GLUE_ROWS, width, bytes                                                                    \
     }
 #define NOTHING   TOKENS(GLUE_NOTHING, 1.0)
+#define SCALE     (4.0 / 128.0) /* of an element: one in fp32 a group of 128 */
 
 #define ATTENTION GLUE_HELD_BY_ATTENTION
 #define CORE      GLUE_HELD_BY_CORE
@@ -99,6 +121,8 @@ static const struct glue_kernel kernels[] = {
      TOKENS(GLUE_EXPERTS, 4.0), TOKENS(GLUE_TOP_K, 8.0), COPY, 1, NONE},
     {"count tokens of ranks", GPU_GATE, GLUE_IN_PREFILL, GLUE_ANY, false,
      TOKENS(GLUE_TOP_K, 8.0), NOTHING, COPY, 1, NONE},
+    {"choose replicas", GPU_GATE, GLUE_IN_PREFILL, GLUE_ANY, false,
+     TOKENS(GLUE_TOP_K, 24.0), TOKENS(GLUE_TOP_K, 16.0), COPY_OWN, 4, NONE},
     {"quantise for dispatch", GPU_GATE, GLUE_IN_PREFILL, GLUE_ANY, true,
      TOKENS(GLUE_HIDDEN, 2.0), TOKENS(GLUE_HIDDEN, 1.0), QUANTISE, 1, NONE},
 
@@ -113,8 +137,18 @@ static const struct glue_kernel kernels[] = {
 
     {"permute tokens", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, false,
      ROWS(GLUE_HIDDEN, 0.0), COPIES(GLUE_HIDDEN, 0.0), PERMUTE, 1, EXPERTS},
-    {"SwiGLU and quantise", GPU_EXPERT, GLUE_ALWAYS, GLUE_ANY, false,
+    {"align scales of tokens", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, true,
+     COPIES(GLUE_HIDDEN, SCALE), COPIES(GLUE_HIDDEN, SCALE), COPY_OWN, 1, EXPERTS},
+    {"SwiGLU and quantise", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, false,
+     COPIES(GLUE_GATE_UP, 2.0), COPIES(GLUE_FFN, 0.0), FUSED, 1, EXPERTS},
+    {"SwiGLU and quantise masked rows", GPU_EXPERT, GLUE_IN_DECODE, GLUE_ANY, false,
      COPIES(GLUE_GATE_UP, 2.0), COPIES(GLUE_FFN, 0.0), SWIGLU, 1, EXPERTS},
+    {"SwiGLU of experts", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, false,
+     COPIES(GLUE_GATE_UP, 2.0), COPIES(GLUE_FFN, 2.0), SWIGLU_OWN, 1, EXPERTS},
+    {"quantise activation of experts", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, true,
+     COPIES(GLUE_FFN, 2.0), COPIES(GLUE_FFN, 0.0), QUANT_OWN, 1, EXPERTS},
+    {"align scales of activation", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, true,
+     COPIES(GLUE_FFN, SCALE), COPIES(GLUE_FFN, SCALE), COPY_OWN, 1, EXPERTS},
     {"weighted sum of copies", GPU_EXPERT, GLUE_IN_PREFILL, GLUE_ANY, false,
      COPIES(GLUE_HIDDEN, 2.0), ROWS(GLUE_HIDDEN, 2.0), SUM, 1, EXPERTS},
 
@@ -140,10 +174,11 @@ static enum precision gemm_precision(const struct moe_model *model, enum gpu_pha
                                                     : model->precision_dense;
 }
 
-bool glue_applies(const struct glue_kernel *kernel, const struct moe_model *model, bool prefill)
+bool glue_applies(const struct glue_kernel *kernel, enum glue_set set,
+                  const struct moe_model *model, bool prefill)
 {
     bool is_mla = model->attention == ATTENTION_MLA;
-    if ((kernel->when == GLUE_IN_PREFILL && !prefill) ||
+    if (kernel->share[set] <= 0.0 || (kernel->when == GLUE_IN_PREFILL && !prefill) ||
         (kernel->when == GLUE_IN_DECODE && prefill) || (kernel->attention == GLUE_MLA && !is_mla) ||
         (kernel->attention == GLUE_GQA && is_mla)) {
         return false;
@@ -213,7 +248,7 @@ double glue_kernel_ns(const struct glue_kernel *kernel, const struct gpu_spec *g
 {
     double bytes = glue_side_bytes(kernel, &kernel->read, model, 1) +
                    glue_side_bytes(kernel, &kernel->write, model, 1);
-    double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * kernel->share;
+    double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * kernel->share[gpu->glue_set];
     return units * bytes / rate * 1e9 + (double)kernel->launches * gpu->kernel_ns;
 }
 
@@ -243,18 +278,19 @@ static double rate_left(const struct gpu_spec *gpu, const struct gpu_work *work)
 double glue_ns(const struct gpu_spec *gpu, const struct gpu_work *work, uint32_t held)
 {
     double rate = gpu->hbm_bytes_per_s * gpu->hbm_fraction * rate_left(gpu, work);
+    enum glue_set set = (enum glue_set)gpu->glue_set;
     double ns = 0.0;
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
         const struct glue_kernel *kernel = &kernels[i];
         if (kernel->phase != work->phase || (held & GLUE_HELD(kernel->held_by)) != 0 ||
-            !glue_applies(kernel, work->model, work->prefill)) {
+            !glue_applies(kernel, set, work->model, work->prefill)) {
             continue;
         }
         double bytes = count_of(work, kernel->read.unit) *
                            glue_side_bytes(kernel, &kernel->read, work->model, work->shards) +
                        count_of(work, kernel->write.unit) *
                            glue_side_bytes(kernel, &kernel->write, work->model, work->shards);
-        ns += bytes / (rate * kernel->share) * 1e9 + (double)kernel->launches * gpu->kernel_ns;
+        ns += bytes / (rate * kernel->share[set]) * 1e9 + (double)kernel->launches * gpu->kernel_ns;
     }
     return ns;
 }

@@ -25,6 +25,13 @@ enum glue_holder {
     GLUE_HELD_BY_EXPERTS,   /* of a whole expert phase */
 };
 
+/* Whose kernels, of spring 2025. They differ in what is fused and in how fast they are. */
+enum glue_set {
+    GLUE_DEEPSEEK, /* its own; a GPU's, if nothing else is said */
+    GLUE_SGLANG,
+    GLUE_SET_COUNT,
+};
+
 /* What a kernel goes over. */
 enum glue_unit {
     GLUE_TOKENS, /* of the rank */
@@ -66,21 +73,23 @@ struct glue_kernel {
     bool quantises; /* there where the GEMM behind it is in fp8 */
     struct glue_side read;
     struct glue_side write;
-    double share; /* of the copy rate that it reaches */
+    double share[GLUE_SET_COUNT]; /* of the copy rate that it reaches; 0: not in that set */
     int32_t launches;
     enum glue_holder held_by;
 };
 
 const struct glue_kernel *glue_all(int32_t *count);
 
-/* Whether a model has the kernel in this phase of serving. */
-bool glue_applies(const struct glue_kernel *kernel, const struct moe_model *model, bool prefill);
+/* Whether a model has the kernel in this phase of serving, by that set. */
+bool glue_applies(const struct glue_kernel *kernel, enum glue_set set,
+                  const struct moe_model *model, bool prefill);
 
 /* Bytes that one unit of a side has, on one of so many tensor-parallel shards. */
 double glue_side_bytes(const struct glue_kernel *kernel, const struct glue_side *side,
                        const struct moe_model *model, int32_t shards);
 
-/* Duration in ns on a GPU that does nothing else, of as many units on each side. */
+/* Duration in ns on a GPU that does nothing else, of as many units on each side; the kernel is one
+ * of the GPU's glue_set. */
 double glue_kernel_ns(const struct glue_kernel *kernel, const struct gpu_spec *gpu,
                       const struct moe_model *model, double units);
 
