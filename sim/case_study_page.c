@@ -211,8 +211,6 @@ static enum status load(struct study_report *study_report, struct error *error)
     if (status == STATUS_OK) {
         status = rows_query(&study_report->models, report->store, models_sql, NULL, error);
     }
-    (void)snprintf(report->run_id, sizeof report->run_id, "%" PRId64 ", see below",
-                   report->runs.num_rows % 1000);
     tell_models(study_report);
     return status == STATUS_OK ? load_figures(study_report, error) : status;
 }

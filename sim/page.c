@@ -125,7 +125,12 @@ static void write_caption(const struct report *report, const struct figure *figu
     if (figure->tells_model_error) {
         html_named(page, "<p>", report->model_error, "</p>\n");
     }
-    fprintf(page, "<p class=\"origin\">Run <code>%s</code> \xc2\xb7 commit <code>", report->run_id);
+    if (report->run_id[0] != '\0') {
+        fprintf(page, "<p class=\"origin\">Run <code>%s</code>", report->run_id);
+    } else {
+        fprintf(page, "<p class=\"origin\">%" PRId64 " runs, listed below", report->runs.num_rows);
+    }
+    fputs(" \xc2\xb7 commit <code>", page);
     html_text(page, text(report, "commit_id"));
     html_named(page, "</code> \xc2\xb7 digest <code>", text(report, "digest"), "</code>");
     fprintf(page,

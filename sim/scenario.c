@@ -110,9 +110,7 @@ static enum status load_chain(struct yaml_node **root, const char *path, struct 
     }
     *root = chain->root[chain->count - 1];
     for (int32_t i = chain->count - 2; status == STATUS_OK && i >= 0; i--) {
-        const struct yaml_node *cluster = yaml_get(chain->root[i], "cluster");
-        scenario_drop_rival(*root, yaml_get(cluster, "gpu") != NULL,
-                            yaml_get(cluster, "preset") != NULL);
+        scenario_drop_rivals(*root, chain->root[i], NULL);
         *root = yaml_merge(*root, chain->root[i]);
     }
     return status;
@@ -260,8 +258,7 @@ enum status scenario_load(struct scenario *scenario, const char *path, const cha
         goto done;
     }
     for (int32_t i = 0; i < num_overrides; i++) {
-        scenario_drop_rival(loader->root, starts_with(overrides[i], "cluster.gpu="),
-                            starts_with(overrides[i], "cluster.preset="));
+        scenario_drop_rivals(loader->root, NULL, overrides[i]);
         enum status outcome = yaml_override(loader->root, overrides[i], &arena, error);
         loader->status = outcome != STATUS_OK ? outcome : loader->status;
     }

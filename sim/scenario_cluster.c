@@ -30,12 +30,36 @@ static void read_preset(struct scenario_loader *loader, struct error *problems)
     }
 }
 
-void scenario_drop_rival(struct yaml_node *root, bool has_gpu, bool has_preset)
+/* An override without a value takes away, and so says nothing. */
+static bool says(const struct yaml_node *later, const char *override, const char *section,
+                 const char *key)
 {
-    struct yaml_node *cluster = yaml_get(root, "cluster");
-    const struct yaml_node *rival = yaml_get(cluster, has_gpu ? "preset" : "gpu");
-    if (has_gpu != has_preset && rival != NULL) {
-        yaml_remove(cluster, rival);
+    char start[NAME_BYTES];
+    int length = snprintf(start, sizeof start, "%s.%s=", section, key);
+    return later != NULL
+               ? yaml_get(yaml_get(later, section), key) != NULL
+               : strncmp(override, start, (size_t)length) == 0 && override[length] != '\0';
+}
+
+void scenario_drop_rivals(struct yaml_node *root, const struct yaml_node *later,
+                          const char *override)
+{
+    static const struct {
+        const char *section;
+        const char *key;
+        const char *rival;
+    } rivals[] = {{"cluster", "gpu", "preset"},
+                  {"cluster", "preset", "gpu"},
+                  {"trace", "path", "preset"},
+                  {"trace", "path", "tokens"},
+                  {"trace", "preset", "path"}};
+    for (size_t i = 0; i < sizeof rivals / sizeof rivals[0]; i++) {
+        struct yaml_node *section = yaml_get(root, rivals[i].section);
+        const struct yaml_node *rival = yaml_get(section, rivals[i].rival);
+        if (rival != NULL && says(later, override, rivals[i].section, rivals[i].key) &&
+            !says(later, override, rivals[i].section, rivals[i].rival)) {
+            yaml_remove(section, rival);
+        }
     }
 }
 

@@ -121,10 +121,13 @@ void scenario_read_placement(struct scenario_loader *loader);
 /* Reads compute.measured, once GPU, model and kernels are known. */
 void scenario_read_measured(struct scenario_loader *loader);
 
+/* A cluster's GPU and a preset, which has one, are two ways to say the same; so are a trace's path
+ * and a preset with its tokens. What a later file has, or an override "key=value" where later is
+ * NULL, takes the place of what root has. */
+void scenario_drop_rivals(struct yaml_node *root, const struct yaml_node *later,
+                          const char *override);
+
 /* Reads cluster.preset, where it is given, and fills in what follows from it. */
-/* A GPU and a preset, which has one, are two ways to say the same. What a later file or override
- * has takes the place of what root has. */
-void scenario_drop_rival(struct yaml_node *root, bool has_gpu, bool has_preset);
 void scenario_read_cluster(struct scenario_loader *loader);
 
 /* Chooses the constants of the collective, where the cluster has some. */

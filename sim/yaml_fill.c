@@ -51,6 +51,14 @@ static void complain(struct filler *filler, const struct yaml_node *node, const 
     (void)yaml_complain(filler->error, node, filler->path, what);
 }
 
+/* "2,10", which is 2.10 in half of the world. */
+static bool has_decimal_comma(const char *text)
+{
+    size_t whole = strspn(text, "0123456789");
+    return whole > 0 && text[whole] == ',' && text[whole + 1] != '\0' &&
+           text[whole + 1 + strspn(text + whole + 1, "0123456789")] == '\0';
+}
+
 /* "expected WHAT, got 'TEXT'". */
 static void complain_type(struct filler *filler, const struct yaml_node *node, const char *expected)
 {
@@ -68,8 +76,9 @@ static void complain_type(struct filler *filler, const struct yaml_node *node, c
         if (*node->text == '\0') {
             (void)snprintf(text, sizeof text, "expected %s, got nothing", expected);
         } else {
-            (void)snprintf(text, sizeof text, "expected %s, got '%s'%s", expected, shown,
-                           node->quoted ? " in quotes" : "");
+            (void)snprintf(text, sizeof text, "expected %s, got '%s'%s%s", expected, shown,
+                           node->quoted ? " in quotes" : "",
+                           has_decimal_comma(node->text) ? "; write a point for the comma" : "");
         }
         break;
     }

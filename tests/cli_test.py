@@ -160,6 +160,17 @@ def test_a_price_in_another_currency_is_shown_in_it():
                         'source: our contract\n')), "rateless.yaml:3: currency: needs usd_per_unit")
 
 
+def test_the_last_of_a_traces_path_and_preset_counts():
+    drawn = ["--set", "trace.preset=gpt-oss-20b", "--set", "trace.tokens=1024"]
+    result = moesim("run", "scenario.yaml", *drawn, "--json", "-o", "drawn.db")
+    check(result.returncode == 0 and json.loads(result.stdout)["tokens"] == 1024, "a preset")
+    result = moesim("run", "scenario.yaml", *drawn, "--set", "trace.path=trace", "--json", "-o",
+                    "drawn.db")
+    check(json.loads(result.stdout)["tokens"] == TOKENS // 128 * 128, f"a path: {result.stderr}")
+    expect_error("tokens of no preset", moesim("run", "scenario.yaml", "--set", "trace.tokens=9"),
+                 "trace.tokens: goes with a preset only")
+
+
 def test_rank_tokens_equal_numpy():
     run = json.loads(moesim("run", "scenario.yaml", "--json", "--set",
                             "trace.batching=consecutive").stdout)

@@ -72,6 +72,7 @@ Test(price, that_is_not_clear_is_refused)
         {"usd_per_gpu_hour: 1\ncurrency: EUR\n", ":5: currency: usd_per_gpu_hour is in doll", 1},
         {"per_gpu_hour: 1\ncurrency: EUR\n", ":5: currency: needs usd_per_unit", 1},
         {"per_gpu_hour: 1\ncurrency: eur\nusd_per_unit: 1\n", ":5: currency: must be three", 1},
+        {"usd_per_gpu_hour: 2,10\n", "got '2,10'; write a point for the comma", 1},
         {"per_gpu_hour: 1\ncurrency: EURO\nusd_per_unit: 1\n", ":5: currency: must be three", 1},
         {"per_gpu_hour: 1\ncurrency: EUR\nusd_per_unit: 0\n", ":6: usd_per_unit: must be be", 1},
         {"per_gpu_hour: 1\ncurrency: EUR\nusd_per_unit: -1\n", ":6: usd_per_unit: must be be", 1},

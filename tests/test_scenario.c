@@ -214,11 +214,11 @@ Test(scenario, experts_need_a_trace_and_a_dense_model_must_not_have_one)
 {
     expect_refused("trace.preset=", "trace.tokens=", NULL, "trace: mixtral-8x7b has experts");
     expect_refused("trace.tokens=", NULL, NULL, "trace.tokens: is missing");
-    expect_refused("trace.path=/tmp", NULL, NULL, "give a path or a preset, not both");
+    expect_refused("trace={path: /, preset: olmoe, tokens: 9, tokens_per_rank: 4}", NULL, NULL,
+                   "give a path or a preset, not both");
     expect_refused("trace.preset=deepseek-v4", NULL, NULL, "did you mean 'deepseek-v3'?");
     expect_refused("model=llama-2-70b", "context_tokens=10", NULL, "has no experts");
-    expect_refused("trace.preset=", "trace.tokens=", "trace.path=no/such",
-                   "trace.path: there is no 'no/such'");
+    expect_refused("trace.path=no/such", "trace.preset=", NULL, "there is no 'no/such'");
 }
 
 Test(scenario, a_strategy_that_wants_loads_needs_an_interval)

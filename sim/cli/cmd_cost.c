@@ -38,9 +38,9 @@ static const char help[] =
     "      --peak RATIO        busiest hour over the mean, 1 to 2 (1)\n"
     "      --idle-paid SHARE   of the price for GPUs that an hour does not need (1)\n"
     "      --spot SHARE        of GPU-hours bought as preemptible, with --spot-price\n"
-    "      --spot-price USD    dollars an hour of those\n"
+    "      --spot-price USD    dollars an hour of those, whatever --price is in\n"
     "      --spot-lost SHARE   of their work that preemption undoes (0)\n"
-    "      --kwh USD           electricity, added to the price\n"
+    "      --kwh USD           electricity in dollars, added to the price\n"
     "      --pue RATIO         facility over equipment, where the GPU's watts are its own (1)\n"
     "      --model NAME        whose API prices are set beside it\n"
     "  -j, --json              print the result as JSON\n\n"
@@ -272,8 +272,8 @@ static void print_text(const struct cost_arguments *arguments)
            format_money(hour, arguments->price.usd_per_gpu_hour, currency), arguments->price.name,
            arguments->price.date, arguments->price.source);
     print_money_note(&money);
-    printf("\ncost of%s\n",
-           interval ? "                                            low           high" : "");
+    printf("\n%-28s %14s%s\n", "cost of", currency_code(currency),
+           interval ? "           low           high" : "");
     for (size_t i = 0; i < NUM_LINES; i++) {
         printf("  %-26s", lines[i].words);
         print_amount(line_usd(&day, &lines[i]), currency);

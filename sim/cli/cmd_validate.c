@@ -221,7 +221,10 @@ static void print_report(const struct error_report *report)
     for (int32_t i = 0; i < report->num_groups; i++) {
         const struct error_group *group = &report->group[i];
         for (int32_t key = 0; key < report->num_keys; key++) {
-            printf("%-*s  ", width[key], group->value[key]);
+            const char *value = group->value[key];
+            bool is_cut = strlen(value) == NAME_BYTES - 1; /* longer than what is kept */
+            printf("%-*.*s%s  ", width[key] - (is_cut ? 3 : 0), is_cut ? NAME_BYTES - 4 : -1, value,
+                   is_cut ? "..." : "");
         }
         print_errors(&group->error, group->num_skipped);
         puts(group->is_fitted ? "  part of the fit" : "");
