@@ -7,7 +7,8 @@
 #include "bench_case.h"
 #include "dev_ep.h"
 
-/* Captures launch, which records mark[num_spans + 1], and replays it on a flushed L2:
+/* Captures launch, which records mark[num_spans + 1], and replays it on a flushed L2; or, where the
+ * driver refuses the graph or the times of its events, launches it each time:
  *   sample_ns  [num_spans][num_samples] out, between a mark and the next */
 MUST_CHECK enum status bench_time_marks(struct gpu *gpu,
                                         enum status (*launch)(void *context, cudaStream_t stream),
