@@ -227,6 +227,28 @@ Test(serve, keys_and_values_travel_from_prefill_to_decode)
     serve_result_free(&result);
 }
 
+/* Replicas A and B read 4 prompts each, the first in 1 ms and the others in another; X and Y
+ * answer. Entries travel for 10 ms: from A to X, X, Y, X and from B to Y, Y, X, Y. Y takes those of
+ * A and B by turns until 51 ms, because B does not stand idle while its second waits for Y. */
+Test(serve, a_port_keeps_nothing_for_what_waits_at_another)
+{
+    struct arrival prompts[8];
+    for (int32_t i = 0; i < 8; i++) {
+        prompts[i] = (struct arrival){.prompt_tokens = 10, .decode_tokens = 2};
+    }
+    struct arrivals arrivals = {.count = 8, .arrival = prompts};
+    struct serve_result result;
+    struct serve_options options = small_serving(constant_ns, 4);
+    options.pool[SERVE_MAIN].num_groups = 2;
+    options.pool[SERVE_PREFILL] = options.pool[SERVE_MAIN];
+    options.transfer_ns = 1e7;
+    small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+    cr_assert_eq(result.request[0].end_ns, 12000000);
+    cr_assert_eq(result.request[7].end_ns, 52000000);
+    cr_assert_float_eq(result.totals.duration_s, 0.052, 1e-12);
+    serve_result_free(&result);
+}
+
 /* Prompts 1 2 3, 1 2 4, 5 and 1 2 3 again, blocks of 512 tokens, one after the other. */
 Test(serve, hashed_prefixes_are_found_until_they_are_thrown_out)
 {

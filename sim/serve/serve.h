@@ -9,7 +9,8 @@
  * back and later reads prompt and answer again (recomputation).
  *
  * With a prefill pool, prompts are read there. Once a replica of the main pool has blocks for them,
- * the KV entries travel, one request at a time over a replica's ports; then the answer goes on.
+ * the KV entries travel, one request at a time out of a replica and one at a time into one; then
+ * the answer goes on.
  *
  * Steps between which nothing joins, leaves or runs out of memory are simulated together where
  * their lengths lie on a line; each has its own end, at which who has arrived meanwhile gets in. An

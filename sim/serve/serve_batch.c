@@ -105,6 +105,19 @@ static enum status plan_reading(struct serving *serving, struct replica *replica
     return status;
 }
 
+static int64_t transfer_ns(const struct serving *serving, int32_t tokens)
+{
+    const struct serve_options *options = serving->options;
+    return (int64_t)(options->transfer_ns + options->transfer_ns_per_token * (double)tokens + 0.5);
+}
+
+/* When a port has passed what comes to it at a time; until then it is taken. Neither of two ports
+ * is kept for what still waits at the other. */
+static int64_t pass(int64_t free_ns, int64_t begin_ns, int64_t way_ns)
+{
+    return (free_ns > begin_ns ? free_ns : begin_ns) + way_ns;
+}
+
 /* Reserves blocks for requests that wait elsewhere, and sends their KV entries on their way. */
 static enum status take_arriving(struct serving *serving, struct replica *replica)
 {
@@ -120,13 +133,9 @@ static enum status take_arriving(struct serving *serving, struct replica *replic
         }
         struct replica *from = &serving->replica[state->prefill_replica];
         struct series *series = series_of(serving, replica);
-        int64_t begin_ns = serving->now_ns;
-        begin_ns = from->port_free_ns > begin_ns ? from->port_free_ns : begin_ns;
-        begin_ns = replica->port_free_ns > begin_ns ? replica->port_free_ns : begin_ns;
-        double way_ns = serving->options->transfer_ns +
-                        serving->options->transfer_ns_per_token * (double)state->target_tokens;
-        int64_t end_ns = begin_ns + (int64_t)(way_ns + 0.5);
-        from->port_free_ns = end_ns;
+        int64_t way_ns = transfer_ns(serving, state->target_tokens);
+        from->port_free_ns = pass(from->port_free_ns, serving->now_ns, way_ns);
+        int64_t end_ns = pass(replica->port_free_ns, from->port_free_ns - way_ns, way_ns);
         replica->port_free_ns = end_ns;
         (void)deque_pop(&replica->arriving);
         state->blocks = blocks;
