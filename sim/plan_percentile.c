@@ -9,10 +9,9 @@
  * the groups: a group's step is as long as the fullest of its replicas, and prompts of unlike
  * length fill them unlike.
  *
- * A pool is simulated by a few of its groups, at exactly the load of all, beside an ample other
- * pool, so that each can be sized by itself. Where both are given more the percentiles of one say
- * nothing of the other; a decode pool that falls behind is seen all the same, because it lets
- * prompts wait in the caches of prefill. Few groups have a little longer queues than many, so
+ * A pool is simulated by a few of its groups, at exactly the load of all: prefill beside an ample
+ * decode pool, so that it can be sized by itself, then decode beside the prefill pool that came of
+ * it, where both have to meet their targets. Few groups have a little longer queues than many, so
  * percentiles err to the safe side.
  */
 #include <math.h>
@@ -21,7 +20,7 @@
 
 #define GROUPS_MAX      4  /* of a pool that are simulated for all, */
 #define REPLICAS_ENOUGH 32 /* fewer where they have so many replicas */
-#define AMPLE           2  /* times the groups of the pool beside */
+#define AMPLE           2  /* times the groups of decode beside prefill */
 #define TIMES_MAX       2  /* the groups of means, */
 #define MORE_MAX        3  /* or so many more where that is more */
 #define PARTS           32 /* of those added, for the bisection */
@@ -85,9 +84,8 @@ static struct finalist_load load_of(const struct sizing *sizing, enum cost_pool 
     struct finalist_load load = {0};
     load.groups[pool] = few_groups(sized, point, pool);
     *share = (double)load.groups[pool] / (double)sized->groups[pool];
-    load.groups[other] = sized->shared
-                             ? load.groups[pool]
-                             : (int32_t)ceil(AMPLE * *share * (double)sized->groups[other]);
+    double beside = *share * (double)sized->groups[other] * (other == COST_DECODE ? AMPLE : 1.0);
+    load.groups[other] = sized->shared ? load.groups[pool] : (int32_t)ceil(beside);
     load.rate_per_s = *share * sizing->plan->traffic.requests_per_day / SECONDS_A_DAY *
                       cost_peak_over_mean(&sizing->plan->traffic);
     return load;
