@@ -12,5 +12,6 @@ plot csv using (money(column('usd_per_million_tokens')) / 2):0: \
          (money(column('usd_per_million_tokens')) / 2):(0.34):(phase_color(stringcolumn('phase'))): \
          ytic(stringcolumn('phase')) with boxxyerror lc rgb variable, \
      csv using (money(column('usd_per_million_tokens'))):0: \
-         (amount(money(column('usd_per_million_tokens'))).sprintf(' (%.0f %%)', 100 * column('time_share'))) \
+         (amount(money(column('usd_per_million_tokens'))).sprintf(column('time_share') < 0.01 ? ' (%.2f %%)' : ' (%.0f %%)', \
+                  100 * column('time_share'))) \
          with labels left offset 0.4, 0

@@ -32,6 +32,16 @@ static bool has_experts(const struct report *report)
     return number(report, "assignments") > 0;
 }
 
+static bool has_ranks(const struct report *report)
+{
+    return number(report, "ep") > 1.0;
+}
+
+static bool is_offloaded(const struct report *report)
+{
+    return text(report, "hits_share")[0] != '\0';
+}
+
 static double dropped_fraction(const struct report *report)
 {
     return number(report, "dropped_assignments") / number(report, "assignments");
@@ -90,7 +100,7 @@ void answer_model_error(struct report *report)
         snprintf(report->model_error_short, sizeof report->model_error_short,
                  "model error \xc2\xb1 %s (median)", percent);
     }
-    if (number(report, "ep") > 1.0) {
+    if (has_ranks(report)) {
         add_exchange_error(report);
     }
 }
@@ -101,7 +111,7 @@ static void write_balance(const struct report *report, FILE *page)
     if (!has_experts(report)) {
         fputs("This model has no experts: nothing is routed, and no rank is busier than another. ",
               page);
-    } else if (number(report, "ep") < 2) {
+    } else if (!has_ranks(report)) {
         fputs("All experts are on one rank, so no rank can be busier than another. ", page);
     } else {
         fprintf(page,
@@ -124,6 +134,13 @@ static void write_time(const struct report *report, FILE *page)
                 "; dispatch and combine take <strong>%s</strong> of it and waiting for slower "
                 "ranks %s",
                 transfer, waiting);
+    }
+    if (is_offloaded(report)) {
+        fprintf(page,
+                "; waiting for experts takes <strong>%s</strong> of it, as GPUs hold %s of those "
+                "that are wanted",
+                format_percent(waiting, number(report, "fetch_share")),
+                format_percent(transfer, number(report, "hits_share")));
     }
     fputs(". ", page);
 }
@@ -231,7 +248,7 @@ static void write_tile(FILE *page, const char *name, const char *value, const ch
     fputs("</dd></div>\n", page);
 }
 
-static void write_expert_tiles(const struct report *report, FILE *page)
+static void write_balance_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], note[128];
     snprintf(value, sizeof value, "%.2f\xc3\x97 the mean",
@@ -239,7 +256,31 @@ static void write_expert_tiles(const struct report *report, FILE *page)
     snprintf(note, sizeof note, "mean over layers and steps; balancedness %.2f",
              number(report, "balancedness"));
     write_tile(page, "Busiest rank", value, note);
+}
 
+static void write_exchange_tile(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], waiting[FORMAT_BYTES], note[128];
+    format_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
+    snprintf(note, sizeof note, "of a step; waiting for slower ranks: %s",
+             format_percent(waiting, number(report, "waiting_share")));
+    write_tile(page, "Dispatch and combine", value, note);
+}
+
+static void write_offload_tile(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], best[FORMAT_BYTES], waiting[FORMAT_BYTES], note[160];
+    snprintf(
+        note, sizeof note, "of those wanted, by %s; any policy at most %s. Waiting: %s of a step",
+        text(report, "offload_policy"), format_percent(best, number(report, "best_hits_share")),
+        format_percent(waiting, number(report, "fetch_share")));
+    write_tile(page, "Experts on the GPU", format_percent(value, number(report, "hits_share")),
+               note);
+}
+
+static void write_drop_tile(const struct report *report, FILE *page)
+{
+    char value[FORMAT_BYTES], note[128];
     double factor = number(report, "capacity_factor");
     format_percent(value, dropped_fraction(report));
     if (number(report, "dropped_assignments") <= 0) {
@@ -252,12 +293,21 @@ static void write_expert_tiles(const struct report *report, FILE *page)
         snprintf(note, sizeof note, "no capacity limit");
     }
     write_tile(page, "Dropped assignments", value, note);
+}
 
-    char waiting[FORMAT_BYTES];
-    format_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
-    snprintf(note, sizeof note, "of a step; waiting for slower ranks: %s",
-             format_percent(waiting, number(report, "waiting_share")));
-    write_tile(page, "Dispatch and combine", value, note);
+/* One rank is never busier than another, and sends nothing. */
+static void write_expert_tiles(const struct report *report, FILE *page)
+{
+    if (has_ranks(report)) {
+        write_balance_tile(report, page);
+    }
+    if (is_offloaded(report)) {
+        write_offload_tile(report, page);
+    }
+    write_drop_tile(report, page);
+    if (has_ranks(report)) {
+        write_exchange_tile(report, page);
+    }
 }
 
 static void write_latency_tile(const struct report *report, FILE *page, const char *title,

@@ -91,6 +91,10 @@ def check_page(moesim, scenario, directory):
     for title in ("Where offloaded experts were", "How many slots, and which policy"):
         check(title in text, f"the page lacks '{title}'")
     check(os.path.exists(os.path.join(page, "figures", "offload_policies.png")), "no figure")
+    check("Experts on the GPU" in text and "waiting for experts takes" in text,
+          "the page does not begin with what offloading costs")
+    check("Busiest rank" not in text and "Imbalance by layer</h3>" not in text,
+          "one rank is called the busiest")
 
 
 def check_refusals(moesim, scenario, directory):

@@ -9,8 +9,15 @@ set ylabel currency.' a day'.(unit == 1e6 ? ' (million)' : unit == 1e3 ? ' (thou
 set xrange [0:T_max * 1.08]
 set yrange [0:C_max / unit * 1.08]
 set xtics tidy_step(T_max, narrow ? 4 : 8)
+if (T_min > 0 && T_max > 20 * T_min) { # what is slow must not press what is fast against the axis
+    set logscale x
+    set xrange [T_min / 1.3:T_max * 1.3]
+    set xtics 10
+    set mxtics 10
+    set format x '%g'
+}
 set ytics tidy_step(C_max / unit, 6)
-set key top right
+set key outside above right horizontal Left reverse samplen 1
 target = G_records > 0 && G_max > 0 ? G_max : 0
 if (target > 0) {
     set arrow from target, graph 0 to target, graph 1 nohead lc rgb '#999999'

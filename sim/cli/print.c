@@ -215,8 +215,10 @@ static void print_evidence(const struct variant *variant)
         printf("  compute time   %s out of the table, the rest by the fit\n",
                format_percent(share, variant->totals.table_share));
     }
-    exchange_error_text(text, scenario);
-    printf("  exchange error %s\n", text);
+    if (scenario->ep > 1) {
+        exchange_error_text(text, scenario);
+        printf("  exchange error %s\n", text);
+    }
 }
 
 static void print_cost(const struct variant *variant)
