@@ -219,7 +219,8 @@ static enum status calibrate_one(struct kernel_calibration *calibration, struct 
                       .weight = sample->weight,
                       .num_rows = sample->num_rows,
                       .scales = scales,
-                      .start = start};
+                      .start = start,
+                      .num_starts = is_gemm ? 1 : 0};
     struct hold_out held = {.fit = &fit,
                             .weight = sample->weight,
                             .base = sample->base,

@@ -1,5 +1,4 @@
-/* calibrate_kernels_form.c -- which constants of GEMMs and attention are fitted, from which start.
- */
+/* calibrate_kernels_form.c -- which constants of attention are fitted, from which start. */
 #include <stdbool.h>
 #include <string.h>
 
@@ -18,42 +17,6 @@
 #define MODULE_WEIGHT_BYTES_PER_S 2.6e12
 
 #define AT(type, name)            #name, offsetof(struct type, name), 0.0
-static const struct fit_parameter tuned[] = {
-    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
-    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
-    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
-    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
-    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, split_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, depth_ns), USUAL, FIT_PLAIN},
-    {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
-};
-static const struct fit_parameter fewest_waves[] = {
-    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
-    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
-    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
-    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
-    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, depth_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, uneven_share), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, pad_ns), USUAL, FIT_PLAIN},
-    {"blend", offsetof(struct gemm_constants, blend), 1.0, USUAL, FIT_PLAIN},
-};
-static const struct fit_parameter fixed[] = {
-    {AT(gemm_constants, t0_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, weight_bytes_per_s), TIGHT, FIT_HBM},
-    {AT(gemm_constants, flops_per_s), TIGHT, FIT_PEAK},
-    {AT(gemm_constants, feed_bytes_per_s), USUAL, FIT_SMS},
-    {AT(gemm_constants, prepare_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(gemm_constants, output_bytes_per_s), USUAL, FIT_HBM},
-    {AT(gemm_constants, tile_ns), USUAL, FIT_PLAIN},
-    {AT(gemm_constants, sustained_flops_per_s), USUAL, FIT_PEAK},
-    {"blend", offsetof(struct gemm_constants, blend), 1.0, TIGHT, FIT_PLAIN},
-};
 static const struct fit_parameter attention[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
@@ -144,10 +107,6 @@ static const struct fit_parameter module_prefill[] = {
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
 
 enum form {
-    FORM_TUNED,
-    FORM_DEEPGEMM,
-    FORM_DEEPGEMM_COPY,
-    FORM_FIXED,
     FORM_ATTENTION,
     FORM_GQA_DECODE,
     FORM_MODULE,
@@ -157,12 +116,7 @@ enum form {
     FORM_ENGINE_PREFILL,
 };
 
-/* DeepGEMM alone was measured on many shapes, TensorRT-LLM's copy on four. */
 static const struct fit_form forms[] = {
-    {tuned, COUNT(tuned), sizeof(struct gemm_constants), 1.0},
-    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 0.5},
-    {fewest_waves, COUNT(fewest_waves), sizeof(struct gemm_constants), 2.0},
-    {fixed, COUNT(fixed), sizeof(struct gemm_constants), 1.0},
     {attention, COUNT(attention), sizeof(struct attention_constants), 1.0},
     {gqa_decode, COUNT(gqa_decode), sizeof(struct attention_constants), 1.0},
     {module_decode, COUNT(module_decode), sizeof(struct attention_constants), 1.0},
@@ -175,23 +129,6 @@ static const struct fit_form forms[] = {
 static bool is_module(enum attention_phase phase)
 {
     return phase == PHASE_MODULE_DECODE || phase == PHASE_MODULE_PREFILL;
-}
-
-static enum form gemm_form(enum tile_choice tiles)
-{
-    switch (tiles) {
-    case TILES_TUNED:
-    case TILES_TUNED_EXPOSED:
-        return FORM_TUNED;
-    case TILES_FEWEST_WAVES:
-        return FORM_DEEPGEMM;
-    case TILES_FEWEST_WAVES_SWAPPED:
-        return FORM_DEEPGEMM_COPY;
-    case TILES_FIXED:
-    case TILE_CHOICE_COUNT:
-        break;
-    }
-    return FORM_FIXED;
 }
 
 static enum form attention_form(const struct attention_constants *constants)
@@ -216,66 +153,10 @@ static enum form attention_form(const struct attention_constants *constants)
 
 const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *calibration)
 {
-    return &forms[calibration->class == KERNEL_GEMM
-                      ? gemm_form((enum tile_choice)calibration->gemm.tiles)
-                      : attention_form(&calibration->attention)];
-}
-
-static double peak_of(const struct gpu_spec *gpu, enum precision precision)
-{
-    double peak = gpu->flops_per_s[precision];
-    return peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
-}
-
-/* Orders of magnitude, once for all GPUs: what quantising kernels before a GEMM cost, and how a
- * tile's loop waits, differ by format. */
-struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const struct gpu_spec *gpu)
-{
-    bool is_alone = strncmp(row->kernels, "trtllm", 6) != 0; /* the input comes quantised */
-    bool is_tensor = strstr(row->kernels, "_fp8_tensor") != NULL;
-    bool is_bf16 = row->precision == PRECISION_BF16;
-    bool is_block = row->precision == PRECISION_FP8 && !is_tensor;
-    bool is_fp4 = row->precision == PRECISION_NVFP4;
-    bool is_copy = row->tiles == TILES_FEWEST_WAVES_SWAPPED;
-    bool is_int = strstr(row->kernels, "_weight_only") != NULL ||
-                  strstr(row->kernels, "_smoothquant") != NULL;
-    struct gemm_constants start = {.precision = row->precision,
-                                   .tiles = (int32_t)row->tiles,
-                                   .t0_ns = is_alone              ? 3400.0
-                                            : is_bf16             ? 2200.0
-                                            : is_tensor || is_int ? 12200.0
-                                                                  : 4200.0,
-                                   .weight_bytes_per_s = 0.8 * gpu->hbm_bytes_per_s,
-                                   .flops_per_s =
-                                       (is_copy ? 0.76 : 0.8) * peak_of(gpu, row->precision),
-                                   .feed_bytes_per_s = 0.25e12 * (double)gpu->num_sms,
-                                   .prepare_bytes_per_s = (is_alone || is_bf16 || is_int ? 10.0
-                                                           : is_tensor                   ? 0.25
-                                                                                         : 0.4) *
-                                                          gpu->hbm_bytes_per_s,
-                                   .output_bytes_per_s = gpu->hbm_bytes_per_s,
-                                   .tile_ns = 1000.0,
-                                   .split_ns = is_fp4     ? 20e3
-                                               : is_block ? 5e3
-                                                          : 2400.0,
-                                   .depth_ns = is_fp4                                  ? 1.6
-                                               : is_block && row->tiles == TILES_TUNED ? 0.58
-                                               : is_int                                ? 0.4
-                                               : is_copy                               ? 0.3
-                                                                                       : 0.17,
-                                   .uneven_share = 0.15,
-                                   .pad_ns = 0.017,
-                                   .blend = row->tiles == TILES_TUNED_EXPOSED ? 8.0 : 2.0};
-    if (row->tiles == TILES_FIXED) {
-        start.t0_ns = 5e3;
-        start.flops_per_s = 0.65 * peak_of(gpu, row->precision);
-        start.sustained_flops_per_s = 0.6 * peak_of(gpu, row->precision);
-        start.tile_ns = 600.0;
-        start.depth_ns = 0.0;
-        start.blend = 1.5;
-    }
-    memcpy(start.kernels, row->kernels, sizeof start.kernels);
-    return start;
+    return calibration->class == KERNEL_GEMM
+               ? calibrate_gemm_form((enum tile_choice)calibration->gemm.tiles,
+                                     calibration->num_shapes)
+               : &forms[attention_form(&calibration->attention)];
 }
 
 static struct attention_constants start_engine(const struct kernel_row *row,
@@ -303,7 +184,7 @@ static struct attention_constants start_engine(const struct kernel_row *row,
         start.blend = 3.0;
     } else {
         start.floor_ns = 10e3;
-        start.flops_per_s = 0.7 * peak_of(gpu, PRECISION_BF16);
+        start.flops_per_s = 0.7 * calibrate_peak(gpu, PRECISION_BF16);
         start.exps_per_s = 0.04e12 * num_sms;
         start.tile_ns = 1000.0;
         start.sequence_ns = 10.0;
@@ -358,7 +239,7 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
         .weight_bytes_per_s = !with_gemms  ? 0.0
                               : is_prefill ? 0.8 * gpu->hbm_bytes_per_s
                                            : MODULE_WEIGHT_BYTES_PER_S,
-        .gemm_flops_per_s = with_gemms ? 0.6 * peak_of(gpu, row->precision) : 0.0,
+        .gemm_flops_per_s = with_gemms ? 0.6 * calibrate_peak(gpu, row->precision) : 0.0,
         .row_bytes_per_s = with_gemms ? gpu->hbm_bytes_per_s : 0.0,
         .narrow_ns = with_gemms ? 1000.0 : 0.0};
     memcpy(start.kernels, row->kernels, sizeof start.kernels);

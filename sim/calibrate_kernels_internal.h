@@ -10,6 +10,12 @@
 /* At most KERNEL_CONSTANTS_MAX constants. */
 const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *calibration);
 
+/* Of many n x k, the start counts for less. */
+const struct fit_form *calibrate_gemm_form(enum tile_choice tiles, int32_t num_shapes);
+
+/* Peak flops of a format; bf16's where the GPU has none of it. */
+double calibrate_peak(const struct gpu_spec *gpu, enum precision precision);
+
 struct gemm_constants calibrate_start_gemm(const struct kernel_row *row,
                                            const struct gpu_spec *gpu);
 struct attention_constants calibrate_start_attention(const struct kernel_row *row,

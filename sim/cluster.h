@@ -91,6 +91,7 @@ enum tile_choice {
     TILES_FEWEST_WAVES_SWAPPED, /* the same, but below 32 rows weights take the rows */
     TILES_FIXED,                /* 128 x 256, whatever the shape */
     TILES_TUNED_EXPOSED,        /* tuned, and no stream of weights hides what its tiles wait */
+    TILES_TUNED_WHOLE,          /* tuned, and never split along the depth: DeepGEMM on Blackwell */
     TILE_CHOICE_COUNT,
 };
 
@@ -112,6 +113,7 @@ struct gemm_constants {
         uneven_share; /* fewest_waves: how much slower a tile is whose width does not divide 128 */
     double pad_ns;    /* fewest_waves: of a missing row of the last tile and a unit of depth */
     double sustained_flops_per_s; /* fixed: what clocks sink to under load; 0: they do not */
+    double cache_bytes;           /* input that L2 keeps from the kernel before; 0: all of it */
     double blend;                 /* p of the norm that joins streaming and arithmetic */
     struct fit_evidence fit;
 };

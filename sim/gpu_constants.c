@@ -6,8 +6,8 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
-const char *const tile_choice_names[] = {"tuned", "fewest_waves",  "fewest_waves_swapped",
-                                         "fixed", "tuned_exposed", NULL};
+const char *const tile_choice_names[] = {
+    "tuned", "fewest_waves", "fewest_waves_swapped", "fixed", "tuned_exposed", "tuned_whole", NULL};
 const char *const split_rule_names[] = {"filling", "flashinfer", "even", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
@@ -64,6 +64,7 @@ static const struct yaml_field gemm_fields[] = {
     TIME_OPTIONAL(GEMM, uneven_share),
     TIME_OPTIONAL(GEMM, pad_ns),
     RATE_OPTIONAL(GEMM, sustained_flops_per_s),
+    RATE_OPTIONAL(GEMM, cache_bytes),
     {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
     EVIDENCE(GEMM),
     {.key = NULL},

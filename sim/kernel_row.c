@@ -74,6 +74,7 @@ static enum tile_choice tiles_of(const struct kernel_row *row, const struct csv_
         return is_copy ? TILES_FEWEST_WAVES_SWAPPED : TILES_FEWEST_WAVES;
     }
     return is_copy && strcmp(row->dtype, "nvfp4") == 0 ? TILES_FIXED
+           : strcmp(row->dtype, "fp8_block") == 0      ? TILES_TUNED_WHOLE
            : is_hopper                                 ? TILES_TUNED_EXPOSED
                                                        : TILES_TUNED;
 }

@@ -91,6 +91,53 @@ Test(fitted_gemm, is_no_faster_than_the_clocks_that_hold)
     cr_expect_float_eq(fitted_gemm_ns(&constants, &square), 1000.0 + 16777216.0, 1e-3);
 }
 
+Test(fitted_gemm, reads_input_again_that_the_cache_has_lost)
+{
+    struct gemm_constants constants = plain;
+    struct gemm_shape shape = square;
+    constants.weight_bytes_per_s = 1e9;    /* a byte a nanosecond */
+    constants.cache_bytes = 256 * 128 * 2; /* as much as the input: half of it is lost */
+
+    double weights_ns = 256 * 128 * 2;
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + weights_ns + 65536 / 2.0, 1e-6);
+    constants.cache_bytes = 1e9; /* it all fits */
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + weights_ns, 1e-6);
+    constants.cache_bytes = 1.0; /* none does */
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + weights_ns + 65536, 1e-6);
+}
+
+/* bf16 input of an fp8 GEMM is read by what quantises it, which waits while nothing streams. */
+Test(fitted_gemm, waits_for_lost_input_where_it_is_quantised)
+{
+    struct gemm_constants constants = plain;
+    struct gemm_shape shape = square;
+    shape.weight_bytes = 1.0;
+    constants.weight_bytes_per_s = 1e9;
+    constants.cache_bytes = 1.0;
+    constants.tile_ns = 1e6; /* hides the stream of weights */
+
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 1e6 + 65536, 1e-3);
+}
+
+Test(fitted_gemm, splits_deep_products_only_where_the_library_does)
+{
+    struct gemm_constants constants = plain;
+    struct gemm_shape shape = {.rows = 16.0,
+                               .columns = 64.0,
+                               .depth = 4096.0,
+                               .groups = 1.0,
+                               .weight_bytes = 1.0,
+                               .num_sms = 4.0,
+                               .gpu_sms = 4.0};
+    constants.depth_ns = 1.0;
+    constants.split_ns = 100.0;
+
+    /* one tile on four SMs: in four parts, or as long as its depth */
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 1024.0 + 100.0, 1e-3);
+    constants.tiles = TILES_TUNED_WHOLE;
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 4096.0, 1e-3);
+}
+
 Test(fitted_gemm, slows_by_what_communication_takes)
 {
     struct gemm_constants constants = plain;

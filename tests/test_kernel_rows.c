@@ -201,6 +201,7 @@ Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
                                          .tile_ns = 800.0,
                                          .split_ns = 2000.0,
                                          .depth_ns = 0.2,
+                                         .cache_bytes = 30e6,
                                          .blend = 2.5};
     struct kernel_calibration *found = calloc(KERNEL_CALIBRATIONS_MAX, sizeof *found);
     gsl_rng *rng = rng_stream(3, "test kernel rows", 0);

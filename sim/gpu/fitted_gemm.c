@@ -5,21 +5,26 @@
  *     tile = |2 M T (K / s) / (flops_per_s / SMs), (M + T) (K / s) b / (feed_bytes_per_s / SMs)|_4
  *            + (K / s) depth_ns + tile_ns
  *     C = ceil(tiles s / SMs) tile + (s > 1) (split_ns + partial sums, written and read)
- *     T = t0 + |W, C|_blend + groups m K 2 / prepare_bytes_per_s
+ *     I = groups m K 2 / weight_bytes_per_s / (1 + (cache_bytes / (groups m K 2))^8)
+ *     T = t0 + |W + I, C|_blend + groups m K 2 / prepare_bytes_per_s
  *
  * for tiles of M x T. Of a `tuned` library M, T and the split s are those with the least C:
  * cuBLASLt and CUTLASS pick among such tiles by heuristics or by trying. `tuned_exposed` differs in
  * that what tiles wait (all of C but the norm) is hidden by no stream: T = t0 + |W, the norm|_blend
  * + the rest. So measured times are on Hopper; on Blackwell accumulators lie in a memory of their
- * own, and the end of a tile runs beside the next. DeepGEMM states its rule (its get_best_configs
- * at a6d97a1c; TensorRT-LLM's copy lets weights take the rows below 32 tokens): M is 64 or 128, T
- * the multiple of 8 with the fewest waves and then the fullest last one, even where that is slower;
- * widths that do not divide 128 pay uneven_share, and where pairs of tiles do not share loads each
- * missing row of the last tile pays pad_ns times the depth. `fixed` libraries take 128 x 256 for
- * every shape, as TensorRT-LLM's nvfp4 GEMM does where it was not tuned: its measured times step
- * where tiles of that size begin another wave, and nowhere else. |T - t0, flops /
- * sustained_flops_per_s|_4 then stands for clocks that sink under load. Left out: what a tuner
- * really picks, L2 hits, and such clocks elsewhere.
+ * own, and the end of a tile runs beside the next. `tuned_whole` takes s = 1, as DeepGEMM does
+ * there. I is input that L2 has lost since the kernel before wrote it: a bf16 GEMM's time jumps by
+ * what HBM takes for all of it where it outgrows L2 (aiconfigurator @ 095f58a51c4c, H100, m 32768,
+ * n 32: 7 us at k 512, 28 us at k 1024). Kernels that quantise the input wait for it by themselves,
+ * so there I stands outside the norm. DeepGEMM states its rule (its get_best_configs at a6d97a1c;
+ * TensorRT-LLM's copy lets weights take the rows below 32 tokens): M is 64 or 128, T the multiple
+ * of 8 with the fewest waves and then the fullest last one, even where that is slower; widths that
+ * do not divide 128 pay uneven_share, and where pairs of tiles do not share loads each missing row
+ * of the last tile pays pad_ns times the depth. `fixed` libraries take 128 x 256 for every shape,
+ * as TensorRT-LLM's nvfp4 GEMM does where it was not tuned: its measured times step where tiles of
+ * that size begin another wave, and nowhere else. |T - t0, flops / sustained_flops_per_s|_4 then
+ * stands for clocks that sink under load. Left out: what a tuner really picks, L2 hits, and such
+ * clocks elsewhere.
  */
 #include "gpu/fitted_gemm.h"
 
@@ -36,6 +41,8 @@
 #define FIXED_HEIGHT  128.0
 #define FIXED_WIDTH   256.0
 #define CLOCK_BLEND   4.0
+#define CACHE_BLEND   8.0
+#define INPUT_BYTES   2.0 /* bf16 */
 
 static const double heights[] = {64.0, 128.0, 192.0, 256.0};
 static const double widths[] = {16.0, 32.0, 64.0, 96.0, 128.0, 160.0, 192.0, 256.0};
@@ -69,7 +76,8 @@ static struct duration tuned_tile(const struct gemm_constants *constants,
 {
     double tiles = ceil(shape->rows / height) * ceil(shape->columns / width) * shape->groups;
     struct duration best = {HUGE_VAL, 0.0};
-    for (double split = 1.0; split <= SPLIT_MAX; split *= 2.0) {
+    double split_max = constants->tiles == TILES_TUNED_WHOLE ? 1.0 : SPLIT_MAX;
+    for (double split = 1.0; split <= split_max; split *= 2.0) {
         double depth = shape->depth / split;
         double waves = ceil(tiles * split / shape->num_sms);
         struct duration tried = {waves * loop_ns(constants, shape, height, width, depth),
@@ -151,6 +159,7 @@ static struct duration compute(const struct gemm_constants *constants,
     switch ((enum tile_choice)constants->tiles) {
     case TILES_TUNED:
     case TILES_TUNED_EXPOSED:
+    case TILES_TUNED_WHOLE:
         return tuned(constants, shape);
     case TILES_FEWEST_WAVES:
     case TILES_FEWEST_WAVES_SWAPPED:
@@ -172,6 +181,13 @@ static double sustained_ns(const struct gemm_constants *constants, const struct 
                : 0.0;
 }
 
+/* Input that comes from HBM, because L2 has lost it. */
+static double missed_bytes(const struct gemm_constants *constants, double input_bytes)
+{
+    double fit = constants->cache_bytes / input_bytes;
+    return constants->cache_bytes > 0.0 ? input_bytes / (1.0 + pow(fit, CACHE_BLEND)) : 0.0;
+}
+
 double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
 {
     if (shape->rows <= 0.0 || shape->groups <= 0.0) {
@@ -183,7 +199,10 @@ double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_
                            constants->weight_bytes_per_s +
                        rows * shape->columns * OUTPUT_BYTES / constants->output_bytes_per_s) /
                       left;
-    double prepare_s = rows * shape->depth * 2.0 / (constants->prepare_bytes_per_s * left);
+    double input_bytes = rows * shape->depth * INPUT_BYTES;
+    double prepare_s = input_bytes / (constants->prepare_bytes_per_s * left);
+    double missed_s = missed_bytes(constants, input_bytes) / (constants->weight_bytes_per_s * left);
+    *(shape->weight_bytes < INPUT_BYTES ? &prepare_s : &stream_s) += missed_s;
     struct duration tiles = compute(constants, shape);
     double exposed_ns = constants->tiles == TILES_TUNED_EXPOSED ? tiles.wait_ns : 0.0;
     double hidden_ns = tiles.flow_ns + tiles.wait_ns - exposed_ns;
