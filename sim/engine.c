@@ -161,6 +161,7 @@ static enum status allocate(struct engine *engine)
     size_t lanes = (size_t)engine->num_lanes;
     struct lane *lane = arena_alloc(arena, ranks * lanes, sizeof *lane);
     engine->node_of_rank = arena_alloc(arena, ranks, sizeof(int32_t));
+    engine->cell_of_rank = arena_alloc(arena, ranks, sizeof(int32_t));
     engine->rank = arena_alloc(arena, ranks, sizeof *engine->rank);
     engine->compute_share = arena_alloc(arena, ranks, sizeof(double));
     engine->timed_work =
@@ -179,10 +180,10 @@ static enum status allocate(struct engine *engine)
     bool complete = engine->trace_layer != NULL && engine->moe_layer != NULL &&
                     engine->rank != NULL && engine->compute_share != NULL && lane != NULL &&
                     engine->timed_work != NULL && engine->node_of_rank != NULL &&
-                    engine->layer_run != NULL && engine->interval_tokens != NULL &&
-                    engine->layer_tokens != NULL && engine->source_tokens != NULL &&
-                    engine->router_state != NULL && engine->replica_state != NULL &&
-                    engine->strategy_state != NULL;
+                    engine->cell_of_rank != NULL && engine->layer_run != NULL &&
+                    engine->interval_tokens != NULL && engine->layer_tokens != NULL &&
+                    engine->source_tokens != NULL && engine->router_state != NULL &&
+                    engine->replica_state != NULL && engine->strategy_state != NULL;
     if (!complete) {
         return STATUS_NO_MEMORY;
     }
@@ -229,6 +230,9 @@ static enum status set_up(struct engine *engine)
     if (status == STATUS_OK) {
         status = metrics_init(&engine->metrics, scenario, batcher_num_steps(engine->batcher),
                               &engine->run_arena);
+    }
+    for (int32_t rank = 0; rank < scenario->ep && status == STATUS_OK; rank++) {
+        engine->cell_of_rank[rank] = rank / engine->metrics.ranks_per_cell;
     }
     if (status == STATUS_OK) {
         status = rebalance_init(engine);

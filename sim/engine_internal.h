@@ -149,6 +149,7 @@ struct engine {
     int32_t *trace_layer;  /* [num_moe_layers] recorded layer of each MoE layer */
     int32_t *moe_layer;    /* [num_layers] -1: dense */
     int32_t *node_of_rank; /* [ep] */
+    int32_t *cell_of_rank; /* [ep] of the metrics' traffic */
 
     struct batcher *batcher;
     const struct trace_batch *batch; /* of the step under way */

@@ -73,15 +73,16 @@ static enum status schedule_wake(struct engine *engine)
         (struct event){.time_ns = next_ns, .kind = EVENT_NET_WAKE, .epoch = engine->net_epoch});
 }
 
-/* True when nothing is left to be told. Without a branch: who is later is anybody's guess. */
+/* True when nothing is left to be told. */
 static inline bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_ns)
 {
     assert(countdown->left > 0);
-    const int64_t last_ns = countdown->last_ns;
-    const int64_t last_root_ns = countdown->root_ns;
-    const bool is_last = (at_ns > last_ns) | ((at_ns == last_ns) & (root_ns > last_root_ns));
-    countdown->last_ns = is_last ? at_ns : last_ns;
-    countdown->root_ns = is_last ? root_ns : last_root_ns;
+    if (at_ns > countdown->last_ns) {
+        countdown->last_ns = at_ns;
+        countdown->root_ns = root_ns;
+    } else if (at_ns == countdown->last_ns && root_ns > countdown->root_ns) {
+        countdown->root_ns = root_ns;
+    }
     return --countdown->left == 0;
 }
 
@@ -147,10 +148,10 @@ static enum status note_arrivals(struct engine *engine, struct transfer *transfe
                                  const int64_t *restrict at_ns, int32_t count, int64_t root_ns)
 {
     struct countdown *ranks = transfer->rank;
-    enum status status = STATUS_OK;
     engine->metrics.digest =
         fold_messages(engine->metrics.digest, transfer, src_rank, message, at_ns, count);
-    for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
+    for (int32_t i = 0; i < count; i++) {
+        enum status status = STATUS_OK;
         if (message_feeds(&message[i]) != NO_GROUP) {
             status = feed_group(engine, transfer, message_feeds(&message[i]), at_ns[i], root_ns);
         }
@@ -160,8 +161,11 @@ static enum status note_arrivals(struct engine *engine, struct transfer *transfe
             status =
                 push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank, rank->last_ns);
         }
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
-    return status;
+    return STATUS_OK;
 }
 
 /* Sends through a network that knows at once when everything arrives. */
@@ -220,6 +224,16 @@ static int64_t sum_bytes(const struct message *message, int32_t count)
     return bytes;
 }
 
+/* A layer's plans are more than a core's cache holds, and the passes over a group's messages would
+ * each line wait by itself. */
+static void fetch_messages(const struct message *message, int32_t count)
+{
+    const int32_t of_line = 64 / (int32_t)sizeof *message;
+    for (int32_t i = 0; i < count; i += of_line) {
+        __builtin_prefetch(&message[i]);
+    }
+}
+
 enum status network_send_group(struct engine *engine, struct transfer *transfer,
                                int32_t group_index)
 {
@@ -229,6 +243,7 @@ enum status network_send_group(struct engine *engine, struct transfer *transfer,
         return STATUS_OK;
     }
     const struct message *message = &transfer->plan.message[group->first];
+    fetch_messages(message, group->count);
     int64_t bytes = transfer->kind == TRANSFER_DISPATCH
                         ? record_dispatch(engine, group->owner_rank, message, group->count)
                         : sum_bytes(message, group->count);
