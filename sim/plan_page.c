@@ -111,11 +111,22 @@ static void write_tiles(const struct plan_report *plan_report, FILE *page)
     fputs("</dl>\n</section>\n", page);
 }
 
-static void write_latency(FILE *page, const struct plan_latency *latency)
+static void write_percentile_names(const struct plan *plan, FILE *page, const char *name)
+{
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        if (plan_shows_percentile(plan, i)) {
+            fprintf(page, "<th>%s p%d</th>", name, (int)plan_percentiles[i]);
+        }
+    }
+}
+
+static void write_latency(const struct plan *plan, FILE *page, const struct plan_latency *latency)
 {
     for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
         char time[FORMAT_BYTES];
-        fprintf(page, "<td>%s</td>", format_ns(time, latency->percentile_s[i] * 1e9));
+        if (plan_shows_percentile(plan, i)) {
+            fprintf(page, "<td>%s</td>", format_ns(time, latency->percentile_s[i] * 1e9));
+        }
     }
 }
 
@@ -134,10 +145,8 @@ static void write_finalists(const struct plan_report *plan_report, FILE *page)
           "means in brackets.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>"
           "<th>a day</th><th>GPUs</th><th>groups</th>",
           page);
-    for (int32_t i = 0; i < 2 * PLAN_PERCENTILES; i++) {
-        fprintf(page, "<th>%s p%d</th>", i < PLAN_PERCENTILES ? "TTFT" : "TPOT",
-                (int)plan_percentiles[i % PLAN_PERCENTILES]);
-    }
+    write_percentile_names(plan, page, "TTFT");
+    write_percentile_names(plan, page, "TPOT");
     fputs("</tr></thead>\n<tbody>\n", page);
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         const struct plan_deployment *row = &answer->deployment[i];
@@ -158,8 +167,8 @@ static void write_finalists(const struct plan_report *plan_report, FILE *page)
             }
         }
         fputs("</td>", page);
-        write_latency(page, &row->ttft);
-        write_latency(page, &row->tpot);
+        write_latency(plan, page, &row->ttft);
+        write_latency(plan, page, &row->tpot);
         fputs("</tr>\n", page);
     }
     fputs("</tbody>\n</table></div>\n</section>\n", page);

@@ -21,6 +21,9 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
 bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer, int32_t index);
 
+/* Of plan_percentiles those that are shown: p95 where a target is one. */
+bool plan_shows_percentile(const struct plan *plan, int32_t index);
+
 /* Of plan_sentence, where finalists were simulated (num_served > 0): the winner's percentiles, or
  * those of the finalist that comes nearest; and why none of them meets the targets. */
 void plan_say_served(char *line, size_t bytes, const struct plan *plan,

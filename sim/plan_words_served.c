@@ -43,16 +43,30 @@ static void say_target(char *text, size_t bytes, double target_s, int32_t percen
                    percentile > 0 ? "p" : "the mean", (int)percentile);
 }
 
-static void say_latency(char *text, size_t bytes, const struct plan_latency *latency,
-                        double target_s, int32_t percentile)
+bool plan_shows_percentile(const struct plan *plan, int32_t index)
 {
-    char times[3][FORMAT_BYTES], target[64];
-    say_target(target, sizeof target, target_s, percentile);
-    (void)snprintf(text, bytes, "%s at p50, %s at p90, %s at p99%s%s%s",
-                   format_ns(times[0], latency->percentile_s[0] * 1e9),
-                   format_ns(times[1], latency->percentile_s[1] * 1e9),
-                   format_ns(times[2], latency->percentile_s[3] * 1e9), target_s > 0.0 ? " (" : "",
-                   target_s > 0.0 ? target : "", target_s > 0.0 ? ")" : "");
+    int32_t percentile = plan_percentiles[index];
+    return percentile != 95 || plan->ttft_percentile == 95 || plan->tpot_percentile == 95;
+}
+
+static void say_latency(char *text, size_t bytes, const struct plan *plan, bool is_first,
+                        const struct plan_latency *latency)
+{
+    char time[FORMAT_BYTES], target[64];
+    double target_s = is_first ? plan->ttft_s : plan->tpot_s;
+    size_t used = 0;
+    for (int32_t i = 0; i < PLAN_PERCENTILES && used < bytes; i++) {
+        if (plan_shows_percentile(plan, i)) {
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s at p%d", i > 0 ? ", " : "",
+                                     format_ns(time, latency->percentile_s[i] * 1e9),
+                                     (int)plan_percentiles[i]);
+        }
+    }
+    say_target(target, sizeof target, target_s,
+               is_first ? plan->ttft_percentile : plan->tpot_percentile);
+    if (target_s > 0.0 && used < bytes) {
+        (void)snprintf(text + used, bytes - used, " (%s)", target);
+    }
 }
 
 /* The groups that a percentile takes over the means, and what they cost. */
@@ -93,8 +107,8 @@ void plan_say_served(char *line, size_t bytes, const struct plan *plan,
     bool has_winner = answer->winner >= 0;
     const struct plan_deployment *shown =
         has_winner ? &answer->deployment[answer->winner] : nearest(plan, answer);
-    say_latency(ttft, sizeof ttft, &shown->ttft, plan->ttft_s, plan->ttft_percentile);
-    say_latency(tpot, sizeof tpot, &shown->tpot, plan->tpot_s, plan->tpot_percentile);
+    say_latency(ttft, sizeof ttft, plan, true, &shown->ttft);
+    say_latency(tpot, sizeof tpot, plan, false, &shown->tpot);
     say_added(added, sizeof added, plan, answer, shown);
     (void)snprintf(line, bytes,
                    "Simulated request by request, %s of %d finalist%s: TTFT %s; TPOT %s.%s",

@@ -155,6 +155,38 @@ def test_percentiles():
           f"p50 {1e3 * ttft['p50_s']:.2f}, p99 {1e3 * ttft['p99_s']:.2f} ms served")
 
 
+def test_kill_among_finalists():
+    """A simulation of finalists that is in the file stays, and the end is the same."""
+    def served(name):
+        with sqlite3.connect(name) as database:
+            return database.execute("SELECT * FROM plan_served ORDER BY served").fetchall()
+    target = ["--ttft", "1.3ms at p90", "--tpot", "20ms at p99", "--json"]
+    with sqlite3.connect("whole.db") as database:
+        database.execute("DELETE FROM plan_served")
+    shutil.copy("whole.db", "killed.db")
+    kills = 0
+    for wanted in (1, 3, 6):
+        run = subprocess.Popen([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and len(served("killed.db")) < wanted:
+            try:
+                run.wait(timeout=0.02)
+            except subprocess.TimeoutExpired:
+                pass
+        kills += run.poll() is None
+        run.kill()
+        run.wait()
+    kept = served("killed.db")
+    whole = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "whole.db"],
+                           capture_output=True, text=True, check=False)
+    again = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
+                           capture_output=True, text=True, check=False)
+    check(set(kept) <= set(served("killed.db")), "simulations were lost")
+    check(served("whole.db") == served("killed.db"), "other simulations after a kill")
+    check((whole.returncode, whole.stdout) == (again.returncode, again.stdout), "another answer")
+    print(f"killed {kills} times among finalists, {len(kept)} of {len(served('whole.db'))} kept")
+
+
 def test_mistakes():
     """What users get wrong: each told in words, all at once, exit 1, nothing written."""
     run = plan(["--model", "deepseek-v33", "--gpu", "h900", "--input", "4k", "--output", "x",
@@ -276,8 +308,9 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
-        for test in (test_kill, test_reuse, test_serve, test_percentiles, test_mistakes, test_page,
-                     test_cost, test_currency, test_memory, test_deepseek):
+        for test in (test_kill, test_reuse, test_serve, test_percentiles, test_kill_among_finalists,
+                     test_mistakes, test_page, test_cost, test_currency, test_memory,
+                     test_deepseek):
             test()
         os.chdir("/")
     print("problems" if problems else "ok", problems or "")

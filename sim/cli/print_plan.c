@@ -159,12 +159,20 @@ static void print_front(const struct plan *plan, const struct plan_answer *answe
     }
 }
 
-/* "12.3 ms 45.6 ms 78.9 ms". */
-static void print_latency(const struct plan_latency *latency)
+static void print_percentile_names(const struct plan *plan, const char *name)
+{
+    for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
+        if (plan_shows_percentile(plan, i)) {
+            printf(" %4s p%d", name, (int)plan_percentiles[i]);
+        }
+    }
+}
+
+static void print_latency(const struct plan *plan, const struct plan_latency *latency)
 {
     for (int32_t i = 0; i < PLAN_PERCENTILES; i++) {
         char time[FORMAT_BYTES];
-        if (plan_percentiles[i] != 95) {
+        if (plan_shows_percentile(plan, i)) {
             printf(" %8s", format_ns(time, latency->percentile_s[i] * 1e9));
         }
     }
@@ -175,8 +183,11 @@ static void print_finalists(const struct plan *plan, const struct plan_answer *a
 {
     struct money money = plan_money(plan);
     printf("\nfinalists request by request: * winner, - misses a target; + groups over the means\n"
-           "   %9s %26s %26s  %5s\n",
-           "a day", "TTFT at p50, p90, p99", "TPOT at p50, p90, p99", "GPUs");
+           "   %9s",
+           "a day");
+    print_percentile_names(plan, "TTFT");
+    print_percentile_names(plan, "TPOT");
+    printf("  %5s\n", "GPUs");
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         const struct plan_deployment *row = &answer->deployment[i];
         char usd[FORMAT_BYTES];
@@ -185,8 +196,8 @@ static void print_finalists(const struct plan *plan, const struct plan_answer *a
         }
         printf("%c%c %9s", i == answer->winner ? '*' : ' ', row->meets_targets ? ' ' : '-',
                money_cell(usd, row->cost.usd_total, &money.shown));
-        print_latency(&row->ttft);
-        print_latency(&row->tpot);
+        print_latency(plan, &row->ttft);
+        print_latency(plan, &row->tpot);
         printf("  %5d", (int)row->num_gpus);
         for (int32_t pool = 0; pool < (row->shared ? 1 : COST_POOLS); pool++) {
             printf("%s EP%d x%d", pool == COST_PREFILL ? " " : " |",
