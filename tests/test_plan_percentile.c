@@ -47,7 +47,7 @@ static struct plan_answer search(const struct plan *plan, struct plan_store *sto
 Test(plan_percentile, a_pool_that_misses_gets_groups_until_it_meets)
 {
     struct plan plan;
-    load_small(&plan, "slo={ttft: 1.4ms at p90, tpot: 20ms}");
+    load_small(&plan, "slo={ttft: 1.9ms at p90, tpot: 20ms}");
     struct plan_answer answer = search(&plan, NULL);
     char line[1024];
 
@@ -81,8 +81,8 @@ Test(plan_percentile, a_pool_that_misses_gets_groups_until_it_meets)
 Test(plan_percentile, a_stricter_percentile_is_never_cheaper)
 {
     static const char *const targets[] = {
-        "slo={ttft: 2ms, tpot: 20ms}", "slo={ttft: 2ms at p50, tpot: 20ms}",
-        "slo={ttft: 2ms at p90, tpot: 20ms}", "slo={ttft: 2ms at p99, tpot: 20ms}"};
+        "slo={ttft: 3ms, tpot: 20ms}", "slo={ttft: 3ms at p50, tpot: 20ms}",
+        "slo={ttft: 3ms at p90, tpot: 20ms}", "slo={ttft: 3ms at p99, tpot: 20ms}"};
     struct store *store = NULL;
     struct plan_store *points = NULL;
     struct error error = {0};
@@ -112,7 +112,7 @@ Test(plan_percentile, a_stricter_percentile_is_never_cheaper)
 Test(plan_percentile, what_twice_the_groups_cannot_meet_is_given_up_in_words)
 {
     struct plan plan;
-    load_small(&plan, "slo={ttft: 1.1ms at p99, tpot: 20ms}");
+    load_small(&plan, "slo={ttft: 1.3ms at p99, tpot: 20ms}");
     struct plan_answer answer = search(&plan, NULL);
     char line[1024];
 
@@ -124,7 +124,7 @@ Test(plan_percentile, what_twice_the_groups_cannot_meet_is_given_up_in_words)
     cr_expect_lt(answer.deployment[1].ttft.percentile_s[3],
                  answer.deployment[0].ttft.percentile_s[3]);
     cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 0));
-    cr_expect_not_null(strstr(line, "misses TTFT (target 1.10 ms at p99)"), "%s", line);
+    cr_expect_not_null(strstr(line, "misses TTFT (target 1.30 ms at p99)"), "%s", line);
     cr_expect_not_null(strstr(line, "no queue binds"), "%s", line);
     cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 1));
     cr_expect_not_null(strstr(line, "the nearest of 1 finalist"), "%s", line);
