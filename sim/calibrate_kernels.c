@@ -114,6 +114,8 @@ static bool belongs(const struct kernel_row *row, const struct kernel_calibratio
     }
     return row->precision == calibration->attention.precision &&
            (int32_t)row->phase == calibration->attention.phase &&
+           row->heads_min >= calibration->attention.heads_min &&
+           row->heads_min <= calibration->attention.heads_min &&
            strcmp(row->kernels, calibration->attention.kernels) == 0;
 }
 
@@ -349,6 +351,9 @@ void calibrate_kernel_write_yaml(const struct kernel_calibration *calibration, F
                 : attention_phase_names[calibration->attention.phase]);
     if (!is_gemm && calibration->attention.splits != SPLITS_FILLING) {
         fprintf(file, "    splits: %s\n", split_rule_names[calibration->attention.splits]);
+    }
+    if (!is_gemm && calibration->attention.heads_min > 0.0) {
+        fprintf(file, "    heads_min: %.0f\n", calibration->attention.heads_min);
     }
     calibrate_write_constants(calibrate_kernels_form(calibration),
                               is_gemm ? (const void *)&calibration->gemm

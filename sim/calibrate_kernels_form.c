@@ -95,14 +95,17 @@ static const struct fit_parameter module_prefill[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, flops_per_s), FIT_PULL, FIT_PEAK},
     {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, sequence_ns), FIT_PULL, FIT_PLAIN},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
-    {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
-    {AT(attention_constants, row_bytes_per_s), LOOSE, FIT_HBM},
-    {AT(attention_constants, narrow_ns), LOOSE, FIT_PLAIN},
+    {AT(attention_constants, weight_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, gemm_flops_per_s), FIT_PULL, FIT_PEAK},
+    {AT(attention_constants, row_bytes_per_s), FIT_PULL, FIT_HBM},
+    {AT(attention_constants, head_row_bytes_per_s), FIT_PULL, FIT_HBM},
+    {"floor_blend", offsetof(struct attention_constants, floor_blend), 1.0, FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, slow_share), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, slow_ns), FIT_PULL, FIT_PLAIN},
 };
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -215,8 +218,9 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
     struct attention_constants start = {
         .precision = row->precision,
         .phase = (int32_t)row->phase,
+        .heads_min = row->heads_min,
         .t0_ns = !with_gemms  ? 15e3
-                 : is_prefill ? 100e3
+                 : is_prefill ? 10e3
                               : MODULE_T0_NS,
         .floor_ns = !with_gemms  ? 25e3
                     : is_prefill ? 500e3
@@ -225,7 +229,7 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
         .flops_per_s = 0.6 * gpu->flops_per_s[PRECISION_BF16],
         .splits = is_planned ? SPLITS_FLASHINFER : SPLITS_FILLING,
         .tile_ns = !is_prefill  ? 5000.0
-                   : with_gemms ? 300.0
+                   : with_gemms ? 2000.0
                                 : 1000.0,
         .split_share = is_gqa_decode ? 0.0 : 0.1,
         .sm_bytes_per_s = is_gqa_decode ? 0.1e12 * (double)gpu->num_sms : 0.0,
@@ -241,7 +245,14 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
                                            : MODULE_WEIGHT_BYTES_PER_S,
         .gemm_flops_per_s = with_gemms ? 0.6 * calibrate_peak(gpu, row->precision) : 0.0,
         .row_bytes_per_s = with_gemms ? gpu->hbm_bytes_per_s : 0.0,
-        .narrow_ns = with_gemms ? 1000.0 : 0.0};
+        .narrow_ns = with_gemms && !is_prefill ? 1000.0 : 0.0};
+    if (with_gemms && is_prefill) {
+        start.row_bytes_per_s = 4.0 * gpu->hbm_bytes_per_s;
+        start.head_row_bytes_per_s = 0.3 * gpu->hbm_bytes_per_s;
+        start.floor_blend = 2.0;
+        start.slow_share = 0.1;
+        start.slow_ns = 10e6;
+    }
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;
 }

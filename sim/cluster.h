@@ -141,6 +141,7 @@ struct attention_constants {
     enum precision precision; /* of the KV cache; of a module: of its weights */
     int32_t phase;            /* enum attention_phase */
     int32_t splits;           /* enum split_rule */
+    double heads_min; /* of so many query heads on a GPU or more: other kernels; 0: of any */
     double t0_ns;
     double floor_ns; /* never less: what the host needs to launch it; 0: a graph does */
     double kv_bytes_per_s;
@@ -157,7 +158,11 @@ struct attention_constants {
     double weight_bytes_per_s; /* a module's projections, as are all below; 0: no module */
     double gemm_flops_per_s;
     double row_bytes_per_s; /* all that is read and written once a token and unit of hidden_dim */
-    double narrow_ns;       /* more, where a step has fewer than 8 tokens: other GEMM kernels */
+    double narrow_ns;       /* decode: more, of fewer than 8 tokens: other GEMM kernels */
+    double head_row_bytes_per_s; /* prefill: all that is read and written once a token and head */
+    double floor_blend;          /* prefill: p of the norm that joins floor and work */
+    double slow_share;           /* prefill: how much slower long work is than short, */
+    double slow_ns;              /* and how long work is of which half of that is seen */
     /* Of splits: even (sim/gpu/fitted_gqa.h), which uses row_bytes_per_s, sequence_ns, merge_ns. */
     double wave_blend;            /* p of the norm that joins one block and all blocks of an SM */
     double dim_ns;                /* decode: more on tile_ns for each element of a head */

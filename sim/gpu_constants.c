@@ -78,6 +78,7 @@ static const struct yaml_field attention_fields[] = {
     {"phase", YAML_CHOICE, offsetof(ATTENTION, phase), .required = true,
      .choices = attention_phase_names},
     {"splits", YAML_CHOICE, offsetof(ATTENTION, splits), .choices = split_rule_names},
+    {"heads_min", YAML_DOUBLE, offsetof(ATTENTION, heads_min), .max = 1e5},
     TIME(ATTENTION, t0_ns),
     TIME_OPTIONAL(ATTENTION, floor_ns),
     RATE_OPTIONAL(ATTENTION, kv_bytes_per_s),
@@ -102,6 +103,10 @@ static const struct yaml_field attention_fields[] = {
     RATE_OPTIONAL(ATTENTION, gemm_flops_per_s),
     RATE_OPTIONAL(ATTENTION, row_bytes_per_s),
     TIME_OPTIONAL(ATTENTION, narrow_ns),
+    RATE_OPTIONAL(ATTENTION, head_row_bytes_per_s),
+    BLEND_OPTIONAL(ATTENTION, floor_blend),
+    TIME_OPTIONAL(ATTENTION, slow_share),
+    TIME_OPTIONAL(ATTENTION, slow_ns),
     EVIDENCE(ATTENTION),
     {.key = NULL},
 };
@@ -184,6 +189,8 @@ static enum status check_attention(const struct attention_constants *constants,
     const struct needed_constant module[] = {NEEDED(weight_bytes_per_s, 1.0),
                                              NEEDED(gemm_flops_per_s, 1.0),
                                              NEEDED(row_bytes_per_s, 1.0)};
+    const struct needed_constant prompts[] = {NEEDED(head_row_bytes_per_s, 1.0),
+                                              NEEDED(floor_blend, 1.0), NEEDED(slow_ns, 1.0)};
     const struct needed_constant flashinfer[] = {NEEDED(sum_bytes_per_s, 1.0)};
     const struct needed_constant decode[] = {NEEDED(kv_bytes_per_s, 1.0),
                                              NEEDED(sm_bytes_per_s, 1.0),
@@ -209,6 +216,10 @@ static enum status check_attention(const struct attention_constants *constants,
     }
     enum status status = check_needed(constants, usual, COUNT(usual), node, error);
     if (is_module && check_needed(constants, module, COUNT(module), node, error) != STATUS_OK) {
+        status = STATUS_INVALID;
+    }
+    if (constants->phase == PHASE_MODULE_PREFILL &&
+        check_needed(constants, prompts, COUNT(prompts), node, error) != STATUS_OK) {
         status = STATUS_INVALID;
     }
     if (constants->splits == SPLITS_FLASHINFER &&

@@ -15,6 +15,11 @@
  * DeepGEMM's contiguous layout. */
 #define FILLED_TOKENS 128
 
+/* Decode of MLA has other kernels for 128 heads than for 8 to 64: on a B200 64 heads take less time
+ * than 32 at long contexts, and constants of both together are off by 8 to 10 % on 128 heads
+ * (aiconfigurator @ 095f58a). */
+#define WIDE_HEADS 128.0
+
 static const char missing[] = "a shape or the latency is missing";
 
 /* GEMM formats of the table. One scale a tensor, weight-only and SmoothQuant are kernels of their
@@ -250,8 +255,10 @@ static enum status parse_module(struct kernel_row *row, const struct csv_stream 
     int length = (int)strcspn(strchr(kernel, '(') + 1, ")");
     (void)snprintf(row->kernels, sizeof row->kernels, "sglang_%.*s", length < 40 ? length : 40,
                    strchr(kernel, '(') + 1);
-    (void)snprintf(row->shape, sizeof row->shape, "%.63s", table->cell[KERNEL_COLUMN_MODEL_SHAPE]);
+    (void)snprintf(row->shape, sizeof row->shape, "%.40s %.0f heads",
+                   table->cell[KERNEL_COLUMN_MODEL_SHAPE], heads);
     (void)snprintf(row->part, sizeof row->part, "batch %.0f", shape->sequences);
+    row->heads_min = !is_prefill && heads >= WIDE_HEADS ? WIDE_HEADS : 0.0;
     if (strcmp(table->cell[KERNEL_COLUMN_MODEL_SHAPE], "DeepSeek-V3") != 0) {
         row->skip = "the dimensions of the model's MLA are not known";
     }

@@ -145,12 +145,15 @@ const struct gemm_constants *kernel_row_gemm(const struct kernel_row *row,
 const struct attention_constants *kernel_row_attention(const struct kernel_row *row,
                                                        const struct gpu_spec *gpu)
 {
+    const struct attention_constants *best = NULL;
     for (int32_t i = 0; i < gpu->num_attention; i++) {
-        if (gpu->attention[i].precision == row->precision &&
-            gpu->attention[i].phase == (int32_t)row->phase &&
-            strcmp(gpu->attention[i].kernels, row->kernels) == 0) {
-            return &gpu->attention[i];
+        const struct attention_constants *constants = &gpu->attention[i];
+        if (constants->precision == row->precision && constants->phase == (int32_t)row->phase &&
+            constants->heads_min <= row->attention.q_heads &&
+            strcmp(constants->kernels, row->kernels) == 0 &&
+            (best == NULL || constants->heads_min > best->heads_min)) {
+            best = constants;
         }
     }
-    return NULL;
+    return best;
 }

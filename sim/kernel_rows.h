@@ -41,6 +41,7 @@ struct kernel_row {
     enum precision precision;
     enum tile_choice tiles;     /* GEMM */
     enum attention_phase phase; /* attention */
+    double heads_min;           /* attention: as the constants have it */
     struct gemm_shape gemm;     /* without the GPU's SMs, as the next */
     struct attention_shape attention;
     int64_t moe; /* index into kernel_rows.moe.row */

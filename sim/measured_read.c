@@ -31,7 +31,7 @@ static enum status add_attention(struct measured_table *table, const struct kern
                                  const struct gpu_spec *gpu, struct error *error)
 {
     const struct attention_constants *constants =
-        fitted_find_attention(gpu, row->phase, row->precision);
+        fitted_find_attention(gpu, row->phase, row->precision, row->attention.q_heads);
     if (constants == NULL || strcmp(constants->kernels, row->kernels) != 0) {
         return STATUS_OK;
     }

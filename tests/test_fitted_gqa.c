@@ -184,7 +184,7 @@ Test(fitted_gqa, presets_take_longer_for_more)
             }
         }
     }
-    cr_expect_geq(num_engines, 13, "only %d entries of engines", (int)num_engines);
+    cr_expect_geq(num_engines, 39, "only %d entries of engines", (int)num_engines);
 }
 
 Test(fitted_gqa, asks_the_engine_whose_experts_run_and_else_the_first)
@@ -204,11 +204,33 @@ Test(fitted_gqa, asks_the_engine_whose_experts_run_and_else_the_first)
     static const char *const wanted[] = {"trtllm", "sglang_fa3", "vllm", "trtllm"};
     for (int32_t chosen = -1; chosen < 3; chosen++) {
         gpu.fitted_chosen = chosen;
-        cr_expect_str_eq(fitted_find_attention(&gpu, PHASE_GQA_DECODE, PRECISION_FP8)->kernels,
-                         wanted[chosen + 1]);
+        cr_expect_str_eq(
+            fitted_find_attention(&gpu, PHASE_GQA_DECODE, PRECISION_FP8, 32.0)->kernels,
+            wanted[chosen + 1]);
     }
-    cr_expect_null(fitted_find_attention(&gpu, PHASE_GQA_PREFILL, PRECISION_FP8));
-    cr_expect_null(fitted_find_attention(&gpu, PHASE_GQA_DECODE, PRECISION_BF16));
+    cr_expect_null(fitted_find_attention(&gpu, PHASE_GQA_PREFILL, PRECISION_FP8, 32.0));
+    cr_expect_null(fitted_find_attention(&gpu, PHASE_GQA_DECODE, PRECISION_BF16, 32.0));
+}
+
+Test(fitted_gqa, asks_the_kernels_that_are_for_so_many_heads)
+{
+    struct gpu_spec gpu = {.fitted_chosen = -1, .num_attention = 3};
+    for (int32_t i = 0; i < gpu.num_attention; i++) {
+        gpu.attention[i].phase = PHASE_MODULE_DECODE;
+        gpu.attention[i].precision = PRECISION_FP8;
+        gpu.attention[i].t0_ns = i;
+        strcpy(gpu.attention[i].kernels, i < 2 ? "sglang_trtllm_mla" : "sglang_other");
+    }
+    gpu.attention[1].heads_min = 128.0;
+    gpu.attention[2].heads_min = 64.0;
+
+    static const double heads[] = {16.0, 64.0, 127.0, 128.0, 256.0};
+    static const double wanted[] = {0.0, 0.0, 0.0, 1.0, 1.0};
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        const struct attention_constants *found =
+            fitted_find_attention(&gpu, PHASE_MODULE_DECODE, PRECISION_FP8, heads[i]);
+        cr_expect_float_eq(found->t0_ns, wanted[i], 1e-9, "%g heads", heads[i]);
+    }
 }
 
 #define EVIDENCE                                                                                   \

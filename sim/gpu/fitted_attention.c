@@ -5,15 +5,21 @@
  *     C = waves (flops of a block / (flops_per_s / SMs) + its bytes / (sm_bytes_per_s / SMs))
  *     P = |bytes, causal flops / flops_per_s| + blocks of 128 queries tile_ns / SMs
  *         + sequences sequence_ns
- *     T = |floor, t0 + D or P + projections|_8, of a module's prefill _4: its kernels run ahead of
- *         the host one by one
+ *     T = |floor, t0 + D or P + projections|_8
  *
- * A block is the work of one KV head and 64 query heads over one sequence. Blocks that fill less
- * than 0.8 of the SMs are split along the sequence, as little as comes within 0.85 of the best
- * filling (the rule of flash-attention's num_splits_heuristic, hopper/heuristics.h); what splitting
- * loses besides is split_share, or what partial sums of all heads cost where blocks are fewer than
- * SMs (sum_bytes_per_s). Blocks that have their SM to themselves take alone_share longer: nothing
- * runs while one waits.
+ * A module's prefill waits for the host now and then, as its kernels are launched one by one; and
+ * work of milliseconds runs slower than work of microseconds, presumably at lower clocks (twice the
+ * prompts take up to 2.05 times as long on B200s):
+ *
+ *     W = P + projections;  T = |floor, t0 + W (1 + slow_share W / (W + slow_ns))|_floor_blend
+ *
+ * A block is the work of one KV head and 64 query heads over one sequence; a module's tile of heads
+ * is computed whole, however few of them a GPU has. Blocks that fill less than 0.8 of the SMs are
+ * split along the sequence, as little as comes within 0.85 of the best filling (the rule of
+ * flash-attention's num_splits_heuristic, hopper/heuristics.h); what splitting loses besides is
+ * split_share, or what partial sums of all heads cost where blocks are fewer than SMs
+ * (sum_bytes_per_s). Blocks that have their SM to themselves take alone_share longer: nothing runs
+ * while one waits.
  *
  * FlashInfer deals MLA to pairs of SMs (MLAPlan in include/flashinfer/attention/scheduler.cuh at
  * 24fd9fc7): sequences longer than a pair's even share, rounded up in steps, are split, and then a
@@ -22,8 +28,10 @@
  *
  * Engines' grouped-query attention (splits: even) has a form of its own, gpu/fitted_gqa.c.
  *
- * Projections are streaming joined with arithmetic as well. Sequences count as equally long. Left
- * out: paging, and which library serves which shape where one name covers several.
+ * Projections are streaming joined with arithmetic as well; what is read and written besides goes
+ * by tokens (row_bytes_per_s) and, in prefill, by heads too (head_row_bytes_per_s): a GPU with an
+ * eighth of the heads has an eighth of that. Sequences count as equally long. Left out: paging, and
+ * which library serves which shape where one name covers several.
  */
 #include "gpu/fitted_attention.h"
 
@@ -41,7 +49,6 @@
 #define FLOOR_BLEND   8.0
 #define ROW_PASSES    10.0 /* over hidden_dim: norms, quantisation, residual, queries, output */
 #define NARROW_TOKENS 8.0
-#define MODULE_BLEND  4.0 /* of the floor of a module's prefill */
 #define SUM_BYTES     8.0 /* fp32, written and read */
 
 static double filling(double blocks, double num_sms)
@@ -81,7 +88,8 @@ static double decode_s(const struct attention_constants *constants,
     double blocks = shape->sequences * shape->kv_heads * parts;
     double splits = num_splits(blocks, shape->tokens, shape->num_sms);
     double waves = ceil(blocks * splits / shape->num_sms);
-    double block_flops = 2.0 * group / parts * (shape->qk_dim + shape->v_dim) * shape->tokens;
+    double rows = constants->phase == PHASE_MODULE_DECODE ? BLOCK_HEADS : group / parts;
+    double block_flops = 2.0 * rows * (shape->qk_dim + shape->v_dim) * shape->tokens;
     double block_s = block_flops * shape->gpu_sms / constants->flops_per_s;
     if (constants->sm_bytes_per_s > 0.0) {
         double block_bytes = shape->kv_bytes / shape->kv_heads * shape->tokens;
@@ -142,6 +150,12 @@ static double prefill_s(const struct attention_constants *constants,
            shape->sequences * constants->sequence_ns * 1e-9;
 }
 
+/* Queries and keys three times (made, turned, read), values and outputs twice. */
+static double head_row_bytes(const struct attention_shape *shape)
+{
+    return 2.0 * shape->q_heads * (3.0 * shape->qk_dim + 4.0 * shape->v_dim);
+}
+
 static double projections_s(const struct attention_constants *constants,
                             const struct attention_shape *shape, bool is_decode)
 {
@@ -151,9 +165,12 @@ static double projections_s(const struct attention_constants *constants,
     double weights_s = shape->projection_bytes / (constants->weight_bytes_per_s * left);
     double compute_s = 2.0 * shape->projection_params * rows * shape->gpu_sms /
                        (constants->gemm_flops_per_s * num_sms);
+    double heads_s = constants->head_row_bytes_per_s > 0.0
+                         ? rows * head_row_bytes(shape) / (constants->head_row_bytes_per_s * left)
+                         : 0.0;
     return fitted_norm(weights_s, compute_s, constants->blend) +
            rows * shape->hidden_dim * 2.0 * ROW_PASSES / (constants->row_bytes_per_s * left) +
-           (rows < NARROW_TOKENS ? constants->narrow_ns * 1e-9 : 0.0);
+           heads_s + (rows < NARROW_TOKENS ? constants->narrow_ns * 1e-9 : 0.0);
 }
 
 double fitted_attention_ns(const struct attention_constants *constants,
@@ -177,6 +194,10 @@ double fitted_attention_ns(const struct attention_constants *constants,
     if (is_module) {
         seconds += projections_s(constants, shape, is_decode);
     }
+    if (is_module && !is_decode) {
+        double slow_s = constants->slow_ns * 1e-9;
+        seconds *= 1.0 + constants->slow_share * seconds / (seconds + slow_s);
+    }
     return fitted_norm(constants->floor_ns, constants->t0_ns + seconds * 1e9,
-                       is_module && !is_decode ? MODULE_BLEND : FLOOR_BLEND);
+                       is_module && !is_decode ? constants->floor_blend : FLOOR_BLEND);
 }

@@ -71,22 +71,24 @@ static uint32_t held_by_core(const struct attention_constants *core)
     return core != NULL && core->splits == SPLITS_EVEN ? GLUE_HELD(GLUE_HELD_BY_CORE) : 0u;
 }
 
-static const struct attention_constants *find_module(const struct gpu_spec *gpu,
-                                                     const struct moe_model *model, bool prefill)
+static const struct attention_constants *
+find_module(const struct gpu_spec *gpu, const struct moe_model *model, bool prefill, int32_t shards)
 {
     return model->attention != ATTENTION_MLA
                ? NULL
                : fitted_find_attention(gpu, prefill ? PHASE_MODULE_PREFILL : PHASE_MODULE_DECODE,
-                                       model->precision_dense);
+                                       model->precision_dense,
+                                       (double)model->num_q_heads / (double)shards);
 }
 
-static const struct attention_constants *find_core(const struct gpu_spec *gpu,
-                                                   const struct moe_model *model, bool prefill)
+static const struct attention_constants *
+find_core(const struct gpu_spec *gpu, const struct moe_model *model, bool prefill, int32_t shards)
 {
     bool is_mla = model->attention == ATTENTION_MLA;
     enum attention_phase phase = is_mla ? (prefill ? PHASE_MLA_PREFILL : PHASE_MLA_DECODE)
                                         : (prefill ? PHASE_GQA_PREFILL : PHASE_GQA_DECODE);
-    return fitted_find_attention(gpu, phase, model->precision_kv);
+    return fitted_find_attention(gpu, phase, model->precision_kv,
+                                 (double)model->num_q_heads / (double)shards);
 }
 
 double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_place *place,
@@ -216,8 +218,8 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
                            double *table_ns)
 {
     const struct moe_model *model = work->model;
-    const struct attention_constants *module = find_module(gpu, model, work->prefill);
-    const struct attention_constants *core = find_core(gpu, model, work->prefill);
+    const struct attention_constants *module = find_module(gpu, model, work->prefill, work->shards);
+    const struct attention_constants *core = find_core(gpu, model, work->prefill, work->shards);
     const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
     const struct attention_shape shape = shape_of(gpu, work);
     if (module != NULL) {
@@ -357,8 +359,8 @@ static size_t append(char *text, size_t bytes, size_t used, const char *what, co
 void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
                      const struct moe_model *model, bool prefill)
 {
-    const struct attention_constants *module = find_module(gpu, model, prefill);
-    const struct attention_constants *core = find_core(gpu, model, prefill);
+    const struct attention_constants *module = find_module(gpu, model, prefill, 1);
+    const struct attention_constants *core = find_core(gpu, model, prefill, 1);
     const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
     const struct gemm_constants *bf16 = fitted_find_gemm(gpu, PRECISION_BF16);
     const struct attention_constants *used_attention = module != NULL ? module
@@ -376,8 +378,8 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
 double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
                           enum gpu_phase phase, bool prefill)
 {
-    const struct attention_constants *module = find_module(gpu, model, prefill);
-    const struct attention_constants *core = find_core(gpu, model, prefill);
+    const struct attention_constants *module = find_module(gpu, model, prefill, 1);
+    const struct attention_constants *core = find_core(gpu, model, prefill, 1);
     bool is_bf16 = phase == GPU_GATE || phase == GPU_HEAD;
     const struct gemm_constants *gemm =
         fitted_find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);

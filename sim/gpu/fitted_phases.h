@@ -30,10 +30,11 @@ double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *mo
                           enum gpu_phase phase, bool prefill);
 
 /* The constants in use of dense GEMMs, or of attention, in a format; NULL: there are none. Of
- * several engines' attention, those of the engine whose experts are in use come first. */
+ * several engines' attention, those of the engine whose experts are in use come first; q_heads on
+ * this GPU. */
 const struct gemm_constants *fitted_find_gemm(const struct gpu_spec *gpu, enum precision precision);
 const struct attention_constants *fitted_find_attention(const struct gpu_spec *gpu,
                                                         enum attention_phase phase,
-                                                        enum precision precision);
+                                                        enum precision precision, double q_heads);
 
 #endif
