@@ -56,6 +56,8 @@ static void fill_ranks(struct traffic *traffic, double copies, double tokens)
                 (struct rank_flow){rank, of_copies, of_tokens};
             traffic->back_flow[rank * ranks + source] =
                 (struct rank_flow){source, of_copies, of_tokens};
+            traffic->copies += of_copies;
+            traffic->tokens += of_tokens;
         }
         traffic->rank_begin[source + 1] = (source + 1) * ranks;
         traffic->back_begin[source + 1] = (source + 1) * ranks;

@@ -213,6 +213,15 @@ static bool allocate(struct traffic *traffic, struct counters *counters, int64_t
            counters->seen != NULL && counters->rank != NULL && counters->node_tokens != NULL;
 }
 
+static int64_t sum_counts(const int32_t *count, int32_t num_counts)
+{
+    int64_t sum = 0;
+    for (int32_t i = 0; i < num_counts; i++) {
+        sum += count[i];
+    }
+    return sum;
+}
+
 enum status traffic_count(struct traffic *traffic, const struct route *route,
                           const struct placement *placement, const struct trace_batch *batch,
                           const struct cluster *cluster, struct arena *arena)
@@ -240,11 +249,9 @@ enum status traffic_count(struct traffic *traffic, const struct route *route,
         }
         flush_source(traffic, &counters, source);
     }
-    int64_t computed = 0;
-    for (int32_t slot = 0; slot < placement->num_slots; slot++) {
-        computed += traffic->slot_tokens[slot];
-    }
-    assert(computed == kept); /* computed + dropped = all */
+    traffic->copies = sum_counts(traffic->slot_tokens, placement->num_slots);
+    traffic->tokens = sum_counts(traffic->received_tokens, traffic->num_ranks);
+    assert(traffic->copies == kept); /* computed + dropped = all */
     index_destinations(traffic);
     return STATUS_OK;
 }

@@ -38,6 +38,8 @@ struct traffic {
     struct rank_flow *back_flow; /* the same by destination, then source ascending */
     int32_t *slot_tokens;        /* [num_slots] assignments that each slot computes */
     int32_t *received_tokens;    /* [num_ranks] distinct tokens that each computes, once a source */
+    int64_t copies;              /* of all rank flows */
+    int64_t tokens;              /* the same */
 };
 
 /* Counts a dispatched route (slots set). Memory is the arena's. */

@@ -99,6 +99,8 @@ static void expect_twin(uint64_t round)
     }
     cr_expect_arr_eq(traffic.slot_tokens, slot_tokens, (size_t)num_slots * sizeof *slot_tokens);
     int32_t received_tokens[RANKS_MAX] = {0};
+    int64_t copies = 0;
+    int64_t received = 0;
     for (int32_t source = 0; source < num_ranks; source++) {
         struct twin twin = {{0}, {0}, {0}};
         for (int32_t token = source * tokens; token < (source + 1) * tokens; token++) {
@@ -108,10 +110,14 @@ static void expect_twin(uint64_t round)
         expect_flows(&traffic, &twin, source);
         for (int32_t rank = 0; rank < num_ranks; rank++) {
             received_tokens[rank] += twin.tokens[rank];
+            received += twin.tokens[rank];
+            copies += twin.copies[rank];
         }
     }
     cr_expect_arr_eq(traffic.received_tokens, received_tokens,
                      (size_t)num_ranks * sizeof *received_tokens);
+    cr_expect_eq(traffic.tokens, received);
+    cr_expect_eq(traffic.copies, copies);
     arena_free(&arena);
     gsl_rng_free(rng);
 }

@@ -9,13 +9,7 @@
 static double copied_tokens(const struct collective *collective, const struct traffic *traffic,
                             const struct cluster *cluster)
 {
-    int64_t sum = 0;
-    const bool of_choices = collective->copied == COPIED_CHOICES;
-    const int32_t num_flows = traffic->rank_begin[traffic->num_ranks];
-    for (int32_t i = 0; i < num_flows; i++) {
-        const struct rank_flow *flow = &traffic->rank_flow[i];
-        sum += of_choices ? flow->copies : flow->tokens;
-    }
+    int64_t sum = collective->copied == COPIED_CHOICES ? traffic->copies : traffic->tokens;
     if (collective->copied != COPIED_TOKENS_AND_RELAYED) {
         return (double)sum;
     }
