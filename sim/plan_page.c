@@ -222,7 +222,7 @@ static void write_assumptions(const struct plan_report *plan_report, FILE *page)
         html_named(page, "<li>", line, "</li>\n");
     }
     if (money_note(note, &money)[0] != '\0') {
-        html_named(page, "<li>", note, "; figures and their tables are in dollars</li>\n");
+        html_named(page, "<li>", note, "; the CSV files are in dollars</li>\n");
     }
     fputs("</ul>\n</section>\n", page);
 }

@@ -10,6 +10,7 @@ set beside a front of its neighbours.
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -272,6 +273,14 @@ def test_currency():
     check("amounts are in EUR: 1 EUR = 1.16 USD" in text, "a plan without its rate")
     check(f"EUR {costs[0] / 1.16:.0f} a day" in text, f"not EUR {costs[0] / 1.16:.0f}: {text}")
     check("$" not in text.split("to launch it")[0].split("beside API")[0], "dollars among euros")
+    if shutil.which("gnuplot") is not None:
+        plan(own + ["-o", "euro.db", "-r", "euros"])
+        with open("euros/index.html", encoding="utf-8") as file:
+            page = re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]*>", "", file.read(), flags=re.S)
+        shown = page.split("Assumptions")[0]
+        check("EUR a day" in shown and "EUR per million input" in shown and "$" not in shown
+              and "USD" not in shown, "dollars on a page in euros")
+        check("1 EUR = 1.16 USD; the CSV files are in dollars" in page, "a page without its rate")
 
 
 def test_memory():

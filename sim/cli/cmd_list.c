@@ -22,7 +22,9 @@ static const char help[] =
     "  networks gpu-models caches                       plug-ins\n\n"
     "  -j, --json   as JSON, for models with computed and published numbers of parameters\n\n"
     "Without a KIND: the names of all kinds. With a NAME: the file itself, to read, or to copy\n"
-    "and change; a path is taken wherever a name is.\n\n"
+    "and change; a path is taken wherever a name is. A price of one's own may be in another\n"
+    "currency: in place of usd_per_gpu_hour it has per_gpu_hour, currency (EUR) and usd_per_unit\n"
+    "(dollars for one).\n\n"
     "examples:\n"
     "  moesim list gpus\n"
     "  moesim list prices h200-neocloud > mine.yaml\n";
