@@ -4,8 +4,8 @@
  * Prints CSV. Run by hand on a quiet machine: it is no test.
  *
  * Measured 2026-11-22 on a core of an AMD EPYC (Zen 5) beside much other work, gcc 12.2 -O2, 128
- * tokens a rank, alpha_beta, fitted kernels, best of three: EP32 12 times as fast as the cluster it
- * simulates (1.7 million events a second), EP144 3.3 times (1.1 million, 38 million messages), 61
+ * tokens a rank, alpha_beta, fitted kernels, best of three: EP32 13 times as fast as the cluster it
+ * simulates (1.8 million events a second), EP144 3.6 times (1.2 million, 41 million messages), 56
  * ms of CPU a step.
  */
 #include <stdio.h>
