@@ -196,6 +196,7 @@ static enum status finish_transfer(struct serving *serving, int32_t id)
     struct replica *from = &serving->replica[state->prefill_replica];
     struct replica *replica = &serving->replica[state->replica];
     batch_take_blocks(serving, from, -state->prefill_blocks);
+    from->load--; /* until now its cache and its port had to do with the request */
     enum status status = group_wake(serving, from->group);
     if (status == STATUS_OK) {
         status = deque_push(&replica->ready, id, false);
@@ -219,6 +220,10 @@ static enum status next_event(struct serving *serving)
     assert(first != NULL); /* else requests wait for what nobody does */
     struct heap_entry event = *first;
     key_heap_pop(&serving->events);
+    if (event.kind == SERVE_TRANSFER_OUT) {
+        serving->now_ns = event.key;
+        return batch_transfer_in(serving, event.id);
+    }
     if (event.kind == SERVE_TRANSFER_DONE) {
         serving->now_ns = event.key;
         return finish_transfer(serving, event.id);

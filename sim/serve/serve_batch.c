@@ -111,11 +111,21 @@ static int64_t transfer_ns(const struct serving *serving, int32_t tokens)
     return (int64_t)(options->transfer_ns + options->transfer_ns_per_token * (double)tokens + 0.5);
 }
 
-/* When a port has passed what comes to it at a time; until then it is taken. Neither of two ports
- * is kept for what still waits at the other. */
-static int64_t pass(int64_t free_ns, int64_t begin_ns, int64_t way_ns)
+/* A port passes what comes to it in order, and is kept for nothing that has yet to come: so bytes
+ * take the receiver's only from when they begin to leave the sender's. */
+static int64_t pass(int64_t *free_ns, int64_t now_ns, int64_t way_ns)
 {
-    return (free_ns > begin_ns ? free_ns : begin_ns) + way_ns;
+    *free_ns = (*free_ns > now_ns ? *free_ns : now_ns) + way_ns;
+    return *free_ns;
+}
+
+enum status batch_transfer_in(struct serving *serving, int32_t id)
+{
+    const struct request_state *state = &serving->request[id];
+    int64_t way_ns = transfer_ns(serving, state->target_tokens);
+    int64_t end_ns = pass(&serving->replica[state->replica].port_free_ns, serving->now_ns, way_ns);
+    return key_heap_push(&serving->events,
+                         (struct heap_entry){.key = end_ns, .id = id, .kind = SERVE_TRANSFER_DONE});
 }
 
 /* Reserves blocks for requests that wait elsewhere, and sends their KV entries on their way. */
@@ -134,18 +144,16 @@ static enum status take_arriving(struct serving *serving, struct replica *replic
         struct replica *from = &serving->replica[state->prefill_replica];
         struct series *series = series_of(serving, replica);
         int64_t way_ns = transfer_ns(serving, state->target_tokens);
-        from->port_free_ns = pass(from->port_free_ns, serving->now_ns, way_ns);
-        int64_t end_ns = pass(replica->port_free_ns, from->port_free_ns - way_ns, way_ns);
-        replica->port_free_ns = end_ns;
+        int64_t out_ns = pass(&from->port_free_ns, serving->now_ns, way_ns) - way_ns;
         (void)deque_pop(&replica->arriving);
         state->blocks = blocks;
         batch_take_blocks(serving, replica, blocks);
         series->waiting--;
         series->running++;
         replica->running++;
-        status = key_heap_push(
-            &serving->events,
-            (struct heap_entry){.key = end_ns, .id = id, .kind = SERVE_TRANSFER_DONE});
+        status =
+            key_heap_push(&serving->events,
+                          (struct heap_entry){.key = out_ns, .id = id, .kind = SERVE_TRANSFER_OUT});
     }
     return status;
 }
@@ -204,7 +212,6 @@ static enum status finish_reading(struct serving *serving, struct replica *repli
         return blocks_join(serving, replica, id);
     }
     blocks_leave(serving, replica, id);
-    replica->load--;
     state->prefill_replica = (int32_t)(replica - serving->replica);
     state->prefill_blocks = state->blocks;
     return serve_hand_over(serving, id);

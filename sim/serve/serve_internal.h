@@ -25,6 +25,7 @@
 
 enum serve_event {
     SERVE_STEP_END,      /* id: group */
+    SERVE_TRANSFER_OUT,  /* id: request whose entries begin to leave prefill */
     SERVE_TRANSFER_DONE, /* id: request */
 };
 
@@ -145,6 +146,9 @@ static inline struct series *series_of(struct serving *serving, const struct rep
 {
     return &serving->series[serving->group[replica->group].pool];
 }
+
+/* Entries of a request reach the port of its replica of the main pool. */
+MUST_CHECK enum status batch_transfer_in(struct serving *serving, int32_t id);
 
 /* serve_batch.c */
 MUST_CHECK enum status deque_push(struct deque *deque, int32_t id, bool at_front);
