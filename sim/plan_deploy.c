@@ -96,22 +96,38 @@ static void time_shared(struct plan_deployment *deployment, const struct plan *p
     deployment->ttft_s = deployment->wait_s + read_s;
 }
 
+/* Of a prompt's KV entries, through a port of the replica that has read them and one of the replica
+ * that answers. Ranks in tensor parallel share them by heads; latent ones have none. */
+static double transfer_s(const struct plan *plan, const struct plan_point *prefill,
+                         const struct plan_point *decode)
+{
+    const struct moe_model *model = &plan->model;
+    const struct gpu_spec *gpu = &plan->gpu[prefill->gpu].cluster.gpu;
+    const struct port_spec *port = &gpu->port[TIER_SCALE_OUT];
+    int32_t tp = prefill->tp < decode->tp ? prefill->tp : decode->tp;
+    int32_t parts = model->attention == ATTENTION_MLA ? 1
+                    : tp < model->num_kv_heads        ? tp
+                                                      : model->num_kv_heads;
+    if (port->bytes_per_s <= 0.0) {
+        port = &gpu->port[TIER_SCALE_UP]; /* it has no other */
+    }
+    return memory_kv_bytes_per_token(model) * plan->traffic.input_tokens / (double)parts /
+           (port->bytes_per_s * port->fraction);
+}
+
 static void time_apart(struct plan_deployment *deployment, const struct plan *plan,
                        const struct plan_point *prefill, const struct plan_point *decode)
 {
-    const struct port_spec *port = &plan->gpu[prefill->gpu].cluster.gpu.port[TIER_SCALE_OUT];
     double step_s = prefill->step_ns * 1e-9;
     double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
     double width = (double)prefill->tokens_per_rank * (double)prefill->tp; /* of a replica */
     double steps = ceil(fmax(computed, 1.0) / width);
     double groups = (double)deployment->groups[COST_PREFILL];
     double servers = groups * (double)(prefill->ep / prefill->tp) * fmax(1.0, width / computed);
-    double transfer_s = memory_kv_bytes_per_token(&plan->model) * plan->traffic.input_tokens /
-                        (double)prefill->tp / (port->bytes_per_s * port->fraction);
     deployment->tpot_s = decode->step_ns * 1e-9;
     deployment->wait_s =
         queue_s(deployment->load[COST_PREFILL], servers, steps * step_s) + step_s / 2.0;
-    deployment->ttft_s = deployment->wait_s + steps * step_s + transfer_s;
+    deployment->ttft_s = deployment->wait_s + steps * step_s + transfer_s(plan, prefill, decode);
 }
 
 /* Groups that a pool's work of the busiest hour would fill. */
@@ -169,16 +185,31 @@ static double utilisation_of(const struct plan_deployment *deployment, const str
     return full / (double)groups;
 }
 
-/* Prompts and answers of one pool hold each other up, so it needs more than both would alone. */
+/* Prompts and answers of one pool hold each other up, so it needs more than both would alone; apart
+ * each pool needs ports for the KV entries between them. */
 static void make_room(struct plan_deployment *deployment, const struct plan *plan,
                       const struct plan_point *points)
 {
-    int32_t least = deployment->groups[COST_PREFILL];
-    int32_t groups = plan_shared_groups(plan, &points[deployment->point[COST_PREFILL]],
-                                        &points[deployment->point[COST_DECODE]], least);
-    double utilisation = utilisation_of(deployment, plan, points, COST_PREFILL, groups);
-    if (groups > least) {
-        deployment->utilisation[COST_PREFILL] = deployment->utilisation[COST_DECODE] = utilisation;
+    const struct plan_point *prefill = &points[deployment->point[COST_PREFILL]];
+    const struct plan_point *decode = &points[deployment->point[COST_DECODE]];
+    double requests_per_s =
+        plan->traffic.requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(&plan->traffic);
+    double ports = requests_per_s * transfer_s(plan, prefill, decode) / plan->utilisation_max;
+    bool has_more = false;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        const struct plan_point *point = pool == COST_PREFILL ? prefill : decode;
+        int32_t of = deployment->shared ? COST_PREFILL : pool;
+        int32_t least = deployment->groups[of];
+        double of_ports = fmin(ceil(ports * (double)point->tp / (double)point->ep), INT32_MAX);
+        int32_t groups = deployment->shared ? plan_shared_groups(plan, prefill, decode, least)
+                                            : (int32_t)of_ports;
+        if (groups > least) {
+            deployment->utilisation[pool] =
+                utilisation_of(deployment, plan, points, (enum cost_pool)of, groups);
+            has_more = true;
+        }
+    }
+    if (has_more) {
         deployment->cost = price(deployment, plan, points, exact);
         count_groups(deployment, plan, points);
     }
@@ -194,8 +225,8 @@ static void work_out(struct plan_deployment *deployment, const struct plan *plan
     const double high[COST_POOLS] = {prefill->high, decode->high};
     deployment->cost = price(deployment, plan, points, exact);
     count_groups(deployment, plan, points);
+    make_room(deployment, plan, points);
     if (deployment->shared) {
-        make_room(deployment, plan, points);
         time_shared(deployment, plan, prefill, decode);
     } else {
         time_apart(deployment, plan, prefill, decode);

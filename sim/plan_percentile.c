@@ -65,14 +65,28 @@ static bool is_met(const struct plan_deployment *served, const struct plan *plan
            plan_target_excess(served, plan, COST_PREFILL) <= 1.0;
 }
 
-static int32_t few_groups(const struct plan_deployment *deployment, const struct plan_point *point,
+/* Groups of the other pool beside so many of this one; of decode there are ample. */
+static double beside(const struct plan_deployment *sized, enum cost_pool pool, int32_t few)
+{
+    enum cost_pool other = pool == COST_PREFILL ? COST_DECODE : COST_PREFILL;
+    double share = (double)few / (double)sized->groups[pool];
+    return share * (double)sized->groups[other] * (other == COST_DECODE ? AMPLE : 1.0);
+}
+
+/* As few as are enough, and where a few more make the pool beside come out even, those. */
+static int32_t few_groups(const struct plan_deployment *sized, const struct plan_point *point,
                           enum cost_pool pool)
 {
     int32_t replicas = point->ep / point->tp;
     int32_t enough = (REPLICAS_ENOUGH + replicas - 1) / replicas;
-    int32_t few = enough < GROUPS_MAX ? enough : GROUPS_MAX;
-    int32_t all = deployment->groups[pool] - deployment->added[pool];
-    return few < all ? few : all;
+    int32_t most = sized->groups[pool] < GROUPS_MAX ? sized->groups[pool] : GROUPS_MAX;
+    int32_t best = enough < most ? enough : most;
+    for (int32_t few = best + 1; few <= most && pool == COST_DECODE; few++) {
+        double is = beside(sized, pool, few);
+        double was = beside(sized, pool, best);
+        best = ceil(is) / is < ceil(was) / was ? few : best;
+    }
+    return best;
 }
 
 /* A few groups of a pool, and what stands beside them. */
@@ -84,8 +98,8 @@ static struct finalist_load load_of(const struct sizing *sizing, enum cost_pool 
     struct finalist_load load = {0};
     load.groups[pool] = few_groups(sized, point, pool);
     *share = (double)load.groups[pool] / (double)sized->groups[pool];
-    double beside = *share * (double)sized->groups[other] * (other == COST_DECODE ? AMPLE : 1.0);
-    load.groups[other] = sized->shared ? load.groups[pool] : (int32_t)ceil(beside);
+    load.groups[other] =
+        sized->shared ? load.groups[pool] : (int32_t)ceil(beside(sized, pool, load.groups[pool]));
     load.rate_per_s = *share * sizing->plan->traffic.requests_per_day / SECONDS_A_DAY *
                       cost_peak_over_mean(&sizing->plan->traffic);
     return load;

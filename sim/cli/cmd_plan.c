@@ -161,6 +161,10 @@ static int parse(struct plan_command *command, int argc, char **argv)
             return code;
         }
     }
+    if (optind + 1 < argc && strcmp(argv[optind], "at") == 0) {
+        return cli_usage(argv[0], "a time at a percentile is one word, in quotes: '2s at %s'",
+                         argv[optind + 1]);
+    }
     if (optind + 1 < argc) {
         return cli_usage(argv[0], "'%s' is not expected: one plan at a time", argv[optind + 1]);
     }
