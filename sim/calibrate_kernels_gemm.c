@@ -140,7 +140,8 @@ static const struct start usual = {"",  HOPPER, PRECISION_FP8, 3400, 0.8, 0.8, 0
 static const struct start *find_start(const char *kernels, enum generation generation,
                                       enum precision precision)
 {
-    const char *suffix = strchr(kernels, '_');
+    const char *linear = strstr(kernels, "_linear");
+    const char *suffix = strchr(linear != NULL ? linear + 1 : kernels, '_');
     for (int32_t i = 0; i < COUNT(starts); i++) {
         if (starts[i].generation == generation && starts[i].precision == precision &&
             strcmp(starts[i].suffix, suffix != NULL ? suffix : "") == 0) {

@@ -175,7 +175,7 @@ struct attention_constants {
     struct fit_evidence fit;
 };
 
-#define GEMM_CONSTANTS_MAX      8
+#define GEMM_CONSTANTS_MAX      16
 #define ATTENTION_CONSTANTS_MAX 32
 
 struct measured_table; /* gpu/measured.h */

@@ -173,6 +173,41 @@ Test(kernel_rows, are_predicted_or_listed_by_validate)
     unlink(path);
 }
 
+/* bf16 is cuBLAS's everywhere; fp8 of one scale a tensor is CUTLASS's outside of TensorRT-LLM, and
+ * vLLM's blocks were timed with their host. */
+Test(kernel_rows, tells_linear_layers_of_engines_apart)
+{
+    static const struct {
+        const char *engine;
+        const char *dtype;
+        const char *kernels; /* NULL: skipped */
+        enum tile_choice tiles;
+    } rows_of[] = {{"TRT-LLM 1.3", "fp8", "trtllm_fp8_tensor", TILES_TUNED_EXPOSED},
+                   {"SGLang 0.5.14", "bfloat16", "sglang_linear", TILES_TUNED_EXPOSED},
+                   {"SGLang 0.5.14", "fp8_block", "sglang_linear", TILES_FEWEST_WAVES},
+                   {"vLLM 0.24.0", "fp8", "vllm_linear_fp8_tensor", TILES_TUNED},
+                   {"vLLM 0.24.0", "fp8_block", NULL, TILES_FEWEST_WAVES}};
+    char text[4096];
+    size_t used = (size_t)snprintf(text, sizeof text, "%s", HEADER);
+    for (size_t i = 0; i < 5; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 "dense GEMM," H100 ",%s,%s,,,64,4096,7168,,,,,,,,,,,,,,,,,20\n",
+                                 rows_of[i].engine, rows_of[i].dtype);
+    }
+    cr_assert_eq(read_text(text), STATUS_OK, "%s", error.text);
+
+    for (int64_t i = 0; i < 5; i++) {
+        const struct kernel_row *row = &rows.row[i];
+        cr_expect_eq(row->skip == NULL, rows_of[i].kernels != NULL);
+        cr_expect_eq(row->tiles, rows_of[i].tiles);
+        if (rows_of[i].kernels != NULL) {
+            cr_expect_str_eq(row->kernels, rows_of[i].kernels);
+            cr_expect_not_null(kernel_row_gemm(row, &rows.moe.gpu[row->gpu]));
+        }
+    }
+    kernel_rows_free(&rows);
+}
+
 static void gemm_rows(char *text, size_t bytes)
 {
     static const char *const shapes[] = {"256,7168",   "4096,7168", "7168,2048",
