@@ -4,6 +4,7 @@
  */
 #include "plan_page.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,14 @@ struct plan_report {
 
 static const char plan_sql[] = "SELECT plan.*, plan_id AS digest FROM plan WHERE plan_id = ?1";
 
+/* Lines of the answer, some of which a terminal shows as a list. */
+static void write_answer(FILE *page, char *line)
+{
+    char *words = line + strspn(line, " ");
+    words[0] = (char)toupper((unsigned char)words[0]);
+    html_named(page, "<p class=\"answer\">", words, "</p>\n");
+}
+
 static void write_head(const struct plan_report *plan_report, FILE *page)
 {
     const struct plan *plan = plan_report->page->plan;
@@ -48,7 +57,7 @@ static void write_head(const struct plan_report *plan_report, FILE *page)
         html_named(page, "<p class=\"answer\">", asked_page->lead[i], "</p>\n");
     }
     for (int32_t i = 0; plan_sentence(line, sizeof line, plan, plan_report->page->answer, i); i++) {
-        html_named(page, "<p class=\"answer\">", line, "</p>\n");
+        write_answer(page, line);
     }
     fputs("</div></header>\n<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
 }
@@ -94,12 +103,16 @@ static void write_tiles(const struct plan_report *plan_report, FILE *page)
                        format_money(low, winner->usd_per_day_low, &money.shown),
                        format_money(high, winner->usd_per_day_high, &money.shown));
     } else {
-        (void)snprintf(note, sizeof note, "models not fitted to measurements: error unknown");
+        (void)snprintf(note, sizeof note, "%s",
+                       answer->error[COST_PREFILL].is_known || answer->error[COST_DECODE].is_known
+                           ? "whole groups: the models' error moves none"
+                           : "models not fitted to measurements: error "
+                             "unknown");
     }
     write_tile(page, "A day", format_money(value, winner->cost.usd_total, &money.shown), note);
     write_tile(page, "A million input tokens",
                format_money(value, winner->cost.usd_per_million_input, &money.shown),
-               "cached ones included");
+               plan_report->page->plan->traffic.cached_share > 0.0 ? "cached ones included" : "");
     write_tile(page, "A million output tokens",
                format_money(value, winner->cost.usd_per_million_output, &money.shown), "");
     (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
@@ -233,13 +246,19 @@ static void write_launch(const struct plan_report *plan_report, FILE *page)
     if (asked->answer->winner < 0) {
         return;
     }
+    bool is_known = false;
     fputs("<section aria-labelledby=\"launch\">\n<h2 id=\"launch\">To launch it</h2>\n", page);
     for (int32_t engine = 0; engine < LAUNCH_ENGINES; engine++) {
-        html_named(page, "<h3>", launch_engine_name((enum launch_engine)engine), "</h3>\n");
+        bool is_named = false;
         for (int32_t pool = 0; pool < COST_POOLS; pool++) {
             char command[LAUNCH_BYTES];
             if (plan_launch(command, asked->plan, asked->answer, (enum launch_engine)engine,
                             (enum cost_pool)pool)) {
+                if (!is_named) {
+                    html_named(page, "<h3>", launch_engine_name((enum launch_engine)engine),
+                               "</h3>\n");
+                }
+                is_named = is_known = true;
                 fprintf(page, "<p>%s</p>\n",
                         asked->answer->deployment[asked->answer->winner].shared
                             ? "Prefill and decode"
@@ -248,6 +267,9 @@ static void write_launch(const struct plan_report *plan_report, FILE *page)
                 html_named(page, "<pre tabindex=\"0\">", command, "</pre>\n");
             }
         }
+    }
+    if (!is_known) {
+        fputs("<p>No engine that is known here does this.</p>\n", page);
     }
     fputs("</section>\n", page);
 }
@@ -308,7 +330,7 @@ static enum status write_all(struct plan_report *plan_report, struct error *erro
     report->figures_directory = figures;
     enum status status = load(plan_report, error);
     if (status == STATUS_OK) {
-        (void)snprintf(report->model_error, sizeof report->model_error, "%s.",
+        (void)snprintf(report->model_error, sizeof report->model_error, "Decode: %s.",
                        plan_report->page->answer->error[COST_DECODE].words);
         status = directory_make(figures, error);
     }

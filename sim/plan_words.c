@@ -105,6 +105,8 @@ static void say_cost(char *line, size_t bytes, const struct plan *plan,
                        "; a day %.1f %% less to %.1f %% more (see error)",
                        100.0 * (1.0 - winner->usd_per_day_low / cost->usd_total),
                        100.0 * (winner->usd_per_day_high / cost->usd_total - 1.0));
+    } else if (answer->error[COST_PREFILL].is_known || answer->error[COST_DECODE].is_known) {
+        (void)snprintf(interval, sizeof interval, "; the models' error moves no group (see error)");
     }
     bool has_cached = cost->usd_per_million_computed_input > cost->usd_per_million_input;
     (void)snprintf(

@@ -251,7 +251,7 @@ static void print_prices(const struct plan *plan, const struct plan_answer *answ
         printf("  %-14.14s %-28.28s %7.4g %7s %7.4g  %-15.15s margin %5.1f %% of income\n",
                price->provider, price->sold_as, price->usd_per_million_input, cached,
                price->usd_per_million_output, price->date,
-               100.0 * (1.0 - winner->cost.usd_total / income));
+               rint(1000.0 * (1.0 - winner->cost.usd_total / income)) / 10.0 + 0.0);
     }
 }
 
