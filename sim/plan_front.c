@@ -8,7 +8,7 @@
 
 #include "plan_internal.h"
 
-#define LOAD_EQUAL 0.001
+#define EQUAL 0.001
 
 static int compare_deployments(const void *left, const void *right)
 {
@@ -32,23 +32,37 @@ static bool as_fast(const struct plan_deployment *a, const struct plan_deploymen
     return a->ttft_s <= b->ttft_s && a->tpot_s <= b->tpot_s;
 }
 
-/* Of the fuller pool; 1: it is in use all the time. */
-static double fullest(const struct plan_deployment *deployment)
+/* The nearest limit, of rates and targets; 1: it is reached. A mean says little of a percentile of
+ * TTFT: queues have exponential tails. */
+static double tightness(const struct plan_deployment *deployment, const struct plan *plan)
 {
-    return fmax(deployment->load[COST_PREFILL], deployment->load[COST_DECODE]);
+    double prefill = deployment->load[COST_PREFILL], decode = deployment->load[COST_DECODE];
+    double load = deployment->shared ? prefill + decode : fmax(prefill, decode);
+    double nearest = load / plan->utilisation_max;
+    double tail = fmax(1.0, -log(1.0 - plan->ttft_percentile / 100.0));
+    if (plan->ttft_s > 0.0) {
+        nearest = fmax(nearest, tail * deployment->ttft_s / plan->ttft_s);
+    }
+    if (plan->tpot_s > 0.0) {
+        nearest = fmax(nearest, deployment->tpot_s / plan->tpot_s);
+    }
+    return nearest;
 }
 
-/* Whole groups make many deployments cost the same: of those the one with most room to grow. */
-static void choose_winner(struct plan_answer *answer)
+/* Whole groups make many deployments cost the same: of those the one that is furthest from all
+ * limits. */
+static void choose_winner(struct plan_answer *answer, const struct plan *plan)
 {
+    double best = HUGE_VAL;
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         const struct plan_deployment *deployment = &answer->deployment[i];
-        const struct plan_deployment *winner =
-            answer->winner >= 0 ? &answer->deployment[answer->winner] : NULL;
-        bool wins = winner == NULL || (deployment->cost.usd_total == winner->cost.usd_total &&
-                                       fullest(deployment) < fullest(winner) - LOAD_EQUAL);
-        if (deployment->meets_targets && wins) {
+        double own = tightness(deployment, plan);
+        bool is_first = answer->winner < 0;
+        bool costs_more = !is_first && deployment->cost.usd_total >
+                                           answer->deployment[answer->winner].cost.usd_total;
+        if (deployment->meets_targets && !costs_more && (is_first || own < best - EQUAL)) {
             answer->winner = i;
+            best = own;
         }
     }
 }
@@ -177,7 +191,7 @@ enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
     qsort(answer->deployment, (size_t)answer->num_deployments, sizeof *answer->deployment,
           compare_deployments);
     mark_front(answer);
-    choose_winner(answer);
+    choose_winner(answer, plan);
     find_reference(answer, plan);
     plan_note_error(answer, plan);
     return STATUS_OK;

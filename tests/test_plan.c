@@ -139,6 +139,40 @@ Test(plan, nobody_beats_the_front_and_somebody_beats_the_rest)
 
 /* Every point simulated all the same: none that was pruned is on the front, and no step is shorter
  * than its bound. */
+/* Shares of what may be used: rate, time to the first token and time a token. */
+static double nearest_limit(const struct plan_deployment *deployment)
+{
+    const double *load = deployment->load;
+    double rate = deployment->shared ? load[0] + load[1] : fmax(load[0], load[1]);
+    return fmax(rate / 0.9, fmax(deployment->ttft_s / 1.0, deployment->tpot_s / 20e-3));
+}
+
+Test(plan, of_equal_bills_the_one_furthest_from_its_limits_wins)
+{
+    struct plan plan;
+    int32_t equals = 0;
+    load_small(&plan, "traffic.requests_per_day=1M"); /* one group of each pool is plenty */
+    cr_assert_float_eq(plan.utilisation_max, 0.9, 1e-12);
+    struct plan_answer answer = search(&plan, 1, NULL);
+    cr_assert_geq(answer.winner, 0);
+    const struct plan_deployment *winner = &answer.deployment[answer.winner];
+
+    for (int32_t i = 0; i < answer.num_deployments; i++) {
+        const struct plan_deployment *other = &answer.deployment[i];
+        if (other->meets_targets && i != answer.winner) {
+            cr_expect_geq(other->cost.usd_total, winner->cost.usd_total);
+        }
+        if (other->meets_targets && other->cost.usd_total == winner->cost.usd_total) {
+            equals++;
+            cr_expect_geq(nearest_limit(other), nearest_limit(winner) - 0.001);
+        }
+    }
+
+    cr_expect_gt(equals, 2);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
 Test(plan, bounds_hold_and_prune_nothing_that_matters)
 {
     struct plan plan;
