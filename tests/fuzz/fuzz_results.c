@@ -58,7 +58,7 @@ static void read_all(struct store *store, struct error *error)
             __builtin_trap();
         }
         if (status == STATUS_OK && figure->rows.num_rows > 0) {
-            html_table(nowhere, &figure->rows, 50, figure->title);
+            html_table(nowhere, &figure->rows, 50, figure->title, &figures.shown);
             rows_write_tabs(&figure->rows, nowhere);
         }
         if (status == STATUS_OK && figure->row_column != NULL && figure->rows.num_rows > 0) {
