@@ -28,7 +28,7 @@ do for [i=1:3] {
     set title heading[i] offset 0, -0.5
     set xrange [0:top[i] * 1.25]
     set yrange [T_records - 0.4:-0.6]
-    set xtics tidy_step(top[i], 4)
+    set xtics tidy_step(top[i], top[i] < 0.1 ? 2 : 4) # small numbers are long
     plot csv using (column(name[i]) / divisor[i] / 2):0:(column(name[i]) / divisor[i] / 2):(0.3): \
              ytic(label(0)) with boxxyerror lc rgb color[i], \
          csv using (column(name[i]) / divisor[i]):0: \
