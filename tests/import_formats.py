@@ -683,6 +683,12 @@ def hostile_responses():
     refuse(file('{"routed_experts": [[[1, 2], [3, 4]],\n[[5, 6], [7]]]}'),
            "line 2: routed_experts: expected lists of whole numbers", *QWEN)
     refuse(file('{"routed_experts": [[[1, 2]'), "ends within", "--from", "vllm_routed_experts", *QWEN)
+    choice = {"data": "AAEC", "shape": [3, 1, 1], "dtype": "uint8"}
+    for last in ([[[1]]], {"data": "AA==", "shape": [1, 1, 1]}):
+        choices = 65535 * [choice] + [{"shape": [1, 1, 1]}, last]  # the last but one has no data
+        refuse(file(json.dumps({"choices": [{"routed_experts": rows} for rows in choices]})),
+               "line 1: one response with more than 65536 choices", "--from", "vllm_routed_experts",
+               "--model", "any", "--num-experts", "8")
     refuse(file('{"routed_experts": 3}'), "or nested lists", "--from", "vllm_routed_experts", *QWEN)
     refuse(file("[" * 100 + "]" * 100), "nested deeper than 64", "--from", "sglang_routed_experts",
            *QWEN)

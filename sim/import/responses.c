@@ -17,6 +17,7 @@
 
 #define CAPTURES_MAX 65536 /* choices of one response */
 #define WINDOW_BYTES (INT64_C(4) << 20)
+#define PLACE_BYTES  32
 
 /* What has been said in an open object, for the captures in it. */
 struct frame {
@@ -42,15 +43,19 @@ struct walk {
 
 static enum status complain(struct walk *walk, int64_t line, const char *what)
 {
-    char place[32];
+    char place[PLACE_BYTES];
     (void)snprintf(place, sizeof place, "line %lld", (long long)line);
     return import_complain(walk->sink, walk->path, place, "%s", what);
 }
 
+/* Of more than that many reading ends, so that the last capture is always the one at hand. */
 static enum status add_capture(struct walk *walk, const struct json_token *token)
 {
     if (walk->num_captures == CAPTURES_MAX) {
-        return complain(walk, walk->reader.line, "one response with more than 65536 choices");
+        char place[PLACE_BYTES];
+        (void)snprintf(place, sizeof place, "line %lld", (long long)walk->reader.line);
+        return import_refuse(walk->sink, walk->path, place,
+                             "one response with more than %d choices", CAPTURES_MAX);
     }
     if (walk->num_captures == walk->capacity) {
         int32_t capacity = walk->capacity == 0 ? 16 : 2 * walk->capacity;
