@@ -32,6 +32,6 @@ do for [i=1:3] {
     plot csv using (column(name[i]) / divisor[i] / 2):0:(column(name[i]) / divisor[i] / 2):(0.3): \
              ytic(label(0)) with boxxyerror lc rgb color[i], \
          csv using (column(name[i]) / divisor[i]):0: \
-             (sprintf('%#.3g', column(name[i]) / divisor[i])) with labels left offset 0.4, 0
+             (digits(column(name[i]) / divisor[i])) with labels left offset 0.4, 0
 }
 unset multiplot

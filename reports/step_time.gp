@@ -27,5 +27,5 @@ plot for [n=words(shown):1:-1] csv \
           ((sum [i=1:n] column(word(shown, i).'_ns')) / divisor):(column('num_steps')) \
     with boxes lc rgb phase_color(word(shown, n)) title word(shown, n), \
     csv using (column('first_step') + column('num_steps') / 2.0):(top / divisor): \
-          (total(0) > top ? sprintf('▲ %.3g', total(0) / divisor) : '') \
+          (total(0) > top ? '▲ '.digits(total(0) / divisor) : '') \
     with labels offset 0, 0.7 notitle

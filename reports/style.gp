@@ -1,8 +1,8 @@
 # style.gp -- read before every figure. narrow is 1 for the phone's figure, else 0; height is in
-# pixels of the page; csv names the data, whose columns go by name;
-# dollars become money(x) of currency, by usd_per_unit. Colours are those of Okabe and
-# Ito (2008) for series and viridis for maps: both hold for colour-blind eyes and in grey. Black
-# becomes the page's text colour, #dddddd its grid. A phase has one colour in all figures.
+# pixels of the page; csv names the data, whose columns go by name; dollars become money(x) of
+# currency, by usd_per_unit. Colours are those of Okabe and Ito (2008) for series and viridis for
+# maps: both hold for colour-blind eyes and in grey. Black becomes the page's text colour, #dddddd
+# its grid. A phase has one colour in all figures.
 set datafile separator tab
 set datafile commentschars ''
 set datafile columnheaders
@@ -46,9 +46,12 @@ short(text, length) = strlen(bare(text)) <= length || strstrt(text, '=') == 0 ? 
     cut(short_from(bare(text), 1, key_letters(length, text) < 2 ? 2 : key_letters(length, text)), \
         length)
 
-# Dollars in the currency of the page; and a small amount without an exponent.
+# Dollars in the currency of the page.
 money(usd) = usd / usd_per_unit
-amount(x) = x == 0 || x >= 1e-4 ? sprintf('%.3g', x) : sprintf('%.6f', x)
+
+# At least three significant digits, without an exponent: labels of bars.
+decimals(x) = x == 0 || abs(x) >= 99.95 ? 0 : 2 - floor(log10(abs(x) * 1.0005))
+digits(x) = sprintf(sprintf('%%.%df', decimals(x)), x)
 
 # A maximum in ns becomes a divisor and its unit.
 time_divisor(ns) = ns >= 1e9 ? 1e9 : ns >= 1e6 ? 1e6 : ns >= 1e3 ? 1e3 : 1.0

@@ -13,6 +13,6 @@ set ytics scale 0
 plot csv using (money(column('usd_per_day')) / unit / 2):0:(money(column('usd_per_day')) / unit / 2):(0.34): \
          ytic(stringcolumn('gpu')) with boxxyerror lc rgb green, \
      csv using (money(column('usd_per_day')) / unit):0: \
-         (sprintf('%#.3g (%d GPU%s)', money(column('usd_per_day')) / unit, column('num_gpus'), \
+         (digits(money(column('usd_per_day')) / unit).sprintf(' (%d GPU%s)', column('num_gpus'), \
                   column('num_gpus') == 1 ? '' : 's')) \
          with labels left offset 0.4, 0
