@@ -75,7 +75,7 @@ static int32_t not_routed_id(const struct trace_shard *shard)
 typedef int16_t eight_ids __attribute__((vector_size(16)));
 
 /* Widens ids eight at a time. Lanes of above become true where one is above the last expert. */
-static inline void widen_u8(int32_t *expert, const uint8_t *id, int32_t count, int32_t num_experts,
+static inline void widen_u8(int32_t *expert, const uint8_t *id, int32_t count, int32_t last,
                             eight_ids *above)
 {
     typedef uint8_t narrow __attribute__((vector_size(16)));
@@ -92,14 +92,14 @@ static inline void widen_u8(int32_t *expert, const uint8_t *id, int32_t count, i
         eight_ids first = __builtin_shufflevector(half, (eight_ids)zero, 0, 8, 1, 9, 2, 10, 3, 11);
         eight_ids second =
             __builtin_shufflevector(half, (eight_ids)zero, 4, 12, 5, 13, 6, 14, 7, 15);
-        *above |= half >= (int16_t)num_experts;
+        *above |= half > (int16_t)last;
         memcpy(expert + i, &first, sizeof first);
         memcpy(expert + i + 4, &second, sizeof second);
     }
 #endif
     for (; i < count; i++) {
         expert[i] = id[i];
-        (*above)[0] |= (int16_t)(id[i] >= num_experts);
+        (*above)[0] |= (int16_t)(id[i] > last);
     }
 }
 
@@ -110,17 +110,18 @@ static inline int64_t row_offset(const struct run *run, int64_t row, int32_t top
 }
 
 /* Copies rows of the run's shard, in any order. Returns whether any id is above the last expert. */
-static bool gather_u8(const struct trace *trace, int32_t *expert, const struct run *run,
-                      const int64_t *row, int64_t num_rows)
+static inline bool gather_u8(const struct trace *trace, int32_t *restrict expert,
+                             const struct run *run, const int64_t *restrict row, int64_t num_rows,
+                             int32_t top_k)
 {
-    const uint8_t *id = run->shard->expert_u8;
-    const int32_t top_k = trace->top_k;
+    const uint8_t *restrict id = run->shard->expert_u8;
+    const int64_t start = row_offset(run, 0, top_k);
+    const int32_t last = trace->num_experts - 1;
     eight_ids above = {0};
     for (int64_t i = 0; i < num_rows; i++, expert += top_k) {
-        if (i + ROWS_AHEAD < num_rows) {
-            __builtin_prefetch(id + row_offset(run, row[i + ROWS_AHEAD], top_k));
-        }
-        widen_u8(expert, id + row_offset(run, row[i], top_k), top_k, trace->num_experts, &above);
+        int64_t ahead = i + ROWS_AHEAD < num_rows ? i + ROWS_AHEAD : i;
+        __builtin_prefetch(id + (start + row[ahead] * top_k));
+        widen_u8(expert, id + (start + row[i] * top_k), top_k, last, &above);
     }
     uint64_t halves[2];
     memcpy(halves, &above, sizeof halves);
@@ -192,8 +193,10 @@ static enum status read_rows(const struct trace *trace, int32_t *expert, float *
                              int32_t layer, const struct run *run, const int64_t *row,
                              int64_t num_rows, struct error *error)
 {
-    bool is_above = run->shard->expert_u8 != NULL ? gather_u8(trace, expert, run, row, num_rows)
-                                                  : gather_u16(trace, expert, run, row, num_rows);
+    bool is_above = run->shard->expert_u8 == NULL ? gather_u16(trace, expert, run, row, num_rows)
+                    : trace->top_k == 8 /* as a rule: straight from register to register */
+                        ? gather_u8(trace, expert, run, row, num_rows, 8)
+                        : gather_u8(trace, expert, run, row, num_rows, trace->top_k);
     bool is_weighed = gate_weight != NULL && trace->has_gate_weights;
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < num_rows && (is_above || is_weighed) && status == STATUS_OK; i++) {
