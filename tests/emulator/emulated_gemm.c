@@ -16,13 +16,16 @@
 #include "dev_grouped_gemm.h"
 #include "quantize.h"
 
-#define POISON      0xa5
-#define NUM_EXPERTS 6
+#define POISON       0xa5
+#define EXPERTS_MAX  70
+#define NUM_LOADS    4
+#define LOAD_WINDOWS (NUM_LOADS - 1) /* a warp looks at 32 experts at a time: at three such */
 
 /* Rows of each expert, and rows left free behind them. */
 struct load {
-    int32_t rows[NUM_EXPERTS];
-    int32_t gap[NUM_EXPERTS];
+    int32_t num_experts;
+    int32_t rows[EXPERTS_MAX];
+    int32_t gap[EXPERTS_MAX];
 };
 
 struct shape_of_case {
@@ -33,8 +36,8 @@ struct shape_of_case {
 struct buffers {
     struct expert_shape shape;
     int64_t rows;
-    int32_t row_begin[NUM_EXPERTS];
-    int32_t num_rows[NUM_EXPERTS];
+    int32_t row_begin[EXPERTS_MAX];
+    int32_t num_rows[EXPERTS_MAX];
     struct matrix x, h, gate_up, down; /* inputs; h as the reference computes it */
     struct matrix expected_y, out[2];  /* out: of the version, two runs */
     float *gate_up_bias, *down_bias;
@@ -99,34 +102,33 @@ static float *random_values(int64_t count, float size)
 static void fill_weights(struct buffers *to, enum dtype dtype)
 {
     struct expert_shape shape = to->shape;
+    int64_t experts = shape.num_experts;
     int32_t rows = gate_up_rows(shape);
-    int64_t count = (int64_t)NUM_EXPERTS * rows * shape.hidden_dim;
+    int64_t count = experts * rows * shape.hidden_dim;
     int32_t *row_block = allocate(rows * 4);
     gate_up_row_blocks(shape, row_block);
     float *value = random_values(count, 0.3f);
-    to->gate_up =
-        make_matrix(dtype, (int64_t)NUM_EXPERTS * rows, shape.hidden_dim,
-                    (int64_t)NUM_EXPERTS * gate_up_blocks(shape) * scale_blocks(shape.hidden_dim));
-    must(ref_quantize_weights(NUM_EXPERTS, rows, shape.hidden_dim, to->gate_up, value, row_block,
-                              gate_up_blocks(shape)));
+    to->gate_up = make_matrix(dtype, experts * rows, shape.hidden_dim,
+                              experts * gate_up_blocks(shape) * scale_blocks(shape.hidden_dim));
+    must(ref_quantize_weights(shape.num_experts, rows, shape.hidden_dim, to->gate_up, value,
+                              row_block, gate_up_blocks(shape)));
     free(value);
     free(row_block);
-    value = random_values((int64_t)NUM_EXPERTS * shape.hidden_dim * shape.ffn_dim, 0.3f);
-    to->down = make_matrix(dtype, (int64_t)NUM_EXPERTS * shape.hidden_dim, shape.ffn_dim,
-                           (int64_t)NUM_EXPERTS * scale_blocks(shape.hidden_dim) *
-                               scale_blocks(shape.ffn_dim));
-    must(ref_quantize_weights(NUM_EXPERTS, shape.hidden_dim, shape.ffn_dim, to->down, value, NULL,
-                              scale_blocks(shape.hidden_dim)));
+    value = random_values(experts * shape.hidden_dim * shape.ffn_dim, 0.3f);
+    to->down = make_matrix(dtype, experts * shape.hidden_dim, shape.ffn_dim,
+                           experts * scale_blocks(shape.hidden_dim) * scale_blocks(shape.ffn_dim));
+    must(ref_quantize_weights(shape.num_experts, shape.hidden_dim, shape.ffn_dim, to->down, value,
+                              NULL, scale_blocks(shape.hidden_dim)));
     free(value);
-    to->gate_up_bias = random_values((int64_t)NUM_EXPERTS * rows, 0.5f);
-    to->down_bias = random_values((int64_t)NUM_EXPERTS * shape.hidden_dim, 0.5f);
+    to->gate_up_bias = random_values(experts * rows, 0.5f);
+    to->down_bias = random_values(experts * shape.hidden_dim, 0.5f);
 }
 
 static void fill(struct buffers *to, struct expert_shape shape, enum dtype dtype,
                  const struct load *load)
 {
     *to = (struct buffers){.shape = shape};
-    for (int32_t expert = 0; expert < NUM_EXPERTS; expert++) {
+    for (int32_t expert = 0; expert < shape.num_experts; expert++) {
         to->row_begin[expert] = (int32_t)to->rows;
         to->num_rows[expert] = load->rows[expert];
         to->rows += load->rows[expert] + load->gap[expert];
@@ -170,7 +172,7 @@ static double error_of(const struct buffers *of, struct matrix out, struct matri
     double size = 0.0;
     float *left = allocate(columns * 4);
     float *right = allocate(columns * 4);
-    for (int32_t expert = 0; expert < NUM_EXPERTS; expert++) {
+    for (int32_t expert = 0; expert < of->shape.num_experts; expert++) {
         for (int64_t row = 0; row < of->num_rows[expert]; row++) {
             matrix_get_row(out, of->row_begin[expert] + row, columns, left);
             matrix_get_row(expected, of->row_begin[expert] + row, columns, right);
@@ -189,9 +191,9 @@ static double error_of(const struct buffers *of, struct matrix out, struct matri
 static int others_untouched(const struct buffers *of, struct matrix out, int32_t columns)
 {
     int64_t row_bytes = (int64_t)columns * dtype_bytes(out.dtype);
-    for (int32_t expert = 0; expert < NUM_EXPERTS; expert++) {
+    for (int32_t expert = 0; expert < of->shape.num_experts; expert++) {
         int64_t first = of->row_begin[expert] + of->num_rows[expert];
-        int64_t end = expert + 1 < NUM_EXPERTS ? of->row_begin[expert + 1] : of->rows;
+        int64_t end = expert + 1 < of->shape.num_experts ? of->row_begin[expert + 1] : of->rows;
         for (int64_t byte = first * row_bytes; byte < end * row_bytes; byte++) {
             if (((const uint8_t *)out.data)[byte] != POISON) {
                 return 0;
@@ -239,13 +241,16 @@ static int run_gemm(struct buffers *of, enum grouped_gemm_version version, int d
 }
 
 /* Versions whose blocks are many run on few rows, each size with one activation; the others on many
- * rows, the first size with all. */
+ * rows, the first size with all; all of them once on many experts. */
 static int wanted(int count, char **names, enum grouped_gemm_version version, int load, int size,
                   enum activation activation)
 {
     int any = count < 2;
     for (int i = 1; i < count; i++) {
         any |= strcmp(names[i], grouped_gemm_version_name(version)) == 0;
+    }
+    if (load == LOAD_WINDOWS) {
+        return any && size == 1 && activation == ACTIVATION_SWIGLU;
     }
     if (version <= GROUPED_GEMM_WGMMA) {
         return any && load == 1 && size % 3 == (int)activation;
@@ -255,20 +260,23 @@ static int wanted(int count, char **names, enum grouped_gemm_version version, in
 
 int main(int count, char **names)
 {
-    static const struct load loads[] = {
-        {{0, 1, 130, 128, 0, 200}, {0, 0, 0, 3, 0, 5}},
-        {{3, 0, 9, 33, 0, 20}, {0, 2, 0, 0, 0, 0}},
-        {{3, 0, 0, 17, 0, 1}, {7, 0, 0, 0, 0, 2}},
+    static const struct load loads[NUM_LOADS] = {
+        {6, {0, 1, 130, 128, 0, 200}, {0, 0, 0, 3, 0, 5}},
+        {6, {3, 0, 9, 33, 0, 20}, {0, 2, 0, 0, 0, 0}},
+        {6, {3, 0, 0, 17, 0, 1}, {7, 0, 0, 0, 0, 2}},
+        {EXPERTS_MAX, /* none of the second 32 has a row */
+         {[0] = 1, [5] = 2, [6] = 9, [31] = 3, [64] = 1, [66] = 130, [69] = 5},
+         {[0] = 1, [63] = 2, [69] = 1}},
     };
     static const struct shape_of_case sizes[] = {{208, 336}, {64, 64}, {320, 128}, {100, 37}};
     static const char *const dtypes[] = {"fp32", "bf16", "fp8"};
     static const char *const activations[] = {"swiglu", "swiglu_clamped", "gelu"};
     int wrong = 0;
-    for (int c = 0; c < 3 * 4 * 3 * 3; c++) { /* load x size x dtype x activation */
+    for (int c = 0; c < NUM_LOADS * 4 * 3 * 3; c++) { /* load x size x dtype x activation */
         int load = c / 36;
         struct shape_of_case size = sizes[c / 9 % 4];
         enum dtype dtype = (enum dtype)(c / 3 % 3);
-        struct expert_shape shape = {NUM_EXPERTS, size.hidden_dim, size.ffn_dim,
+        struct expert_shape shape = {loads[load].num_experts, size.hidden_dim, size.ffn_dim,
                                      (enum activation)(c % 3)};
         char name[64];
         snprintf(name, sizeof name, "%dx%d load %d %s %s", (int)size.hidden_dim, (int)size.ffn_dim,
