@@ -9,11 +9,10 @@
  *
  * Time is CPU time, of several threads the longest one's, best of 9, so that a busy machine shows
  * less. Reading, arithmetic and replay, on one thread and on several, take turns, so that all meet
- * the same noise. read_share is
- * against passes over the same ids that add 64-bit words up, run by as many threads;
- * arithmetic_speed_up is what those threads gain where nothing but registers is used, which is all
- * that a replay can gain: less than their number if they share a core. Counts of every path are
- * compared with the scalar path's. Run by hand: it is no test.
+ * the same noise. read_share is against passes over the same ids that add 64-bit words up, run by
+ * as many threads; arithmetic_speed_up is what those threads gain where nothing but registers is
+ * used, which is all that a replay can gain: less than their number if they share a core. Counts of
+ * every path are compared with the scalar path's. Run by hand: it is no test.
  *
  * Measured 2026-11-22 on two cores of an AMD EPYC (Zen 5), nothing beside it, gcc 12.2 -O2,
  * bench_replay 1000000 2, experts by number, millions of token-layers a second (share of reading):
