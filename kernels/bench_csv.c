@@ -6,9 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-/* One entry a column: its name, and how it is written from (csv, row). A macro, because header and
- * row must never differ. X(name, condition for being there, format, value) */
+/* One entry a column: its name, and how it is written from (csv, row, date). A macro, because
+ * header and row must never differ. X(name, condition for being there, format, value) */
 #define COLUMNS(X)                                                                                 \
     X(device, true, "%s", machine->device)                                                         \
     X(driver, true, "%s", machine->driver)                                                         \
@@ -17,7 +18,8 @@
     X(hbm_mhz, machine->hbm_mhz > 0, "%d", (int)machine->hbm_mhz)                                  \
     X(power_w, machine->power_w > 0.0, "%.1f", machine->power_w)                                   \
     X(temperature_c, machine->temperature_c > 0, "%d", (int)machine->temperature_c)                \
-    X(commit, true, "%s", MOESIM_COMMIT)                                                           \
+    X(date_utc, true, "%s", date)                                                                  \
+    X(commit, true, "%s", bench_commit())                                                          \
     X(seed, true, "%llu", (unsigned long long)csv->seed)                                           \
     X(command, true, "%s", text(row->command))                                                     \
     X(kernel, true, "%s", text(row->kernel))                                                       \
@@ -64,6 +66,11 @@ static const char header[] = COLUMNS(COLUMN_NAME) LAST_COLUMN;
 const char *bench_csv_header(void)
 {
     return header;
+}
+
+const char *bench_commit(void)
+{
+    return MOESIM_COMMIT;
 }
 
 static const char *text(const char *value)
@@ -147,6 +154,12 @@ static void write_columns(FILE *file, const struct bench_csv *csv, const struct 
 {
     const struct bench_machine *machine = &csv->machine;
     const struct bench_layer *layer = row->layer;
+    time_t now = time(NULL);
+    struct tm utc;
+    char date[32] = "";
+    if (gmtime_r(&now, &utc) != NULL) {
+        (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    }
 #define WRITE_COLUMN(name, condition, format, value)                                               \
     if (condition) {                                                                               \
         fprintf(file, format, value);                                                              \

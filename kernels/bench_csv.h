@@ -45,10 +45,9 @@ struct bench_row {
     double flops; /* arithmetic that the case needs, multiplications and additions apart */
     double bytes; /* memory traffic that the case needs: every input and output once */
     double copy_bytes_per_s; /* this run's copy ceiling, read + written; 0: not measured */
-    double
-        gemm_flops_per_s; /* dense GEMM of the same dtype, in turns with this where that was done */
-    double relative_error; /* Frobenius, against the twin */
-    const char *status;    /* ok, differs, failed, skipped */
+    double gemm_flops_per_s; /* dense GEMM of the same dtype; where that was done, in turns */
+    double relative_error;   /* Frobenius, against the twin */
+    const char *status;      /* ok, differs, failed, skipped */
 };
 
 struct bench_csv {
@@ -61,6 +60,9 @@ struct bench_csv {
 
 /* Column names, without newline. */
 const char *bench_csv_header(void);
+
+/* Of the sources that this program was built from; "unknown" outside of a git checkout. */
+const char *bench_commit(void);
 
 /* Appends to path ("-": stdout, and the table goes to stderr; NULL: the table alone, on stdout). A
  * new or empty file gets the header; one with another header is refused (STATUS_INVALID). */

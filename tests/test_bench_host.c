@@ -156,6 +156,10 @@ Test(bench_host, rows_have_the_columns_of_the_header_and_files_grow)
         strstr(line[1], ",2,8,3,2000,1000,1000,3000,4e+09,2e+06,2e+15,1e+12,,0.2500"), "%s",
         line[1]);
     cr_expect_not_null(strstr(line[1], ",3 0 5\n"), "%s", line[1]);
+    int32_t when[6]; /* behind the seven columns of a machine of which nothing is known */
+    cr_expect_eq(sscanf(line[1], ",,,,,,,%4d-%2d-%2dT%2d:%2d:%2dZ,", &when[0], &when[1], &when[2],
+                        &when[3], &when[4], &when[5]),
+                 6, "%s", line[1]);
 
     file = fopen(path, "w");
     fputs("a,b\n", file);
