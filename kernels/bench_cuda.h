@@ -21,4 +21,7 @@ int bench_cuda_forward(const struct bench_options *options, struct bench_csv *cs
 /* Copy, dense GEMM and launch. */
 int bench_cuda_ceilings(const struct bench_options *options, struct bench_csv *csv);
 
+/* Which GPU it is, or why it cannot be used. */
+int bench_cuda_device(const struct bench_options *options, struct bench_csv *csv);
+
 #endif

@@ -209,13 +209,9 @@ int gpu_begin(struct gpu *gpu, const struct bench_options *options, struct bench
     if (options->dry_run) {
         return BENCH_OK;
     }
-    if (gpu_count() == 0) {
-        puts("moe-bench: no CUDA GPU on this machine: skipped");
-        return BENCH_SKIPPED;
-    }
-    enum status status = gpu_open(gpu, 0, error);
+    enum status status = gpu_count(error) == 0 ? STATUS_INVALID : gpu_open(gpu, 0, error);
     if (status != STATUS_OK) {
-        printf("moe-bench: %s", error->text);
+        printf("moe-bench: %s%s", status == STATUS_INVALID ? "skipped: " : "", error->text);
         return status == STATUS_INVALID ? BENCH_SKIPPED : BENCH_FAILED;
     }
     gpu->turns = options->turns;

@@ -1,5 +1,6 @@
 /*
- * bench_cuda_ceilings.c -- moe-bench ceilings: what this GPU does at best, and what a launch costs.
+ * bench_cuda_ceilings.c -- moe-bench device and ceilings: which GPU this is, what it does at best,
+ * and what a launch costs.
  */
 #include "bench_case.h"
 #include "bench_cuda.h"
@@ -70,4 +71,19 @@ int bench_cuda_ceilings(const struct bench_options *options, struct bench_csv *c
         status = time_launch(&gpu, options, csv);
     }
     return gpu_end(&gpu, status, &error, 0);
+}
+
+int bench_cuda_device(const struct bench_options *options, struct bench_csv *csv)
+{
+    static struct error error;
+    struct gpu gpu;
+    int code = gpu_begin(&gpu, options, csv, &error);
+    if (code == BENCH_OK && !options->dry_run) {
+        const struct bench_machine *machine = &gpu.machine;
+        fprintf(csv->table, "%s, %d SMs at %d MHz, HBM at %d MHz, driver %s, moe-bench %s\n",
+                machine->device, (int)machine->num_sms, (int)machine->sm_mhz, (int)machine->hbm_mhz,
+                machine->driver, bench_commit());
+        gpu_close(&gpu);
+    }
+    return code;
 }

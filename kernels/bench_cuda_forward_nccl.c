@@ -176,10 +176,6 @@ int bench_forward_nccl(const struct bench_options *options, struct bench_csv *cs
     static struct error error;
     static struct nccl_forward forward;
     struct bench_team *team = NULL;
-    if (gpu_count() == 0) {
-        puts("moe-bench: no CUDA GPU on this machine: skipped");
-        return BENCH_SKIPPED;
-    }
     enum status status = bench_team_open(&team, options->num_ranks, &error);
     if (status == STATUS_INVALID) {
         printf("moe-bench: skipped: %s", error.text);

@@ -31,10 +31,28 @@ static void dense_free(struct gpu_dense *dense)
     }
 }
 
-int gpu_count(void)
+int gpu_count(struct error *error)
 {
     int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+    int driver = 0;
+    int built_with = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code == cudaSuccess && count > 0) {
+        return count;
+    }
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&built_with);
+    if (code == cudaErrorInsufficientDriver && driver > 0) {
+        error_add(error, STATUS_INVALID,
+                  "the driver knows CUDA up to %d.%d, this program was built with %d.%d: take a "
+                  "newer driver, or build with that CUDA Toolkit",
+                  driver / 1000, driver % 1000 / 10, built_with / 1000, built_with % 1000 / 10);
+    } else if (code == cudaSuccess || code == cudaErrorNoDevice || driver == 0) {
+        error_add(error, STATUS_INVALID, "no CUDA GPU on this machine");
+    } else {
+        error_add(error, STATUS_INVALID, "the GPUs cannot be used: %s", cudaGetErrorString(code));
+    }
+    return 0;
 }
 
 enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error)

@@ -121,9 +121,12 @@ static enum status start(struct bench_team *team)
 enum status bench_team_open(struct bench_team **made, int32_t num_ranks, struct error *error)
 {
     *made = NULL;
-    if (gpu_count() < num_ranks) {
-        return error_add(error, STATUS_INVALID, "%d ranks need as many GPUs; here are %d",
-                         (int)num_ranks, gpu_count());
+    int count = gpu_count(error);
+    if (count < num_ranks) {
+        return count == 0
+                   ? STATUS_INVALID
+                   : error_add(error, STATUS_INVALID, "%d ranks need as many GPUs; here are %d",
+                               (int)num_ranks, count);
     }
     struct bench_team *team = calloc(1, sizeof *team);
     if (team == NULL) {

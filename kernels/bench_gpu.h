@@ -38,9 +38,9 @@ struct gpu {
     bool turns; /* wait for a line on stdin before each round: another program has its turn */
 };
 
-/* STATUS_CUDA with the reason in error; BENCH_SKIPPED is up to the caller: gpu_count() == 0. */
-int gpu_count(void);
-/* Makes device the thread's current one. */
+/* How many GPUs this program can use; of none, error says why. */
+int gpu_count(struct error *error);
+/* Makes device the thread's current one. STATUS_INVALID: it is no Hopper; STATUS_CUDA: it fails. */
 MUST_CHECK enum status gpu_open(struct gpu *gpu, int32_t device, struct error *error);
 void gpu_close(struct gpu *gpu);
 

@@ -34,6 +34,7 @@ static const struct command commands[] = {
      bench_cpu_forward},
     {"ceilings", "measures what the device can do: copies and dense GEMMs", CUDA(ceilings),
      bench_cpu_ceilings},
+    {"device", "says which GPU this is, or why it cannot be used", CUDA(device), NULL},
 };
 
 #define NUM_COMMANDS (sizeof commands / sizeof commands[0])

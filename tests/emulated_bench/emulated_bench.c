@@ -14,6 +14,7 @@ static int run(int count, char **arguments)
         strcmp(arguments[1], "time") == 0       ? bench_cuda_time
         : strcmp(arguments[1], "forward") == 0  ? bench_cuda_forward
         : strcmp(arguments[1], "ceilings") == 0 ? bench_cuda_ceilings
+        : strcmp(arguments[1], "device") == 0   ? bench_cuda_device
                                                 : bench_cuda_check;
     struct bench_options options;
     struct bench_csv csv;

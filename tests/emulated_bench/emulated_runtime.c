@@ -3,9 +3,12 @@
  * grouped GEMMs, by the references.
  *
  * Streams do their work at once. What is captured is done then, and a graph's launch does nothing
- * more: all that `time` and `forward` want is that it can be called.
+ * more: all that `time` and `forward` want is that it can be called. EMULATOR_WITHOUT=gpu, driver,
+ * hopper or graphs takes something away: there is no GPU, its driver is older than the program, it
+ * is of another generation, or it captures nothing.
  */
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +16,18 @@
 #include "forward.h"
 #include "quantize.h"
 
+static bool lacks(const char *what)
+{
+    const char *left_out = getenv("EMULATOR_WITHOUT");
+    return left_out != NULL && strcmp(left_out, what) == 0;
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = 3;
-    return cudaSuccess;
+    return lacks("gpu")      ? cudaErrorNoDevice
+           : lacks("driver") ? cudaErrorInsufficientDriver
+                             : cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
@@ -27,8 +38,10 @@ cudaError_t cudaSetDevice(int device)
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
     (void)device;
-    *properties = (struct cudaDeviceProp){
-        .name = "emulated GPU", .major = 9, .multiProcessorCount = 4, .l2CacheSize = 4096};
+    *properties = (struct cudaDeviceProp){.name = "emulated GPU",
+                                          .major = lacks("hopper") ? 10 : 9,
+                                          .multiProcessorCount = 4,
+                                          .l2CacheSize = 4096};
     return cudaSuccess;
 }
 
@@ -41,7 +54,13 @@ cudaError_t cudaDeviceGetPCIBusId(char *bus, int bytes, int device)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = 0;
+    *version = 12020;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
     return cudaSuccess;
 }
 
@@ -159,11 +178,9 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
-    const char *left_out = getenv("EMULATOR_WITHOUT");
     (void)stream;
     (void)mode;
-    return left_out != NULL && strcmp(left_out, "graphs") == 0 ? cudaErrorNotSupported
-                                                               : cudaSuccess;
+    return lacks("graphs") ? cudaErrorNotSupported : cudaSuccess;
 }
 
 /* A graph is not NULL; nobody looks into it. */
