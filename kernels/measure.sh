@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # measure.sh -- one command for a GPU machine: build, check, measure, compare.
 #
-# Needs gcc, CMake 3.22 and the CUDA Toolkit; compute-sanitizer and PyTorch are used where they are.
+# Needs gcc, CMake 3.22 and the CUDA Toolkit 12.5, or a moe-bench that lies in --build already;
+# compute-sanitizer and PyTorch are used where they are.
 # Whatever happens, what was measured until then stays in --out: rows.csv (every check and timing, one
 # schema), log.txt (all that was said), cuda.log (what the driver says of calls that failed).
 set -euo pipefail
@@ -42,6 +43,9 @@ options:
   --seed N            of all random data (default 1)
   --dry-run           print the commands; run moe-bench only to list what it would do
   --help
+
+MOESIM_COMMIT, CUDACXX, CUDA_HOME in the environment: what the rows shall name as commit where there
+is no git checkout; nvcc and the CUDA Toolkit where they are in no usual place.
 
 example: kernels/measure.sh --out results --trace gpt-oss-20b=experts.npy:12
 TEXT
@@ -92,12 +96,17 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#parts[@]} -gt 0 ] || parts=("${default_parts[@]}")
-[[ $budget =~ ^[0-9]+$ ]] || fail "--budget $budget: whole seconds are needed"
+[[ $budget =~ ^[1-9][0-9]*$ ]] || fail "--budget $budget: whole seconds are needed"
+for trace in "${traces[@]}"; do
+    file=${trace#*=}
+    [[ $trace == *=* && -r ${file%:*} ]] || fail "--trace $trace: MODEL=FILE.npy[:LAYER] is needed"
+done
 
 bench=$build/moe-bench
 rows=$out/rows.csv
 began=$SECONDS
 failures=()
+looked=0 # whether the GPU was
 
 left() {
     echo $((budget - (SECONDS - began)))
@@ -222,13 +231,27 @@ build_in() {
     [ -z "${MOESIM_COMMIT:-}" ] || options+=("-DMOESIM_COMMIT=$MOESIM_COMMIT")
     ! command -v ninja >/dev/null || options+=(-G Ninja)
     run 60 cmake -S "$here" -B "$directory" "${options[@]}" "$@"
-    run 240 cmake --build "$directory" --target moe-bench --parallel "$(nproc)"
+    [ "$status" != 0 ] ||
+        run 240 cmake --build "$directory" --target moe-bench --parallel "$(nproc)"
 }
 
 part_build() {
     build_in "$build"
-    [ "$dry_run" = 1 ] || [ -x "$bench" ] || fail "moe-bench was not built: nothing can be measured"
-    run 5 nvidia-smi
+    if [ "$status" != 0 ] && [ -x "$bench" ]; then
+        echo "not built: going on with the moe-bench that lies there, of an older commit perhaps"
+    fi
+}
+
+# The GPU, before anything is tried on it: where it cannot be used every part would only be skipped.
+look() {
+    looked=1
+    [ "$(left)" -ge 5 ] || return 0
+    if [ "$dry_run" = 0 ] && [ ! -x "$bench" ]; then
+        fail "there is no $bench: part build makes it, and says what it lacks"
+    fi
+    ! command -v nvidia-smi >/dev/null || run 20 nvidia-smi
+    run 30 "$bench" device
+    [ "$status" = 0 ] || fail "nothing can be measured here: moe-bench says above why"
 }
 
 # watch_hang OPTION...: what was cut off, once more in a build whose waits say where they hang.
@@ -423,6 +446,7 @@ summary() {
 
 main() {
     local part next=0
+    printf '%s, %s, budget %s s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(uname -n)" "$budget"
     for part in "${parts[@]}"; do
         plan_stretch "${parts[@]:next}"
         next=$((next + 1))
@@ -431,14 +455,20 @@ main() {
             failures+=("out of time before $part")
             continue
         fi
+        [ "$part" = build ] || [ "$looked" = 1 ] || look
         "part_$part"
     done
+    [ "$looked" = 1 ] || look
     [ "$dry_run" = 1 ] || summary
     printf '\n%d s; %d problems\n' $((SECONDS - began)) ${#failures[@]}
     [ ${#failures[@]} -eq 0 ] || printf '  %s\n' "${failures[@]}"
     [ ${#failures[@]} -eq 0 ]
 }
 
+IFS=, read -r -a list <<<"$models"
+for model in "${list[@]}"; do
+    flags "$model" # a name that is none shall not be found in the middle
+done
 if [ "$dry_run" = 1 ]; then
     main
 else

@@ -25,6 +25,7 @@ for ((i = 1; i < $#; i++)); do
 done
 [ -s "$csv" ] || echo command,kernel,version,phase,model,dtype,num_tokens,routing,status >>"$csv"
 case "$*" in
+device*) [ -z "${MISSING:-}" ] || { echo "moe-bench: skipped: no Hopper" && exit 77; } ;;
 ceilings*) sleep 60 ;;
 *"--versions cluster"*)
     echo "check,grouped_gate_up,cluster,,few rows,bf16,9,ragged,differs" >>"$csv"
@@ -59,4 +60,31 @@ code=0
 grep -q "cut off after .* s: .*ceilings" "$folder/out.txt" || fail "the hang was not told"
 grep -q "out of time before ranks" "$folder/out.txt" || fail "the budget was not kept"
 [ "$(grep -c ',ok$' "$folder/results/rows.csv")" = 12 ] || fail "a hang cost rows"
+
+# Where the GPU cannot be used, or nothing was built, that is said once and nothing is tried.
+: >"$folder/calls.txt"
+code=0
+MISSING=gpu "$kernels/measure.sh" --build "$folder" --out "$folder/results" check forward \
+    >"$folder/out.txt" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "exit $code without a GPU"
+grep -q "skipped: no Hopper" "$folder/out.txt" || fail "moe-bench's reason is lost"
+[ "$(cat "$folder/calls.txt")" = device ] || fail "without a GPU something was tried"
+code=0
+"$kernels/measure.sh" --build "$folder/nowhere" --out "$folder/results" check \
+    >"$folder/out.txt" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "exit $code without moe-bench"
+grep -q "there is no .*nowhere/moe-bench: part build makes it" "$folder/out.txt" ||
+    fail "a missing moe-bench was not told"
+
+# Wrong options are told before anything runs.
+for wrong in "--budget 0" "--budget 1.5" "--models mixtral-8x7b,no-such" "--trace mixtral-8x7b" \
+    "--trace mixtral-8x7b=$folder/none.npy:3" "no-such-part" "--out"; do
+    : >"$folder/calls.txt"
+    code=0
+    # shellcheck disable=SC2086 # two words
+    "$kernels/measure.sh" --build "$folder" $wrong >"$folder/out.txt" 2>&1 || code=$?
+    [ "$code" = 1 ] || fail "exit $code after $wrong"
+    [ "$(wc -l <"$folder/out.txt")" = 1 ] || fail "not one line after $wrong"
+    [ ! -s "$folder/calls.txt" ] || fail "something ran after $wrong"
+done
 echo "measure.sh: ok"
