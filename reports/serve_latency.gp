@@ -1,8 +1,8 @@
-# Shares of requests over times on a logarithmic axis; what takes no time is left of it.
+# Shares of requests over times on a logarithmic axis; what takes no time is left of it. Columns may
+# be empty, of targets that nobody set and of gaps in answers of one token; gnuplot leaves such
+# curves out of the key.
 stats csv using (column('answer_s')) name 'A' nooutput
-stats csv using (column('first_token_target_s')) name 'F' nooutput
-stats csv using (column('further_token_target_s')) name 'T' nooutput
-stats csv using (column('gap_s') > 0 ? column('gap_s') : NaN) name 'G' nooutput
+stats csv using (column('gap_s') > 0 ? column('gap_s') : column('answer_s')) name 'G' nooutput
 left = G_min > 0 ? 10 ** floor(log10(G_min)) : 1e-3
 set logscale x
 set xrange [left:A_max * 1.2]
@@ -26,6 +26,6 @@ plot csv using (column('first_token_s')):(100 * column('fraction')) with lines l
      csv using (column('answer_s')):(100 * column('fraction')) with lines lw 2 \
          lc rgb orange title 'whole answer', \
      csv using (column('first_token_target_s')):(100 * column('fraction')) with lines lw 2 dt 2 \
-         lc rgb blue title (F_records > 0 ? 'first, target' : ''), \
+         lc rgb blue title 'first, target', \
      csv using (column('further_token_target_s')):(100 * column('fraction')) with lines lw 2 dt 2 \
-         lc rgb green title (T_records > 0 ? 'further, target' : '')
+         lc rgb green title 'further, target'

@@ -106,6 +106,21 @@ def differences():
         check("is cheapest" not in page, "served runs compared by the batch of steps that they share")
 
 
+def pages_of_little():
+    """Nobody has to set targets, and answers of one token have no further ones."""
+    if shutil.which("gnuplot") is None:
+        return
+    lines = [line for line in open(CHAT) if "targets:" not in line]
+    with open("little.yaml", "w") as file:
+        file.writelines(lines)
+    for name, settings in (("free", []), ("one", ["--set", "serving.arrivals.decode_tokens=1",
+                                                  "--set", "serving.arrivals.decode_cv=0"])):
+        run = moesim("serve", "little.yaml", *SMALL, *settings, "-o", f"{name}.db")
+        check(run.returncode == 0, f"{name}: {run.stderr}")
+        page = moesim("report", f"{name}.db", "-o", name)
+        check(page.returncode == 0, f"a page without {name}'s columns: {page.stderr}")
+
+
 def bad_input():
     with open("bad.csv", "w", encoding="utf-8") as file:
         file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,x,44\nnever,1,1\n")
@@ -141,6 +156,7 @@ with tempfile.TemporaryDirectory() as directory:
     equal_runs()
     stored()
     differences()
+    pages_of_little()
     bad_input()
 print("serve_cli:", "failed" if failures else "all is well")
 sys.exit(1 if failures else 0)
