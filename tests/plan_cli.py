@@ -217,6 +217,8 @@ def test_page():
         check(words in html, f"the page lacks '{words}'")
     for figure in ("front", "shift", "fate"):
         check(os.path.exists(f"page/figures/{figure}.csv"), f"no {figure}.csv")
+    at = SMALL.index("--ttft")
+    plan(SMALL[:at] + SMALL[at + 4:] + ["-o", "whole.db", "-r", "free"])  # no targets, no line
     text = plan(SMALL + ["-o", "whole.db"]).stdout
     check("so costs have no interval; those of --gpu" in text, "no cluster is offered")
 

@@ -1,6 +1,6 @@
 stats csv using (column('tpot_ms')) name 'T' nooutput
 stats csv using (money(column('usd_per_day'))) name 'C' nooutput
-stats csv using (column('tpot_target_ms')) name 'G' nooutput
+stats csv using (strlen(stringcolumn('tpot_target_ms')) > 0 ? column('tpot_target_ms') : 0) name 'G' nooutput
 is_role(role) = stringcolumn('role') eq role
 stats csv using (is_role('winner') || is_role('front') || is_role('other') ? 0 : 1) name 'R' nooutput
 unit = C_max >= 2e6 ? 1e6 : C_max >= 2e3 ? 1e3 : 1.0
@@ -18,7 +18,7 @@ if (T_min > 0 && T_max > 20 * T_min) { # what is slow must not press what is fas
 }
 set ytics tidy_step(C_max / unit, 6)
 set key outside above right horizontal Left reverse samplen 1
-target = G_records > 0 && G_max > 0 ? G_max : 0
+target = G_max # 0: there is none
 if (target > 0) {
     set arrow from target, graph 0 to target, graph 1 nohead lc rgb '#999999'
     set label sprintf('target %g ms', target) at target, graph 0.97 left offset 0.5, 0
