@@ -283,9 +283,9 @@ void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
  * on the way, for record_layer_begin. */
 void record_wishes(struct engine *engine, const struct layer_run *run);
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
-/* Counts messages of a dispatch that source sends. Returns their bytes. */
-int64_t record_dispatch(struct engine *engine, int32_t source, const struct message *message,
-                        int32_t count);
+/* Counts a group of a dispatch, message [group->count] its messages. */
+void record_dispatch(struct engine *engine, const struct message_group *group,
+                     const struct message *message);
 /* Ends an interval that placements stayed in force. */
 void record_interval(struct engine *engine);
 void record_layer_end(struct engine *engine, const struct layer_run *run);

@@ -170,7 +170,7 @@ static enum status note_arrivals(struct engine *engine, struct transfer *transfe
 
 /* Sends through a network that knows at once when everything arrives. */
 static enum status send_decided(struct engine *engine, struct transfer *transfer,
-                                const struct message_group *group, int64_t bytes, int64_t root_ns)
+                                const struct message_group *group, int64_t root_ns)
 {
     const struct net_burst burst = {
         .message = &transfer->plan.message[group->first],
@@ -185,7 +185,7 @@ static enum status send_decided(struct engine *engine, struct transfer *transfer
         return status;
     }
     engine->scenario->net->decide(engine->net, engine->queue.now_ns, &burst, engine->arrival_ns);
-    engine->metrics.bytes_received += bytes;
+    engine->metrics.bytes_received += group->bytes;
     return note_arrivals(engine, transfer, group->owner_rank, burst.message, engine->arrival_ns,
                          group->count, root_ns);
 }
@@ -215,15 +215,6 @@ static enum status send_undecided(struct engine *engine, struct transfer *transf
     return status == STATUS_OK ? schedule_wake(engine) : status;
 }
 
-static int64_t sum_bytes(const struct message *message, int32_t count)
-{
-    int64_t bytes = 0;
-    for (int32_t i = 0; i < count; i++) {
-        bytes += message[i].bytes;
-    }
-    return bytes;
-}
-
 /* A layer's plans are more than a core's cache holds, and the passes over a group's messages would
  * each line wait by itself. */
 static void fetch_messages(const struct message *message, int32_t count)
@@ -244,14 +235,13 @@ enum status network_send_group(struct engine *engine, struct transfer *transfer,
     }
     const struct message *message = &transfer->plan.message[group->first];
     fetch_messages(message, group->count);
-    int64_t bytes = transfer->kind == TRANSFER_DISPATCH
-                        ? record_dispatch(engine, group->owner_rank, message, group->count)
-                        : sum_bytes(message, group->count);
+    if (transfer->kind == TRANSFER_DISPATCH) {
+        record_dispatch(engine, group, message);
+    }
     engine->metrics.messages += group->count;
-    engine->metrics.bytes_sent += bytes;
-    return engine->scenario->net->decide != NULL
-               ? send_decided(engine, transfer, group, bytes, root_ns)
-               : send_undecided(engine, transfer, group, root_ns);
+    engine->metrics.bytes_sent += group->bytes;
+    return engine->scenario->net->decide != NULL ? send_decided(engine, transfer, group, root_ns)
+                                                 : send_undecided(engine, transfer, group, root_ns);
 }
 
 enum status network_schedule_release(struct engine *engine, struct transfer *transfer, int32_t rank,

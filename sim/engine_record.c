@@ -198,25 +198,23 @@ void record_interval(struct engine *engine)
     metrics->num_intervals++;
 }
 
-int64_t record_dispatch(struct engine *engine, int32_t source, const struct message *message,
-                        int32_t count)
+void record_dispatch(struct engine *engine, const struct message_group *group,
+                     const struct message *message)
 {
     struct run_metrics *metrics = &engine->metrics;
     const struct cluster *cluster = &engine->scenario->cluster;
+    const int32_t source = group->owner_rank;
     const int32_t node_begin = cluster_node(cluster, source) * cluster->gpus_per_node;
     const int32_t *restrict cell_of_rank = engine->cell_of_rank; /* a division a message is dear */
     int64_t *restrict traffic_bytes =
         &metrics->traffic_bytes[(int64_t)cell_of_rank[source] * metrics->num_cells];
-    int64_t sum = 0;
     int64_t near = 0;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < group->count; i++) {
         traffic_bytes[cell_of_rank[message[i].dst_rank]] += message[i].bytes;
-        sum += message[i].bytes;
         near += cluster_on_node(cluster, node_begin, message[i].dst_rank) ? message[i].bytes : 0;
     }
-    metrics->dispatch_bytes += sum;
-    metrics->dispatch_cross_node_bytes += sum - near;
-    return sum;
+    metrics->dispatch_bytes += group->bytes;
+    metrics->dispatch_cross_node_bytes += group->bytes - near;
 }
 
 enum status record_layer_begin(struct engine *engine, const struct layer_run *run)

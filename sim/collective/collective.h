@@ -22,6 +22,7 @@ struct message_group {
     int32_t count;
     int32_t waits;      /* the owner, plus the messages that feed the group */
     int32_t owner_rank; /* rank that sends it: nothing leaves before this rank is ready */
+    int64_t bytes;      /* of all of its messages */
 };
 
 enum { SENT, RECEIVED, PORT_DIRECTION_COUNT };
@@ -41,6 +42,7 @@ struct transfer_plan {
     struct message *message;
     int32_t num_groups;
     struct message_group *group;
+    int32_t num_counted;           /* groups in arrivals, port_bytes and waits */
     int32_t *owned_begin;          /* [num_ranks + 1] into owned_group */
     int32_t *owned_group;          /* [num_groups] groups by owner */
     int32_t *arrivals;             /* [num_ranks] payload messages to expect at each rank */
@@ -55,7 +57,8 @@ struct transfer_plan {
 void plan_init(struct transfer_plan *plan, const struct cluster *cluster, int32_t num_ranks,
                bool by_nic, struct arena *arena);
 
-/* Makes room for messages at once, right after plan_init; more may still come. Optional. */
+/* Makes room for messages at once, right after plan_init, and zeroed arrivals and port_bytes; more
+ * messages may still come. Optional. */
 void plan_reserve(struct transfer_plan *plan, int32_t num_messages);
 
 /* Opens a group; messages are added to the group opened last. Returns its index. */
@@ -66,12 +69,14 @@ int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank);
 void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t bytes, bool payload,
                       int32_t feeds);
 
-/* The open group's messages have been written to the room that plan_reserve made, from
- * &plan->message[plan->num_messages] to before end: as plan_add_message would have them, for plans
- * of very many. */
-void plan_close_group(struct transfer_plan *plan, const struct message *end);
+/* The open group's messages, none of which feeds another, have been written to the room that
+ * plan_reserve made, from &plan->message[plan->num_messages] to before end, as plan_add_message
+ * would have them, and counted at their receivers, in arrivals and port_bytes. For plans of very
+ * many. sent_bytes: theirs on each tier. */
+void plan_close_group(struct transfer_plan *plan, const struct message *end,
+                      const int64_t sent_bytes[TIER_COUNT]);
 
-/* May be called again when more has been added. */
+/* May be called again when more groups have been added. */
 MUST_CHECK enum status plan_finish(struct transfer_plan *plan);
 
 struct collective_input {

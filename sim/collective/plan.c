@@ -34,12 +34,23 @@ static void *grow(struct transfer_plan *plan, void *array, int32_t *capacity, in
     return fresh;
 }
 
+/* What messages are counted in, if it is not there yet. */
+static bool allocate_counts(struct transfer_plan *plan)
+{
+    size_t ranks = (size_t)plan->num_ranks;
+    if (plan->arrivals == NULL) {
+        plan->arrivals = arena_alloc(plan->arena, ranks, sizeof(int32_t));
+        plan->port_bytes = arena_alloc(plan->arena, ranks, sizeof *plan->port_bytes);
+    }
+    return plan->arrivals != NULL && plan->port_bytes != NULL;
+}
+
 void plan_reserve(struct transfer_plan *plan, int32_t num_messages)
 {
     assert(plan->message == NULL);
     plan->message = arena_take(plan->arena, (size_t)num_messages, sizeof *plan->message);
     plan->message_capacity = num_messages;
-    plan->out_of_memory = plan->message == NULL;
+    plan->out_of_memory = plan->message == NULL || !allocate_counts(plan);
 }
 
 int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank)
@@ -55,7 +66,7 @@ int32_t plan_add_group(struct transfer_plan *plan, int32_t owner_rank)
     }
     plan->group = group;
     group[plan->num_groups] =
-        (struct message_group){.first = plan->num_messages, .owner_rank = owner_rank};
+        (struct message_group){.first = plan->num_messages, .waits = 1, .owner_rank = owner_rank};
     return plan->num_groups++;
 }
 
@@ -82,59 +93,66 @@ void plan_add_message(struct transfer_plan *plan, int32_t dst_rank, int64_t byte
     group->count++;
 }
 
-void plan_close_group(struct transfer_plan *plan, const struct message *end)
+/* Counts the bytes of a group at its sender. */
+static void count_sent(struct transfer_plan *plan, struct message_group *group,
+                       const int64_t sent_bytes[TIER_COUNT])
 {
+    for (int tier = 0; tier < TIER_COUNT; tier++) {
+        plan->port_bytes[group->owner_rank].of[tier][SENT] += sent_bytes[tier];
+        group->bytes += sent_bytes[tier];
+    }
+}
+
+void plan_close_group(struct transfer_plan *plan, const struct message *end,
+                      const int64_t sent_bytes[TIER_COUNT])
+{
+    if (plan->out_of_memory) {
+        return;
+    }
     struct message_group *group = &plan->group[plan->num_groups - 1];
     int32_t num_messages = (int32_t)(end - plan->message);
     assert(num_messages >= plan->num_messages && num_messages <= plan->message_capacity);
-    group->count += num_messages - plan->num_messages;
+    assert(plan->num_counted == plan->num_groups - 1);
+    group->count = num_messages - plan->num_messages;
     plan->num_messages = num_messages;
+    plan->num_counted = plan->num_groups;
+    count_sent(plan, group, sent_bytes);
 }
 
 /* Who waits for how many messages of the group, and what they bring to ports. */
-static void count_group(struct transfer_plan *plan, const struct message_group *group)
+static void count_group(struct transfer_plan *plan, struct message_group *group)
 {
     const struct cluster *cluster = plan->cluster;
     const struct message *restrict message = &plan->message[group->first];
     const int32_t node = cluster_node(cluster, group->owner_rank);
     const int32_t node_begin = plan->by_nic ? INT32_MIN : node * cluster->gpus_per_node;
-    int32_t *restrict arrivals = plan->arrivals;
-    struct port_bytes *restrict ports = plan->port_bytes;
-    int64_t sum = 0;
-    int64_t near = 0;
+    int64_t sent_bytes[TIER_COUNT] = {0};
     for (int32_t i = 0; i < group->count; i++) {
-        const int64_t bytes = message[i].bytes;
-        bool is_near = cluster_on_node(cluster, node_begin, message[i].dst_rank);
-        sum += bytes;
-        near += is_near ? bytes : 0;
-        ports[message[i].dst_rank].of[is_near ? TIER_SCALE_UP : TIER_SCALE_OUT][RECEIVED] += bytes;
-        arrivals[message[i].dst_rank] += message_is_payload(&message[i]);
+        const int32_t rank = message[i].dst_rank;
+        bool is_near = cluster_on_node(cluster, node_begin, rank);
+        const enum tier tier = is_near ? TIER_SCALE_UP : TIER_SCALE_OUT;
+        sent_bytes[tier] += message[i].bytes;
+        plan->port_bytes[rank].of[tier][RECEIVED] += message[i].bytes;
+        plan->arrivals[rank] += message_is_payload(&message[i]);
         if (message_feeds(&message[i]) != NO_GROUP) {
             struct message_group *fed = &plan->group[message_feeds(&message[i])];
-            assert(fed->owner_rank == message[i].dst_rank);
+            assert(fed->owner_rank == rank);
             fed->waits++;
         }
     }
-    ports[group->owner_rank].of[TIER_SCALE_UP][SENT] += near;
-    ports[group->owner_rank].of[TIER_SCALE_OUT][SENT] += sum - near;
+    count_sent(plan, group, sent_bytes);
 }
 
 enum status plan_finish(struct transfer_plan *plan)
 {
-    size_t ranks = (size_t)plan->num_ranks;
-    plan->arrivals = arena_alloc(plan->arena, ranks, sizeof(int32_t));
-    plan->port_bytes = arena_alloc(plan->arena, ranks, sizeof *plan->port_bytes);
-    plan->owned_begin = arena_alloc(plan->arena, ranks + 1, sizeof(int32_t));
+    plan->owned_begin = arena_alloc(plan->arena, (size_t)plan->num_ranks + 1, sizeof(int32_t));
     plan->owned_group = arena_alloc(plan->arena, (size_t)plan->num_groups, sizeof(int32_t));
-    if (plan->out_of_memory || plan->arrivals == NULL || plan->port_bytes == NULL ||
-        plan->owned_begin == NULL || plan->owned_group == NULL) {
+    if (plan->out_of_memory || !allocate_counts(plan) || plan->owned_begin == NULL ||
+        plan->owned_group == NULL) {
         return STATUS_NO_MEMORY;
     }
-    for (int32_t group = 0; group < plan->num_groups; group++) {
-        plan->group[group].waits = 1;
-    }
-    for (int32_t group = 0; group < plan->num_groups; group++) {
-        count_group(plan, &plan->group[group]);
+    for (; plan->num_counted < plan->num_groups; plan->num_counted++) {
+        count_group(plan, &plan->group[plan->num_counted]);
     }
     for (int32_t group = 0; group < plan->num_groups; group++) {
         plan->owned_begin[plan->group[group].owner_rank + 1]++;
