@@ -13,17 +13,18 @@
 #include "alltoall_rows.h"
 #include "calibrate_network.h"
 #include "csv_table.h"
+#include "text_file.h"
 
 #define HEADER                                                                                     \
     "group,library,version,mode,op,gpu,nodes,gpus_per_node,ep,inter_link,tokens_per_rank,hidden,"  \
     "topk,experts,dtype,sms,latency_us,distribution,date,notes\n"
 
 static struct error error;
-static char path[64];
+static const char *path;
 
 static void make_path(void)
 {
-    (void)snprintf(path, sizeof path, "/tmp/moesim-alltoall-%d.csv", (int)getpid());
+    path = text_file(".csv", "");
     error = (struct error){0};
 }
 
@@ -37,10 +38,7 @@ TestSuite(csv_table, .init = make_path, .fini = remove_path);
 
 static void write_text(const char *text)
 {
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
+    (void)text_file(".csv", text);
 }
 
 static enum status read_text(struct alltoall_rows *rows, const char *text)

@@ -1,12 +1,12 @@
 /* test_bench_rows.c -- reading what moe-bench measured, fitting phases, predicting steps. */
 #include <criterion/criterion.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bench_model.h"
+#include "text_file.h"
 #include "validate_bench.h"
 
 #define HEADER                                                                                     \
@@ -22,11 +22,7 @@ static struct bench_rows rows;
 
 static enum status read_text(const char *text)
 {
-    char path[] = "/tmp/test_bench_rows_XXXXXX";
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    cr_assert_eq(write(descriptor, text, strlen(text)), (ssize_t)strlen(text));
-    close(descriptor);
+    const char *path = text_file(".csv", text);
     enum status status = bench_rows_read(&rows, path, &error);
     unlink(path);
     return status;

@@ -10,6 +10,7 @@
 #include "calibrate.h"
 #include "moe_rows_internal.h"
 #include "rng.h"
+#include "text_file.h"
 #include "validate.h"
 
 #define HEADER                                                                                     \
@@ -22,21 +23,9 @@
 static struct error error;
 static struct moe_rows rows;
 
-/* Writes a table that is gone when the test is over. */
-static const char *table(const char *text)
-{
-    static char path[64];
-    strcpy(path, "/tmp/test_calibrate_XXXXXX");
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    cr_assert_eq(write(descriptor, text, strlen(text)), (ssize_t)strlen(text));
-    close(descriptor);
-    return path;
-}
-
 static enum status read_text(const char *text)
 {
-    const char *path = table(text);
+    const char *path = text_file(".csv", text);
     enum status status = moe_rows_read(&rows, path, &error);
     unlink(path);
     return status;

@@ -10,6 +10,7 @@
 #include "collective/exchange.h"
 #include "data.h"
 #include "scenario.h"
+#include "text_file.h"
 
 #define DECODE SOURCE_DIRECTORY "/scenarios/studies/deepseek_v3_decode_32xh800.yaml"
 
@@ -144,28 +145,19 @@ Test(cluster_preset, mistakes_are_told_with_their_key)
     scenario_free(&scenario);
 }
 
-static void write_preset(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
-}
-
 Test(cluster_preset, a_file_with_mistakes_is_refused_with_all_of_them)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/tmp/moesim-cluster-%d.yaml", (int)getpid());
-    write_preset(path, "source: tests\ngpu: h100-sxm\ngpus_per_node: 8\nfitted:\n"
-                       "  - collective: flat\n    dtype: any\n    library: made up\n"
-                       "    fitted_on: x\n    holdout: x\n    num_rows: 1\n    error_median: 0.1\n"
-                       "    error_p90: 0.2\n    dispatch: {startup_ns: -1, colour: red}\n");
+    const char *path = text_file(
+        ".yaml", "source: tests\ngpu: h100-sxm\ngpus_per_node: 8\nfitted:\n"
+                 "  - collective: flat\n    dtype: any\n    library: made up\n"
+                 "    fitted_on: x\n    holdout: x\n    num_rows: 1\n    error_median: 0.1\n"
+                 "    error_p90: 0.2\n    dispatch: {startup_ns: -1, colour: red}\n");
     error = (struct error){0};
     cr_expect_eq(cluster_load(&cluster, path, &error), STATUS_INVALID);
     expect_error("startup_ns");
     expect_error("colour");
     expect_error("dispatch and combine are needed");
-    write_preset(path, "source: tests\ngpu: h100-sxm\ngpus_per_node: 8\nfitted: 3\n");
+    path = text_file(".yaml", "source: tests\ngpu: h100-sxm\ngpus_per_node: 8\nfitted: 3\n");
     error = (struct error){0};
     cr_expect_eq(cluster_load(&cluster, path, &error), STATUS_INVALID);
     expect_error(":4: fitted: a list of at most");

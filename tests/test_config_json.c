@@ -5,22 +5,17 @@
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "model.h"
+#include "text_file.h"
 
 static struct error error;
 
 static enum status load_text(struct moe_model *model, const char *text)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/tmp/moesim-config-%d.json", (int)getpid());
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
+    const char *path = text_file(".json", text);
     enum status status = model_load(model, path, &error);
     cr_assert_eq(unlink(path), 0);
     return status;

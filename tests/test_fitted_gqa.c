@@ -8,6 +8,7 @@
 #include "gpu/fitted_attention.h"
 #include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
+#include "text_file.h"
 
 #define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
 #define LARGER  50.0 /* of a norm that takes the larger of two */
@@ -241,18 +242,16 @@ Test(fitted_gqa, asks_the_kernels_that_are_for_so_many_heads)
 
 static enum status load_attention(const char *entries)
 {
-    char path[64];
+    char text[2048];
     struct gpu_spec gpu;
-    (void)snprintf(path, sizeof path, "/tmp/moesim-gqa-%d.yaml", (int)getpid());
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    fputs("source: tests\nflops_per_s: {bf16: 1e12}\nflops_fraction: 0.5\nhbm_bytes: 16e9\n"
-          "hbm_bytes_per_s: 320e9\nhbm_fraction: 0.8\nkernel_ns: 3000\nnum_sms: 40\n"
-          "tdp_watts: 70\nscale_up: {bytes_per_s: 16e9, fraction: 0.35, latency_ns: 10000}\n"
-          "scale_out: {bytes_per_s: 3e9, fraction: 0.9, latency_ns: 10000}\nattention:\n",
-          file);
-    fputs(entries, file);
-    cr_assert_eq(fclose(file), 0);
+    (void)snprintf(
+        text, sizeof text,
+        "source: tests\nflops_per_s: {bf16: 1e12}\nflops_fraction: 0.5\nhbm_bytes: 16e9\n"
+        "hbm_bytes_per_s: 320e9\nhbm_fraction: 0.8\nkernel_ns: 3000\nnum_sms: 40\n"
+        "tdp_watts: 70\nscale_up: {bytes_per_s: 16e9, fraction: 0.35, latency_ns: 10000}\n"
+        "scale_out: {bytes_per_s: 3e9, fraction: 0.9, latency_ns: 10000}\nattention:\n%s",
+        entries);
+    const char *path = text_file(".yaml", text);
     error = (struct error){0};
     enum status status = gpu_load(&gpu, path, &error);
     cr_assert_eq(unlink(path), 0);

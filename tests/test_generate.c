@@ -11,6 +11,7 @@
 #include "generate.h"
 #include "generate_internal.h"
 #include "rng.h"
+#include "text_file.h"
 #include "trace.h"
 
 #define PRESET      "deepseek-v3"
@@ -295,12 +296,7 @@ static const char broken_preset[] =
 
 Test(generate, reports_every_problem_of_a_preset)
 {
-    char path[] = "/tmp/test_generate_XXXXXX";
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    cr_assert_eq(write(descriptor, broken_preset, sizeof broken_preset - 1),
-                 (ssize_t)sizeof broken_preset - 1);
-    close(descriptor);
+    const char *path = text_file(".yaml", broken_preset);
     static struct generate_preset preset;
     struct error error = {0};
 

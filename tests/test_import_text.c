@@ -2,7 +2,6 @@
  * test_import_text.c -- what text formats are read with: JSON, base64, CSV; and arrivals.
  */
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "import/base64.h"
 #include "import/csv_lines.h"
 #include "import/json_pull.h"
+#include "text_file.h"
 
 static struct import_file file_of(const char *text)
 {
@@ -203,13 +203,7 @@ static struct error arrivals_error;
 /* Reads arrivals from a file that holds this text. */
 static enum status read_arrivals(const char *text)
 {
-    char path[] = "/tmp/moesim-arrivals-XXXXXX";
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    FILE *file = fdopen(descriptor, "w");
-    cr_assert_not_null(file);
-    fputs(text, file);
-    cr_assert_eq(fclose(file), 0);
+    const char *path = text_file("", text);
     arrivals_error = (struct error){0};
     enum status status = arrivals_read(&arrivals, path, ARRIVALS_UNKNOWN, &arrivals_error);
     unlink(path);

@@ -10,6 +10,7 @@
 #include "calibrate_kernels.h"
 #include "kernel_rows.h"
 #include "rng.h"
+#include "text_file.h"
 #include "validate.h"
 
 #define HEADER                                                                                     \
@@ -29,20 +30,9 @@
 static struct error error;
 static struct kernel_rows rows;
 
-static const char *table(const char *text)
-{
-    static char path[64];
-    strcpy(path, "/tmp/test_kernel_rows_XXXXXX");
-    int descriptor = mkstemp(path);
-    cr_assert_geq(descriptor, 0);
-    cr_assert_eq(write(descriptor, text, strlen(text)), (ssize_t)strlen(text));
-    close(descriptor);
-    return path;
-}
-
 static enum status read_text(const char *text)
 {
-    const char *path = table(text);
+    const char *path = text_file(".csv", text);
     enum status status = kernel_rows_read(&rows, path, &error);
     unlink(path);
     return status;
@@ -155,8 +145,9 @@ Test(kernel_rows, refuses_a_table_without_its_columns)
 Test(kernel_rows, are_predicted_or_listed_by_validate)
 {
     struct error_report report = {0};
-    const char *path = table(HEADER GEMM("16", "4096", "7168", "26.5") GEMM("", "1", "1", "1")
-                                 GEMM("0", "1", "1", "1") GEMM("-3", "1", "1", "1"));
+    const char *path =
+        text_file(".csv", HEADER GEMM("16", "4096", "7168", "26.5") GEMM("", "1", "1", "1")
+                              GEMM("0", "1", "1", "1") GEMM("-3", "1", "1", "1"));
 
     cr_assert_eq(validate_kernels(&report, path, &error), STATUS_OK, "%s", error.text);
     cr_assert_eq(error_report_finish(&report, &error), STATUS_OK);

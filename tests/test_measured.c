@@ -12,6 +12,7 @@
 #include "measured_read.h"
 #include "moe_rows.h"
 #include "scenario.h"
+#include "text_file.h"
 #include "validate.h"
 
 #define MOE_HEADER                                                                                 \
@@ -41,11 +42,11 @@
 
 static struct error error;
 static struct measured_table table;
-static char path[64];
+static const char *path;
 
 static void set_up(void)
 {
-    (void)snprintf(path, sizeof path, "/tmp/moesim-measured-%d.csv", (int)getpid());
+    path = text_file(".csv", "");
     error = (struct error){0};
 }
 
@@ -59,10 +60,7 @@ TestSuite(measured, .init = set_up, .fini = clean_up);
 
 static void write_text(const char *text)
 {
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
+    (void)text_file(".csv", text);
 }
 
 static void add(double across, double along, double ratio)
@@ -283,7 +281,7 @@ Test(measured, is_named_in_scenarios_with_a_digest_of_its_files)
     cr_expect_not_null(strstr(scenario.text, "digest:"));
     cr_expect_not_null(
         strstr(gpu_model_evidence(scenario.gpu_model, &scenario.cluster.gpu).fitted_on,
-               "1 points of moesim-measured-"));
+               "1 points of moesim-test-"));
     scenario_free(&scenario);
     cr_expect_eq(load_scenario(&scenario, stale, 3), STATUS_INVALID);
     cr_expect_not_null(strstr(error.text, "the files are not what they were"));

@@ -1,13 +1,13 @@
 /* test_model.c -- architectures: known parameter counts, layer patterns, presets. */
 #include <criterion/criterion.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "data.h"
 #include "model.h"
+#include "text_file.h"
 
 static struct error error;
 
@@ -203,22 +203,13 @@ Test(model, precision_choices_stand_in_the_order_of_the_enum)
     cr_expect_null(precision_choices[PRECISION_COUNT]);
 }
 
-static void write_file(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
-}
-
 Test(model, a_yaml_file_reports_all_fields_that_do_not_fit_together)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/tmp/moesim-model-%d.yaml", (int)getpid());
-    write_file(path, "source: test\nhidden_dim: 64\nnum_layers: 2\nvocab_size: 10\n"
-                     "attention: {kind: gqa, num_q_heads: 6, num_kv_heads: 4}\n"
-                     "ffn:\n  num_experts: 4\n  top_k: 8\n  num_expert_groups: 3\n"
-                     "precision: {dense: bf16, kv: bf16}\n");
+    const char *path =
+        text_file(".yaml", "source: test\nhidden_dim: 64\nnum_layers: 2\nvocab_size: 10\n"
+                           "attention: {kind: gqa, num_q_heads: 6, num_kv_heads: 4}\n"
+                           "ffn:\n  num_experts: 4\n  top_k: 8\n  num_expert_groups: 3\n"
+                           "precision: {dense: bf16, kv: bf16}\n");
     struct moe_model model;
 
     cr_expect_eq(model_load(&model, path, &error), STATUS_INVALID);

@@ -9,6 +9,7 @@
 
 #include "data.h"
 #include "random_run.h"
+#include "text_file.h"
 #include "trace_internal.h"
 #include "yaml_file.h"
 
@@ -212,15 +213,9 @@ Test(presets, no_two_share_a_name_or_an_alias)
 
 Test(presets, a_file_of_one_s_own_serves_as_price_and_gpu)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/tmp/moesim-price-%d.yaml", (int)getpid());
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs("gpu: h100-sxm\nusd_per_gpu_hour: 1.11\ndate: \"2026-11\"\n"
-                        "source: my contract\n",
-                        file),
-                  0);
-    cr_assert_eq(fclose(file), 0);
+    const char *path =
+        text_file(".yaml", "gpu: h100-sxm\nusd_per_gpu_hour: 1.11\ndate: \"2026-11\"\n"
+                           "source: my contract\n");
     char gpu_path[4096];
     (void)snprintf(gpu_path, sizeof gpu_path, "%s/scenarios/gpus/h20.yaml", SOURCE_DIRECTORY);
     struct price price;

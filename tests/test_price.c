@@ -8,6 +8,7 @@
 #include "format.h"
 #include "price.h"
 #include "store.h"
+#include "text_file.h"
 
 static struct error error;
 static struct price price;
@@ -16,13 +17,10 @@ static char text[MONEY_NOTE_BYTES];
 /* Loads a price file of these lines behind gpu, date and source, which are lines 1 to 3. */
 static enum status load(const char *lines)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/tmp/moesim-own-price-%d.yaml", (int)getpid());
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_gt(fprintf(file, "gpu: h100-sxm\ndate: \"2026-11\"\nsource: a contract\n%s", lines),
-                 0);
-    cr_assert_eq(fclose(file), 0);
+    char file[1024];
+    (void)snprintf(file, sizeof file, "gpu: h100-sxm\ndate: \"2026-11\"\nsource: a contract\n%s",
+                   lines);
+    const char *path = text_file(".yaml", file);
     error = (struct error){0};
     enum status status = price_load(&price, path, &error);
     cr_assert_eq(unlink(path), 0);

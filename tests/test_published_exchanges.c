@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "alltoall_rows.h"
+#include "text_file.h"
 
 #define LIMIT 0.25
 
@@ -59,16 +60,11 @@ static int compare_doubles(const void *a, const void *b)
 
 Test(published_exchanges, of_dimensions_and_degrees_that_were_not_fitted)
 {
-    char path[64];
+    const char *path = text_file(".csv", table);
     struct alltoall_rows rows = {0};
     struct error error = {0};
     double off[64];
     static struct cluster cluster;
-    (void)snprintf(path, sizeof path, "/tmp/moesim-exchanges-%d.csv", (int)getpid());
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(table, file), 0);
-    cr_assert_eq(fclose(file), 0);
 
     enum status status = alltoall_rows_read(&rows, path, &error);
     (void)unlink(path);

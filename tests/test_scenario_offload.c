@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "scenario.h"
+#include "text_file.h"
 
 #define OVERRIDES_MAX 6
 
@@ -29,14 +29,10 @@ TestSuite(scenario_offload, .fini = clean_up);
 /* Loads it with overrides that are separated by spaces. */
 static enum status load(const char *overrides)
 {
-    char path[] = "/tmp/moesim-offload-XXXXXX";
+    const char *path = text_file(".yaml", small);
     char text[512];
     const char *list[OVERRIDES_MAX];
     int32_t count = 0;
-    int file = mkstemp(path);
-    cr_assert_geq(file, 0);
-    cr_assert_eq(write(file, small, strlen(small)), (ssize_t)strlen(small));
-    (void)close(file);
     (void)snprintf(text, sizeof text, "%s", overrides);
     for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
         cr_assert_lt(count, OVERRIDES_MAX);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "text_file.h"
 #include "validate.h"
 
 #define BALANCE "model,hardware,ep,slots,metric,value,unit,condition,source\n"
@@ -14,11 +15,11 @@
 
 static struct error error;
 static struct error_report report;
-static char path[64];
+static const char *path;
 
 static void set_up(void)
 {
-    (void)snprintf(path, sizeof path, "/tmp/moesim-validate-%d.csv", (int)getpid());
+    path = text_file(".csv", "");
     error = (struct error){0};
     report = (struct error_report){0};
 }
@@ -33,10 +34,7 @@ TestSuite(validate_tables, .init = set_up, .fini = clean_up);
 
 static void write_text(const char *text)
 {
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
+    (void)text_file(".csv", text);
 }
 
 static void expect_reason(int32_t row, const char *part)
