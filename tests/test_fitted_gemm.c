@@ -53,13 +53,10 @@ Test(fitted_gemm, starts_no_wave_in_part)
 Test(fitted_gemm, takes_the_width_with_the_fewest_waves_where_the_library_does)
 {
     struct gemm_constants constants = plain;
-    struct gemm_shape shape = {.rows = 128.0,
-                               .columns = 1024.0,
-                               .depth = 128.0,
-                               .groups = 1.0,
-                               .weight_bytes = 1.0,
-                               .num_sms = 16.0,
-                               .gpu_sms = 16.0};
+    struct gemm_shape shape = square;
+    shape.rows = 128.0;
+    shape.columns = 1024.0;
+    shape.num_sms = shape.gpu_sms = 16.0;
     constants.tiles = TILES_FEWEST_WAVES;
     constants.flops_per_s = 16e9; /* a flop a nanosecond and SM */
 
@@ -122,13 +119,10 @@ Test(fitted_gemm, waits_for_lost_input_where_it_is_quantised)
 Test(fitted_gemm, splits_deep_products_only_where_the_library_does)
 {
     struct gemm_constants constants = plain;
-    struct gemm_shape shape = {.rows = 16.0,
-                               .columns = 64.0,
-                               .depth = 4096.0,
-                               .groups = 1.0,
-                               .weight_bytes = 1.0,
-                               .num_sms = 4.0,
-                               .gpu_sms = 4.0};
+    struct gemm_shape shape = square;
+    shape.rows = 16.0;
+    shape.columns = 64.0;
+    shape.depth = 4096.0;
     constants.depth_ns = 1.0;
     constants.split_ns = 100.0;
 
@@ -164,36 +158,29 @@ static const struct attention_constants attention = {.phase = PHASE_GQA_DECODE,
                                                      .kv_bytes_per_s = NOTHING,
                                                      .flops_per_s = NOTHING,
                                                      .blend = 50.0};
+static const struct attention_shape one_head = {.sequences = 4.0,
+                                                .tokens = 100.0,
+                                                .q_heads = 1.0,
+                                                .kv_heads = 1.0,
+                                                .qk_dim = 64.0,
+                                                .v_dim = 64.0,
+                                                .kv_bytes = 256.0,
+                                                .num_sms = 4.0,
+                                                .gpu_sms = 4.0};
 
 Test(fitted_attention, streams_the_cache)
 {
     struct attention_constants constants = attention;
-    const struct attention_shape shape = {.sequences = 4.0,
-                                          .tokens = 100.0,
-                                          .q_heads = 8.0,
-                                          .kv_heads = 2.0,
-                                          .qk_dim = 64.0,
-                                          .v_dim = 64.0,
-                                          .kv_bytes = 512.0,
-                                          .num_sms = 4.0,
-                                          .gpu_sms = 4.0};
     constants.kv_bytes_per_s = 1e9;
 
-    cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 1000.0 + 4 * 100 * 512, 1e-3);
+    cr_expect_float_eq(fitted_attention_ns(&constants, &one_head), 1000.0 + 4 * 100 * 256, 1e-3);
 }
 
 Test(fitted_attention, computes_blocks_in_waves)
 {
     struct attention_constants constants = attention;
-    struct attention_shape shape = {.sequences = 5.0,
-                                    .tokens = 100.0,
-                                    .q_heads = 1.0,
-                                    .kv_heads = 1.0,
-                                    .qk_dim = 64.0,
-                                    .v_dim = 64.0,
-                                    .kv_bytes = 256.0,
-                                    .num_sms = 4.0,
-                                    .gpu_sms = 4.0};
+    struct attention_shape shape = one_head;
+    shape.sequences = 5.0;
     constants.flops_per_s = 4e9; /* a flop a nanosecond and SM */
 
     /* Five blocks on four SMs are two waves of 2 x 128 x 100 flops. */
@@ -203,15 +190,9 @@ Test(fitted_attention, computes_blocks_in_waves)
 Test(fitted_attention, feeds_each_sm_and_adds_up_what_few_blocks_share)
 {
     struct attention_constants constants = attention;
-    const struct attention_shape shape = {.sequences = 4.0,
-                                          .tokens = 100.0,
-                                          .q_heads = 2.0,
-                                          .kv_heads = 1.0,
-                                          .qk_dim = 64.0,
-                                          .v_dim = 64.0,
-                                          .kv_bytes = 256.0,
-                                          .num_sms = 5.0,
-                                          .gpu_sms = 5.0};
+    struct attention_shape shape = one_head;
+    shape.q_heads = 2.0;
+    shape.num_sms = shape.gpu_sms = 5.0;
     constants.sm_bytes_per_s = 5e9; /* a byte a nanosecond and SM */
     constants.sum_bytes_per_s = 1e9;
     constants.alone_share = 0.5;
@@ -252,18 +233,9 @@ Test(fitted_attention, splits_as_flashinfer_plans)
 Test(fitted_attention, takes_no_less_than_its_launch)
 {
     struct attention_constants constants = attention;
-    const struct attention_shape shape = {.sequences = 1.0,
-                                          .tokens = 1.0,
-                                          .q_heads = 1.0,
-                                          .kv_heads = 1.0,
-                                          .qk_dim = 64.0,
-                                          .v_dim = 64.0,
-                                          .kv_bytes = 1,
-                                          .num_sms = 4.0,
-                                          .gpu_sms = 4.0};
     constants.floor_ns = 25e3;
 
-    cr_expect_float_eq(fitted_attention_ns(&constants, &shape), 25e3, 1.0);
+    cr_expect_float_eq(fitted_attention_ns(&constants, &one_head), 25e3, 1.0);
 }
 
 static double phase_ns(const struct gpu_spec *gpu, const struct moe_model *model,
