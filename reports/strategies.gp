@@ -1,5 +1,6 @@
 stats csv using (100 * column('gain_share')) name 'G' nooutput
-stats csv using (100 * column('settled_gain_share')) name 'S' nooutput
+stats csv using (strlen(stringcolumn('settled_gain_share')) > 0 ? \
+                 100 * column('settled_gain_share') : 0) name 'S' nooutput # of some nobody can say
 stats csv using (strlen(cut(stringcolumn('strategy'), 24))) name 'N' nooutput
 low = G_min < S_min ? G_min : S_min
 high = G_max > S_max ? G_max : S_max

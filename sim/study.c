@@ -27,6 +27,7 @@ static void add_moves(struct study_run *run)
         run->moves += record->moves;
         run->moved_bytes += record->bytes;
     }
+    run->is_settled = run->changes == 0 || worth.changes > 0;
     run->change_ns = run->changes > 0 ? worth.cost_ns : 0.0;
 }
 
@@ -87,7 +88,8 @@ static void compare_with_reference(struct study *study, int32_t group)
         double settled_ns = step_ns - run->totals->step_ns_mean + more_ns / steps;
         run->gain = (step_ns - run->totals->step_ns_mean) / step_ns / share;
         run->settled_gain = settled_ns / step_ns / share;
-        run->payback_steps = settled_ns > 0.0 ? run->change_ns * share / settled_ns : -1.0;
+        bool pays_back = run->is_settled && settled_ns > 0.0;
+        run->payback_steps = pays_back ? run->change_ns * share / settled_ns : -1.0;
     }
 }
 
@@ -174,12 +176,12 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
     say(group->verdict, "balancing pays. %s makes a step %.1f %% shorter, net of its moves",
         winner->name, 100.0 * winner->gain);
     if (winner->changes > 0) {
-        say(group->verdict,
-            ": %d change%s of %.0f copies of experts (%s), each costing %s and paid back after "
-            "%.0f steps",
-            (int)winner->changes, winner->changes == 1 ? "" : "s",
-            (double)winner->moves / (double)winner->changes,
-            format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes),
+        say(group->verdict, ": %d change%s of %.0f copies of experts (%s)", (int)winner->changes,
+            winner->changes == 1 ? "" : "s", (double)winner->moves / (double)winner->changes,
+            format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes));
+    }
+    if (winner->changes > 0 && winner->is_settled) {
+        say(group->verdict, ", each costing %s and paid back after %.0f steps",
             format_ns(cost, winner->change_ns), ceil(winner->payback_steps));
     }
     say(group->verdict, ".");

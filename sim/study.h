@@ -37,10 +37,12 @@ struct study_run {
     double gain;         /* of a whole step, against the group's reference; > 0: shorter */
     double settled_gain; /* the same without the steps that changes land in */
     int32_t changes;     /* of placements that moved something */
+    bool is_settled;     /* false: no step lies behind a change, so nobody can say what settled
+                            steps save, what a change costs, or when it is paid back */
     int64_t moves;       /* copies of experts, all changes */
     int64_t moved_bytes;
     double change_ns;     /* what a change costs beyond the steps around it, mean; 0: none */
-    double payback_steps; /* steps that pay a change back; < 0: never */
+    double payback_steps; /* steps that pay a change back; < 0: never, or nobody can say */
 };
 
 struct study_group {

@@ -5,6 +5,7 @@ Usage: cli_test.py MOESIM SOURCE_DIRECTORY [PATTERN]
 
 Makes a small trace of its own with NumPy, so it needs no shared data. Exits with 77 without NumPy.
 """
+import csv
 import json
 import os
 import re
@@ -651,6 +652,12 @@ def test_a_comparison_needs_what_varies_nowhere_else():
     for key in "change_ns", "settled_gain", "payback_steps":
         check(ranking["eplb"][key] is None, f"{key} of a change in the last step")
     check(ranking["static"]["change_ns"] == 0, "leaving experts costs nothing")
+    if shutil.which("gnuplot") is not None:
+        check(moesim("report", "away.db", "-o", "away").returncode == 0, "no page")
+        with open("away/figures/strategies.csv", encoding="utf-8") as file:
+            rows = {row["strategy"]: row for row in csv.DictReader(file)}
+        check(rows["eplb"]["settled_gain_share"] == rows["eplb"]["change_ns"] == "", "on the page")
+        check(float(rows["static"]["settled_gain_share"]) == 0, "static on the page")
     expect_error("a trace that is not there", moesim("compare", away, "--vary", "seed=1,2"),
                  "there is no 'nowhere'")
     verdict = json.loads(moesim("compare", "scenario.yaml", "--vary", "price=2,3", "--json",

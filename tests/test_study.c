@@ -93,6 +93,26 @@ Test(study, says_that_fewer_changes_would_pay)
     study_free(&study);
 }
 
+/* What a change cost or brought is not known before a step lies behind it. */
+Test(study, says_nothing_of_changes_in_the_last_step)
+{
+    fake(0, "static", "", 1000, 0);
+    fake(1, "eplb", "", 1000, 200); /* 800 of 80000 ns */
+    record[1].settled_steps = 0;
+    record[1].settled_ns = 0;
+
+    struct study study = judge(2);
+
+    cr_expect_eq(study.group[0].winner, 1);
+    cr_expect(run[0].is_settled);
+    cr_expect_not(run[1].is_settled);
+    cr_expect_lt(run[1].payback_steps, 0.0);
+    cr_expect_str_eq(strstr(study.group[0].verdict, "balancing"),
+                     "balancing pays. eplb makes a step 1.0 % shorter, net of its moves: 1 change "
+                     "of 4 copies of experts (4 kB). Next is static with +0.0 %.");
+    study_free(&study);
+}
+
 Test(study, breaks_ties_by_what_is_moved)
 {
     fake(0, "eplb", "", 1000, 1000);

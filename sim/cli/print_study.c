@@ -34,12 +34,6 @@ static char *signed_percent(char *text, double fraction)
     return text;
 }
 
-/* False: a change landed in the last step, so nobody can say what it cost or brought. */
-static bool has_settled(const struct study_run *run)
-{
-    return run->changes == 0 || rebalance_worth(run->metrics).changes > 0;
-}
-
 /* What a change moves, costs, and when it is paid back; dashes for who never moved anything. */
 static void print_changes(const struct study_run *run)
 {
@@ -49,8 +43,8 @@ static void print_changes(const struct study_run *run)
         return;
     }
     printf(" %6.0f %7s", (double)run->moves / (double)run->changes,
-           has_settled(run) ? format_ns(text, run->change_ns) : "-");
-    if (!has_settled(run)) {
+           run->is_settled ? format_ns(text, run->change_ns) : "-");
+    if (!run->is_settled) {
         printf(" %6s\n", "-");
     } else if (run->payback_steps < 0.0) {
         printf(" %6s\n", "never");
@@ -74,7 +68,7 @@ static void print_ranked(const struct study_run *run, int width, const struct cu
     char text[5][FORMAT_BYTES];
     printf("%3d %-*s %7s %7s %7s %9s %6.3f", (int)run->place, width, run->name,
            signed_percent(text[0], run->gain),
-           has_settled(run) ? signed_percent(text[1], run->settled_gain) : "-",
+           run->is_settled ? signed_percent(text[1], run->settled_gain) : "-",
            format_ns(text[2], totals->step_ns_mean),
            money_cell(text[3], totals->usd_per_million_tokens, currency),
            totals->balance.balancedness);
@@ -258,13 +252,13 @@ static cJSON *ranked_json(const struct study_run *run)
     cJSON_AddStringToObject(object, "name", run->name);
     cJSON_AddStringToObject(object, "run_id", run->run_id);
     cJSON_AddNumberToObject(object, "gain", run->gain);
-    add_known(object, "settled_gain", run->settled_gain, has_settled(run));
+    add_known(object, "settled_gain", run->settled_gain, run->is_settled);
     cJSON_AddNumberToObject(object, "changes", run->changes);
     cJSON_AddNumberToObject(object, "moves", (double)run->moves);
     cJSON_AddNumberToObject(object, "moved_bytes", (double)run->moved_bytes);
-    add_known(object, "change_ns", run->change_ns, has_settled(run));
+    add_known(object, "change_ns", run->change_ns, run->is_settled);
     add_known(object, "payback_steps", run->payback_steps,
-              run->changes > 0 && has_settled(run) && run->payback_steps >= 0.0);
+              run->changes > 0 && run->payback_steps >= 0.0);
     add_known(object, "bound_split", run->bound_split, run->bound_split >= 0.0);
     add_known(object, "bound_placement", run->bound_placement, run->bound_placement >= 0.0);
     return object;
