@@ -196,9 +196,10 @@ struct gpu_spec {
     struct port_spec host; /* from host memory, as pinned copies reach it; 0 bytes_per_s: unknown */
     int32_t num_fitted;
     int32_t fitted_chosen; /* of experts: the scenario's compute.kernels; -1: none, a roofline */
+    char kernels_alone[NAME_BYTES]; /* compute.kernels that are GEMMs measured alone; "": not so */
     struct fitted_kernels fitted[FITTED_MAX];
     int32_t num_gemm;
-    struct gemm_constants gemm[GEMM_CONSTANTS_MAX]; /* of one format, the first is taken */
+    struct gemm_constants gemm[GEMM_CONSTANTS_MAX]; /* gpu/fitted_choice.c takes one of a format */
     int32_t num_attention;
     struct attention_constants attention[ATTENTION_CONSTANTS_MAX];
     const struct measured_table *measured; /* compute.measured: the scenario's; NULL: none */

@@ -14,6 +14,7 @@
 
 #include "digest.h"
 #include "engine.h"
+#include "gpu/fitted_phases.h"
 #include "place.h"
 #include "plan_internal.h"
 #include "simulate.h"
@@ -66,19 +67,6 @@ void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
 double plan_gpu_s_per_million(const struct plan_point *point, double step_ns)
 {
     return step_ns * 1e-9 / (double)point->tokens_per_rank * 1e6;
-}
-
-/* The GPU's constants for the kernels asked for, in the experts' format; of "any", the first. */
-static int32_t chosen_constants(const struct gpu_spec *gpu, const char *kernels,
-                                enum precision precision)
-{
-    for (int32_t i = 0; i < gpu->num_fitted; i++) {
-        bool is_asked = strcmp(kernels, "any") == 0 || strcmp(kernels, gpu->fitted[i].kernels) == 0;
-        if (is_asked && gpu->fitted[i].precision == precision) {
-            return i;
-        }
-    }
-    return -1;
 }
 
 /* Prompts and answers by DeepEP's kernels where GPUs have NVLink, else by NCCL's collectives. */
@@ -137,8 +125,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
     cluster->nodes_per_leaf = cluster->num_nodes;
     cluster->spine_oversubscription = 1.0;
     scenario->model.precision_expert = point->expert_precision;
-    cluster->gpu.fitted_chosen =
-        chosen_constants(&gpu->cluster.gpu, plan->kernels, point->expert_precision);
+    (void)fitted_choose(&cluster->gpu, plan->kernels, point->expert_precision);
     plan_offload_scenario(scenario, plan, point);
     (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", plan->kernels);
     if (cluster->gpu.flops_per_s[PRECISION_FP8] <= 0.0) {

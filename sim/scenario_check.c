@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gpu/fitted_phases.h"
 #include "scenario_internal.h"
 
 static void check_parallel(struct scenario_loader *loader)
@@ -233,48 +234,36 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
-/* GEMMs that were measured alone: experts are grouped ones and small kernels, where there are
- * grouped ones, else a roofline. */
-static bool has_gemm_alone(const struct gpu_spec *gpu, const char *kernels)
+static size_t append_kernels(char *text, size_t bytes, size_t used, const char *kernels,
+                             enum precision precision)
 {
-    for (int32_t i = 0; i < gpu->num_gemm; i++) {
-        if (strcmp(kernels, gpu->gemm[i].kernels) == 0) {
-            return true;
-        }
-    }
-    return false;
+    int length = used < bytes ? snprintf(text + used, bytes - used, "%s%s in %s",
+                                         used > 0 ? ", " : "", kernels, precision_name(precision))
+                              : 0;
+    return used + (length > 0 ? (size_t)length : 0);
 }
 
 /* Which of the GPU's constants the compute model uses: those of the kernels asked for, in the
- * experts' precision; of "any", the first. */
+ * experts' precision. Of GEMMs that were measured alone, experts are grouped ones and small
+ * kernels, where there are grouped ones, else a roofline. */
 static void choose_constants(struct scenario_loader *loader)
 {
     struct scenario *scenario = loader->scenario;
     struct gpu_spec *gpu = &scenario->cluster.gpu;
     enum precision precision = scenario->model.precision_expert;
-    char known[512] = "";
+    char known[1024] = "";
     size_t used = 0;
-    if (!loader->has_gpu || !loader->has_model) {
+    if (!loader->has_gpu || !loader->has_model ||
+        fitted_choose(gpu, scenario->kernels, precision)) {
         return;
     }
     for (int32_t i = 0; i < gpu->num_fitted; i++) {
-        const struct fitted_kernels *fitted = &gpu->fitted[i];
-        bool is_kernels = strcmp(scenario->kernels, "any") == 0 ||
-                          strcmp(scenario->kernels, fitted->kernels) == 0;
-        if (is_kernels && fitted->precision == precision) {
-            gpu->fitted_chosen = i;
-            return;
-        }
-        if (used < sizeof known) {
-            int length =
-                snprintf(known + used, sizeof known - used, "%s%s in %s", i > 0 ? ", " : "",
-                         fitted->kernels, precision_name(fitted->precision));
-            used += length > 0 ? (size_t)length : 0;
-        }
+        used = append_kernels(known, sizeof known, used, gpu->fitted[i].kernels,
+                              gpu->fitted[i].precision);
     }
-    gpu->fitted_chosen = -1;
-    if (has_gemm_alone(gpu, scenario->kernels) || (gpu->num_fitted == 0 && gpu->num_gemm > 0)) {
-        return;
+    for (int32_t i = 0; i < gpu->num_gemm; i++) {
+        used =
+            append_kernels(known, sizeof known, used, gpu->gemm[i].kernels, gpu->gemm[i].precision);
     }
     scenario_complain(loader, "compute.model",
                       "%s has no constants for %s with kernels '%s' in %s; it has: %s",

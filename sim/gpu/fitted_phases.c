@@ -4,9 +4,8 @@
  * GEMMs and attention come from fitted constants of the phase's format, the small kernels from
  * gpu/glue.h, less those that constants hold already. Constants of a whole MLA module stand for
  * projections and attention together. Where GEMMs have constants and attention has none, attention
- * alone is a roofline; without any for GEMMs the whole phase is. Attention is of the engine whose
- * experts are in use, where that was measured, else the first in the preset's list. Experts without
- * constants of the whole phase are grouped GEMMs where the GPU has those.
+ * alone is a roofline; without any for GEMMs the whole phase is. Experts without constants of the
+ * whole phase are grouped GEMMs where the GPU has those. gpu/fitted_choice.c says whose are taken.
  */
 #include "gpu/fitted_phases.h"
 
@@ -25,38 +24,6 @@ struct product {
 };
 
 #define PRODUCTS_MAX 5
-
-/* Constants of grouped GEMMs are named after how their groups lie. */
-static bool is_of_layout(const struct gemm_constants *gemm, const char *layout)
-{
-    bool is_grouped =
-        strstr(gemm->kernels, "_masked") != NULL || strstr(gemm->kernels, "_contiguous") != NULL;
-    return layout == NULL ? !is_grouped : strstr(gemm->kernels, layout) != NULL;
-}
-
-/* layout NULL: dense. */
-static const struct gemm_constants *find_layout(const struct gpu_spec *gpu,
-                                                enum precision precision, const char *layout)
-{
-    for (int32_t i = 0; i < gpu->num_gemm; i++) {
-        if (gpu->gemm[i].precision == precision && is_of_layout(&gpu->gemm[i], layout)) {
-            return &gpu->gemm[i];
-        }
-    }
-    return NULL;
-}
-
-const struct gemm_constants *fitted_find_gemm(const struct gpu_spec *gpu, enum precision precision)
-{
-    return find_layout(gpu, precision, NULL);
-}
-
-/* Prompts' tokens are put behind each other, those of decode lie in a block a slot. */
-static const struct gemm_constants *find_grouped(const struct gpu_spec *gpu,
-                                                 const struct moe_model *model, bool prefill)
-{
-    return find_layout(gpu, model->precision_expert, prefill ? "_contiguous" : "_masked");
-}
 
 /* DeepGEMM was measured alone, linear layers of engines with the quantisation of their input. */
 static uint32_t held_by_gemm(const struct gemm_constants *gemm)
@@ -335,7 +302,8 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, 
     case GPU_HEAD:
         return logits_ns(gpu, work, (double)model->vocab_size / (double)work->shards, table_ns);
     case GPU_EXPERT: {
-        const struct gemm_constants *grouped = find_grouped(gpu, model, work->prefill);
+        const struct gemm_constants *grouped =
+            fitted_find_grouped(gpu, model->precision_expert, work->prefill);
         return grouped != NULL ? experts_ns(gpu, work, grouped)
                                : gpu_roofline.duration_ns(gpu, work);
     }
@@ -385,7 +353,8 @@ double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *mo
         fitted_find_gemm(gpu, is_bf16 ? PRECISION_BF16 : model->precision_dense);
     double gemm_error = gemm != NULL ? gemm->fit.error_median : -1.0;
     if (phase == GPU_EXPERT) {
-        const struct gemm_constants *grouped = find_grouped(gpu, model, prefill);
+        const struct gemm_constants *grouped =
+            fitted_find_grouped(gpu, model->precision_expert, prefill);
         return grouped != NULL ? grouped->fit.error_median : -1.0;
     }
     if (phase != GPU_ATTENTION) {

@@ -29,10 +29,17 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
 double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
                           enum gpu_phase phase, bool prefill);
 
-/* The constants in use of dense GEMMs, or of attention, in a format; NULL: there are none. Of
- * several engines' attention, those of the engine whose experts are in use come first; q_heads on
- * this GPU. */
+/* Takes the experts' constants of those kernels in a format, of "any" the first; else GEMMs of that
+ * name that were measured alone. False: the GPU has neither. */
+bool fitted_choose(struct gpu_spec *gpu, const char *kernels, enum precision precision);
+
+/* The constants in use of dense GEMMs, of grouped ones (prompts' tokens lie behind each other,
+ * those of decode in a block a slot), or of attention, in a format; NULL: there are none. Of
+ * several engines', those of the engine whose experts are in use come first; of fp8 GEMMs before
+ * that, those that scale weights as its experts do; q_heads on this GPU. */
 const struct gemm_constants *fitted_find_gemm(const struct gpu_spec *gpu, enum precision precision);
+const struct gemm_constants *fitted_find_grouped(const struct gpu_spec *gpu,
+                                                 enum precision precision, bool prefill);
 const struct attention_constants *fitted_find_attention(const struct gpu_spec *gpu,
                                                         enum attention_phase phase,
                                                         enum precision precision, double q_heads);

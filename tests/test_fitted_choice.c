@@ -1,0 +1,156 @@
+/* test_fitted_choice.c -- a scenario's GEMMs are of the engine whose experts it runs. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "data.h"
+#include "gpu/fitted_phases.h"
+#include "scenario.h"
+
+static struct error error;
+
+static bool is_tensor_wide(const char *kernels)
+{
+    return strstr(kernels, "_fp8_tensor") != NULL;
+}
+
+static bool is_grouped(const char *kernels)
+{
+    return strstr(kernels, "_masked") != NULL || strstr(kernels, "_contiguous") != NULL;
+}
+
+/* trtllm of trtllm_wideep. */
+static void copy_engine(char engine[NAME_BYTES], const char *kernels)
+{
+    strcpy(engine, kernels);
+    engine[strcspn(engine, "_")] = '\0';
+}
+
+/* How many dense GEMMs a preset has of a format and scaling; engine "": of any. */
+static int32_t count_gemm(const struct gpu_spec *gpu, enum precision precision, bool tensor_wide,
+                          const char *engine)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < gpu->num_gemm; i++) {
+        char own[NAME_BYTES];
+        copy_engine(own, gpu->gemm[i].kernels);
+        count += gpu->gemm[i].precision == precision && !is_grouped(gpu->gemm[i].kernels) &&
+                 is_tensor_wide(gpu->gemm[i].kernels) == tensor_wide &&
+                 (engine[0] == '\0' || strcmp(engine, own) == 0);
+    }
+    return count;
+}
+
+/* Whether the GEMM in use is of the engine whose experts are. */
+static bool check_choice(const struct gpu_spec *gpu, enum precision precision)
+{
+    char wanted[NAME_BYTES];
+    char found[NAME_BYTES];
+    const char *experts = gpu->fitted[gpu->fitted_chosen].kernels;
+    bool tensor_wide = is_tensor_wide(experts);
+    const struct gemm_constants *gemm = fitted_find_gemm(gpu, precision);
+    if (gemm == NULL) {
+        cr_expect_eq(count_gemm(gpu, precision, false, "") + count_gemm(gpu, precision, true, ""),
+                     0);
+        return false;
+    }
+    copy_engine(wanted, experts);
+    copy_engine(found, gemm->kernels);
+    cr_expect_eq(gemm->precision, precision);
+    cr_expect_not(is_grouped(gemm->kernels));
+    if (count_gemm(gpu, precision, tensor_wide, "") > 0) {
+        cr_expect_eq(is_tensor_wide(gemm->kernels), tensor_wide, "%s: %s by %s", gpu->name, experts,
+                     gemm->kernels);
+    }
+    if (count_gemm(gpu, precision, tensor_wide, wanted) > 0) {
+        cr_expect_str_eq(found, wanted, "%s: %s by %s", gpu->name, experts, gemm->kernels);
+    }
+    return strcmp(found, wanted) == 0;
+}
+
+Test(fitted_choice, takes_every_engines_own_gemms_where_its_preset_has_them)
+{
+    const char *const *name = NULL;
+    struct arena arena = {0};
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    int32_t num_own = 0;
+    int32_t count = data_list(&name, "gpus", &arena);
+    cr_assert_geq(count, 20);
+    for (int32_t preset = 0; preset < count; preset++) {
+        cr_assert_eq(gpu_load(gpu, name[preset], &error), STATUS_OK, "%s", error.text);
+        for (gpu->fitted_chosen = 0; gpu->fitted_chosen < gpu->num_fitted; gpu->fitted_chosen++) {
+            for (int32_t precision = 0; precision < PRECISION_COUNT; precision++) {
+                num_own += check_choice(gpu, (enum precision)precision);
+            }
+        }
+    }
+    cr_expect_geq(num_own, 60, "only %d of an engine's own", (int)num_own);
+    arena_free(&arena);
+    free(gpu);
+}
+
+/* What predicts the GEMMs of a scenario, in the words of its page. */
+static void expect_gemm(const char *kernels, const char *precision, const char *wanted)
+{
+    struct scenario scenario = {0};
+    char expert[64];
+    char dense[64];
+    char asked[64];
+    char text[1024];
+    char words[128];
+    (void)snprintf(expert, sizeof expert, "precision.expert=%s", precision);
+    (void)snprintf(dense, sizeof dense, "precision.dense=%s", precision);
+    (void)snprintf(asked, sizeof asked, "compute.kernels=%s", kernels);
+    (void)snprintf(words, sizeof words, "dense GEMMs: %s, ", wanted);
+    const char *overrides[] = {"compute.model=fitted", expert, dense, asked};
+    cr_assert_eq(scenario_load(&scenario,
+                               SOURCE_DIRECTORY "/scenarios/studies/llama_2_70b_decode_8xh100.yaml",
+                               overrides, 4, &error),
+                 STATUS_OK, "%s", error.text);
+    scenario.gpu_model->coverage(text, sizeof text, &scenario.cluster.gpu, &scenario.model, false);
+    cr_expect_not_null(strstr(text, words), "kernels %s in %s: %s", kernels, precision, text);
+    scenario_free(&scenario);
+}
+
+Test(fitted_choice, is_what_a_scenario_asks_for)
+{
+    expect_gemm("trtllm", "bf16", "trtllm");
+    expect_gemm("vllm", "bf16", "vllm_linear");
+    expect_gemm("sglang", "bf16", "sglang_linear");
+    expect_gemm("trtllm", "fp8", "trtllm");
+    expect_gemm("trtllm_fp8_tensor", "fp8", "trtllm_fp8_tensor");
+    expect_gemm("trtllm_wideep", "fp8", "trtllm");
+    expect_gemm("sglang_deepep_decode", "fp8", "sglang_linear");
+    expect_gemm("vllm_fp8_tensor", "fp8", "vllm_linear_fp8_tensor");
+    expect_gemm("vllm", "fp8", "trtllm"); /* vLLM's own are of one scale a tensor */
+    expect_gemm("sglang_linear_fp8_tensor", "fp8", "sglang_linear_fp8_tensor"); /* no experts */
+}
+
+Test(fitted_choice, of_kernels_without_experts_is_the_gemms_of_that_name)
+{
+    struct gpu_spec gpu = {.num_gemm = 3, .num_fitted = 1};
+    static const char *const names[] = {"trtllm", "deepgemm_masked", "deepgemm"};
+    for (int32_t i = 0; i < gpu.num_gemm; i++) {
+        strcpy(gpu.gemm[i].kernels, names[i]);
+        gpu.gemm[i].precision = PRECISION_FP8;
+    }
+    strcpy(gpu.fitted[0].kernels, "trtllm");
+    gpu.fitted[0].precision = PRECISION_FP8;
+
+    cr_expect(fitted_choose(&gpu, "deepgemm", PRECISION_FP8));
+    cr_expect_eq(gpu.fitted_chosen, -1);
+    cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "deepgemm");
+    cr_expect_str_eq(fitted_find_grouped(&gpu, PRECISION_FP8, false)->kernels, "deepgemm_masked");
+    cr_expect_null(fitted_find_grouped(&gpu, PRECISION_FP8, true));
+    cr_expect(fitted_choose(&gpu, "any", PRECISION_FP8));
+    cr_expect_eq(gpu.fitted_chosen, 0);
+    cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "trtllm");
+    cr_expect_not(fitted_choose(&gpu, "sglang", PRECISION_FP8));
+    cr_expect_not(fitted_choose(&gpu, "any", PRECISION_BF16));
+    gpu.num_fitted = 0;
+    cr_expect(fitted_choose(&gpu, "any", PRECISION_FP8));
+    cr_expect_eq(gpu.fitted_chosen, -1);
+    cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "trtllm");
+}
