@@ -7,6 +7,7 @@
 # schema), log.txt (all that was said), cuda.log (what the driver says of calls that failed).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PATH+=:${CUDA_HOME:+$CUDA_HOME/bin:}/usr/local/cuda/bin # compute-sanitizer, where nvcc is
 
 usage() {
     cat <<'TEXT'
@@ -138,13 +139,14 @@ run() {
     seconds=$(allowed "$1")
     shift
     status=0
-    printf '+ %s\n' "$*"
-    [ "$dry_run" = 0 ] || return 0
-    if [ "$seconds" -lt 2 ]; then
-        failures+=("out of time: $*")
-        status=124
+    if [ "$seconds" -lt 2 ] && [ "$dry_run" = 0 ]; then # told once: nothing behind it in its part will run
+        [[ "${failures[*]:-}" == *"out of time in $part"* ]] ||
+            failures+=("out of time in $part, from here on: $*")
+        status=77
         return 0
     fi
+    printf '+ %s\n' "$*"
+    [ "$dry_run" = 0 ] || return 0
     timeout --kill-after=5 "$seconds" "$@" 2>&1 || status=$?
     case $status in
     0) ;;
@@ -152,6 +154,15 @@ run() {
     124 | 137) failures+=("cut off after $seconds s: $*") ;;
     *) failures+=("exit $status: $*") ;;
     esac
+}
+
+# ask SECONDS COMMAND...: what it says, if it says so in time.
+ask() {
+    local seconds=$1 remaining
+    remaining=$(left)
+    shift
+    [ "$remaining" -ge 2 ] || return 1
+    timeout --kill-after=5 $((seconds < remaining ? seconds : remaining)) "$@" 2>/dev/null
 }
 
 # bench SECONDS COMMAND OPTION...: moe-bench with this run's file and seed. A dry run lists its cases.
@@ -359,8 +370,8 @@ part_ragged() {
 python_peers() {
     local seconds=$1 list model share
     shift
-    if [ "$dry_run" = 0 ] && ! timeout 60 python3 -c 'import torch' 2>/dev/null; then
-        echo "skipped: no PyTorch"
+    if [ "$dry_run" = 0 ] && ! ask 60 python3 -c 'import torch'; then
+        echo "skipped: no PyTorch, or no time to begin it"
         return 0
     fi
     IFS=, read -r -a list <<<"$models"
@@ -410,9 +421,9 @@ part_ranks() {
 part_nccl() {
     local gpus=1 path
     if [ "$dry_run" = 0 ]; then
-        gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
-        path=$(python3 -c 'import nvidia.nccl as n; print(n.__path__[0] + "/lib/libnccl.so.2")' \
-            2>/dev/null || true)
+        gpus=$(ask 20 nvidia-smi --list-gpus | wc -l) || gpus=1
+        path=$(ask 20 python3 -c \
+            'import nvidia.nccl as n; print(n.__path__[0] + "/lib/libnccl.so.2")') || path=
         [ ! -r "$path" ] || export MOESIM_NCCL="${MOESIM_NCCL:-$path}"
     fi
     bench 60 check --kernels ep_nccl

@@ -26,7 +26,7 @@ done
 [ -s "$csv" ] || echo command,kernel,version,phase,model,dtype,num_tokens,routing,status >>"$csv"
 case "$*" in
 device*) [ -z "${MISSING:-}" ] || { echo "moe-bench: skipped: no Hopper" && exit 77; } ;;
-ceilings*) sleep 60 ;;
+ceilings* | "${HANGS:-nothing}"*) sleep 60 ;;
 *"--versions cluster"*)
     echo "check,grouped_gate_up,cluster,,few rows,bf16,9,ragged,differs" >>"$csv"
     exit 1
@@ -75,6 +75,30 @@ code=0
 [ "$code" = 1 ] || fail "exit $code without moe-bench"
 grep -q "there is no .*nowhere/moe-bench: part build makes it" "$folder/out.txt" ||
     fail "a missing moe-bench was not told"
+
+# A build that fails is told, and the moe-bench that lies there is measured all the same.
+mkdir "$folder/bin"
+printf '#!/bin/sh\necho "cmake: no compiler"\nexit 1\n' >"$folder/bin/cmake"
+chmod +x "$folder/bin/cmake"
+code=0
+PATH=$folder/bin:$PATH "$kernels/measure.sh" --build "$folder" --out "$folder/prebuilt" build check \
+    >"$folder/out.txt" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "exit $code where the build failed"
+grep -q "cmake: no compiler" "$folder/out.txt" || fail "cmake's words are lost"
+grep -q "not built: going on with the moe-bench that lies there" "$folder/out.txt" ||
+    fail "an older moe-bench was taken in silence"
+[ "$(grep -c ',ok$' "$folder/prebuilt/rows.csv")" = 8 ] || fail "nothing was measured with it"
+
+# Once the time is over nothing more is begun, and nothing is taken for broken.
+code=0
+HANGS=check "$kernels/measure.sh" --build "$folder" --out "$folder/results" --budget 6 prove \
+    >"$folder/out.txt" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "exit $code where the time was over"
+[ "$(grep -c "out of time in prove, from here on: .*permute" "$folder/out.txt")" = 1 ] ||
+    fail "the end of the time was not told, or more than once"
+if grep -q "from here on without" "$folder/out.txt"; then
+    fail "what found no time was left out as broken"
+fi
 
 # Wrong options are told before anything runs.
 for wrong in "--budget 0" "--budget 1.5" "--models mixtral-8x7b,no-such" "--trace mixtral-8x7b" \
