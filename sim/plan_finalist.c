@@ -10,16 +10,23 @@
 #include "digest.h"
 #include "plan_serve.h"
 #include "serve/deployment.h"
-#include "simulate.h"
 #include "store_plan.h"
 
 #define DIRECTORY_BYTES 256
 #define LINE_BYTES      4096
 
+/* A pool's step times in the store. */
+struct kept_steps {
+    struct step_store store;
+    struct plan_store *plan_store;
+    uint64_t digest;
+};
+
 struct finalist {
     struct scenario scenario;
-    struct trace trace;
     struct deployment deployment;
+    struct kept_steps steps[SERVE_POOLS];
+    const struct trace *trace; /* the search's; NULL for a dense model */
     const struct plan_options *options;
     bool is_open;
     bool shared;
@@ -39,28 +46,32 @@ static bool report(void *context, int64_t done, int64_t total)
            options->progress(options->context, *finalist->done, *finalist->done + total - done);
 }
 
-static const char *const scenarios[] = {"serve.yaml", "prefill.yaml"};
+static const char *const scenarios[SERVE_POOLS] = {
+    [SERVE_MAIN] = "serve.yaml", [SERVE_PREFILL] = "prefill.yaml"};
 
-/* Lines of a scenario that change no latency. */
-static bool is_no_matter(const char *line)
+/* Lines of a scenario that change no latency; and no step: how many groups there are, how full
+ * their memory gets, and who comes. */
+static const char *const no_latency[] = {"price:", "question:", "  targets:", NULL};
+static const char *const no_step[] = {
+    "price:", "question:", "cluster:", "memory_fraction:", "serving:", "  ", NULL};
+
+static bool is_among(const char *const *keys, const char *line)
 {
-    static const char *const keys[] = {"price:", "question:", "  targets:"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (strncmp(line, keys[i], strlen(keys[i])) == 0) {
-            return true;
-        }
+    while (*keys != NULL && strncmp(line, *keys, strlen(*keys)) != 0) {
+        keys++;
     }
-    return false;
+    return *keys != NULL;
 }
 
-/* Adds a scenario's lines that matter; nothing where there is no such file. */
-static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name)
+/* Adds a scenario's lines but for those; nothing where there is no such file. */
+static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name,
+                                const char *const *left_out)
 {
     char path[DIRECTORY_BYTES + 16], line[LINE_BYTES];
     (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = fopen(path, "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        digest = is_no_matter(line) ? digest : digest_text(digest, line);
+        digest = is_among(left_out, line) ? digest : digest_text(digest, line);
     }
     if (file != NULL) {
         (void)fclose(file);
@@ -68,38 +79,62 @@ static uint64_t digest_scenario(uint64_t digest, const char *directory, const ch
     return digest;
 }
 
-/* All that a finalist's latencies depend on but its load: its scenarios, and what the presets in
- * them hold. */
-static uint64_t digest_of(const struct finalist *finalist, const struct plan_deployment *deployment,
-                          const struct plan_answer *answer, const struct plan_world *world)
+/* All that a finalist's latencies depend on but its load, and a pool's step times: its scenarios,
+ * and what the presets in them hold. */
+static void note_digests(struct finalist *finalist, const struct plan_deployment *deployment,
+                         const struct plan_answer *answer, const struct plan_world *world)
 {
-    uint64_t digest = DIGEST_START;
+    finalist->digest = DIGEST_START;
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         const struct plan_point *point = &answer->point[deployment->point[pool]];
-        digest = digest_u64(digest, plan_point_digest(point, world));
+        enum serve_pool_kind kind = pool == COST_PREFILL ? SERVE_PREFILL : SERVE_MAIN;
+        uint64_t digest = plan_point_digest(point, world);
+        finalist->digest = digest_u64(finalist->digest, digest);
+        finalist->steps[kind].digest =
+            digest_scenario(digest, finalist->directory, scenarios[kind], no_step);
     }
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
-        digest = digest_scenario(digest, finalist->directory, scenarios[i]);
+    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
+        finalist->digest =
+            digest_scenario(finalist->digest, finalist->directory, scenarios[kind], no_latency);
     }
-    return digest;
+}
+
+static enum status find_step(void *context, struct step_point *point, bool *found,
+                             struct error *error)
+{
+    const struct kept_steps *steps = context;
+    enum status status;
+#pragma omp critical(plan_store)
+    status = plan_store_get_step(steps->plan_store, steps->digest, point, found, error);
+    return status;
+}
+
+static enum status keep_step(void *context, const struct step_point *point, struct error *error)
+{
+    const struct kept_steps *steps = context;
+    enum status status;
+#pragma omp critical(plan_store)
+    status = plan_store_put_step(steps->plan_store, steps->digest, point, error);
+    return status;
 }
 
 static enum status open_tables(struct finalist *finalist, struct error *error)
 {
     char path[DIRECTORY_BYTES + 16];
-    const struct trace *trace = NULL;
-    int32_t num_threads = finalist->options->num_threads;
-    const struct deployment_progress progress = {
-        .num_threads = num_threads, .point_done = report, .context = finalist};
+    struct plan_store *store = finalist->options->store;
+    struct deployment_progress progress = {
+        .num_threads = finalist->options->num_threads, .point_done = report, .context = finalist};
+    for (int32_t kind = 0; kind < SERVE_POOLS && store != NULL; kind++) {
+        struct kept_steps *steps = &finalist->steps[kind];
+        steps->plan_store = store;
+        steps->store = (struct step_store){find_step, keep_step, steps};
+        progress.store[kind] = &steps->store;
+    }
     (void)snprintf(path, sizeof path, "%s/serve.yaml", finalist->directory);
     enum status status = scenario_load(&finalist->scenario, path, NULL, 0, error);
-    if (status == STATUS_OK && model_num_moe_layers(&finalist->scenario.model) > 0) {
-        status = simulate_open_trace(&finalist->trace, &finalist->scenario, num_threads, error);
-        trace = &finalist->trace;
-    }
     if (status == STATUS_OK) {
-        status =
-            deployment_open(&finalist->deployment, &finalist->scenario, trace, &progress, error);
+        status = deployment_open(&finalist->deployment, &finalist->scenario, finalist->trace,
+                                 &progress, error);
     }
     finalist->is_open = status == STATUS_OK;
     return status;
@@ -199,6 +234,7 @@ enum status finalist_open(struct finalist **finalist, const struct plan_deployme
         return STATUS_NO_MEMORY;
     }
     fresh->options = options;
+    fresh->trace = world->has_trace ? &world->trace : NULL;
     fresh->shared = deployment->shared;
     fresh->done = done;
     int length = snprintf(fresh->directory, DIRECTORY_BYTES, "%s/moesim-plan-XXXXXX",
@@ -209,7 +245,7 @@ enum status finalist_open(struct finalist **finalist, const struct plan_deployme
     }
     enum status status =
         plan_serve_write(fresh->directory, world->plan, answer, deployment, share, error);
-    fresh->digest = digest_of(fresh, deployment, answer, world);
+    note_digests(fresh, deployment, answer, world);
     return status;
 }
 
@@ -220,7 +256,6 @@ void finalist_close(struct finalist *finalist)
         return;
     }
     deployment_close(&finalist->deployment);
-    trace_close(&finalist->trace);
     scenario_free(&finalist->scenario);
     for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", finalist->directory, scenarios[i]);

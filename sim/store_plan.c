@@ -29,6 +29,10 @@ static const char *const tables[] = {
     "tpot_mean_s REAL NOT NULL, tpot_p50_s REAL NOT NULL, tpot_p90_s REAL NOT NULL, "
     "tpot_p95_s REAL NOT NULL, tpot_p99_s REAL NOT NULL, refused_share REAL NOT NULL) "
     "WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_step("
+    "step TEXT PRIMARY KEY, own_ns REAL NOT NULL, extra_1_ns REAL NOT NULL, "
+    "extra_2_ns REAL NOT NULL, extra_3_ns REAL NOT NULL, rest_1_ns REAL NOT NULL, "
+    "rest_2_ns REAL NOT NULL, rest_3_ns REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan("
     "plan_id TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, model TEXT NOT NULL, "
     "ttft_target_ms REAL, tpot_target_ms REAL, plan_text TEXT NOT NULL, commit_id TEXT NOT NULL)",

@@ -1,10 +1,50 @@
-/* store_plan_served.c -- latencies of finalists that were simulated request by request. */
+/* store_plan_served.c -- finalists: points of their step tables, latencies request by request. */
 #include "store_plan_internal.h"
 
 #include <stdio.h>
 
-/* Columns of plan_served behind its key. */
-#define NUM_NUMBERS (2 * (1 + PLAN_PERCENTILES) + 1)
+#include "digest.h"
+
+/* Columns of plan_served and plan_step behind their keys. */
+#define SERVED_NUMBERS (2 * (1 + PLAN_PERCENTILES) + 1)
+#define STEP_NUMBERS   (2 * STEP_CONTEXTS + 1)
+
+static int bind_key(sqlite3_stmt *statement, uint64_t digest)
+{
+    char key[RUN_ID_BYTES];
+    plan_store_key(key, digest);
+    return sqlite3_bind_text(statement, 1, key, -1, SQLITE_TRANSIENT);
+}
+
+/* Numbers of a row: number[i] points to what column i behind the key holds. */
+static enum status get_numbers(struct store *store, const char *sql, uint64_t digest,
+                               double *const number[], int count, bool *found, struct error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL);
+    code = code == SQLITE_OK ? bind_key(statement, digest) : code;
+    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
+    *found = code == SQLITE_ROW;
+    for (int i = 0; i < count && *found; i++) {
+        *number[i] = sqlite3_column_double(statement, 1 + i);
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
+}
+
+static enum status put_numbers(struct store *store, const char *sql, uint64_t digest,
+                               double *const number[], int count, struct error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL);
+    code = code == SQLITE_OK ? bind_key(statement, digest) : code;
+    for (int i = 0; i < count && code == SQLITE_OK; i++) {
+        code = sqlite3_bind_double(statement, 2 + i, *number[i]);
+    }
+    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
+    sqlite3_finalize(statement);
+    return code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
+}
 
 static void number_latency(double *number[], struct plan_latency *latency)
 {
@@ -15,58 +55,63 @@ static void number_latency(double *number[], struct plan_latency *latency)
 }
 
 /* The deployment's numbers, in the order of the columns. */
-static void number_all(double *number[NUM_NUMBERS], struct plan_deployment *deployment)
+static void number_served(double *number[SERVED_NUMBERS], struct plan_deployment *deployment)
 {
     number_latency(number, &deployment->ttft);
     number_latency(number + 1 + PLAN_PERCENTILES, &deployment->tpot);
-    number[NUM_NUMBERS - 1] = &deployment->refused_share;
+    number[SERVED_NUMBERS - 1] = &deployment->refused_share;
 }
 
 enum status plan_store_get_served(struct plan_store *plan_store, uint64_t digest,
                                   struct plan_deployment *deployment, bool *found,
                                   struct error *error)
 {
-    struct store *store = plan_store->store;
-    char key[RUN_ID_BYTES];
-    double *number[NUM_NUMBERS];
-    sqlite3_stmt *statement = NULL;
-    plan_store_key(key, digest);
-    number_all(number, deployment);
-    int code = sqlite3_prepare_v2(store->database, "SELECT * FROM plan_served WHERE served = ?1",
-                                  -1, &statement, NULL);
-    if (code == SQLITE_OK) {
-        sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
-        code = sqlite3_step(statement);
-    }
-    *found = code == SQLITE_ROW;
-    for (int i = 0; i < NUM_NUMBERS && *found; i++) {
-        *number[i] = sqlite3_column_double(statement, 1 + i);
-    }
-    sqlite3_finalize(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
+    double *number[SERVED_NUMBERS];
+    number_served(number, deployment);
+    return get_numbers(plan_store->store, "SELECT * FROM plan_served WHERE served = ?1", digest,
+                       number, SERVED_NUMBERS, found, error);
 }
 
 enum status plan_store_put_served(struct plan_store *plan_store, uint64_t digest,
                                   const struct plan_deployment *deployment, struct error *error)
 {
-    struct store *store = plan_store->store;
     struct plan_deployment copy = *deployment;
-    char key[RUN_ID_BYTES];
-    double *number[NUM_NUMBERS];
-    sqlite3_stmt *statement = NULL;
-    plan_store_key(key, digest);
-    number_all(number, &copy);
-    int code = sqlite3_prepare_v2(store->database,
-                                  "INSERT OR REPLACE INTO plan_served "
-                                  "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                                  -1, &statement, NULL);
-    if (code == SQLITE_OK) {
-        code = sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+    double *number[SERVED_NUMBERS];
+    number_served(number, &copy);
+    return put_numbers(plan_store->store,
+                       "INSERT OR REPLACE INTO plan_served "
+                       "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                       digest, number, SERVED_NUMBERS, error);
+}
+
+/* The point's numbers, in the order of the columns. */
+static void number_step(double *number[STEP_NUMBERS], struct step_point *point)
+{
+    number[0] = &point->own_ns;
+    for (int32_t i = 0; i < STEP_CONTEXTS; i++) {
+        number[1 + i] = &point->extra_ns[i];
+        number[1 + STEP_CONTEXTS + i] = &point->rest_ns[i];
     }
-    for (int i = 0; i < NUM_NUMBERS && code == SQLITE_OK; i++) {
-        code = sqlite3_bind_double(statement, 2 + i, *number[i]);
-    }
-    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
-    sqlite3_finalize(statement);
-    return code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
+}
+
+enum status plan_store_get_step(struct plan_store *plan_store, uint64_t table,
+                                struct step_point *point, bool *found, struct error *error)
+{
+    double *number[STEP_NUMBERS];
+    uint64_t digest = digest_u64(table, (uint64_t)point->tokens_per_rank);
+    number_step(number, point);
+    return get_numbers(plan_store->store, "SELECT * FROM plan_step WHERE step = ?1", digest, number,
+                       STEP_NUMBERS, found, error);
+}
+
+enum status plan_store_put_step(struct plan_store *plan_store, uint64_t table,
+                                const struct step_point *point, struct error *error)
+{
+    struct step_point copy = *point;
+    double *number[STEP_NUMBERS];
+    uint64_t digest = digest_u64(table, (uint64_t)point->tokens_per_rank);
+    number_step(number, &copy);
+    return put_numbers(plan_store->store,
+                       "INSERT OR REPLACE INTO plan_step VALUES(?, ?, ?, ?, ?, ?, ?, ?)", digest,
+                       number, STEP_NUMBERS, error);
 }

@@ -156,36 +156,53 @@ def test_percentiles():
           f"p50 {1e3 * ttft['p50_s']:.2f}, p99 {1e3 * ttft['p99_s']:.2f} ms served")
 
 
+def finalists(path):
+    """Points of step tables, and simulations request by request."""
+    with sqlite3.connect(path) as database:
+        return [database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+                for table in ("plan_step", "plan_served")]
+
+
 def test_kill_among_finalists():
-    """A simulation of finalists that is in the file stays, and the end is the same."""
-    def served(name):
-        with sqlite3.connect(name) as database:
-            return database.execute("SELECT * FROM plan_served ORDER BY served").fetchall()
+    """A point of a step table or a simulation of finalists that is in the file stays, is used
+    again, and the end is the same."""
     target = ["--ttft", "1.3ms at p90", "--tpot", "20ms at p99", "--json"]
     with sqlite3.connect("whole.db") as database:
+        database.execute("DELETE FROM plan_step")
         database.execute("DELETE FROM plan_served")
     shutil.copy("whole.db", "killed.db")
-    kills = 0
-    for wanted in (1, 3, 6):
+    kept = []
+    for steps, served in ((1, 0), (40, 0), (0, 1), (0, 3), (0, 6)):
         run = subprocess.Popen([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while run.poll() is None and len(served("killed.db")) < wanted:
+        rows = finalists("killed.db")
+        while run.poll() is None and (len(rows[0]) < steps or len(rows[1]) < served):
             try:
                 run.wait(timeout=0.02)
             except subprocess.TimeoutExpired:
-                pass
-        kills += run.poll() is None
-        run.kill()
+                rows = finalists("killed.db")
+        if run.poll() is None:
+            run.kill()
+            kept.append(finalists("killed.db"))
         run.wait()
-    kept = served("killed.db")
     whole = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "whole.db"],
                            capture_output=True, text=True, check=False)
     again = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
                            capture_output=True, text=True, check=False)
-    check(set(kept) <= set(served("killed.db")), "simulations were lost")
-    check(served("whole.db") == served("killed.db"), "other simulations after a kill")
     check((whole.returncode, whole.stdout) == (again.returncode, again.stdout), "another answer")
-    print(f"killed {kills} times among finalists, {len(kept)} of {len(served('whole.db'))} kept")
+    ends = finalists("killed.db")
+    check(ends == finalists("whole.db"), "other steps or simulations after a kill")
+    for rows in kept:
+        check(all(set(some) <= set(end) for some, end in zip(rows, ends)), "something was lost")
+    with sqlite3.connect("killed.db") as database:
+        database.execute("DELETE FROM plan_served")
+        database.execute("UPDATE plan_step SET rest_1_ns = 4 * rest_1_ns")
+    slow = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
+                          capture_output=True, text=True, check=False)
+    check(slow.stdout != whole.stdout, "step times in the file are not used")
+    print(f"killed {len(kept)} times among finalists, with "
+          f"{', '.join(f'{len(rows[0])} + {len(rows[1])}' for rows in kept)} of "
+          f"{' + '.join(str(len(end)) for end in ends)} step times and simulations kept")
 
 
 def test_mistakes():

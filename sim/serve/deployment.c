@@ -174,7 +174,8 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
                                                   per_rank(pool->batch.tokens, scenario->tp),
                                               .num_threads = progress->num_threads,
                                               .point_done = progress->point_done,
-                                              .context = progress->context};
+                                              .context = progress->context,
+                                              .store = progress->store[kind]};
     status = step_time_open(&deployment->step_time[kind], scenario, deployment->trace[kind],
                             &options, error);
     pool->model = (struct serve_model){step_ns, deployment->step_time[kind]};
@@ -209,7 +210,10 @@ static enum status open_prefill(struct deployment *deployment, const char *path,
         deployment->scenario[SERVE_PREFILL] = &deployment->prefill;
         status = check_scenarios(deployment, error);
     }
-    if (status == STATUS_OK && model_num_moe_layers(&deployment->prefill.model) > 0) {
+    const struct scenario *main = deployment->scenario[SERVE_MAIN];
+    if (status == STATUS_OK && simulate_same_trace(main, &deployment->prefill)) {
+        deployment->trace[SERVE_PREFILL] = deployment->trace[SERVE_MAIN];
+    } else if (status == STATUS_OK && model_num_moe_layers(&deployment->prefill.model) > 0) {
         status = simulate_open_trace(&deployment->prefill_trace, &deployment->prefill,
                                      progress->num_threads, error);
         deployment->trace[SERVE_PREFILL] = &deployment->prefill_trace;

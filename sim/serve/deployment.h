@@ -18,6 +18,7 @@ struct deployment_progress {
     bool (*point_done)(void *context, int64_t done, int64_t total); /* engine runs; NULL: none */
     void *context;
     int32_t num_threads;
+    const struct step_store *store[SERVE_POOLS]; /* of each pool's step times; NULL: none */
 };
 
 /* Owns what its pointers lead to, but for scenario and trace of the main pool. */

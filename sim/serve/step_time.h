@@ -49,6 +49,24 @@ struct step_load {
 /* A chunk of a prompt: tokens first .. first + count - 1 of it. Adds to the load. */
 void step_load_add_chunk(struct step_load *load, int64_t first, int32_t count);
 
+#define STEP_CONTEXTS 3 /* of a point, where attention overlaps other work; else one */
+
+/* A point of the table; the rest is measured at several contexts. */
+struct step_point {
+    int32_t tokens_per_rank;
+    double extra_ns[STEP_CONTEXTS]; /* attention over the cache, ascending; the first is 0 */
+    double rest_ns[STEP_CONTEXTS];
+    double own_ns;
+};
+
+/* Where points stay, so that a table that is made again need not simulate them. Both may be called
+ * by several threads; find looks for a point of point->tokens_per_rank. */
+struct step_store {
+    enum status (*find)(void *context, struct step_point *point, bool *found, struct error *error);
+    enum status (*keep)(void *context, const struct step_point *point, struct error *error);
+    void *context;
+};
+
 struct step_time_options {
     int32_t tokens_per_rank_max; /* largest n that will be asked for; at least 1 */
     double tolerance;            /* of a run between two points; 0: 0.02 */
@@ -56,11 +74,12 @@ struct step_time_options {
     /* Called as points are done, total being those known of so far; false stops. NULL: none. */
     bool (*point_done)(void *context, int64_t done, int64_t total);
     void *context;
+    const struct step_store *store; /* of this deployment's points; NULL: none */
 };
 
 /* How far interpolation was off the runs that tested it, before their points joined the table. */
 struct step_time_error {
-    int32_t num_runs; /* engine runs in all */
+    int32_t num_runs; /* engine runs in all, with those that the store had */
     int32_t num_tests;
     double median;
     double max;

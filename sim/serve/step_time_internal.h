@@ -7,20 +7,11 @@
 #include "arena.h"
 #include "serve/step_time.h"
 
-#define STEP_CONTEXTS 3 /* of a point, where attention overlaps other work; else one */
-
 /* Attention layers that look back equally far. */
 struct attention_span {
     int32_t layer;      /* one of them */
     int32_t num_layers; /* of the kind */
     int64_t window;     /* most positions a token looks back on */
-};
-
-struct step_point {
-    int32_t tokens_per_rank;
-    double extra_ns[STEP_CONTEXTS]; /* attention over the cache, ascending; the first is 0 */
-    double rest_ns[STEP_CONTEXTS];
-    double own_ns;
 };
 
 struct step_time {

@@ -60,6 +60,21 @@ static void add_points(struct step_time *step_time, const struct step_point *poi
     qsort(step_time->point, (size_t)step_time->num_points, sizeof *point, compare_points);
 }
 
+/* Takes a point from the store, or simulates and keeps it. */
+static enum status find_point(struct step_point *point, const struct step_time *step_time,
+                              const struct step_store *store, struct error *error)
+{
+    bool found = false;
+    enum status status =
+        store == NULL ? STATUS_OK : store->find(store->context, point, &found, error);
+    if (status != STATUS_OK || found) {
+        return status;
+    }
+    status = step_point_run(point, step_time, point->tokens_per_rank, error);
+    return status == STATUS_OK && store != NULL ? store->keep(store->context, point, error)
+                                                : status;
+}
+
 /* Points are independent, so they run side by side; problems are told in their order. */
 static enum status run_points(struct step_time *step_time, struct step_point *point, int32_t count,
                               const struct step_time_options *options, struct error *error)
@@ -79,7 +94,7 @@ static enum status run_points(struct step_time *step_time, struct step_point *po
             if (skip) {
                 continue;
             }
-            status[i] = step_point_run(&point[i], step_time, point[i].tokens_per_rank, &problem[i]);
+            status[i] = find_point(&point[i], step_time, options->store, &problem[i]);
 #pragma omp critical(step_time_progress)
             {
                 int32_t before = step_time->error.num_runs;
