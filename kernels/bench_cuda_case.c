@@ -161,7 +161,8 @@ void gpu_tokens_free(struct gpu_tokens *made)
 struct dev_layer_options gpu_layer_options(const struct gpu *gpu,
                                            const struct bench_options *options)
 {
-    struct dev_layer_options made = {.num_sms = gpu->machine.num_sms - options->comm_sms};
+    int32_t left = gpu->machine.num_sms - options->comm_sms;
+    struct dev_layer_options made = {.num_sms = left > 0 ? left : 1}; /* 0 would be all */
     for (int version = GROUPED_GEMM_MMA; version < NUM_GROUPED_GEMM_VERSIONS; version++) {
         const char *name = grouped_gemm_version_name((enum grouped_gemm_version)version);
         if (bench_list_has(options->without, name)) {
@@ -213,6 +214,12 @@ int gpu_begin(struct gpu *gpu, const struct bench_options *options, struct bench
     if (status != STATUS_OK) {
         printf("moe-bench: %s%s", status == STATUS_INVALID ? "skipped: " : "", error->text);
         return status == STATUS_INVALID ? BENCH_SKIPPED : BENCH_FAILED;
+    }
+    if (options->comm_sms >= gpu->machine.num_sms) {
+        fprintf(stderr, "moe-bench: --comm-sms %d: %s has %d multiprocessors\n",
+                (int)options->comm_sms, gpu->machine.device, (int)gpu->machine.num_sms);
+        gpu_close(gpu);
+        return BENCH_FAILED;
     }
     gpu->turns = options->turns;
     csv->machine = gpu->machine;
