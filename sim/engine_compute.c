@@ -180,12 +180,12 @@ static int64_t sending_ns(const struct engine *engine, int32_t lane_index, const
     return kernels * (int64_t)llround(transfer->cost.startup_ns);
 }
 
-static bool is_same_work(const struct gpu_work *a, const struct gpu_work *b)
+static bool is_same_work(const struct timed_work *last, const struct gpu_work *work)
 {
-    return a->tokens == b->tokens && a->attended_tokens == b->attended_tokens &&
-           a->context_tokens == b->context_tokens && a->shards == b->shards &&
-           a->sms_taken == b->sms_taken && a->sms_kept == b->sms_kept &&
-           a->hbm_bytes_per_s_taken == b->hbm_bytes_per_s_taken;
+    return last->tokens == work->tokens && last->attended_tokens == work->attended_tokens &&
+           last->context_tokens == work->context_tokens && last->shards == work->shards &&
+           last->sms_taken == work->sms_taken && last->sms_kept == work->sms_kept &&
+           last->hbm_bytes_per_s_taken == work->hbm_bytes_per_s_taken;
 }
 
 /* What is not experts is mostly the same from layer to layer, so the model is asked once. */
@@ -200,8 +200,15 @@ static double work_ns(struct engine *engine, int32_t rank, int32_t lane_index,
     struct timed_work *last =
         &engine->timed_work[((int64_t)rank * engine->num_lanes + lane_index) * GPU_PHASE_COUNT +
                             work->phase];
-    if (last->work.model == NULL || !is_same_work(&last->work, work)) {
-        *last = (struct timed_work){*work, model->duration_ns(gpu, work)};
+    if (!is_same_work(last, work)) {
+        *last = (struct timed_work){.ns = model->duration_ns(gpu, work),
+                                    .hbm_bytes_per_s_taken = work->hbm_bytes_per_s_taken,
+                                    .attended_tokens = work->attended_tokens,
+                                    .context_tokens = work->context_tokens,
+                                    .tokens = work->tokens,
+                                    .shards = work->shards,
+                                    .sms_taken = work->sms_taken,
+                                    .sms_kept = work->sms_kept};
     }
     return last->ns;
 }

@@ -89,10 +89,17 @@ struct rank_state {
     int64_t phase_ns[STEP_PHASE_COUNT]; /* of this step */
 };
 
-/* How long a phase took last time. */
+/* What the time of a phase that is not experts depends on, and how long it took last time: one line
+ * of a cache, of which a layer reads hundreds. */
 struct timed_work {
-    struct gpu_work work; /* model NULL: there was none */
-    double ns;
+    _Alignas(64) double ns;
+    double hbm_bytes_per_s_taken;
+    int64_t attended_tokens;
+    int64_t context_tokens;
+    int32_t tokens;
+    int32_t shards; /* 0: there was none */
+    int32_t sms_taken;
+    int32_t sms_kept;
 };
 
 /* What the engine holds of a layer and lane while any rank is in it. */
