@@ -76,14 +76,17 @@ static enum status schedule_wake(struct engine *engine)
 /* True when nothing is left to be told. */
 static inline bool count_down(struct countdown *countdown, int64_t at_ns, int64_t root_ns)
 {
-    assert(countdown->left > 0);
     if (at_ns > countdown->last_ns) {
         countdown->last_ns = at_ns;
         countdown->root_ns = root_ns;
     } else if (at_ns == countdown->last_ns && root_ns > countdown->root_ns) {
         countdown->root_ns = root_ns;
     }
-    return --countdown->left == 0;
+    if (--countdown->left > 0) {
+        return false;
+    }
+    assert(countdown->left == 0);
+    return true;
 }
 
 #define FOLD_BASE UINT64_C(0xd6e8feb86659fd93)
@@ -131,14 +134,23 @@ static enum status push_event(struct engine *engine, struct transfer *transfer,
         (struct event){.time_ns = at_ns, .kind = kind, .rank = index, .transfer = transfer});
 }
 
-/* A message that a group waits for arrives. */
-static enum status feed_group(struct engine *engine, struct transfer *transfer, int32_t index,
-                              int64_t at_ns, int64_t root_ns)
+/* A message arrives that a group may wait for, and a rank. */
+static enum status note_arrival(struct engine *engine, struct transfer *transfer,
+                                const struct message *message, int64_t at_ns, int64_t root_ns)
 {
-    struct countdown *group = &transfer->group[index];
-    return count_down(group, at_ns, root_ns)
-               ? push_event(engine, transfer, EVENT_GROUP_READY, index, group->last_ns)
-               : STATUS_OK;
+    enum status status = STATUS_OK;
+    if (message_feeds(message) != NO_GROUP) {
+        int32_t index = message_feeds(message);
+        struct countdown *group = &transfer->group[index];
+        if (count_down(group, at_ns, root_ns)) {
+            status = push_event(engine, transfer, EVENT_GROUP_READY, index, group->last_ns);
+        }
+    }
+    struct countdown *rank = &transfer->rank[message->dst_rank];
+    if (message_is_payload(message) && count_down(rank, at_ns, root_ns) && status == STATUS_OK) {
+        status = push_event(engine, transfer, EVENT_RANK_READY, message->dst_rank, rank->last_ns);
+    }
+    return status;
 }
 
 /* Told now or earlier: messages of one group arrive at at_ns. What the last of something completes
@@ -147,17 +159,16 @@ static enum status note_arrivals(struct engine *engine, struct transfer *transfe
                                  const struct message *restrict message,
                                  const int64_t *restrict at_ns, int32_t count, int64_t root_ns)
 {
-    struct countdown *ranks = transfer->rank;
+    const uint32_t by_rank_alone = message_awaited(NO_GROUP, true); /* as a rule */
+    struct countdown *restrict ranks = transfer->rank;
     engine->metrics.digest =
         fold_messages(engine->metrics.digest, transfer, src_rank, message, at_ns, count);
     for (int32_t i = 0; i < count; i++) {
         enum status status = STATUS_OK;
-        if (message_feeds(&message[i]) != NO_GROUP) {
-            status = feed_group(engine, transfer, message_feeds(&message[i]), at_ns[i], root_ns);
-        }
         struct countdown *rank = &ranks[message[i].dst_rank];
-        if (message_is_payload(&message[i]) && count_down(rank, at_ns[i], root_ns) &&
-            status == STATUS_OK) {
+        if (message[i].awaited != by_rank_alone) {
+            status = note_arrival(engine, transfer, &message[i], at_ns[i], root_ns);
+        } else if (count_down(rank, at_ns[i], root_ns)) {
             status =
                 push_event(engine, transfer, EVENT_RANK_READY, message[i].dst_rank, rank->last_ns);
         }
