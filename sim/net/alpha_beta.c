@@ -135,14 +135,14 @@ static double later_ns(double a, double b) /* fmax is a call */
 }
 
 /* Sends bytes, stretched by the overhead, out of one port, which is not free before now, and into
- * another. */
+ * another, which sees the first of them at first_ns or later. */
 static inline int64_t pass_ports(struct port *restrict egress, struct port *restrict ingress,
-                                 double now_ns, double latency_ns, int64_t bytes, double stretch)
+                                 double first_ns, double latency_ns, int64_t bytes, double stretch)
 {
     double wire_bytes = (double)bytes * stretch;
     double out_wire_ns = wire_bytes * egress->ns_per_byte;
     double in_wire_ns = wire_bytes * ingress->ns_per_byte;
-    double work_ns = later_ns(now_ns + latency_ns, ingress->free_ns) + in_wire_ns;
+    double work_ns = later_ns(first_ns, ingress->free_ns) + in_wire_ns;
     egress->free_ns += out_wire_ns;
     ingress->free_ns = work_ns;
     egress->busy_ns += out_wire_ns;
@@ -170,43 +170,56 @@ static enum status alpha_beta_send(void *state, int64_t now_ns, const struct net
         assert(message[index].src_rank != message[index].dst_rank);
         enum tier tier = net_message_tier(net->cluster, &message[index]);
         struct port *egress = port_of(net, message[index].src_rank, tier, EGRESS);
+        struct port *ingress = port_of(net, message[index].dst_rank, tier, INGRESS);
+        double latency_ns = net->cluster->gpu.port[tier].latency_ns;
         egress->free_ns = later_ns((double)now_ns, egress->free_ns);
-        int64_t done_ns = pass_ports(egress, port_of(net, message[index].dst_rank, tier, INGRESS),
-                                     (double)now_ns, net->cluster->gpu.port[tier].latency_ns,
+        int64_t done_ns = pass_ports(egress, ingress, (double)now_ns + latency_ns, latency_ns,
                                      message[index].bytes, 1.0 + message[index].overhead);
         heap_push(net, (struct delivery){done_ns, net->next_seq++, message[index].id});
     }
     return STATUS_OK;
 }
 
-/* Messages of one tier at a time: their sender's port stays in registers. */
+/* Sends messages from first on, as long as they go to ranks on the node that begins with
+ * node_begin, or as long as they do not: their sender's port stays in registers. Returns the next.
+ */
+static inline int32_t decide_run(const struct alpha_beta *net, double begin_ns,
+                                 const struct net_burst *burst, int32_t first, int32_t node_begin,
+                                 enum tier tier, int64_t *restrict done_ns)
+{
+    const struct cluster *cluster = net->cluster;
+    const struct message *restrict message = burst->message;
+    const int32_t count = burst->count;
+    const double latency_ns = cluster->gpu.port[tier].latency_ns;
+    const double first_ns = begin_ns + latency_ns;
+    const double stretch = 1.0 + burst->overhead[tier];
+    struct port *restrict ingress = port_of(net, 0, tier, INGRESS);
+    struct port egress = *port_of(net, burst->src_rank, tier, EGRESS);
+    egress.free_ns = later_ns(begin_ns, egress.free_ns);
+    int32_t index = first;
+    for (; index < count; index++) {
+        const int32_t rank = message[index].dst_rank;
+        if (cluster_on_node(cluster, node_begin, rank) != (tier == TIER_SCALE_UP)) {
+            break;
+        }
+        assert(rank != burst->src_rank);
+        done_ns[index] = pass_ports(&egress, &ingress[rank * TIER_COUNT * DIRECTION_COUNT],
+                                    first_ns, latency_ns, message[index].bytes, stretch);
+    }
+    *port_of(net, burst->src_rank, tier, EGRESS) = egress;
+    return index;
+}
+
 static void alpha_beta_decide(void *state, int64_t now_ns, const struct net_burst *burst,
                               int64_t *restrict done_ns)
 {
     const struct alpha_beta *net = state;
-    const struct cluster *cluster = net->cluster;
-    const struct message *restrict message = burst->message;
-    const int32_t count = burst->count;
     const double begin_ns = (double)now_ns;
-    const int32_t src_rank = burst->src_rank;
-    const int32_t node = cluster_node(cluster, src_rank);
-    const int32_t node_begin = burst->by_nic ? INT32_MIN : node * cluster->gpus_per_node;
-    for (int32_t index = 0; index < count;) {
-        const bool is_near = cluster_on_node(cluster, node_begin, message[index].dst_rank);
-        const enum tier tier = is_near ? TIER_SCALE_UP : TIER_SCALE_OUT;
-        const double latency_ns = cluster->gpu.port[tier].latency_ns;
-        const double stretch = 1.0 + burst->overhead[tier];
-        struct port egress = *port_of(net, src_rank, tier, EGRESS);
-        egress.free_ns = later_ns(begin_ns, egress.free_ns);
-        do {
-            assert(message[index].dst_rank != src_rank);
-            struct port *ingress = port_of(net, message[index].dst_rank, tier, INGRESS);
-            done_ns[index] =
-                pass_ports(&egress, ingress, begin_ns, latency_ns, message[index].bytes, stretch);
-            index++;
-        } while (index < count &&
-                 cluster_on_node(cluster, node_begin, message[index].dst_rank) == is_near);
-        *port_of(net, src_rank, tier, EGRESS) = egress;
+    const int32_t node = cluster_node(net->cluster, burst->src_rank);
+    const int32_t node_begin = burst->by_nic ? INT32_MIN : node * net->cluster->gpus_per_node;
+    for (int32_t index = 0; index < burst->count;) {
+        index = decide_run(net, begin_ns, burst, index, node_begin, TIER_SCALE_UP, done_ns);
+        index = decide_run(net, begin_ns, burst, index, node_begin, TIER_SCALE_OUT, done_ns);
     }
 }
 
