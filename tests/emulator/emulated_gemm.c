@@ -16,11 +16,12 @@
 #include "dev_grouped_gemm.h"
 #include "quantize.h"
 
-#define POISON       0xa5
-#define EXPERTS_MAX  70
-#define NUM_LOADS    5
-#define LOAD_WINDOWS 3 /* a warp looks at 32 experts at a time: at three such; and no row at all   \
-                        */
+#define POISON      0xa5
+#define EXPERTS_MAX 70
+#define NUM_LOADS   5
+#define LOAD_WINDOWS                                                                               \
+    3 /* a warp looks at 32 experts at a time: at three such; and no row at all                    \
+       */
 
 /* Rows of each expert, and rows left free behind them. */
 struct load {
