@@ -5,12 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "data.h"
-#include "yaml_file.h"
+#include "preset.h"
 
-#define FILE_PATH_BYTES 4096
-#define RATE_MAX        1e18
-#define NS_MAX          1e9
+#define RATE_MAX 1e18
+#define NS_MAX   1e9
 
 struct cluster_file {
     char gpu[NAME_BYTES];
@@ -153,19 +151,14 @@ static enum status fill_list(struct cluster *cluster, const struct yaml_node *li
 
 enum status cluster_load(struct cluster *cluster, const char *name_or_path, struct error *error)
 {
-    char path[FILE_PATH_BYTES];
     struct cluster_file file = {0};
-    struct arena arena = {0};
-    struct yaml_node *root = NULL;
-    enum status status = data_find(path, sizeof path, "clusters", name_or_path, error);
+    struct preset preset;
+    enum status status = preset_open(&preset, "clusters", name_or_path, error);
     if (status == STATUS_OK) {
-        data_stem(cluster->preset, NAME_BYTES, path);
-        status = yaml_load(&root, path, &arena, error);
+        status = yaml_fill(&file, preset.root, cluster_fields, error);
     }
     if (status == STATUS_OK) {
-        status = yaml_fill(&file, root, cluster_fields, error);
-    }
-    if (status == STATUS_OK) {
+        memcpy(cluster->preset, preset.name, sizeof cluster->preset);
         cluster->num_fitted = 0;
         cluster->gpus_per_node = file.gpus_per_node;
         status = fill_list(cluster, file.fitted, error);
@@ -173,7 +166,7 @@ enum status cluster_load(struct cluster *cluster, const char *name_or_path, stru
     if (status == STATUS_OK) {
         status = gpu_load(&cluster->gpu, file.gpu, error);
     }
-    arena_free(&arena);
+    preset_close(&preset);
     return status;
 }
 

@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data.h"
 #include "generate_coupled.h"
+#include "preset.h"
 
-#define PATH_BYTES 4096
 #define TOKENS_MAX (1 << 24) /* of one request */
 #define TINY       1e-6      /* for "above 0": yaml_fill's bounds are inclusive */
 #define SHARE_MAX  0.9       /* of tokens that may choose one expert: 1 leaves no law */
@@ -238,57 +237,39 @@ void generate_preset_free(struct generate_preset *preset)
     }
 }
 
-static void name_set(struct generate_preset *preset, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    const char *stem = slash == NULL ? path : slash + 1;
-    size_t length = strlen(stem);
-    if (length > 5 && strcmp(stem + length - 5, ".yaml") == 0) {
-        length -= 5;
-    }
-    (void)snprintf(preset->name, sizeof preset->name, "%.*s",
-                   (int)(length < NAME_BYTES ? length : NAME_BYTES - 1), stem);
-}
-
 enum status generate_preset_load(struct generate_preset *preset, const char *name,
                                  struct error *error)
 {
-    struct arena arena = {0};
-    struct yaml_node *root = NULL;
-    char path[PATH_BYTES];
-    struct preset_file *file = calloc(1, sizeof *file);
-    enum status status = STATUS_OK;
+    struct preset source;
+    struct preset_file *file = NULL;
+    enum status status = preset_open(&source, "traces", name, error);
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    if (yaml_get(source.root, "couplings") != NULL) {
+        status = coupled_read(preset, source.root, source.path, error);
+        memcpy(preset->name, source.name, sizeof preset->name);
+        goto done;
+    }
+    file = calloc(1, sizeof *file);
     if (file == NULL) {
         status = error_add(error, STATUS_NO_MEMORY, "generate: out of memory");
-        goto done;
-    }
-    status = data_find(path, sizeof path, "traces", name, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    status = yaml_load(&root, path, &arena, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    if (yaml_get(root, "couplings") != NULL) {
-        status = coupled_read(preset, root, path, error);
-        name_set(preset, path);
         goto done;
     }
     file->preset.num_expert_groups = 1;
     file->preset.topk_groups = 1;
     file->preset.neighbour_experts = 1;
-    status = yaml_fill(file, root, file_fields, error);
+    status = yaml_fill(file, source.root, file_fields, error);
     if (status != STATUS_OK) {
         goto done;
     }
-    enum status groups = groups_check(&file->preset, path, error);
+    enum status groups = groups_check(&file->preset, source.path, error);
     status = layers_read(&file->preset, file->layers, error);
     status = groups == STATUS_OK ? status : groups;
-    name_set(&file->preset, path);
+    memcpy(file->preset.name, source.name, sizeof file->preset.name);
     *preset = file->preset;
 done:
     free(file);
-    arena_free(&arena);
+    preset_close(&source);
     return status;
 }

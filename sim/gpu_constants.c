@@ -1,4 +1,4 @@
-/* gpu_constants.c -- reads the constants of GEMMs and attention. */
+/* gpu_constants.c -- reads the constants of experts, GEMMs and attention. */
 #include "gpu_constants.h"
 
 #include <string.h>
@@ -6,6 +6,7 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
+const char *const tile_height_names[] = {"tuned", "16", "32", "64", "128", "256", NULL};
 const char *const tile_choice_names[] = {
     "tuned", "fewest_waves", "fewest_waves_swapped", "fixed", "tuned_exposed", "tuned_whole", NULL};
 const char *const split_rule_names[] = {"filling", "flashinfer", "even", NULL};
@@ -33,24 +34,53 @@ const char *const attention_phase_names[] = {
     {                                                                                              \
 #name, YAML_DOUBLE, offsetof(type, name), .max = 1e3                                       \
     }
-#define EVIDENCE(type)                                                                             \
-    {"fitted_on", YAML_TEXT, offsetof(type, fit.fitted_on), .size = SOURCE_BYTES,                  \
+#define NAMES(type)                                                                                \
+    {"kernels", YAML_TEXT, offsetof(type, kernels), .size = NAME_BYTES, .required = true},         \
+    {                                                                                              \
+        "precision", YAML_CHOICE, offsetof(type, precision), .required = true,                     \
+                                                             .choices = precision_choices          \
+    }
+#define EVIDENCE(type, at)                                                                         \
+    {"fitted_on", YAML_TEXT, offsetof(type, at fitted_on), .size = SOURCE_BYTES,                   \
      .required = true},                                                                            \
-        {"holdout", YAML_TEXT, offsetof(type, fit.holdout), .size = HOLDOUT_BYTES,                 \
+        {"holdout", YAML_TEXT, offsetof(type, at holdout), .size = HOLDOUT_BYTES,                  \
          .required = true},                                                                        \
-        {"num_rows",       YAML_INT32, offsetof(type, fit.num_rows),                               \
+        {"num_rows",       YAML_INT32, offsetof(type, at num_rows),                                \
          .required = true, .min = 1.0, .max = 1e9},                                                \
-        {"error_median", YAML_DOUBLE, offsetof(type, fit.error_median), .required = true,          \
+        {"error_median", YAML_DOUBLE, offsetof(type, at error_median), .required = true,           \
          .max = 1e3},                                                                              \
     {                                                                                              \
-        "error_p90", YAML_DOUBLE, offsetof(type, fit.error_p90), .required = true, .max = 1e3      \
+        "error_p90", YAML_DOUBLE, offsetof(type, at error_p90), .required = true, .max = 1e3       \
     }
+
+#define EXPERTS struct fitted_kernels
+static const struct yaml_field fitted_fields[] = {
+    NAMES(EXPERTS),
+    TIME(EXPERTS, t0_ns),
+    RATE(EXPERTS, weight_bytes_per_s),
+    RATE(EXPERTS, flops_per_s),
+    RATE(EXPERTS, activation_bytes_per_s),
+    RATE(EXPERTS, row_bytes_per_s),
+    TIME(EXPERTS, slot_ns),
+    TIME(EXPERTS, depth_ns),
+    TIME(EXPERTS, tile_ns),
+    {"few_rows_share", YAML_DOUBLE, offsetof(EXPERTS, few_rows_share), .max = 100.0},
+    {"tile_rows_lost", YAML_DOUBLE, offsetof(EXPERTS, tile_rows_lost), .required = true,
+     .max = 1e6},
+    RATE_OPTIONAL(EXPERTS, choice_hidden_bytes_per_s),
+    RATE_OPTIONAL(EXPERTS, choice_ffn_bytes_per_s),
+    TIME_OPTIONAL(EXPERTS, slot_ffn_ns),
+    TIME_OPTIONAL(EXPERTS, busiest_ns),
+    {"depth_blend", YAML_DOUBLE, offsetof(EXPERTS, depth_blend), .max = 100.0},
+    {"tile_rows", YAML_CHOICE, offsetof(EXPERTS, tile_rows), .choices = tile_height_names},
+    {"blend", YAML_DOUBLE, offsetof(EXPERTS, blend), .required = true, .min = 1.0, .max = 100.0},
+    EVIDENCE(EXPERTS, ),
+    {.key = NULL},
+};
 
 #define GEMM struct gemm_constants
 static const struct yaml_field gemm_fields[] = {
-    {"kernels", YAML_TEXT, offsetof(GEMM, kernels), .size = NAME_BYTES, .required = true},
-    {"precision", YAML_CHOICE, offsetof(GEMM, precision), .required = true,
-     .choices = precision_choices},
+    NAMES(GEMM),
     {"tiles", YAML_CHOICE, offsetof(GEMM, tiles), .required = true, .choices = tile_choice_names},
     TIME(GEMM, t0_ns),
     RATE(GEMM, weight_bytes_per_s),
@@ -66,15 +96,13 @@ static const struct yaml_field gemm_fields[] = {
     RATE_OPTIONAL(GEMM, sustained_flops_per_s),
     RATE_OPTIONAL(GEMM, cache_bytes),
     {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
-    EVIDENCE(GEMM),
+    EVIDENCE(GEMM, fit.),
     {.key = NULL},
 };
 
 #define ATTENTION struct attention_constants
 static const struct yaml_field attention_fields[] = {
-    {"kernels", YAML_TEXT, offsetof(ATTENTION, kernels), .size = NAME_BYTES, .required = true},
-    {"precision", YAML_CHOICE, offsetof(ATTENTION, precision), .required = true,
-     .choices = precision_choices},
+    NAMES(ATTENTION),
     {"phase", YAML_CHOICE, offsetof(ATTENTION, phase), .required = true,
      .choices = attention_phase_names},
     {"splits", YAML_CHOICE, offsetof(ATTENTION, splits), .choices = split_rule_names},
@@ -107,48 +135,9 @@ static const struct yaml_field attention_fields[] = {
     BLEND_OPTIONAL(ATTENTION, floor_blend),
     TIME_OPTIONAL(ATTENTION, slow_share),
     TIME_OPTIONAL(ATTENTION, slow_ns),
-    EVIDENCE(ATTENTION),
+    EVIDENCE(ATTENTION, fit.),
     {.key = NULL},
 };
-
-struct constants_list {
-    const char *key;
-    const struct yaml_field *fields;
-    char *first;  /* of the array */
-    size_t bytes; /* of an entry */
-    int32_t max;
-    int32_t *count;
-};
-
-static enum status fill_list(const struct constants_list *list, const struct yaml_node *node,
-                             struct error *error)
-{
-    enum status status = STATUS_OK;
-    if (node == NULL) {
-        return STATUS_OK;
-    }
-    if (node->kind != YAML_SEQUENCE) {
-        return error_add(error, STATUS_INVALID, "%s:%d: %s: a list is expected", node->file,
-                         (int)node->line, list->key);
-    }
-    for (const struct yaml_node *item = node->child; item != NULL; item = item->next) {
-        if (*list->count == list->max) {
-            return error_add(error, STATUS_INVALID, "%s:%d: %s: at most %d entries", item->file,
-                             (int)item->line, list->key, (int)list->max);
-        }
-        if (item->kind != YAML_MAPPING) {
-            return error_add(error, STATUS_INVALID, "%s:%d: %s: keys and values are expected",
-                             item->file, (int)item->line, list->key);
-        }
-        void *entry = list->first + (size_t)*list->count * list->bytes;
-        if (yaml_fill(entry, item, list->fields, error) == STATUS_OK) {
-            (*list->count)++;
-        } else {
-            status = STATUS_INVALID;
-        }
-    }
-    return status;
-}
 
 /* What a form divides by, or takes as a norm's exponent. */
 struct needed_constant {
@@ -181,9 +170,10 @@ static enum status check_needed(const struct attention_constants *constants,
     }
 
 /* Every form has constants of its own; without one a prediction would divide by nothing. */
-static enum status check_attention(const struct attention_constants *constants,
-                                   const struct yaml_node *node, struct error *error)
+static enum status check_attention(const void *entry, const struct yaml_node *node,
+                                   struct error *error)
 {
+    const struct attention_constants *constants = entry;
     const struct needed_constant usual[] = {NEEDED(kv_bytes_per_s, 1.0), NEEDED(flops_per_s, 1.0),
                                             NEEDED(blend, 1.0)};
     const struct needed_constant module[] = {NEEDED(weight_bytes_per_s, 1.0),
@@ -229,19 +219,111 @@ static enum status check_attention(const struct attention_constants *constants,
     return status;
 }
 
-enum status gpu_constants_fill(struct gpu_spec *gpu, const struct yaml_node *gemm,
-                               const struct yaml_node *attention, struct error *error)
+static bool is_same_name(const char *kernels, enum precision precision, const char *other_kernels,
+                         enum precision other_precision)
 {
-    const struct constants_list lists[] = {
-        {"gemm", gemm_fields, (char *)gpu->gemm, sizeof gpu->gemm[0], GEMM_CONSTANTS_MAX,
-         &gpu->num_gemm},
-        {"attention", attention_fields, (char *)gpu->attention, sizeof gpu->attention[0],
-         ATTENTION_CONSTANTS_MAX, &gpu->num_attention},
-    };
-    enum status gemm_status = fill_list(&lists[0], gemm, error);
-    enum status status = fill_list(&lists[1], attention, error);
-    for (int32_t i = 0; status == STATUS_OK && i < gpu->num_attention; i++) {
-        status = check_attention(&gpu->attention[i], attention, error);
+    return precision == other_precision && strcmp(kernels, other_kernels) == 0;
+}
+
+static bool is_same_fitted(const void *a, const void *b)
+{
+    const struct fitted_kernels *x = a;
+    const struct fitted_kernels *y = b;
+    return is_same_name(x->kernels, x->precision, y->kernels, y->precision);
+}
+
+static bool is_same_gemm(const void *a, const void *b)
+{
+    const struct gemm_constants *x = a;
+    const struct gemm_constants *y = b;
+    return is_same_name(x->kernels, x->precision, y->kernels, y->precision);
+}
+
+static bool is_same_attention(const void *a, const void *b)
+{
+    const struct attention_constants *x = a;
+    const struct attention_constants *y = b;
+    return is_same_name(x->kernels, x->precision, y->kernels, y->precision) &&
+           x->phase == y->phase && !(x->heads_min < y->heads_min) && !(x->heads_min > y->heads_min);
+}
+
+struct constants_list {
+    const char *key;
+    const struct yaml_node *node; /* NULL: the file has no such list */
+    const struct yaml_field *fields;
+    bool (*is_same)(const void *a, const void *b);
+    enum status (*check)(const void *entry, const struct yaml_node *node,
+                         struct error *error); /* NULL: the fields say it all */
+    char *first;                               /* of the array */
+    size_t bytes;                              /* of an entry */
+    int32_t max;
+    int32_t *count;
+};
+
+static enum status fill_entry(const struct constants_list *list, const struct yaml_node *item,
+                              struct error *error)
+{
+    char *entry = list->first + (size_t)*list->count * list->bytes;
+    if (item->kind != YAML_MAPPING) {
+        return error_add(error, STATUS_INVALID, "%s:%d: %s: keys and values are expected",
+                         item->file, (int)item->line, list->key);
     }
-    return gemm_status != STATUS_OK ? gemm_status : status;
+    enum status status = yaml_fill(entry, item, list->fields, error);
+    if (status == STATUS_OK && list->check != NULL) {
+        status = list->check(entry, item, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (const char *other = list->first; other < entry; other += list->bytes) {
+        if (list->is_same(entry, other)) {
+            return error_add(error, STATUS_INVALID, "%s:%d: %s: %s in %s stands twice", item->file,
+                             (int)item->line, list->key, yaml_get(item, "kernels")->text,
+                             yaml_get(item, "precision")->text);
+        }
+    }
+    (*list->count)++;
+    return STATUS_OK;
+}
+
+static enum status fill_list(const struct constants_list *list, struct error *error)
+{
+    const struct yaml_node *node = list->node;
+    enum status status = STATUS_OK;
+    if (node == NULL) {
+        return STATUS_OK;
+    }
+    if (node->kind != YAML_SEQUENCE) {
+        return error_add(error, STATUS_INVALID, "%s:%d: %s: a list is expected", node->file,
+                         (int)node->line, list->key);
+    }
+    for (const struct yaml_node *item = node->child; item != NULL; item = item->next) {
+        if (*list->count == list->max) {
+            return error_add(error, STATUS_INVALID, "%s:%d: %s: at most %d entries", item->file,
+                             (int)item->line, list->key, (int)list->max);
+        }
+        enum status outcome = fill_entry(list, item, error);
+        status = outcome != STATUS_OK ? outcome : status;
+    }
+    return status;
+}
+
+enum status gpu_constants_fill(struct gpu_spec *gpu, const struct gpu_lists *lists,
+                               struct error *error)
+{
+    const struct constants_list all[] = {
+        {"fitted", lists->fitted, fitted_fields, is_same_fitted, NULL, (char *)gpu->fitted,
+         sizeof gpu->fitted[0], FITTED_MAX, &gpu->num_fitted},
+        {"gemm", lists->gemm, gemm_fields, is_same_gemm, NULL, (char *)gpu->gemm,
+         sizeof gpu->gemm[0], GEMM_CONSTANTS_MAX, &gpu->num_gemm},
+        {"attention", lists->attention, attention_fields, is_same_attention, check_attention,
+         (char *)gpu->attention, sizeof gpu->attention[0], ATTENTION_CONSTANTS_MAX,
+         &gpu->num_attention},
+    };
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < COUNT(all); i++) {
+        enum status outcome = fill_list(&all[i], error);
+        status = outcome != STATUS_OK ? outcome : status;
+    }
+    return status;
 }

@@ -1,5 +1,5 @@
 /*
- * gpu_constants.h -- the fitted constants of GEMMs and attention in a GPU's YAML.
+ * gpu_constants.h -- the fitted constants of experts, GEMMs and attention in a GPU's YAML.
  */
 #ifndef MOESIM_GPU_CONSTANTS_H
 #define MOESIM_GPU_CONSTANTS_H
@@ -11,8 +11,16 @@ extern const char *const tile_choice_names[];     /* [TILE_CHOICE_COUNT], ended 
 extern const char *const split_rule_names[];      /* by enum split_rule, ended by NULL */
 extern const char *const attention_phase_names[]; /* [ATTENTION_PHASE_COUNT], ended by NULL */
 
-/* Fills the lists `gemm` and `attention`; either may be NULL: the file has none. */
-MUST_CHECK enum status gpu_constants_fill(struct gpu_spec *gpu, const struct yaml_node *gemm,
-                                          const struct yaml_node *attention, struct error *error);
+/* The lists of a GPU's file; NULL: the file has none. */
+struct gpu_lists {
+    struct yaml_node *fitted; /* experts */
+    struct yaml_node *gemm;
+    struct yaml_node *attention;
+};
+
+/* Fills what the lists hold. STATUS_INVALID with all that is wrong, which a second entry for the
+ * same kernels is too: which one would count? */
+MUST_CHECK enum status gpu_constants_fill(struct gpu_spec *gpu, const struct gpu_lists *lists,
+                                          struct error *error);
 
 #endif

@@ -6,13 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arena.h"
-#include "data.h"
-#include "yaml_file.h"
+#include "preset.h"
 
-#define FILE_PATH_BYTES 4096
-#define USD_MIN         0.001 /* a GPU-hour */
-#define USD_MAX         1e6
+#define USD_MIN 0.001 /* a GPU-hour */
+#define USD_MAX 1e6
 
 /* A preset's file, and what data_find reads of it on its own. */
 struct price_file {
@@ -103,24 +100,19 @@ static enum status convert(struct price_file *file, const struct yaml_node *root
 enum status price_load(struct price *price, const char *name_or_path, struct error *error)
 {
     struct price_file file = {0};
-    struct arena arena = {0};
-    struct yaml_node *root = NULL;
-    char path[FILE_PATH_BYTES];
-    enum status status = data_find(path, sizeof path, "prices", name_or_path, error);
+    struct preset preset;
+    enum status status = preset_open(&preset, "prices", name_or_path, error);
+    memcpy(file.price.name, preset.name, sizeof file.price.name);
     if (status == STATUS_OK) {
-        data_stem(file.price.name, NAME_BYTES, path);
-        status = yaml_load(&root, path, &arena, error);
-    }
-    if (status == STATUS_OK) {
-        status = yaml_fill(&file, root, fields, error);
-        enum status checked = check_currency(&file, root, error);
+        status = yaml_fill(&file, preset.root, fields, error);
+        enum status checked = check_currency(&file, preset.root, error);
         status = status == STATUS_OK ? checked : status;
     }
     if (status == STATUS_OK) {
-        status = convert(&file, root, error);
+        status = convert(&file, preset.root, error);
     }
     *price = file.price;
-    arena_free(&arena);
+    preset_close(&preset);
     return status;
 }
 
