@@ -25,38 +25,26 @@
     "prepare_bytes_per_s", offsetof(struct gemm_constants, prepare_bytes_per_s), 0.0, LOOSE, FIT_HBM
 #define BLEND "blend", offsetof(struct gemm_constants, blend), 1.0
 
+#define EVERY_FORM                                                                                 \
+    {AT(t0_ns, FIT_PLAIN)}, {SHARE(weight_bytes_per_s, FIT_HBM)}, {SHARE(flops_per_s, FIT_PEAK)},  \
+        {AT(feed_bytes_per_s, FIT_SMS)}, {PREPARE}, {AT(output_bytes_per_s, FIT_HBM)},             \
+    {                                                                                              \
+        AT(tile_ns, FIT_PLAIN)                                                                     \
+    }
+
 /* A constant whose start is 0 is not fitted. */
-static const struct fit_parameter tuned[] = {{AT(t0_ns, FIT_PLAIN)},
-                                             {SHARE(weight_bytes_per_s, FIT_HBM)},
-                                             {SHARE(flops_per_s, FIT_PEAK)},
-                                             {AT(feed_bytes_per_s, FIT_SMS)},
-                                             {PREPARE},
-                                             {AT(output_bytes_per_s, FIT_HBM)},
-                                             {AT(tile_ns, FIT_PLAIN)},
+static const struct fit_parameter tuned[] = {EVERY_FORM,
                                              {AT(split_ns, FIT_PLAIN)},
                                              {AT(depth_ns, FIT_PLAIN)},
                                              {AT(cache_bytes, FIT_PLAIN)},
                                              {BLEND, USUAL, FIT_PLAIN}};
-static const struct fit_parameter fewest_waves[] = {{AT(t0_ns, FIT_PLAIN)},
-                                                    {SHARE(weight_bytes_per_s, FIT_HBM)},
-                                                    {SHARE(flops_per_s, FIT_PEAK)},
-                                                    {AT(feed_bytes_per_s, FIT_SMS)},
-                                                    {PREPARE},
-                                                    {AT(output_bytes_per_s, FIT_HBM)},
-                                                    {AT(tile_ns, FIT_PLAIN)},
+static const struct fit_parameter fewest_waves[] = {EVERY_FORM,
                                                     {AT(depth_ns, FIT_PLAIN)},
                                                     {AT(uneven_share, FIT_PLAIN)},
                                                     {AT(pad_ns, FIT_PLAIN)},
                                                     {BLEND, USUAL, FIT_PLAIN}};
-static const struct fit_parameter fixed[] = {{AT(t0_ns, FIT_PLAIN)},
-                                             {SHARE(weight_bytes_per_s, FIT_HBM)},
-                                             {SHARE(flops_per_s, FIT_PEAK)},
-                                             {AT(feed_bytes_per_s, FIT_SMS)},
-                                             {PREPARE},
-                                             {AT(output_bytes_per_s, FIT_HBM)},
-                                             {AT(tile_ns, FIT_PLAIN)},
-                                             {AT(sustained_flops_per_s, FIT_PEAK)},
-                                             {BLEND, TIGHT, FIT_PLAIN}};
+static const struct fit_parameter fixed[] = {
+    EVERY_FORM, {AT(sustained_flops_per_s, FIT_PEAK)}, {BLEND, TIGHT, FIT_PLAIN}};
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
 
 /* Few n x k tell nothing about most constants, so pulls are strong, but where rows tell waves of
