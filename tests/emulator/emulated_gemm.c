@@ -19,9 +19,7 @@
 #define POISON      0xa5
 #define EXPERTS_MAX 70
 #define NUM_LOADS   5
-#define LOAD_WINDOWS                                                                               \
-    3 /* a warp looks at 32 experts at a time: at three such; and no row at all                    \
-       */
+#define MANY_LOAD   3 /* a warp looks at 32 experts at a time: here at three such */
 
 /* Rows of each expert, and rows left free behind them. */
 struct load {
@@ -186,9 +184,8 @@ static double error_of(const struct buffers *of, struct matrix out, struct matri
     }
     free(left);
     free(right);
-    return size == 0.0
-               ? 0.0
-               : sqrt(difference / size); /* NaN where an output is: it compares false below */
+    /* NaN where an output is: it compares false below */
+    return size == 0.0 ? difference : sqrt(difference / size);
 }
 
 /* Whether all bytes of rows of no expert are poison still. */
@@ -253,7 +250,7 @@ static int wanted(int count, char **names, enum grouped_gemm_version version, in
     for (int i = 1; i < count; i++) {
         any |= strcmp(names[i], grouped_gemm_version_name(version)) == 0;
     }
-    if (load >= LOAD_WINDOWS) {
+    if (load >= MANY_LOAD) {
         return any && size == 1 && activation == ACTIVATION_SWIGLU;
     }
     if (version <= GROUPED_GEMM_WGMMA) {
