@@ -8,6 +8,10 @@
 
 #include "format.h"
 
+/* Within these an amount with its currency fits FORMAT_BYTES. */
+#define DECIMALS_MAX 18
+#define AMOUNT_MAX   1e18
+
 static bool is_usd(const struct currency *currency)
 {
     return currency->code[0] == '\0';
@@ -52,8 +56,7 @@ char *money_note(char *text, const struct money *money)
     text[0] = '\0';
     if (money->is_mixed) {
         (void)snprintf(text, MONEY_NOTE_BYTES,
-                       "amounts are in dollars: prices differ in currency "
-                       "or rate");
+                       "amounts are in dollars: prices differ in currency or rate");
     } else if (!is_usd(shown)) {
         (void)snprintf(text, MONEY_NOTE_BYTES, "amounts are in %s: 1 %s = %.6g USD", shown->code,
                        shown->code, shown->usd_per_unit);
@@ -61,18 +64,29 @@ char *money_note(char *text, const struct money *money)
     return text;
 }
 
-/* Three significant digits at least, without an exponent. */
-static int digits_of(double amount)
+/* For three significant digits at least. */
+static int decimals(double amount)
 {
     double size = fabs(amount);
-    return size >= 100.0 ? 0 : size >= 1.0 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 6;
+    if (size >= 1.0 || size == 0.0) {
+        return size >= 100.0 ? 0 : 2;
+    }
+    int digits = 3;
+    for (; size < 0.1 && digits < DECIMALS_MAX; size *= 10.0) {
+        digits++;
+    }
+    return digits;
 }
 
 char *money_cell(char *text, double usd, const struct currency *currency)
 {
     double amount = usd / currency_usd_per_unit(currency);
-    (void)snprintf(text, FORMAT_BYTES, "%s%.*f", is_usd(currency) ? "$" : "", digits_of(amount),
-                   amount);
+    const char *sign = is_usd(currency) ? "$" : "";
+    if (fabs(amount) < AMOUNT_MAX) {
+        (void)snprintf(text, FORMAT_BYTES, "%s%.*f", sign, decimals(amount), amount);
+    } else {
+        (void)snprintf(text, FORMAT_BYTES, "%s%.3g", sign, amount);
+    }
     return text;
 }
 

@@ -39,7 +39,8 @@ void money_add(struct money *money, const struct currency *currency);
  * where every price is. Writes into text [MONEY_NOTE_BYTES] and returns it. */
 char *money_note(char *text, const struct money *money);
 
-/* Dollars in a currency: "$0.413", "EUR 0.356". Writes into text [FORMAT_BYTES] and returns it. */
+/* Dollars in a currency: "$0.413", "EUR 0.356", "$0.0000556". Writes into text [FORMAT_BYTES] and
+ * returns it. */
 char *format_money(char *text, double usd, const struct currency *currency);
 
 /* The same where a heading names the currency: "$0.413", "0.356"; and such a heading of a million

@@ -125,7 +125,7 @@ enum status price_load_for(struct price *price, const char *name, const struct g
     double usd_per_gpu_hour = strtod(name, &end);
     if (*end == '\0' && usd_per_gpu_hour > 0.0 && usd_per_gpu_hour < 1e6) {
         *price = (struct price){.name = "own price",
-                                .source = "the scenario",
+                                .source = "the user",
                                 .date = "as given",
                                 .usd_per_gpu_hour = usd_per_gpu_hour};
         (void)snprintf(price->gpu, sizeof price->gpu, "%s", gpu != NULL ? gpu->name : "");

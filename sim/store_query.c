@@ -1,4 +1,5 @@
 /* store_query.c -- rows of a query as text, for figures and reports. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "format.h"
@@ -8,7 +9,9 @@ static void show_money(sqlite3_context *context, int count, sqlite3_value **valu
 {
     const struct store *store = sqlite3_user_data(context);
     char text[FORMAT_BYTES];
-    if (count == 1 && sqlite3_value_numeric_type(value[0]) != SQLITE_NULL) {
+    assert(count == 1);
+    int type = sqlite3_value_numeric_type(value[0]);
+    if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
         format_money(text, sqlite3_value_double(value[0]), &store->shown);
         sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);
     }

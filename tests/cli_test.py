@@ -615,6 +615,9 @@ def test_examples_name_what_there_is():
 
 
 def test_list_shows_one():
+    prices = json.loads(moesim("list", "prices", "--json").stdout)
+    check(all(price["currency"] == "USD" and price["usd_per_unit"] == 1 for price in prices),
+          "prices in other currencies")
     text = moesim("list", "prices", "h100-neocloud").stdout
     check("h100-neocloud.yaml" in text and "usd_per_gpu_hour: " in text, text)
     check("alias" in moesim("list", "gpus", "H100 SXM").stdout, "an alias names a preset")

@@ -118,6 +118,37 @@ Test(price, amounts_are_in_the_currency_that_all_share)
     cr_expect_str_eq(money_heading(text, &money.shown), "$/M tok");
 }
 
+/* Three digits that count, however small the amount; no exponent that anybody has to read, and
+ * nothing cut off. */
+Test(price, amounts_keep_their_digits)
+{
+    static const struct {
+        double usd;
+        const char *words;
+    } amounts[] = {
+        {0.0, "$0.00"},
+        {5.56e-6, "$0.00000556"},
+        {5e-5, "$0.0000500"},
+        {0.00123, "$0.00123"},
+        {0.0099, "$0.00990"},
+        {0.413, "$0.413"},
+        {1.0, "$1.00"},
+        {99.5, "$99.50"},
+        {87072.4, "$87072"},
+        {-0.25, "$-0.250"},
+        {1e-25, "$0.000000000000000000"},
+        {2.5e30, "$2.5e+30"},
+    };
+    struct currency dollar = {0};
+    for (size_t i = 0; i < sizeof amounts / sizeof amounts[0]; i++) {
+        cr_expect_str_eq(format_money(text, amounts[i].usd, &dollar), amounts[i].words);
+    }
+    struct currency euro;
+    currency_set(&euro, "EUR", 1.25);
+    cr_expect_str_eq(format_money(text, 5e-16, &euro), "EUR 0.000000000000000400");
+    cr_expect_str_eq(format_money(text, 1.25e17, &euro), "EUR 100000000000000000");
+}
+
 /* A results file may hold anything. */
 Test(price, what_is_no_currency_is_the_dollar)
 {
@@ -139,7 +170,8 @@ static bool keep_first(void *context, const struct store_row *row)
 
 Test(price, queries_show_dollars_in_the_currency_that_was_asked_for)
 {
-    static const char sql[] = "SELECT money(1.16) || ', ' || ifnull(money(NULL), 'none')";
+    static const char sql[] = "SELECT money(1.16) || ', ' || ifnull(money(NULL), 'none') || ', ' "
+                              "|| ifnull(money('words'), 'none')";
     struct store *store = NULL;
     struct currency euro;
     char path[64];
@@ -149,11 +181,11 @@ Test(price, queries_show_dollars_in_the_currency_that_was_asked_for)
 
     cr_assert_eq(store_query(store, sql, NULL, keep_first, text, &error), STATUS_OK, "%s",
                  error.text);
-    cr_expect_str_eq(text, "$1.16, none");
+    cr_expect_str_eq(text, "$1.16, none, none");
     currency_set(&euro, "EUR", 1.16);
     store_show_money(store, &euro);
     cr_assert_eq(store_query(store, sql, NULL, keep_first, text, &error), STATUS_OK, "%s",
                  error.text);
-    cr_expect_str_eq(text, "EUR 1.00, none");
+    cr_expect_str_eq(text, "EUR 1.00, none, none");
     store_close(store);
 }

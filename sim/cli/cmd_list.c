@@ -71,6 +71,8 @@ static bool add_figures(cJSON *item, const struct list_row *row)
         is_complete = is_complete && cJSON_AddNumberToObject(item, row->number[i].key,
                                                              row->number[i].value) != NULL;
     }
+    is_complete = is_complete && (row->currency[0] == '\0' ||
+                                  cJSON_AddStringToObject(item, "currency", row->currency) != NULL);
     return is_complete && (row->active_params_exclude == NULL ||
                            cJSON_AddStringToObject(item, "active_params_exclude",
                                                    row->active_params_exclude) != NULL);

@@ -91,6 +91,7 @@ static enum status describe_price(struct list_row *row, const char *path, struct
                        price.date);
         (void)snprintf(row->source, sizeof row->source, "%s", price.source);
         add_number(row, "usd_per_gpu_hour", price.usd_per_gpu_hour);
+        (void)snprintf(row->currency, sizeof row->currency, "%s", currency_code(&price.currency));
         add_number(row, "usd_per_unit", currency_usd_per_unit(&price.currency));
     }
     return status;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "money.h"
 
 #define SUMMARY_BYTES 1024
 #define NUMBERS_MAX   5
@@ -24,6 +25,7 @@ struct list_row {
     char summary[SUMMARY_BYTES];
     char source[SUMMARY_BYTES];
     const char *active_params_exclude; /* models only */
+    char currency[CURRENCY_BYTES];     /* prices only */
     struct list_number number[NUMBERS_MAX];
     int32_t num_numbers;
 };
