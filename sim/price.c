@@ -123,7 +123,11 @@ enum status price_load_for(struct price *price, const char *name, const struct g
     char of_gpu[2 * NAME_BYTES];
     char *end = NULL;
     double usd_per_gpu_hour = strtod(name, &end);
-    if (*end == '\0' && usd_per_gpu_hour > 0.0 && usd_per_gpu_hour < 1e6) {
+    if (*end == '\0' && end != name) {
+        if (!(usd_per_gpu_hour >= USD_MIN && usd_per_gpu_hour <= USD_MAX)) {
+            return error_add(error, STATUS_INVALID, "a GPU-hour must cost %g to %g dollars, not %s",
+                             USD_MIN, USD_MAX, name);
+        }
         *price = (struct price){.name = "own price",
                                 .source = "the user",
                                 .date = "as given",

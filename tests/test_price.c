@@ -42,6 +42,20 @@ Test(price, of_another_currency_becomes_dollars)
     cr_expect_str_eq(format_money(text, price.usd_per_gpu_hour, &price.currency), "VND 40000");
 }
 
+Test(price, as_a_number_has_the_bounds_of_a_file)
+{
+    static const char *const bad[] = {"0", "0.0009", "1.1e6", "-2", "inf", "nan"};
+    cr_assert_eq(price_load_for(&price, "2", NULL, &error), STATUS_OK);
+    cr_expect_eq(price.usd_per_gpu_hour, 2.0);
+    cr_expect_str_eq(price.source, "the user");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        error = (struct error){0};
+        cr_expect_eq(price_load_for(&price, bad[i], NULL, &error), STATUS_INVALID, "%s", bad[i]);
+        cr_expect_not_null(strstr(error.text, "must cost 0.001 to 1e+06 dollars, not "), "%s",
+                           error.text);
+    }
+}
+
 Test(price, in_dollars_needs_no_rate)
 {
     static const char *const files[] = {"usd_per_gpu_hour: 1.55\n",
