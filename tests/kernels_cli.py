@@ -11,6 +11,29 @@ def run(*arguments):
     return subprocess.run([MOESIM, "kernels", *arguments], capture_output=True, text=True)
 
 
+def check_every_model():
+    """No kernel of a phase that the model does not have, and none that moves nothing."""
+    listed = subprocess.run([MOESIM, "list", "models", "--json"], capture_output=True, text=True)
+    names = [row["name"] for row in json.loads(listed.stdout)]
+    assert len(names) > 20, names
+    phases = {}
+    for name in names:
+        for options in ((), ("--prefill",), ("--set", "sglang"), ("--prefill", "--set", "sglang")):
+            kernels = json.loads(run(name, "-j", *options).stdout)["kernels"]
+            for kernel in kernels:
+                assert kernel["read_bytes"] + kernel["written_bytes"] > 0, (name, kernel)
+                assert 0 < kernel["share"] <= 1, (name, kernel)
+            phases[name] = {kernel["phase"] for kernel in kernels}
+    assert phases["llama-2-70b"] == {"attention", "dense", "head"}, phases["llama-2-70b"]
+    assert phases["mixtral-8x7b"] == {"attention", "gate", "experts", "head"}
+    assert phases["deepseek-v3"] == {"attention", "dense", "gate", "shared", "experts", "head"}
+    fused = json.loads(run("deepseek-v3", "--prefill", "-j").stdout)["kernels"]
+    apart = json.loads(run("deepseek-v3", "--prefill", "-j", "--set", "sglang").stdout)["kernels"]
+    assert "SwiGLU and quantise" in {kernel["name"] for kernel in fused}
+    assert "SwiGLU of experts" in {kernel["name"] for kernel in apart}
+    assert sum(k["duration_ns"] for k in apart) > sum(k["duration_ns"] for k in fused)
+
+
 def main():
     prefill = json.loads(run("deepseek-v3", "--prefill", "--tokens", "4096", "-j").stdout)
     attention = [k for k in prefill["kernels"] if k["phase"] == "attention"]
@@ -23,9 +46,11 @@ def main():
         assert f"{kernel['duration_ns'] / 1000:.1f}" in line, (line, kernel)
     decode = json.loads(run("deepseek-v3", "-j").stdout)
     assert len(decode["kernels"]) < len(prefill["kernels"])
+    check_every_model()
     for arguments, words in [((), "which model"), (("nonesuch",), "nonesuch"),
                              (("deepseek-v3", "--gpu", "tpu"), "tpu"),
                              (("deepseek-v3", "--tokens", "0"), "--tokens 0"),
+                             (("deepseek-v3", "--set", "vllm"), "neither deepseek nor sglang"),
                              (("deepseek-v3", "--tokens"), "needs a value"),
                              (("deepseek-v3", "mixtral-8x7b"), "one model")]:
         refused = run(*arguments)

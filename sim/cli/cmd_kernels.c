@@ -12,7 +12,8 @@
 #define TOKENS_MAX 1048576L
 
 static const char help[] =
-    "usage: moesim kernels MODEL [--gpu GPU] [--tokens N] [--prefill] [--json]\n\n"
+    "usage: moesim kernels MODEL [--gpu GPU] [--tokens N] [--prefill] [--set SET]\n"
+    "                      [--json]\n\n"
     "Lists the small kernels of a layer that stand between matrix products and attention, as\n"
     "engines of spring 2025 launched them: bytes read and written by a token (of experts: by a\n"
     "copy or by a token received), launches, time, and which measured constants of the compute\n"
@@ -20,6 +21,8 @@ static const char help[] =
     "      --gpu GPU    a preset of moesim list gpus; default h800-sxm\n"
     "      --tokens N   tokens of a GPU; of experts: copies and rows; default 128\n"
     "      --prefill    reading prompts; default: decoding\n"
+    "      --set SET    whose: deepseek, or sglang, which fused less; default deepseek, which\n"
+    "                   scenarios are charged\n"
     "  -j, --json       print one JSON object: kernels, each with bytes and ns\n\n"
     "example:\n"
     "  moesim kernels deepseek-v3 --gpu h800-sxm --tokens 4096 --prefill\n";
@@ -27,6 +30,9 @@ static const char help[] =
 static const char *const phase_names[GPU_PHASE_COUNT] = {
     [GPU_ATTENTION] = "attention", [GPU_DENSE_FFN] = "dense", [GPU_GATE] = "gate",
     [GPU_SHARED] = "shared",       [GPU_EXPERT] = "experts",  [GPU_HEAD] = "head"};
+
+static const char *const set_names[GLUE_SET_COUNT] = {
+    [GLUE_DEEPSEEK] = "deepseek", [GLUE_SGLANG] = "sglang"};
 
 static const char *const holder_names[] = {[GLUE_HELD_BY_NONE] = "-",
                                            [GLUE_HELD_BY_LINEAR] = "linear layers",
@@ -38,6 +44,7 @@ struct kernels_arguments {
     const char *model;
     const char *gpu;
     int32_t tokens;
+    enum glue_set set;
     bool prefill;
     bool json;
 };
@@ -55,12 +62,26 @@ static int take_tokens(int32_t *tokens, const char *text)
     return -1;
 }
 
+static int take_set(enum glue_set *set, const char *text)
+{
+    for (int32_t i = 0; i < GLUE_SET_COUNT; i++) {
+        if (strcmp(text, set_names[i]) == 0) {
+            *set = (enum glue_set)i;
+            return -1;
+        }
+    }
+    return cli_usage("kernels", "--set %s: neither deepseek nor sglang", text);
+}
+
 static int parse(struct kernels_arguments *arguments, int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"gpu", required_argument, NULL, 'g'}, {"tokens", required_argument, NULL, 't'},
-        {"prefill", no_argument, NULL, 'p'},   {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    static const struct option long_options[] = {{"gpu", required_argument, NULL, 'g'},
+                                                 {"tokens", required_argument, NULL, 't'},
+                                                 {"prefill", no_argument, NULL, 'p'},
+                                                 {"set", required_argument, NULL, 's'},
+                                                 {"json", no_argument, NULL, 'j'},
+                                                 {"help", no_argument, NULL, 'h'},
+                                                 {NULL, 0, NULL, 0}};
     int option = 0;
     int code = -1;
     optind = 1;
@@ -75,6 +96,9 @@ static int parse(struct kernels_arguments *arguments, int argc, char **argv)
             break;
         case 'p':
             arguments->prefill = true;
+            break;
+        case 's':
+            code = take_set(&arguments->set, optarg);
             break;
         case 'j':
             arguments->json = true;
@@ -98,12 +122,13 @@ static void print_table(const struct kernels_arguments *arguments, const struct 
 {
     int32_t count = 0;
     const struct glue_kernel *kernel = glue_all(&count);
-    printf("%s on %s, %s, %d tokens\n\n", model->name, gpu->name,
-           arguments->prefill ? "prefill" : "decode", (int)arguments->tokens);
+    printf("%s on %s, %s, %d tokens, set %s\n\n", model->name, gpu->name,
+           arguments->prefill ? "prefill" : "decode", (int)arguments->tokens,
+           set_names[arguments->set]);
     printf("%-10s %-33s %9s %9s %8s %9s  %s\n", "phase", "kernel", "read B", "written B",
            "launches", "us", "held by");
     for (int32_t i = 0; i < count; i++) {
-        if (!glue_applies(&kernel[i], GLUE_DEEPSEEK, model, arguments->prefill)) {
+        if (!glue_applies(&kernel[i], arguments->set, model, arguments->prefill)) {
             continue;
         }
         printf("%-10s %-33s %9.0f %9.0f %8d %9.1f  %s\n", phase_names[kernel[i].phase],
@@ -114,7 +139,10 @@ static void print_table(const struct kernels_arguments *arguments, const struct 
     }
     printf(
         "\nAlone on the GPU. Shares of the copy rate are those of DeepSeek's kernels on an H800\n"
-        "(deepseek-ai/profile-data @ ae7fc078, train.json).\n");
+        "(deepseek-ai/profile-data @ ae7fc078, train.json)%s.\n",
+        arguments->set == GLUE_SGLANG ? "; of SGLang's quantisation and joins, its\n"
+                                        "pull requests 4396, 5045 and 10156"
+                                      : "");
 }
 
 static int print_json(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
@@ -127,9 +155,10 @@ static int print_json(const struct kernels_arguments *arguments, const struct gp
     cJSON_AddStringToObject(root, "gpu", gpu->name);
     cJSON_AddBoolToObject(root, "prefill", arguments->prefill);
     cJSON_AddNumberToObject(root, "tokens", arguments->tokens);
+    cJSON_AddStringToObject(root, "set", set_names[arguments->set]);
     cJSON *list = cJSON_AddArrayToObject(root, "kernels");
     for (int32_t i = 0; i < count; i++) {
-        if (!glue_applies(&kernel[i], GLUE_DEEPSEEK, model, arguments->prefill)) {
+        if (!glue_applies(&kernel[i], arguments->set, model, arguments->prefill)) {
             continue;
         }
         cJSON *item = cJSON_CreateObject();
@@ -140,7 +169,7 @@ static int print_json(const struct kernels_arguments *arguments, const struct gp
         cJSON_AddNumberToObject(item, "written_bytes",
                                 glue_side_bytes(&kernel[i], &kernel[i].write, model, 1));
         cJSON_AddNumberToObject(item, "launches", kernel[i].launches);
-        cJSON_AddNumberToObject(item, "share", kernel[i].share[GLUE_DEEPSEEK]);
+        cJSON_AddNumberToObject(item, "share", kernel[i].share[arguments->set]);
         cJSON_AddNumberToObject(item, "duration_ns",
                                 glue_kernel_ns(&kernel[i], gpu, model, (double)arguments->tokens));
         cJSON_AddStringToObject(item, "held_by", holder_names[kernel[i].held_by]);
@@ -171,6 +200,7 @@ int command_kernels(int argc, char **argv)
     if (status != STATUS_OK || gpu_status != STATUS_OK) {
         return cli_fail(status != STATUS_OK ? status : gpu_status, &error);
     }
+    gpu.glue_set = (int32_t)arguments.set;
     if (arguments.json) {
         return print_json(&arguments, &gpu, &model);
     }

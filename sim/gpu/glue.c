@@ -174,11 +174,31 @@ static enum precision gemm_precision(const struct moe_model *model, enum gpu_pha
                                                     : model->precision_dense;
 }
 
+/* A dense model has no gate, one of experts alone no dense layer. */
+static bool has_phase(const struct moe_model *model, enum gpu_phase phase)
+{
+    switch (phase) {
+    case GPU_DENSE_FFN:
+        return model->dense_ffn_dim > 0;
+    case GPU_SHARED:
+        return model->shared_ffn_dim > 0;
+    case GPU_GATE:
+    case GPU_EXPERT:
+        return model->num_experts > 0;
+    case GPU_ATTENTION:
+    case GPU_HEAD:
+    case GPU_PHASE_COUNT:
+        break;
+    }
+    return true;
+}
+
 bool glue_applies(const struct glue_kernel *kernel, enum glue_set set,
                   const struct moe_model *model, bool prefill)
 {
     bool is_mla = model->attention == ATTENTION_MLA;
-    if (kernel->share[set] <= 0.0 || (kernel->when == GLUE_IN_PREFILL && !prefill) ||
+    if (!has_phase(model, kernel->phase) || kernel->share[set] <= 0.0 ||
+        (kernel->when == GLUE_IN_PREFILL && !prefill) ||
         (kernel->when == GLUE_IN_DECODE && prefill) || (kernel->attention == GLUE_MLA && !is_mla) ||
         (kernel->attention == GLUE_GQA && is_mla)) {
         return false;
