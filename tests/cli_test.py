@@ -494,6 +494,12 @@ def test_a_sweep_tells_what_its_cheapest_points_drop():
     check(0 < points["routing.capacity_factor=1"]["dropped_share"] < 1, "a limit drops nothing")
     text = moesim("sweep", study, "-o", "drops.db").stdout
     check("$/M tok  dropped  cheapest points" in text, f"a table without drops: {text}")
+    write("mark.yaml", 'gpu: h100-sxm\nper_gpu_hour: 3\ncurrency: DEM\nusd_per_unit: 0.6\n'
+          'date: "2026-11"\nsource: our contract\n')
+    for price, heading in ("[mark.yaml]", "DEM/M tok"), ("[mark.yaml, 2]", "$/M tok"):
+        study = write("paid.yaml", f"version: 1\nscenario: scenario.yaml\nvary:\n  price: {price}\n")
+        text = moesim("sweep", study, "-o", "paid.db").stdout
+        check(f"{heading}  cheapest points" in text, f"no {heading}: {text}")
 
 
 def test_a_kill_leaves_nothing_to_trust():

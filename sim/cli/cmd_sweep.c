@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "format.h"
+#include "rows.h"
 #include "store.h"
 #include "sweep_study.h"
 
@@ -128,7 +129,6 @@ static int by_id(const void *a, const void *b)
 static bool keep_cheapest(void *context, const struct store_row *from)
 {
     struct cheapest *cheapest = context;
-    struct currency currency = {0};
     uint64_t id = strtoull(from->value[0], NULL, 16);
     if (bsearch(&id, cheapest->run_id, (size_t)cheapest->num_points, sizeof id, by_id) != NULL) {
         struct row *row = &cheapest->row[cheapest->count++];
@@ -139,26 +139,38 @@ static bool keep_cheapest(void *context, const struct store_row *from)
         row->usd_per_million_tokens = strtod(from->value[4], NULL);
         row->dropped_share = strtod(from->value[5], NULL);
         cheapest->any_dropped |= row->dropped_share > 0.0;
-        if (from->value[6] != NULL) {
-            currency_set(&currency, from->value[6], strtod(from->value[7], NULL));
-        }
-        money_add(&cheapest->money, &currency);
     }
     return cheapest->count < CHEAPEST_SHOWN;
+}
+
+/* Of those that are shown alone: a file may hold a million runs, and a price is a look-up each. */
+static enum status find_money(struct cheapest *cheapest, struct store *store, struct error *error)
+{
+    static const char sql[] = "SELECT " STORE_CURRENCY_SQL " FROM run WHERE run_id = ?1";
+    struct rows price = {0};
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < cheapest->count && status == STATUS_OK; i++) {
+        status = rows_query(&price, store, sql, cheapest->row[i].run_id, error);
+        rows_add_money(&cheapest->money, &price, 0);
+    }
+    rows_free(&price);
+    return status;
 }
 
 static enum status find_cheapest(struct cheapest *cheapest, const char *results,
                                  struct error *error)
 {
     static const char sql[] =
-        "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, "
-        "usd_per_million_tokens, "
-        "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0), " STORE_CURRENCY_SQL
-        " FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
+        "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, usd_per_million_tokens, "
+        "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0) "
+        "FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
     struct store *store = NULL;
     enum status status = store_open(&store, results, false, error);
     if (status == STATUS_OK) {
         status = store_query(store, sql, NULL, keep_cheapest, cheapest, error);
+    }
+    if (status == STATUS_OK) {
+        status = find_money(cheapest, store, error);
     }
     store_close(store);
     return status;
