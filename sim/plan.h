@@ -152,7 +152,7 @@ struct plan_deployment {
     struct cost_day cost;
     double usd_per_day_low; /* with every fitted model off by its error, one way and the other */
     double usd_per_day_high;
-    bool meets_targets;
+    bool meets_targets; /* by its means, or if is_served by simulation: see plan_verdict */
     bool on_front;  /* nobody else is as cheap, as quick to the first token and as quick after it */
     bool is_served; /* a finalist: what follows was simulated, request by request */
     double usd_per_day_mean; /* of a finalist: what its groups for the means cost */
@@ -186,7 +186,7 @@ struct plan_answer {
     struct plan_deployment *deployment; /* [num_deployments] by dollars a day; owned */
     int32_t num_deployments;
     int32_t num_front;
-    int32_t num_feasible;
+    int64_t gpus_least;      /* of those that take more than may be had; 0: none does */
     int32_t num_served;      /* finalists, where a target is a percentile; one that takes more
                               * groups than its means is a deployment of its own */
     int32_t winner;          /* index; -1: no deployment meets the targets */
@@ -218,6 +218,13 @@ struct plan_options {
 MUST_CHECK enum status plan_search(struct plan_answer *answer, const struct plan *plan,
                                    const struct plan_options *options, struct error *error);
 void plan_answer_free(struct plan_answer *answer);
+
+/* Whether a deployment meets its targets. A target that is a percentile is judged by simulation, so
+ * what is no finalist, and by its means meets all, is not judged. */
+enum plan_verdict { PLAN_MISSES, PLAN_MEETS, PLAN_NOT_JUDGED };
+enum plan_verdict plan_verdict(const struct plan *plan, const struct plan_deployment *deployment);
+int32_t plan_count(const struct plan *plan, const struct plan_answer *answer,
+                   enum plan_verdict verdict);
 
 const char *plan_fate_name(enum plan_fate fate); /* "simulated", "does not fit", ... */
 

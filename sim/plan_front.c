@@ -77,7 +77,6 @@ static void mark_front(struct plan_answer *answer)
             deployment->on_front = !as_fast(&answer->deployment[j], deployment);
         }
         answer->num_front += deployment->on_front;
-        answer->num_feasible += deployment->meets_targets;
     }
 }
 
@@ -152,17 +151,48 @@ int32_t plan_insert(struct plan_answer *answer, const struct plan_deployment *de
             (size_t)(answer->num_deployments - at) * sizeof *deployment);
     answer->deployment[at] = *deployment;
     answer->num_deployments++;
-    answer->num_feasible += deployment->meets_targets;
     answer->reference += answer->reference >= at;
     answer->winner += answer->winner >= at;
     return at;
+}
+
+/* Where more GPUs are wanted than may be had, notes how many would do. */
+static void add_deployment(struct plan_answer *answer, const struct plan *plan, int32_t prefill,
+                           int32_t decode, bool shared)
+{
+    struct plan_deployment *next = &answer->deployment[answer->num_deployments];
+    if (plan_deploy(next, plan, answer->point, prefill, decode, shared)) {
+        answer->num_deployments++;
+    } else if (next->num_gpus > 0 &&
+               (answer->gpus_least == 0 || next->num_gpus < answer->gpus_least)) {
+        answer->gpus_least = next->num_gpus;
+    }
+}
+
+enum plan_verdict plan_verdict(const struct plan *plan, const struct plan_deployment *deployment)
+{
+    bool by_means = plan->ttft_percentile == 0 && plan->tpot_percentile == 0;
+    return !deployment->meets_targets          ? PLAN_MISSES
+           : by_means || deployment->is_served ? PLAN_MEETS
+                                               : PLAN_NOT_JUDGED;
+}
+
+int32_t plan_count(const struct plan *plan, const struct plan_answer *answer,
+                   enum plan_verdict verdict)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        count += plan_verdict(plan, &answer->deployment[i]) == verdict;
+    }
+    return count;
 }
 
 enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
 {
     int64_t most = 2 * count_simulated(answer, COST_PREFILL) * count_simulated(answer, COST_DECODE);
     free(answer->deployment);
-    answer->num_deployments = answer->num_front = answer->num_feasible = 0;
+    answer->num_deployments = answer->num_front = 0;
+    answer->gpus_least = 0;
     answer->winner = answer->reference = -1;
     answer->deployment = calloc((size_t)most + 1 + PLAN_FINALISTS, sizeof *answer->deployment);
     if (answer->deployment == NULL) {
@@ -181,10 +211,9 @@ enum status plan_combine(struct plan_answer *answer, const struct plan *plan)
                 continue;
             }
             for (int32_t shared = 0; shared < 2; shared++) {
-                bool wanted = shared == 1 ? plan->shared : plan->disaggregated;
-                answer->num_deployments +=
-                    wanted && plan_deploy(&answer->deployment[answer->num_deployments], plan,
-                                          answer->point, p, d, shared == 1);
+                if (shared == 1 ? plan->shared : plan->disaggregated) {
+                    add_deployment(answer, plan, p, d, shared == 1);
+                }
             }
         }
     }

@@ -295,7 +295,6 @@ enum status plan_serve_finalists(struct plan_answer *answer, const struct plan_w
         bool alone = !has_more(&sized[count]);
         sized[count].on_front = false;
         deployment->meets_targets = alone && sized[count].meets_targets;
-        answer->num_feasible -= !deployment->meets_targets;
         if (sized[count].meets_targets &&
             (best < 0 || sized[count].cost.usd_total < sized[best].cost.usd_total)) {
             best = count;

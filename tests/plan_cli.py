@@ -121,9 +121,17 @@ def test_percentiles():
     def served(ttft):
         answer = json.loads(plan(SMALL + ["-o", "whole.db", "--json", "--ttft", ttft, "--tpot",
                                           "20ms at p99"]).stdout)
+        check(answer["targets"]["tpot"] == {"seconds": 0.02, "at": "p99"}, "another target")
+        for row in answer["deployments"]:
+            check(row["judged_by"] == ("requests" if "ttft" in row else None) or
+                  row["meets_targets"] is False, "judged by what nobody looked at")
         return ([row for row in answer["deployments"] if row["winner"]][0],
                 [row for row in answer["deployments"] if "ttft" in row])
+    rows = json.loads(plan(SMALL + ["-o", "whole.db", "--json"]).stdout)["deployments"]
+    check({(row["judged_by"], row["meets_targets"]) for row in rows} <=
+          {("means", True), ("means", False)}, "means judge where targets are means")
     winner, finalists = served("1s at p90")
+    check((winner["judged_by"], winner["meets_targets"]) == ("requests", True), "who judged?")
     with sqlite3.connect("whole.db") as database:
         kept = database.execute("SELECT * FROM plan_served").fetchall()
     check(0 < len(kept) <= 2, f"{len(kept)} simulations are in the file, not one a pool")
@@ -219,6 +227,17 @@ def test_mistakes():
     with open("text.db", "w", encoding="utf-8") as file:
         file.write("no database")
     check("not a results file" in plan(SMALL + ["-o", "text.db"], code=1).stderr, "a wrong file")
+
+
+def test_misses():
+    """What is missed stands beside the best there is."""
+    text = plan(SMALL + ["-o", "whole.db", "--set", "budget.usd_per_day=1"], code=1).stdout
+    check(re.search(r"the cheapest costs \$\S+ a day \(\$1.00 asked\), the quickest to the first "
+                    r"token takes \S+ .?s \(1 s asked\)", text), f"no budget is told: {text[:900]}")
+    text = plan(SMALL + ["-o", "whole.db", "--set", "budget.gpus=1", "--set",
+                         "search.pools=disaggregated"], code=1).stdout
+    check("the smallest takes " in text and "GPUs, more than may be had" in text,
+          f"the number of GPUs is not told: {text[:900]}")
 
 
 def test_page():
@@ -337,7 +356,7 @@ def main():
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
         for test in (test_kill, test_reuse, test_serve, test_percentiles, test_kill_among_finalists,
-                     test_mistakes, test_page, test_cost, test_currency, test_memory,
+                     test_mistakes, test_misses, test_page, test_cost, test_currency, test_memory,
                      test_deepseek):
             test()
         os.chdir("/")

@@ -211,7 +211,7 @@ Test(plan, without_a_winner_the_answer_says_so)
     cr_expect_eq(answer.winner, -1);
     cr_expect_gt(answer.num_deployments, 0);
     cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 0));
-    cr_expect_not_null(strstr(line, "No deployment meets the targets"));
+    cr_expect_not_null(strstr(line, "No deployment meets all targets"));
     plan_answer_free(&answer);
     plan_free(&plan);
 }

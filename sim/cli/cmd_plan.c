@@ -33,7 +33,9 @@ static const char help[] =
     "                            simulated request by request and get the groups that takes\n"
     "      --tpot TIME           target for the time between tokens, as 50ms\n"
     "      --threads N           default all\n"
-    "  -j, --json                print the answer as JSON\n\n"
+    "  -j, --json                print the answer as JSON. A deployment's judged_by says by what\n"
+    "                            meets_targets is: means, or simulated requests; both are null\n"
+    "                            where a target is a percentile and it was not simulated\n\n"
     "example:\n"
     "  moesim plan --model deepseek-v3 --gpu h800-cx7 --gpu h200-nvlink:2.30 --input 4096 \\\n"
     "      --output 1024 --requests-per-day 1M --ttft 2s --tpot 50ms\n";

@@ -50,6 +50,48 @@ static void add_latency(cJSON *root, const char *name, const struct plan_latency
     }
 }
 
+/* null where nobody has judged. */
+static void add_verdict(cJSON *json, const struct plan *plan,
+                        const struct plan_deployment *deployment)
+{
+    enum plan_verdict verdict = plan_verdict(plan, deployment);
+    if (verdict == PLAN_NOT_JUDGED) {
+        cJSON_AddNullToObject(json, "meets_targets");
+        cJSON_AddNullToObject(json, "judged_by");
+        return;
+    }
+    cJSON_AddBoolToObject(json, "meets_targets", verdict == PLAN_MEETS);
+    cJSON_AddStringToObject(json, "judged_by", deployment->is_served ? "requests" : "means");
+}
+
+static void add_target(cJSON *json, const char *name, double target_s, int32_t percentile)
+{
+    char at[16] = "mean";
+    if (target_s <= 0.0) {
+        return;
+    }
+    if (percentile > 0) {
+        (void)snprintf(at, sizeof at, "p%d", (int)percentile);
+    }
+    cJSON *target = cJSON_AddObjectToObject(json, name);
+    cJSON_AddNumberToObject(target, "seconds", target_s);
+    cJSON_AddStringToObject(target, "at", at);
+}
+
+/* What was asked; no key where nothing was. */
+static void add_targets(cJSON *root, const struct plan *plan)
+{
+    cJSON *json = cJSON_AddObjectToObject(root, "targets");
+    add_target(json, "ttft", plan->ttft_s, plan->ttft_percentile);
+    add_target(json, "tpot", plan->tpot_s, plan->tpot_percentile);
+    if (plan->usd_per_day_max > 0.0) {
+        cJSON_AddNumberToObject(json, "usd_per_day", plan->usd_per_day_max);
+    }
+    if (plan->gpus_max > 0) {
+        cJSON_AddNumberToObject(json, "gpus", plan->gpus_max);
+    }
+}
+
 static cJSON *deployment_json(const struct plan *plan, const struct plan_answer *answer,
                               int32_t index)
 {
@@ -59,7 +101,7 @@ static cJSON *deployment_json(const struct plan *plan, const struct plan_answer 
     cJSON_AddBoolToObject(json, "winner", index == answer->winner);
     cJSON_AddBoolToObject(json, "reference", index == answer->reference);
     cJSON_AddBoolToObject(json, "on_front", deployment->on_front);
-    cJSON_AddBoolToObject(json, "meets_targets", deployment->meets_targets);
+    add_verdict(json, plan, deployment);
     cJSON_AddStringToObject(json, "pools", deployment->shared ? "shared" : "disaggregated");
     cJSON_AddNumberToObject(json, "num_gpus", deployment->num_gpus);
     cJSON_AddNumberToObject(json, "prefill_groups", deployment->groups[COST_PREFILL]);
@@ -163,13 +205,15 @@ cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
     cJSON_AddStringToObject(root, "model", plan->model.name);
     struct money money = plan_money(plan);
     money_json(root, &money.shown);
+    add_targets(root, plan);
     cJSON *fates = cJSON_AddObjectToObject(root, "points");
     for (int32_t fate = 0; fate < PLAN_FATES; fate++) {
         cJSON_AddNumberToObject(fates, plan_fate_name((enum plan_fate)fate),
                                 (double)answer->fates[fate]);
     }
     cJSON_AddNumberToObject(root, "num_deployments", answer->num_deployments);
-    cJSON_AddNumberToObject(root, "num_feasible", answer->num_feasible);
+    cJSON_AddNumberToObject(root, "num_feasible", plan_count(plan, answer, PLAN_MEETS));
+    cJSON_AddNumberToObject(root, "num_not_judged", plan_count(plan, answer, PLAN_NOT_JUDGED));
     if (answer->reference >= 0) {
         cJSON_AddNumberToObject(root, "reference_excess", answer->reference_excess);
     }

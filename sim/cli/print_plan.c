@@ -67,11 +67,16 @@ static void print_fates(const struct plan *plan, const struct plan_answer *answe
             print_way_out(plan, answer, (enum plan_fate)fate);
         }
     }
-    printf("  %6d  deployments of them, %d meet the targets%s, %d are on the front\n",
-           (int)answer->num_deployments, (int)answer->num_feasible,
-           answer->num_served > 0 ? " (who is no finalist by its means)" : "",
-           (int)answer->num_front);
+    printf("  %6d  deployments of them, %d meet the targets%s", (int)answer->num_deployments,
+           (int)plan_count(plan, answer, PLAN_MEETS),
+           answer->num_served > 0 ? " request by request" : "");
+    if (answer->num_served > 0) {
+        printf(", %d others by their means", (int)plan_count(plan, answer, PLAN_NOT_JUDGED));
+    }
+    printf(", %d are on the front\n", (int)answer->num_front);
 }
+
+static const char marks[] = {[PLAN_MISSES] = '-', [PLAN_MEETS] = ' ', [PLAN_NOT_JUDGED] = '?'};
 
 static void print_row(const struct plan *plan, const struct plan_answer *answer, int32_t index)
 {
@@ -88,7 +93,7 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
         index == answer->winner      ? '*'
         : index == answer->reference ? 'R'
                                      : ' ',
-        row->meets_targets ? ' ' : '-', money_cell(usd, row->cost.usd_total, &money.shown),
+        marks[plan_verdict(plan, row)], money_cell(usd, row->cost.usd_total, &money.shown),
         money_cell(in, row->cost.usd_per_million_input, &money.shown),
         money_cell(out, row->cost.usd_per_million_output, &money.shown),
         format_ns(ttft, row->ttft_s * 1e9), format_ns(tpot, row->tpot_s * 1e9),
@@ -143,9 +148,9 @@ static void print_cheapest_of_each(const struct plan *plan, const struct plan_an
 static void print_front(const struct plan *plan, const struct plan_answer *answer)
 {
     int32_t shown = 0;
-    printf("\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target; EP x "
-           "groups, "
-           "tokens a GPU,\nredundant experts, micro-batches; prefill | decode\n");
+    printf("\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target%s; EP x "
+           "groups,\ntokens a GPU, redundant experts, micro-batches; prefill | decode\n",
+           answer->num_served > 0 ? ", ? meets them by its means" : "");
     print_headings();
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         bool stands_out = i == answer->winner || i == answer->reference;
