@@ -29,38 +29,58 @@ static void set_capacities(struct capacities *capacity, const struct route *rout
     capacity->scope_tokens = scope_tokens;
 }
 
-/* What capacity factors would have dropped of tokens counted by expert. Four experts at a time and
- * without branches: whether an expert is above a capacity near the mean cannot be guessed. */
-static void add_drops(int64_t *dropped_at, const struct route *route, const int32_t *tokens,
-                      const struct capacities *capacity)
+/* Tokens above a capacity, fewer than 2^32, of counts by expert. */
+static inline int64_t tokens_above(const int32_t *restrict tokens, int32_t num_experts,
+                                   int32_t capacity)
 {
-    typedef int32_t lanes __attribute__((vector_size(16)));
-    const int32_t experts = route->num_experts;
-    lanes kept[DROP_FACTORS];
-    lanes sum[DROP_FACTORS];
-    for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
+    uint32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int32_t expert = 0; expert < num_experts; expert++) {
+        int32_t above = tokens[expert] - capacity;
+        sum += (uint32_t)(above > 0 ? above : 0);
+    }
+    return sum;
+}
+
+/* Adds what capacity factors would have dropped; where one drops nothing, larger ones do not. */
+static inline void add_drops(int64_t *dropped_at, const struct route *route, const int32_t *tokens,
+                             const struct capacities *capacity)
+{
+    int64_t dropped = 1;
+    for (int32_t factor = 0; factor < DROP_FACTORS && dropped > 0; factor++) {
         int64_t limit = capacity->assignments[factor];
-        kept[factor] = (lanes){0} + (limit < INT32_MAX ? (int32_t)limit : INT32_MAX);
-        sum[factor] = (lanes){0};
+        dropped = limit < INT32_MAX ? tokens_above(tokens, route->num_experts, (int32_t)limit) : 0;
+        dropped_at[factor] += dropped;
     }
-    int32_t expert = 0;
-    for (; expert + 4 <= experts; expert += 4) {
-        lanes some;
-        memcpy(&some, tokens + expert, sizeof some);
-#pragma GCC unroll 16
-        for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
-            lanes more = some - kept[factor];
-            sum[factor] += more & (more > 0);
-        }
+}
+
+typedef void drop_counter(int64_t *dropped_at, const struct route *route, const int32_t *tokens,
+                          const struct capacities *capacity);
+
+static void add_drops_anywhere(int64_t *dropped_at, const struct route *route,
+                               const int32_t *tokens, const struct capacities *capacity)
+{
+    add_drops(dropped_at, route, tokens, capacity);
+}
+
+#ifdef __x86_64__ /* whose baseline has no maximum of lanes, and half as many of them */
+__attribute__((target("avx2"))) static void add_drops_avx2(int64_t *dropped_at,
+                                                           const struct route *route,
+                                                           const int32_t *tokens,
+                                                           const struct capacities *capacity)
+{
+    add_drops(dropped_at, route, tokens, capacity);
+}
+#endif
+
+static drop_counter *best_drop_counter(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2")) {
+        return add_drops_avx2;
     }
-    for (int32_t factor = 0; factor < DROP_FACTORS; factor++) {
-        dropped_at[factor] +=
-            (int64_t)sum[factor][0] + sum[factor][1] + sum[factor][2] + sum[factor][3];
-        for (int32_t last = expert; last < experts; last++) {
-            int32_t more = tokens[last] - kept[factor][0];
-            dropped_at[factor] += more > 0 ? more : 0;
-        }
-    }
+#endif
+    return add_drops_anywhere;
 }
 
 /* The wishes begin .. end - 1. all: each is routed. Side by side, for a loop pays more than a
@@ -87,6 +107,7 @@ void record_wishes(struct engine *engine, const struct layer_run *run)
     int64_t *restrict layer_tokens = engine->layer_tokens;
     int32_t *restrict source_tokens = engine->source_tokens;
     struct capacities capacity = {.scope_tokens = -1};
+    drop_counter *count_drops = best_drop_counter();
     memset(layer_tokens, 0, experts * sizeof *layer_tokens);
     for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
         int64_t begin = run->moe_batch->rank_begin[rank];
@@ -101,8 +122,8 @@ void record_wishes(struct engine *engine, const struct layer_run *run)
             layer_tokens[expert] += source_tokens[expert];
         }
         set_capacities(&capacity, route, end - begin);
-        add_drops(&engine->metrics.dropped_at[CAPACITY_RANK * DROP_FACTORS], route, source_tokens,
-                  &capacity);
+        count_drops(&engine->metrics.dropped_at[CAPACITY_RANK * DROP_FACTORS], route, source_tokens,
+                    &capacity);
     }
     int64_t *total = &engine->metrics.expert_tokens[run->moe_layer * (int64_t)experts];
     for (size_t expert = 0; expert < experts; expert++) {
@@ -110,8 +131,8 @@ void record_wishes(struct engine *engine, const struct layer_run *run)
         source_tokens[expert] = (int32_t)layer_tokens[expert];
     }
     set_capacities(&capacity, route, route->num_tokens);
-    add_drops(&engine->metrics.dropped_at[CAPACITY_GLOBAL * DROP_FACTORS], route, source_tokens,
-              &capacity);
+    count_drops(&engine->metrics.dropped_at[CAPACITY_GLOBAL * DROP_FACTORS], route, source_tokens,
+                &capacity);
 }
 
 static void count_dropped(struct engine *engine, const struct layer_run *run)
