@@ -24,8 +24,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "generate.h"
 #include "rng.h"
 #include "trace_replay.h"
@@ -42,13 +42,6 @@
 
 static struct error error;
 
-static double cpu_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void check(enum status status)
 {
     if (status != STATUS_OK) {
@@ -64,9 +57,9 @@ static void count_all(const struct trace *trace)
     double best_s = 1e30;
     for (int32_t repeat = 0; repeat < COUNT_REPEATS; repeat++) {
         struct trace_replay replay;
-        double begin_s = cpu_s();
+        double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
         check(trace_replay_read(&replay, trace, &options, &error));
-        best_s = fmin(best_s, cpu_s() - begin_s);
+        best_s = fmin(best_s, clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s);
         trace_replay_free(&replay);
     }
     double token_layers_per_s = (double)trace->num_tokens * trace->num_layers / best_s;
@@ -145,7 +138,7 @@ static void sample(const struct trace *trace, int32_t num_steps)
 {
     double *imbalance = malloc((size_t)num_steps * sizeof *imbalance);
     gsl_rng *rng = rng_stream(1, "steps of a day", 0);
-    double begin_s = cpu_s();
+    double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     double tokens = 0.0;
     for (int32_t step = 0; step < num_steps; step++) {
         int64_t count = (int64_t)draw_rank_tokens(rng) * RANKS;
@@ -159,7 +152,7 @@ static void sample(const struct trace *trace, int32_t num_steps)
     double mean = mean_of(imbalance, num_steps);
     printf("sampled,steps,%d\n", num_steps);
     printf("sampled,share_of_day,%.3g\n", tokens / DAY_TOKENS);
-    printf("sampled,cpu_s,%.2f\n", cpu_s() - begin_s);
+    printf("sampled,cpu_s,%.2f\n", clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s);
     printf("sampled,rank_tokens_max_over_mean,%.4f\n", mean);
     printf("sampled,low_95,%.4f\n", low);
     printf("sampled,high_95,%.4f\n", high);
@@ -179,9 +172,9 @@ int main(int argc, char **argv)
     const struct generate_options options = {
         .preset = "deepseek-v3", .num_tokens = num_tokens, .seed = 1, .num_threads = 1};
     struct trace trace;
-    double begin_s = cpu_s();
+    double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     check(generate_in_memory(&trace, &options, &error));
-    printf("what,figure,value\ntrace,cpu_s,%.2f\n", cpu_s() - begin_s);
+    printf("what,figure,value\ntrace,cpu_s,%.2f\n", clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s);
     count_all(&trace);
     sample(&trace, num_steps);
     trace_close(&trace);

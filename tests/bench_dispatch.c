@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "balance/eplb.h"
+#include "bench_clock.h"
 #include "dispatch/dispatch.h"
 #include "rng.h"
 
@@ -25,13 +25,6 @@ struct bench {
     struct trace_batch batch;
     struct route route;
 };
-
-static double now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
-}
 
 /* TOP_K different experts a token, by weight. */
 static void draw_wishes(struct bench *bench, gsl_rng *rng, const double *weight)
@@ -106,13 +99,6 @@ static double busiest_over_mean(const struct bench *bench, const struct placemen
     return (double)most * served->num_ranks / (double)wishes;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Returns the median time of a call, or a negative number. */
 static double bench_one(struct bench *bench, const struct replica_dispatch *dispatch,
                         const char *name, double first_us)
@@ -130,13 +116,13 @@ static double bench_one(struct bench *bench, const struct replica_dispatch *disp
                                        .scratch = &scratch,
                                        .seed = 1,
                                        .loans = &loans};
-        double begin_us = now_us();
+        double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
         if (state == NULL || dispatch->assign(state, &input, &bench->route) != STATUS_OK) {
             return -1.0;
         }
-        call_us[call] = now_us() - begin_us;
+        call_us[call] = 1e6 * (clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s);
     }
-    qsort(call_us, NUM_CALLS, sizeof call_us[0], by_value);
+    sort_times(call_us, NUM_CALLS);
     double median_us = call_us[NUM_CALLS / 2];
     const struct placement *served = loans.num_moves > 0 ? &loans.placement : &bench->placement;
     printf("%s,%s,%.1f,%.2f,%.3f,%d\n", name, dispatch->name, median_us,

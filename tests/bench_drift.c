@@ -18,10 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "balance/balance.h"
+#include "bench_clock.h"
 #include "bound.h"
 #include "load_file.h"
 
@@ -57,20 +57,6 @@ struct tally {
     int32_t num_plans;
     double plan_ms[512];
 };
-
-static double now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static enum status start(struct drift_bench *bench)
 {
@@ -134,9 +120,9 @@ static enum status ask(struct tally *tally, struct drift_bench *bench, void *sta
         }
         memcpy(state, before, bytes);
         arena_reset(&bench->scratch);
-        double start_ms = now_ms();
+        double start_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
         status = strategy->plan(state, &input, bench->map, &bench->error);
-        double run_ms = now_ms() - start_ms;
+        double run_ms = 1e3 * (clock_s(CLOCK_PROCESS_CPUTIME_ID) - start_s);
         best_ms = run_ms < best_ms ? run_ms : best_ms;
     }
     tally->plan_ms[tally->num_plans++] = best_ms;
@@ -252,7 +238,7 @@ static enum status run(struct drift_bench *bench, const struct balance_strategy 
     free(state);
     if (status == STATUS_OK) {
         double judged = (double)(load->num_steps - first) * load->num_layers;
-        qsort(tally.plan_ms, (size_t)tally.num_plans, sizeof tally.plan_ms[0], compare_doubles);
+        sort_times(tally.plan_ms, tally.num_plans);
         printf("%s,%d,%.4f,%.4f,%.4f,%.1f,%.1f,%lld,%d,%.4f\n", strategy->name, (int)interval,
                tally.balancedness / judged, tally.split / judged, tally.bound / judged,
                tally.busiest_tokens / judged, (tally.busiest_tokens + tally.move_tokens) / judged,

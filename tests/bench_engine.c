@@ -10,17 +10,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "engine.h"
 #include "simulate.h"
-
-static double cpu_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static enum status bench(const char *name, const char *const *override, int32_t num_overrides,
                          struct error *error)
@@ -37,11 +30,11 @@ static enum status bench(const char *name, const char *const *override, int32_t 
     if (status == STATUS_OK) {
         status = engine_open(&engine, &scenario, &trace, error);
     }
-    double begin_s = cpu_s();
+    double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     if (status == STATUS_OK) {
         status = engine_run(engine, NULL, error);
     }
-    double used_s = cpu_s() - begin_s;
+    double used_s = clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s;
     if (status == STATUS_OK) {
         const struct run_metrics *metrics = engine_metrics(engine);
         double simulated_s =

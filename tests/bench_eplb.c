@@ -10,27 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "arena.h"
 #include "balance/balance.h"
+#include "bench_clock.h"
 #include "csv.h"
 
 #define NUM_RUNS 101
-
-static double now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static int rebalance(const struct balance_input *input, int32_t *expert_of_slot)
 {
@@ -80,13 +66,13 @@ static int bench(const char *directory, const char *name, const char *mode, int3
     }
     for (int32_t run = 0; run < NUM_RUNS; run++) {
         arena_reset(&arena);
-        double start_ms = now_ms();
+        double start_s = clock_s(CLOCK_MONOTONIC);
         if (rebalance(&input, expert_of_slot) != 0) {
             goto done;
         }
-        run_ms[run] = now_ms() - start_ms;
+        run_ms[run] = 1e3 * (clock_s(CLOCK_MONOTONIC) - start_s);
     }
-    qsort(run_ms, NUM_RUNS, sizeof run_ms[0], compare_doubles);
+    sort_times(run_ms, NUM_RUNS);
     printf("%s,%s,%lld,%d,%.3f,%.3f,%.3f\n", name, mode, (long long)load.num_rows, NUM_RUNS,
            run_ms[0], run_ms[NUM_RUNS / 2], run_ms[NUM_RUNS * 9 / 10]);
     failed = 0;

@@ -17,8 +17,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "net/maxmin.h"
 
 #define NUM_RUNS      21
@@ -40,13 +40,6 @@ struct bench {
     struct maxmin_flow *flow; /* [num_ranks^2] */
     int32_t num_flows;
 };
-
-static double cpu_s(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 static void add_flow(struct bench *bench, int32_t src, int32_t dst, double bytes)
 {
@@ -112,13 +105,6 @@ static double simulate(const struct bench *bench)
     return last_ns;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int run(struct bench *bench, const char *directory, const char *name, const char *file,
                int32_t num_ranks, enum wiring wiring)
 {
@@ -139,15 +125,15 @@ static int run(struct bench *bench, const char *directory, const char *name, con
         return 1;
     }
     for (int32_t i = 0; i < NUM_RUNS; i++) {
-        double start_s = cpu_s();
+        double start_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
         double again_ns = simulate(bench);
-        run_s[i] = cpu_s() - start_s;
+        run_s[i] = clock_s(CLOCK_PROCESS_CPUTIME_ID) - start_s;
         if (fabs(again_ns - makespan_ns) > 0.0) {
             fprintf(stderr, "bench_flow: %s %d: two runs differ\n", name, (int)num_ranks);
             return 1;
         }
     }
-    qsort(run_s, NUM_RUNS, sizeof run_s[0], compare_doubles);
+    sort_times(run_s, NUM_RUNS);
     printf("%s,%s,%d,%d,%.3f,%.3f,%d,%.5f,%.5f\n", wiring == RAILS ? "rails" : "tree", name,
            (int)num_ranks, (int)bench->num_flows, makespan_ns * 1e-3, bound_ns * 1e-3, NUM_RUNS,
            run_s[0], run_s[NUM_RUNS / 2]);

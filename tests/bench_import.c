@@ -23,9 +23,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench_clock.h"
 #include "import/import.h"
 #include "rng.h"
 
@@ -44,13 +44,6 @@ struct measured {
     double cpu_s;
     double memory_mib;
 };
-
-static double now_s(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 static double seconds(struct timeval time)
 {
@@ -170,7 +163,7 @@ static struct measured measure(const char *from, const char *to, const char *for
 {
     struct rusage usage;
     int state = 0;
-    double begin_s = now_s();
+    double begin_s = clock_s(CLOCK_MONOTONIC);
     pid_t child = fork();
     if (child == 0) {
         if (format == NULL) {
@@ -183,7 +176,7 @@ static struct measured measure(const char *from, const char *to, const char *for
     if (child < 0 || wait4(child, &state, 0, &usage) != child || state != 0) {
         die("a run failed");
     }
-    return (struct measured){.wall_s = now_s() - begin_s,
+    return (struct measured){.wall_s = clock_s(CLOCK_MONOTONIC) - begin_s,
                              .cpu_s = seconds(usage.ru_utime) + seconds(usage.ru_stime),
                              .memory_mib = (double)usage.ru_maxrss / 1024.0};
 }

@@ -11,26 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "place.h"
 #include "placement_file.h"
 
 #define NUM_RUNS 21
-
-static double now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 struct bench {
     struct load_file decode;
@@ -85,11 +71,11 @@ static enum status time_plan(double *run_ms, struct bench *bench, const struct l
             memcpy(map + (size_t)layer * slots, bench->linear[layer].expert_of_slot,
                    slots * sizeof *map);
         }
-        double start_ms = now_ms();
+        double start_s = clock_s(CLOCK_MONOTONIC);
         status = strategy->plan(state, &input, map, &bench->error);
-        run_ms[run] = now_ms() - start_ms;
+        run_ms[run] = 1e3 * (clock_s(CLOCK_MONOTONIC) - start_s);
     }
-    qsort(run_ms, NUM_RUNS, sizeof run_ms[0], compare_doubles);
+    sort_times(run_ms, NUM_RUNS);
     free(state);
     free(map);
     arena_free(&scratch);

@@ -24,8 +24,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "replay.h"
 
 #define LAYERS           58
@@ -37,13 +37,6 @@
 #define THREADS_LOG2_MAX 8
 #define ROUNDS           20000000 /* of arithmetic: some 0.1 s */
 #define NUM_SUMS         (EXPERTS + RANKS + RANKS * NODES)
-
-static double cpu_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* Popular experts first, all distinct: the product of two draws leans to low numbers. */
 static void fill(uint8_t *id, int64_t num_rows)
@@ -119,9 +112,9 @@ static double time_read(const uint8_t *bytes, int64_t num_bytes, int32_t num_thr
     {
         const vector *from = (const vector *)(const void *)bytes;
         int64_t share = num_bytes / (int64_t)sizeof *from / num_threads / 4 * 4;
-        double begin_s = cpu_s();
+        double begin_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
         all += read_all(from + share * omp_get_thread_num(), share);
-        longest_s = cpu_s() - begin_s;
+        longest_s = clock_s(CLOCK_THREAD_CPUTIME_ID) - begin_s;
     }
     return all == 1 ? 0.0 : longest_s; /* the sum is used */
 }
@@ -134,14 +127,14 @@ static double time_arithmetic(int32_t num_threads)
 #pragma omp parallel num_threads(num_threads) reduction(max : longest_s) reduction(+ : all)
     {
         uint64_t chain[8] = {0};
-        double begin_s = cpu_s();
+        double begin_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
         for (int64_t i = 0; i < ROUNDS / num_threads; i++) {
 #pragma GCC unroll 8
             for (uint64_t j = 0; j < 8; j++) { /* so many that none waits for its latency */
                 chain[j] = (chain[j] ^ chain[j] >> 7) + j;
             }
         }
-        longest_s = cpu_s() - begin_s;
+        longest_s = clock_s(CLOCK_THREAD_CPUTIME_ID) - begin_s;
         for (int32_t j = 0; j < 8; j++) {
             all += chain[j];
         }
@@ -160,7 +153,7 @@ static double time_replay(int64_t *sums, const struct replay_shape *shape, enum 
         int64_t mine[NUM_SUMS] = {0};
         struct replay_counts counts = {mine, mine + EXPERTS, mine + EXPERTS + RANKS};
         struct replay *replay;
-        double begin_s = cpu_s();
+        double begin_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
         if (replay_open(&replay, shape, path) != STATUS_OK) {
             abort();
         }
@@ -172,7 +165,7 @@ static double time_replay(int64_t *sums, const struct replay_shape *shape, enum 
             }
         }
         replay_close(replay);
-        longest_s = cpu_s() - begin_s;
+        longest_s = clock_s(CLOCK_THREAD_CPUTIME_ID) - begin_s;
 #pragma omp critical
         for (int32_t i = 0; i < NUM_SUMS; i++) {
             sums[i] += mine[i];

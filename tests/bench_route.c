@@ -8,19 +8,12 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "bench_clock.h"
 #include "route/route.h"
 
 #define PASSES    40
 #define NUM_RANKS 4
-
-static double now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
 
 struct bench {
     struct trace trace;
@@ -76,12 +69,12 @@ static double best_ns(struct bench *bench, const struct router *router)
         return -1.0;
     }
     for (int32_t pass = 0; pass < PASSES; pass++) {
-        double begin = now_ns();
+        double begin_s = clock_s(CLOCK_PROCESS_CPUTIME_ID);
         if (route_all_layers(bench, router, &scratch) != STATUS_OK) {
             best = -1.0;
             break;
         }
-        double used = now_ns() - begin;
+        double used = 1e9 * (clock_s(CLOCK_PROCESS_CPUTIME_ID) - begin_s);
         best = pass == 0 || used < best ? used : best;
     }
     arena_free(&scratch);
