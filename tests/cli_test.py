@@ -727,6 +727,9 @@ def test_diff_gates():
     check(result.returncode == 1 and json.loads(result.stdout)["gates"][0]["failed"], "JSON gates")
     expect_error("metric misspelt", moesim(*diff, "--fail-if", "step_ns_maen>1%"),
                  "did you mean step_ns_mean?", lines=1)
+    expect_error("metrics that no run has", moesim(*diff, "--fail-if", "ttft_ns_p50>1%", "--fail-if",
+                                                   "tpot_ns_p50>1%"),
+                 "A has no ttft_ns_p50", "A has no tpot_ns_p50", lines=2)
     expect_error("no limit", moesim(*diff, "--fail-if", "step_ns_mean"), "METRIC>LIMIT", lines=1)
     expect_error("no number", moesim(*diff, "--fail-if", "tokens>x%"), "percentage", lines=1)
     expect_error("no such run", moesim("diff", "gates.db", "first", "nix"), "'nix'", "it holds")

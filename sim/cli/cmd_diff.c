@@ -155,10 +155,10 @@ static void print_metrics(const struct diff *diff)
     bool any_absent = false;
     for (int32_t index = 0; index < diff->num_metrics; index++) {
         const struct diff_metric *metric = &diff->metric[index];
-        bool same = diff_change(metric) == 0.0;
         if (!diff_has(metric)) {
             continue;
         }
+        bool same = diff_change(metric) == 0.0;
         if (same && !diff->equal && metric->value[0] == 0.0) {
             size_t used = strlen(absent);
             snprintf(absent + used, sizeof absent - used, "%s %s", any_absent ? "," : "",
@@ -338,9 +338,11 @@ static int run(const struct command *command, struct error *error)
 {
     struct diff diff = {0};
     enum status status = diff_load(&diff, &command->options, error);
+    bool is_loaded = status == STATUS_OK;
     int code = 0;
-    for (int32_t gate = 0; gate < command->num_gates && status == STATUS_OK; gate++) {
-        status = diff_gate_check(&command->gate[gate], &diff, error);
+    for (int32_t gate = 0; gate < command->num_gates && is_loaded; gate++) {
+        enum status checked = diff_gate_check(&command->gate[gate], &diff, error);
+        status = status == STATUS_OK ? checked : status;
     }
     if (status != STATUS_OK) {
         code = cli_fail(status, error);
