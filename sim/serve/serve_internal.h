@@ -147,9 +147,6 @@ static inline struct series *series_of(struct serving *serving, const struct rep
     return &serving->series[serving->group[replica->group].pool];
 }
 
-/* Entries of a request reach the port of its replica of the main pool. */
-MUST_CHECK enum status batch_transfer_in(struct serving *serving, int32_t id);
-
 /* serve_batch.c */
 MUST_CHECK enum status deque_push(struct deque *deque, int32_t id, bool at_front);
 int32_t deque_pop(struct deque *deque);
@@ -162,6 +159,8 @@ MUST_CHECK enum status batch_plan(struct serving *serving, struct replica *repli
                                   struct step_load *load);
 /* The group's steps are over: prompts that are read, sequences that are through. */
 MUST_CHECK enum status batch_finish(struct serving *serving, struct replica *replica);
+/* A request's KV entries begin to leave prefill; from now on they wait for its replica's port. */
+MUST_CHECK enum status batch_transfer_in(struct serving *serving, int32_t id);
 /* How many steps from now on certainly need no more blocks than are free; at least 1. */
 int64_t batch_steps_with_room(const struct serving *serving, const struct replica *replica);
 /* Steps until the first sequence is through; INT64_MAX: none decodes. */
