@@ -111,6 +111,10 @@ MUST_CHECK enum status plan_serve_finalists(struct plan_answer *answer,
 double plan_target_excess(const struct plan_deployment *deployment, const struct plan *plan,
                           enum cost_pool pool);
 
+/* Prompts at a time of a replica that only reads: those of a step, and those that wait for their KV
+ * entries to be gone; some, as they differ in length. */
+int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill);
+
 /* What 10 % more or less of price, traffic, context and targets does to the winner. */
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
                                       struct plan_store *store, struct error *error);

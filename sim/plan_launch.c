@@ -9,8 +9,13 @@
 
 #include "plan_internal.h"
 
-#define MIB 1048576.0
-#define GIB 1073741824.0
+#define MIB           1048576.0
+#define GIB           1073741824.0
+
+#define LENGTHS_MAX   4   /* times a request of mean length: 99.4 % of log-normal ones */
+#define NODE_GPUS_MAX 16  /* larger scale-up domains are racks of trays, */
+#define TRAY_GPUS     4   /* as of GB200 and GB300 NVL72 */
+#define SGLANG_TOKENS 128 /* a rank, without SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK */
 
 struct command {
     char *text;
@@ -27,7 +32,8 @@ struct launch {
     int32_t nodes;          /* of a group */
     int32_t prefill_tokens; /* of a replica and step; 0: none */
     int32_t sequences;      /* of a replica */
-    int32_t max_tokens;     /* of a request */
+    int32_t mean_tokens;    /* of a request */
+    int32_t max_tokens;     /* likewise, that is not refused */
 };
 
 static void __attribute__((format(printf, 2, 3)))
@@ -97,6 +103,14 @@ static int32_t gpus_on_node(const struct launch *launch)
     return launch->point->ep < gpus ? launch->point->ep : gpus;
 }
 
+/* Machines that a group takes. */
+static int32_t count_nodes(const struct plan *plan, const struct plan_point *point)
+{
+    int32_t gpus = plan->gpu[point->gpu].cluster.gpus_per_node;
+    gpus = gpus > NODE_GPUS_MAX ? TRAY_GPUS : gpus;
+    return (point->ep + gpus - 1) / gpus;
+}
+
 /* Of a layer's experts, those that GPUs keep. */
 static double kept_share(const struct launch *launch)
 {
@@ -158,10 +172,18 @@ static void write_vllm(struct command *command, const struct launch *launch)
 static void write_sglang(struct command *command, const struct launch *launch)
 {
     const struct plan_point *point = launch->point;
+    const struct moe_model *model = &launch->plan->model;
+    if (!launch->prefill && spreads_experts(launch) && has_deepep(launch) &&
+        point->tokens_per_rank > SGLANG_TOKENS) {
+        add(command, "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=%d ",
+            (int)point->tokens_per_rank);
+    }
     add(command, "python3 -m sglang.launch_server --model-path \"$MODEL\" \\\n  --tp-size %d",
         (int)point->ep);
     if (launch->replicas > 1) {
-        add(command, " --dp-size %d --enable-dp-attention", (int)launch->replicas);
+        add(command, " --dp-size %d --enable-dp-attention --enable-dp-lm-head",
+            (int)launch->replicas);
+        add(command, model->dense_ffn_dim > 0 && point->tp == 1 ? " --moe-dense-tp-size 1" : "");
     }
     if (launch->nodes > 1) {
         add(command, " \\\n  --nnodes %d --node-rank $NODE --dist-init-addr $MAIN:5000",
@@ -212,8 +234,9 @@ static void write_llama(struct command *command, const struct launch *launch)
     } else {
         add(command, " --n-cpu-moe %d", (int)(on_cpu + model->num_layers - moe_layers));
     }
-    add(command, " \\\n  --parallel %d --ctx-size %lld --batch-size %d --ubatch-size %d",
-        (int)launch->sequences, (long long)launch->sequences * launch->max_tokens,
+    add(command,
+        " \\\n  --parallel %d --kv-unified --ctx-size %lld --batch-size %d --ubatch-size %d",
+        (int)launch->sequences, (long long)launch->sequences * launch->mean_tokens,
         (int)launch->prefill_tokens, (int)launch->prefill_tokens);
     if (!has_cache && point->offload.num_slots > 0) {
         add(command,
@@ -301,7 +324,6 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
     const struct plan_point *prefill = &answer->point[winner->point[COST_PREFILL]];
     const struct plan_point *decode = &answer->point[winner->point[COST_DECODE]];
     const struct plan_point *point = pool == COST_PREFILL ? prefill : decode;
-    const struct plan_gpu *gpu = &plan->gpu[point->gpu];
     bool reads = pool == COST_PREFILL || winner->shared;
     struct command command = {.text = text};
     struct launch launch = {
@@ -310,14 +332,13 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         .shared = winner->shared,
         .prefill = pool == COST_PREFILL,
         .replicas = point->ep / point->tp,
-        .nodes = (point->ep + gpu->cluster.gpus_per_node - 1) / gpu->cluster.gpus_per_node,
+        .nodes = count_nodes(plan, point),
         .prefill_tokens = reads ? prefill->tokens_per_rank * prefill->tp : 0,
-        .max_tokens = (int32_t)(plan->traffic.input_tokens + plan->traffic.output_tokens),
+        .mean_tokens = (int32_t)(plan->traffic.input_tokens + plan->traffic.output_tokens),
     };
-    double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
-    int32_t prompts = (int32_t)((double)launch.prefill_tokens / (computed > 1.0 ? computed : 1.0));
+    launch.max_tokens = LENGTHS_MAX * launch.mean_tokens;
     launch.sequences =
-        pool == COST_PREFILL ? (prompts > 1 ? prompts : 1) : decode->tokens_per_rank * decode->tp;
+        pool == COST_PREFILL ? plan_prompts(plan, prefill) : decode->tokens_per_rank * decode->tp;
     text[0] = '\0';
     if (!can_offload(&launch, engine)) {
         return false;

@@ -87,6 +87,14 @@ static void write_point(FILE *file, const struct plan *plan,
             gpu->price.usd_per_gpu_hour, (unsigned long long)plan->seed);
 }
 
+int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill)
+{
+    const struct cost_traffic *traffic = &plan->traffic;
+    double computed = fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
+    double width = (double)prefill->tokens_per_rank * (double)prefill->tp;
+    return (int32_t)fmax(PROMPTS_MIN, fmin(2.0 * ceil(width / computed), width));
+}
+
 static void write_serving(FILE *file, const struct plan *plan,
                           const struct plan_deployment *deployment,
                           const struct plan_point *prefill, const struct plan_point *decode,
@@ -106,12 +114,9 @@ static void write_serving(FILE *file, const struct plan *plan,
     fprintf(file, "  batch: {tokens: %d, sequences: %d}\n",
             (int)(read + decode->tokens_per_rank * decode->tp),
             (int)(decode->tokens_per_rank * decode->tp));
-    if (!deployment
-             ->shared) { /* prompts that a step reads, and those that wait for their KV entries */
-        double computed = fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
-        int32_t width = prefill->tokens_per_rank * prefill->tp;
-        fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %.0f}\n",
-                (int)width, fmax(PROMPTS_MIN, fmin(2.0 * ceil(width / computed), width)));
+    if (!deployment->shared) {
+        fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %d}\n",
+                (int)(prefill->tokens_per_rank * prefill->tp), (int)plan_prompts(plan, prefill));
     }
     if (traffic->cached_share > 0.0) {
         fprintf(file, "  prefix_cache: {kind: rate, hit_rate: %g}\n", traffic->cached_share);
