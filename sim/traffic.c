@@ -87,14 +87,14 @@ static inline int32_t fold_bits(const struct counters *counters)
             uint64_t of_rank[BLOCK_WORDS] = {0};
             int32_t copies = 0;
             for (; slot < placement->rank_begin[first + 1]; slot++) {
-                int32_t tokens =
-                    __builtin_popcountll(seen[slot]) + __builtin_popcountll(more[slot]);
-                slot_tokens[slot] += tokens;
-                copies += tokens;
                 of_rank[0] |= seen[slot];
                 of_rank[1] |= more[slot];
+                int32_t tokens =
+                    __builtin_popcountll(seen[slot]) + __builtin_popcountll(more[slot]);
                 seen[slot] = 0;
                 more[slot] = 0;
+                slot_tokens[slot] += tokens;
+                copies += tokens;
             }
             counters->rank[first].copies += copies;
             counters->rank[first].tokens +=
