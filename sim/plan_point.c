@@ -136,8 +136,9 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
     cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
 }
 
-/* A phase of one layer on a rank that has its fair share of the step. */
-static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, int32_t layer)
+/* A phase of one layer on a rank that has its fair share of so many tokens a rank. */
+static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, int32_t layer,
+                       int32_t tokens)
 {
     bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN;
     int32_t ranks = is_split ? scenario->tp : 1;
@@ -146,7 +147,7 @@ static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, in
                             .layer = layer,
                             .prefill = scenario->phase == PHASE_PREFILL,
                             .shards = ranks,
-                            .tokens = scenario->tokens_per_rank * ranks};
+                            .tokens = tokens * ranks};
     if (phase == GPU_ATTENTION) {
         int64_t back = work.prefill ? (scenario->context_tokens + 1) / 2 : scenario->context_tokens;
         work.attended_tokens = work.tokens * model_attended_tokens(&scenario->model, layer, back);
@@ -159,33 +160,39 @@ static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, in
 }
 
 /* No expert phase beats its arithmetic at the peak of GPU and of CPUs that help, spread evenly. */
-static double expert_bound_ns(const struct scenario *scenario)
+static double expert_bound_ns(const struct scenario *scenario, int32_t tokens)
 {
     const struct moe_model *model = &scenario->model;
     const struct gpu_spec *gpu = &scenario->cluster.gpu;
     double peak = gpu->flops_per_s[model->precision_expert];
-    double flops =
-        2.0 * model_expert_params(model) * (double)scenario->tokens_per_rank * (double)model->top_k;
+    double flops = 2.0 * model_expert_params(model) * (double)tokens * (double)model->top_k;
     peak = peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16];
     return flops / (peak + scenario->offload.cpu_flops_per_s) * 1e9;
 }
 
+static double layer_bound_ns(const struct scenario *scenario, int32_t layer, int32_t tokens)
+{
+    const struct moe_model *model = &scenario->model;
+    double sum_ns = phase_ns(scenario, GPU_ATTENTION, layer, tokens);
+    if (!model_layer_is_moe(model, layer)) {
+        return sum_ns + phase_ns(scenario, GPU_DENSE_FFN, layer, tokens);
+    }
+    sum_ns += phase_ns(scenario, GPU_GATE, layer, tokens) + expert_bound_ns(scenario, tokens);
+    return model->shared_ffn_dim > 0 ? sum_ns + phase_ns(scenario, GPU_SHARED, layer, tokens)
+                                     : sum_ns;
+}
+
+/* Micro-batches of a rank compute one after another. */
 double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point)
 {
     struct scenario scenario;
     plan_point_scenario(&scenario, plan, point);
     const struct moe_model *model = &scenario.model;
-    double sum_ns = phase_ns(&scenario, GPU_HEAD, model->num_layers);
+    int32_t tokens = point->tokens_per_rank;
+    double sum_ns = phase_ns(&scenario, GPU_HEAD, model->num_layers, tokens);
     for (int32_t layer = 0; layer < model->num_layers; layer++) {
-        sum_ns += phase_ns(&scenario, GPU_ATTENTION, layer);
-        if (!model_layer_is_moe(model, layer)) {
-            sum_ns += phase_ns(&scenario, GPU_DENSE_FFN, layer);
-            continue;
-        }
-        sum_ns += phase_ns(&scenario, GPU_GATE, layer) + expert_bound_ns(&scenario);
-        if (model->shared_ffn_dim > 0) {
-            sum_ns += phase_ns(&scenario, GPU_SHARED, layer);
-        }
+        int32_t parts = model_layer_is_moe(model, layer) ? point->micro_batches : 1;
+        sum_ns += (double)parts * layer_bound_ns(&scenario, layer, tokens / parts);
     }
     return sum_ns;
 }
