@@ -96,7 +96,7 @@ enum plan_fate {
     PLAN_OPEN,
     PLAN_SIMULATED,
     PLAN_NO_MEMORY,  /* does not fit */
-    PLAN_TOO_SLOW,   /* its lower bound misses a latency target */
+    PLAN_TOO_SLOW,   /* its lower bound misses a latency target by 10 % */
     PLAN_DOMINATED,  /* a simulated point is as fast and as cheap as its bound */
     PLAN_TOO_MANY,   /* more GPUs than may be had */
     PLAN_IMPOSSIBLE, /* layout that the model does not allow */

@@ -116,6 +116,7 @@ double plan_target_excess(const struct plan_deployment *deployment, const struct
 int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill);
 
 /* What 10 % more or less of price, traffic, context and targets does to the winner. */
+#define PLAN_MORE 1.1 /* of a target too, so points that just miss it are simulated */
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
                                       struct plan_store *store, struct error *error);
 

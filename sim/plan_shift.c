@@ -11,7 +11,6 @@
 
 #include "plan_internal.h"
 
-#define MORE 1.1
 #define LESS 0.9
 
 enum shifted { PRICE, TRAFFIC, TTFT, TPOT, UTILISATION, CONTEXT, OUTPUT, SHIFTED_COUNT };
@@ -126,7 +125,7 @@ static enum status keep_winner(struct plan_shift *shift, const struct plan_answe
 enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
                            struct plan_store *store, struct error *error)
 {
-    static const double factors[] = {LESS, MORE};
+    static const double factors[] = {LESS, PLAN_MORE};
     struct plan *shifted = malloc(sizeof *shifted);
     enum status status = shifted == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (int32_t what = 0; what < SHIFTED_COUNT && status == STATUS_OK; what++) {

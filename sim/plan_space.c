@@ -18,7 +18,7 @@ static const char *const fate_names[PLAN_FATES] = {
     [PLAN_OPEN] = "not looked at",
     [PLAN_SIMULATED] = "simulated",
     [PLAN_NO_MEMORY] = "does not fit into memory",
-    [PLAN_TOO_SLOW] = "misses a latency target even at its lower bound",
+    [PLAN_TOO_SLOW] = "misses a latency target by 10 % even at its lower bound",
     [PLAN_DOMINATED] = "at its lower bound no better than a simulated point",
     [PLAN_TOO_MANY] = "takes more GPUs than there are",
     [PLAN_IMPOSSIBLE] = "is not possible with this model",
@@ -130,7 +130,7 @@ double plan_point_least_s(const struct plan *plan, const struct plan_point *poin
 static bool misses_target(const struct plan *plan, const struct plan_point *point)
 {
     double target_s = point->pool == COST_DECODE ? plan->tpot_s : plan->ttft_s;
-    return target_s > 0.0 && plan_point_least_s(plan, point) > target_s;
+    return target_s > 0.0 && plan_point_least_s(plan, point) > PLAN_MORE * target_s;
 }
 
 static void judge(struct plan_point *point, const struct plan *plan)

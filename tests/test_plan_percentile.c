@@ -9,38 +9,19 @@
 #include "plan.h"
 #include "plan_internal.h"
 #include "plan_words.h"
+#include "small_plan.h"
 #include "store_plan.h"
 
 static const char *const small[] = {
-    "model=router-lab-14m",
-    "trace.path=scenarios/traces/router-lab/loss_free",
     "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 20}",
-    "gpus=[{gpu: h100-sxm, price: h100-neocloud}]",
     "search.pools=disaggregated",
     "search.prefill={ep: 1, tokens_per_rank: 2048}",
     "search.decode={ep: 1, sequences_per_rank: 64}",
-    "search.redundant_experts=0",
-    "search.micro_batches=1",
 };
 
-#define SMALL ((int32_t)(sizeof small / sizeof small[0]))
-
-static void load_small(struct plan *plan, const char *slo)
+static void load_small(struct plan *plan, const char *extra)
 {
-    struct error error = {0};
-    const char *overrides[SMALL + 1];
-    memcpy(overrides, small, sizeof small);
-    overrides[SMALL] = slo;
-    cr_assert_eq(plan_load(plan, NULL, overrides, SMALL + 1, &error), STATUS_OK, "%s", error.text);
-}
-
-static struct plan_answer search(const struct plan *plan, struct plan_store *store)
-{
-    struct error error = {0};
-    struct plan_answer answer;
-    struct plan_options options = {.num_threads = 1, .store = store};
-    cr_assert_eq(plan_search(&answer, plan, &options, &error), STATUS_OK, "%s", error.text);
-    return answer;
+    small_plan_load(plan, small, sizeof small / sizeof small[0], extra);
 }
 
 /* Two points alone make one deployment, and where it is sized its sized self. */
@@ -48,7 +29,7 @@ Test(plan_percentile, a_pool_that_misses_gets_groups_until_it_meets)
 {
     struct plan plan;
     load_small(&plan, "slo={ttft: 1.9ms at p90, tpot: 20ms}");
-    struct plan_answer answer = search(&plan, NULL);
+    struct plan_answer answer = small_plan_search(&plan, 1, NULL);
     char line[1024];
 
     cr_assert_eq(answer.num_deployments, 2);
@@ -94,7 +75,7 @@ Test(plan_percentile, a_stricter_percentile_is_never_cheaper)
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
         struct plan plan;
         load_small(&plan, targets[i]);
-        struct plan_answer answer = search(&plan, points);
+        struct plan_answer answer = small_plan_search(&plan, 1, points);
         cr_assert_geq(answer.winner, 0, "%s", targets[i]);
         double usd = answer.deployment[answer.winner].cost.usd_total;
         cr_expect_geq(usd, before_usd, "%s", targets[i]);
@@ -113,7 +94,7 @@ Test(plan_percentile, what_twice_the_groups_cannot_meet_is_given_up_in_words)
 {
     struct plan plan;
     load_small(&plan, "slo={ttft: 1.3ms at p99, tpot: 20ms}");
-    struct plan_answer answer = search(&plan, NULL);
+    struct plan_answer answer = small_plan_search(&plan, 1, NULL);
     char line[1024];
 
     cr_assert_eq(answer.winner, -1);
@@ -137,11 +118,11 @@ Test(plan_percentile, no_more_groups_than_may_be_had)
 {
     struct plan plan;
     load_small(&plan, "slo={ttft: 1.4ms, tpot: 20ms}");
-    struct plan_answer answer = search(&plan, NULL);
+    struct plan_answer answer = small_plan_search(&plan, 1, NULL);
     plan.gpus_max = answer.deployment[0].num_gpus + 1;
     plan.ttft_percentile = 90;
     plan_answer_free(&answer);
-    answer = search(&plan, NULL);
+    answer = small_plan_search(&plan, 1, NULL);
 
     cr_expect_eq(answer.winner, -1);
     cr_assert_eq(answer.num_deployments, 2);

@@ -1,0 +1,87 @@
+/*
+ * test_plan_launch.c -- the commands that realise a plan.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "plan.h"
+#include "plan_launch.h"
+#include "small_plan.h"
+
+static const char *const small[] = {
+    "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 200}",
+    "slo={ttft: 1s, tpot: 20ms}",
+};
+
+static void load_small(struct plan *plan, const char *search_keys)
+{
+    small_plan_load(plan, small, sizeof small / sizeof small[0], search_keys);
+}
+
+static bool says(const char *command, const char *words)
+{
+    return strstr(command, words) != NULL;
+}
+
+/* On one GPU the flags of the exchange and of balancing are not there. */
+static void expect_commands(const char *search_keys, bool is_spread)
+{
+    struct plan plan;
+    char command[LAUNCH_BYTES], sequences[32], length[32];
+    load_small(&plan, search_keys);
+    struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+    cr_assert_geq(answer.winner, 0);
+    const struct plan_deployment *winner = &answer.deployment[answer.winner];
+    const struct plan_point *decode = &answer.point[winner->point[COST_DECODE]];
+
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE));
+    (void)snprintf(sequences, sizeof sequences, "--max-num-seqs %d ", (int)decode->tokens_per_rank);
+    cr_expect(says(command, sequences), "%s", command);
+    cr_expect_eq(says(command, "--enable-expert-parallel"), is_spread, "%s", command);
+    cr_expect(says(command, "--kv-transfer-config"));
+    double mean_tokens = plan.traffic.input_tokens + plan.traffic.output_tokens;
+    (void)snprintf(length, sizeof length, "--max-model-len %d ", (int)(4.0 * mean_tokens));
+    cr_expect(says(command, length), "requests that are longer than the mean too: %s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_PREFILL));
+    cr_expect(says(command, "--disaggregation-mode prefill"), "%s", command);
+    cr_expect_eq(says(command, "--moe-a2a-backend"), is_spread, "%s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_TRTLLM, COST_DECODE));
+    cr_expect_eq(says(command, "moe_expert_parallel_size: 2"), is_spread, "%s", command);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
+Test(plan, commands_carry_what_the_plan_decided)
+{
+    expect_commands("search={pools: disaggregated, prefill: {ep: [2], tokens_per_rank: [2048]}, "
+                    "decode: {ep: [2], sequences_per_rank: [64]}}",
+                    true);
+    expect_commands("search={pools: disaggregated, prefill: {ep: [1], tokens_per_rank: [2048]}, "
+                    "decode: {ep: [1], sequences_per_rank: [64]}}",
+                    false);
+}
+
+/* An NVL72 is one scale-up domain of trays of four GPUs; SGLang's DeepEP wants to be told of more
+ * than 128 tokens a rank. */
+Test(plan, commands_know_the_machines_of_a_rack)
+{
+    struct plan plan;
+    char command[LAUNCH_BYTES];
+    load_small(&plan, "search={pools: disaggregated, prefill: {ep: [8], tokens_per_rank: [2048]}, "
+                      "decode: {ep: [8], sequences_per_rank: [192]}}");
+    plan.gpu[0].cluster.gpus_per_node = 72;
+    struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+    cr_assert_geq(answer.winner, 0);
+
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE));
+    cr_expect(says(command, "--data-parallel-size 8 --data-parallel-size-local 4"), "%s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_DECODE));
+    cr_expect(says(command, "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=192 python3"), "%s",
+              command);
+    cr_expect(says(command, "--nnodes 2"), "%s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_PREFILL));
+    cr_expect_not(says(command, "SGLANG_DEEPEP"), "%s", command);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
