@@ -16,6 +16,8 @@
 #define SHARED_MAX  232448 /* bytes that a block can have */
 #define STACK_BYTES (64 * 1024)
 #define NUM_SMS     4
+#define WARPS_MAX   12  /* of which one is slow */
+#define ROUNDS_SLOW 256 /* that a warp is slow */
 
 namespace
 {
@@ -290,16 +292,21 @@ bool anyone_can_go(const std::vector<std::unique_ptr<struct fiber>> &fibers)
     return false;
 }
 
-/* Until all fibers are done. */
+/* Until all fibers are done. For a while at a time one warp of a block stays where it is until
+ * nothing else can go on: the others get as far ahead of it as the barriers let them. */
 void schedule(std::vector<std::unique_ptr<struct fiber>> &fibers)
 {
     size_t left = fibers.size();
-    while (left > 0) {
+    uint32_t slow_warp = 0;
+    bool stuck = false;
+    for (uint32_t round = 0; left > 0; round++) {
         bool moved = false;
         size_t offset = dice() % fibers.size();
+        slow_warp = round % ROUNDS_SLOW == 0 ? (uint32_t)(dice() % WARPS_MAX) : slow_warp;
         for (size_t i = 0; i < fibers.size(); i++) {
             struct fiber &fiber = *fibers[(i + offset) % fibers.size()];
-            if (fiber.done || (fiber.ready && !fiber.ready()) || dice() % 8 == 0) {
+            bool stays = fiber.place.thread.x / 32 == slow_warp && !stuck;
+            if (fiber.done || stays || (fiber.ready && !fiber.ready()) || dice() % 8 == 0) {
                 continue;
             }
             moved = true;
@@ -312,7 +319,8 @@ void schedule(std::vector<std::unique_ptr<struct fiber>> &fibers)
                 fiber.stores.pop_front();
             }
         }
-        check(moved || !copies.empty() || anyone_can_go(fibers), "standstill: every thread waits");
+        stuck = !moved && copies.empty();
+        check(!stuck || anyone_can_go(fibers), "standstill: every thread waits");
         run_some_copies(!moved);
     }
     check(copies.empty(), "ends with copies under way");
