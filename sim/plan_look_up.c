@@ -222,8 +222,9 @@ static void look_up_trace(struct plan_file *file)
         (void)snprintf(plan->trace_preset, sizeof plan->trace_preset, "%s", plan->model.name);
         if (data_find(path, sizeof path, "traces", plan->trace_preset, NULL) != STATUS_OK) {
             plan_complain(file, "trace",
-                          "there is no preset of this model's routing; give trace.path or "
-                          "trace.preset (moesim list traces, moesim trace --help)");
+                          "there is no preset of this model's routing (moesim list traces); give "
+                          "trace.path, a recorded one, or trace.preset, a file like "
+                          "scenarios/traces/kimi-k2.yaml, which assumes how even it is");
         }
     }
 }
