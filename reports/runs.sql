@@ -16,7 +16,8 @@ alike AS ( -- the runs it was compared with last, else those that no comparison 
   WHERE (study_id, group_label) = (SELECT study_id, group_label FROM mine)
   UNION ALL
   SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END
-                 || CASE WHEN count(*) OVER (PARTITION BY label, strategy) > 1
+                 || CASE WHEN count(*) OVER (
+                                PARTITION BY label, CASE label WHEN '' THEN strategy END) > 1
                          THEN ' ' || substr(run_id, 1, 4) ELSE '' END,
          run.rowid
   FROM run
@@ -41,7 +42,8 @@ alike AS ( -- the runs it was compared with last, else those that no comparison 
   WHERE (study_id, group_label) = (SELECT study_id, group_label FROM mine)
   UNION ALL
   SELECT run_id, CASE WHEN label <> '' THEN label ELSE scenario || ' (' || strategy || ')' END
-                 || CASE WHEN count(*) OVER (PARTITION BY label, strategy) > 1
+                 || CASE WHEN count(*) OVER (
+                                PARTITION BY label, CASE label WHEN '' THEN strategy END) > 1
                          THEN ' ' || substr(run_id, 1, 4) ELSE '' END,
          run.rowid
   FROM run

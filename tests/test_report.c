@@ -210,6 +210,25 @@ Test(report, escapes_whatever_the_results_file_holds)
     cr_expect_str_eq(page_unbalanced(page), "");
 }
 
+/* As two sweeps of the same keys leave them, each with a strategy of its own. */
+Test(report, tells_runs_of_one_label_apart)
+{
+    static char other_text[] = "seed: 2\n";
+    static const char *const strategies[] = {"static", "eplb"};
+    char names[2][64];
+    for (int i = 0; i < 2; i++) {
+        run.scenario.strategy = balance_find(strategies[i]);
+        store(&run, "point");
+        snprintf(names[i], sizeof names[i], "\npoint %.4s,%s,", run_id, strategies[i]);
+        run.scenario.text = other_text;
+    }
+
+    make_page();
+
+    cr_expect(page_holds(file_text("figures/runs.csv"), names[0]));
+    cr_expect(page_holds(file_text("figures/runs.csv"), names[1]));
+}
+
 Test(report, writes_csv_that_equals_the_database)
 {
     store(&run, "");
