@@ -27,10 +27,16 @@ double currency_usd_per_unit(const struct currency *currency)
     return is_usd(currency) ? 1.0 : currency->usd_per_unit;
 }
 
+bool currency_is_code(const char *text)
+{
+    return strlen(text) == CURRENCY_BYTES - 1 &&
+           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == CURRENCY_BYTES - 1;
+}
+
 void currency_set(struct currency *currency, const char *code, double usd_per_unit)
 {
     *currency = (struct currency){0};
-    bool is_own = strlen(code) == CURRENCY_BYTES - 1 && strcmp(code, "USD") != 0;
+    bool is_own = currency_is_code(code) && strcmp(code, "USD") != 0;
     if (is_own && isfinite(usd_per_unit) && usd_per_unit > 0.0) {
         (void)snprintf(currency->code, sizeof currency->code, "%s", code);
         currency->usd_per_unit = usd_per_unit;

@@ -29,6 +29,8 @@ struct money {
 const char *currency_code(const struct currency *currency);    /* "USD", "EUR" */
 double currency_usd_per_unit(const struct currency *currency); /* of the dollar: 1 */
 
+bool currency_is_code(const char *text); /* three capital letters, whichever */
+
 /* Sets a currency; "USD", and what is no currency with a rate, is the dollar. */
 void currency_set(struct currency *currency, const char *code, double usd_per_unit);
 

@@ -35,12 +35,6 @@ static const struct yaml_field fields[] = {
     {.key = NULL},
 };
 
-static bool is_code(const char *text)
-{
-    return strlen(text) == CURRENCY_BYTES - 1 &&
-           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == CURRENCY_BYTES - 1;
-}
-
 /* Whether the file gives its price once, and all that makes dollars of it. */
 static enum status check_currency(const struct price_file *file, const struct yaml_node *root,
                                   struct error *error)
@@ -67,7 +61,7 @@ static enum status check_currency(const struct price_file *file, const struct ya
                                "usd_per_gpu_hour is in dollars; a price in another currency is "
                                "per_gpu_hour");
     }
-    if (code != NULL && file->currency[0] != '\0' && !is_code(file->currency)) {
+    if (code != NULL && file->currency[0] != '\0' && !currency_is_code(file->currency)) {
         status = yaml_complain(error, code, "currency", "must be three capital letters, as EUR");
     } else if (own != NULL && !is_dollar && rate == NULL) {
         status = yaml_complain(error, code, "currency",

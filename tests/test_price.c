@@ -166,7 +166,7 @@ Test(price, amounts_keep_their_digits)
 /* A results file may hold anything. */
 Test(price, what_is_no_currency_is_the_dollar)
 {
-    static const char *const codes[] = {"", "USD", "EU", "EURO"};
+    static const char *const codes[] = {"", "USD", "EU", "EURO", "eur", "E'R"};
     struct currency currency;
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         currency_set(&currency, codes[i], 2.0);
