@@ -58,13 +58,33 @@ static struct cost_day price(const struct plan_deployment *deployment, const str
     return cost;
 }
 
+double plan_peak_requests_per_s(const struct cost_traffic *traffic)
+{
+    return traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic);
+}
+
+double plan_computed_tokens(const struct cost_traffic *traffic)
+{
+    return fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
+}
+
+double plan_replica_tokens(const struct plan_point *point)
+{
+    return (double)point->tokens_per_rank * (double)point->tp;
+}
+
+double plan_prompt_steps(const struct plan *plan, const struct plan_point *prefill)
+{
+    return ceil(plan_computed_tokens(&plan->traffic) / plan_replica_tokens(prefill));
+}
+
 /* Tokens that a pool has to do a second in the busiest hour. */
 static double demand(const struct plan *plan, enum cost_pool pool)
 {
     const struct cost_traffic *traffic = &plan->traffic;
     double tokens = pool == COST_DECODE ? traffic->output_tokens
                                         : traffic->input_tokens * (1.0 - traffic->cached_share);
-    return traffic->requests_per_day * tokens / SECONDS_A_DAY * cost_peak_over_mean(traffic);
+    return tokens * plan_peak_requests_per_s(traffic);
 }
 
 static double queue_s(double load, double servers, double service_s)
@@ -84,7 +104,7 @@ static void time_shared(struct plan_deployment *deployment, const struct plan *p
     int32_t groups = deployment->groups[COST_PREFILL];
     struct plan_turns turns = plan_take_turns(plan, prefill, decode, groups);
     double replicas = (double)groups * (double)(decode->ep / decode->tp);
-    double places = replicas * (double)decode->tokens_per_rank * (double)decode->tp;
+    double places = replicas * plan_replica_tokens(decode);
     double read_s = turns.prompt_chunks * turns.read_s;
     deployment->tpot_s = turns.step_s;
     deployment->read_share = turns.read_share;
@@ -119,11 +139,10 @@ static void time_apart(struct plan_deployment *deployment, const struct plan *pl
                        const struct plan_point *prefill, const struct plan_point *decode)
 {
     double step_s = prefill->step_ns * 1e-9;
-    double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
-    double width = (double)prefill->tokens_per_rank * (double)prefill->tp; /* of a replica */
-    double steps = ceil(fmax(computed, 1.0) / width);
+    double steps = plan_prompt_steps(plan, prefill);
+    double at_once = plan_replica_tokens(prefill) / plan_computed_tokens(&plan->traffic);
     double groups = (double)deployment->groups[COST_PREFILL];
-    double servers = groups * (double)(prefill->ep / prefill->tp) * fmax(1.0, width / computed);
+    double servers = groups * (double)(prefill->ep / prefill->tp) * fmax(1.0, at_once);
     deployment->tpot_s = decode->step_ns * 1e-9;
     deployment->wait_s =
         queue_s(deployment->load[COST_PREFILL], servers, steps * step_s) + step_s / 2.0;
@@ -192,9 +211,8 @@ static void make_room(struct plan_deployment *deployment, const struct plan *pla
 {
     const struct plan_point *prefill = &points[deployment->point[COST_PREFILL]];
     const struct plan_point *decode = &points[deployment->point[COST_DECODE]];
-    double requests_per_s =
-        plan->traffic.requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(&plan->traffic);
-    double ports = requests_per_s * transfer_s(plan, prefill, decode) / plan->utilisation_max;
+    double ports = plan_peak_requests_per_s(&plan->traffic) * transfer_s(plan, prefill, decode) /
+                   plan->utilisation_max;
     bool has_more = false;
     for (int32_t pool = 0; pool < COST_POOLS; pool++) {
         const struct plan_point *point = pool == COST_PREFILL ? prefill : decode;

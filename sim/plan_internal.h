@@ -33,6 +33,14 @@ bool plan_point_fits(const struct plan *plan, const struct plan_point *point);
 void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
                          const struct plan_point *point);
 
+double plan_peak_requests_per_s(const struct cost_traffic *traffic); /* in the busiest hour */
+
+/* Input tokens of a request that no cache holds, at least one; tokens that a replica, of tp ranks,
+ * takes in a step; steps of those that a prompt takes. */
+double plan_computed_tokens(const struct cost_traffic *traffic);
+double plan_replica_tokens(const struct plan_point *point);
+double plan_prompt_steps(const struct plan *plan, const struct plan_point *prefill);
+
 /* Lower bound of the step: what the fullest rank computes with experts in perfect balance. */
 double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point);
 

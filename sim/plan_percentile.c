@@ -100,8 +100,7 @@ static struct finalist_load load_of(const struct sizing *sizing, enum cost_pool 
     *share = (double)load.groups[pool] / (double)sized->groups[pool];
     load.groups[other] =
         sized->shared ? load.groups[pool] : (int32_t)ceil(beside(sized, pool, load.groups[pool]));
-    load.rate_per_s = *share * sizing->plan->traffic.requests_per_day / SECONDS_A_DAY *
-                      cost_peak_over_mean(&sizing->plan->traffic);
+    load.rate_per_s = *share * plan_peak_requests_per_s(&sizing->plan->traffic);
     return load;
 }
 

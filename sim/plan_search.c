@@ -61,15 +61,11 @@ static enum status order_points(struct search *search)
     return STATUS_OK;
 }
 
-/* Time until a prompt is through, or a token: what a point is as fast as. */
+/* Time until a token, or until a prompt is through behind half a step that runs: what a point is as
+ * fast as. */
 static double latency_ns(const struct plan *plan, const struct plan_point *point, double step_ns)
 {
-    if (point->pool == COST_DECODE) {
-        return step_ns;
-    }
-    double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
-    double width = (double)point->tokens_per_rank * (double)point->tp;
-    return step_ns * (computed > width ? computed / width : 1.0);
+    return point->pool == COST_DECODE ? step_ns : step_ns * (0.5 + plan_prompt_steps(plan, point));
 }
 
 /* A point is only worth what its partner in a deployment makes of it: only points of the same kind

@@ -89,10 +89,9 @@ static void write_point(FILE *file, const struct plan *plan,
 
 int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill)
 {
-    const struct cost_traffic *traffic = &plan->traffic;
-    double computed = fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
-    double width = (double)prefill->tokens_per_rank * (double)prefill->tp;
-    return (int32_t)fmax(PROMPTS_MIN, fmin(2.0 * ceil(width / computed), width));
+    double width = plan_replica_tokens(prefill);
+    double of_step = ceil(width / plan_computed_tokens(&plan->traffic));
+    return (int32_t)fmax(PROMPTS_MIN, fmin(2.0 * of_step, width));
 }
 
 static void write_serving(FILE *file, const struct plan *plan,
@@ -101,8 +100,7 @@ static void write_serving(FILE *file, const struct plan *plan,
                           double share)
 {
     const struct cost_traffic *traffic = &plan->traffic;
-    double rate_per_s =
-        share * traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic);
+    double rate_per_s = share * plan_peak_requests_per_s(traffic);
     double life_s = deployment->ttft_s + traffic->output_tokens * deployment->tpot_s;
     double duration_s = ceil(fmax(REQUESTS / rate_per_s, LIVES * life_s));
     fprintf(file,

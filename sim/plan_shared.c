@@ -75,14 +75,11 @@ struct plan_turns plan_take_turns(const struct plan *plan, const struct plan_poi
                                   const struct plan_point *decode, int32_t groups)
 {
     const struct cost_traffic *traffic = &plan->traffic;
-    double computed = fmax(traffic->input_tokens * (1.0 - traffic->cached_share), 1.0);
-    double width = (double)prefill->tokens_per_rank * (double)prefill->tp;
-    double prompt_chunks = ceil(computed / width);
-    double full = computed / prompt_chunks / width;
+    double prompt_chunks = plan_prompt_steps(plan, prefill);
+    double full = plan_computed_tokens(traffic) / prompt_chunks / plan_replica_tokens(prefill);
     double common_ns = prefill->phase_ns[STEP_EXPERT] + prefill->phase_ns[STEP_FETCH] +
                        prefill->phase_ns[STEP_WAITING];
-    double requests_per_s =
-        traffic->requests_per_day / SECONDS_A_DAY * cost_peak_over_mean(traffic) / (double)groups;
+    double requests_per_s = plan_peak_requests_per_s(traffic) / (double)groups;
     const struct steps steps = {.replicas = (double)(prefill->ep / prefill->tp),
                                 .decode_s = decode->step_ns * 1e-9,
                                 .own_s = (prefill->step_ns - common_ns) * 1e-9 * full,
@@ -92,7 +89,7 @@ struct plan_turns plan_take_turns(const struct plan *plan, const struct plan_poi
     struct plan_turns turns = {.prompt_chunks = prompt_chunks, .step_s = settle(&steps)};
     double chunks = chunks_read(&steps, turns.step_s);
     double others = fmin(1.0, chunks) * (steps.replicas - 1.0);
-    double places = (double)decode->tokens_per_rank * (double)decode->tp * steps.replicas;
+    double places = plan_replica_tokens(decode) * steps.replicas;
     turns.read_share = read_share(&steps, chunks);
     turns.read_s = steps.decode_s + steps.own_s + (1.0 + others) / steps.replicas * steps.common_s;
     turns.load[COST_PREFILL] =

@@ -118,13 +118,8 @@ bool plan_point_fits(const struct plan *plan, const struct plan_point *point)
 
 double plan_point_least_s(const struct plan *plan, const struct plan_point *point)
 {
-    double step_s = point->bound_ns * 1e-9;
-    if (point->pool == COST_DECODE) {
-        return step_s;
-    }
-    double computed = plan->traffic.input_tokens * (1.0 - plan->traffic.cached_share);
-    double steps = ceil(computed / (double)(point->tokens_per_rank * point->tp));
-    return step_s * fmax(1.0, steps);
+    double steps = point->pool == COST_DECODE ? 1.0 : plan_prompt_steps(plan, point);
+    return steps * point->bound_ns * 1e-9;
 }
 
 static bool misses_target(const struct plan *plan, const struct plan_point *point)
