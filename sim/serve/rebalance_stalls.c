@@ -133,7 +133,7 @@ static enum status measure_all(struct rebalance_stalls *stalls, struct measuring
     const int32_t *held = measuring->scenario->initial_expert_of_slot;
     enum status status = move == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (int32_t window = 0; window <= REBALANCE_STALLS && status == STATUS_OK; window++) {
-        struct place_result result;
+        struct place_result result = {0};
         status = count_window(measuring, window, error);
         if (status == STATUS_OK) {
             status = place(&result, options, &measuring->load, held, &measuring->arena, error);
