@@ -93,7 +93,7 @@ struct plan {
 };
 
 enum plan_fate {
-    PLAN_OPEN,
+    PLAN_OPEN, /* to be simulated, or left because no point of the other pool is */
     PLAN_SIMULATED,
     PLAN_NO_MEMORY,  /* does not fit */
     PLAN_TOO_SLOW,   /* its lower bound misses a latency target by 10 % */

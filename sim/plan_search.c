@@ -50,9 +50,15 @@ static enum status order_points(struct search *search)
     if (search->order == NULL) {
         return STATUS_NO_MEMORY;
     }
+    bool is_open[PLAN_GPUS_MAX][COST_POOLS] = {{false}};
     for (int32_t i = 0; i < answer->num_points; i++) {
         const struct plan_point *point = &answer->point[i];
-        if (point->fate == PLAN_OPEN) {
+        is_open[point->gpu][point->pool] |= point->fate == PLAN_OPEN;
+    }
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        const struct plan_point *point = &answer->point[i];
+        bool has_partner = is_open[point->gpu][COST_PREFILL] && is_open[point->gpu][COST_DECODE];
+        if (point->fate == PLAN_OPEN && has_partner) {
             search->order[search->num_open++] =
                 (struct order){i, usd_per_million(search->plan, point, point->bound_ns)};
         }

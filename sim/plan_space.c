@@ -15,7 +15,7 @@
 #define POINTS_MAX 16384 /* an engine run each: days of work */
 
 static const char *const fate_names[PLAN_FATES] = {
-    [PLAN_OPEN] = "not looked at",
+    [PLAN_OPEN] = "has nothing to work with: the other pool has none left",
     [PLAN_SIMULATED] = "simulated",
     [PLAN_NO_MEMORY] = "does not fit into memory",
     [PLAN_TOO_SLOW] = "misses a latency target by 10 % even at its lower bound",

@@ -26,55 +26,6 @@ static const struct plan_deployment *winner_of(const struct plan_answer *answer)
     return &answer->deployment[answer->winner];
 }
 
-/* ", the quickest to the first token takes 28 ms (20 ms asked)". */
-static void say_quickest(char *text, size_t bytes, const char *what, double least_s,
-                         double target_s)
-{
-    char least[FORMAT_BYTES], target[FORMAT_BYTES];
-    text[0] = '\0';
-    if (target_s > 0.0) {
-        (void)snprintf(text, bytes, ", the quickest %s takes %s (%s asked)", what,
-                       format_ns(least, least_s * 1e9), format_ns(target, target_s * 1e9));
-    }
-}
-
-/* Each target beside the best there is. */
-static void say_none(char *line, size_t bytes, const struct plan *plan,
-                     const struct plan_answer *answer)
-{
-    char usd[FORMAT_BYTES], budget[FORMAT_BYTES], limit[64] = "", ttft[160], tpot[160];
-    struct money money = plan_money(plan);
-    double ttft_s = HUGE_VAL, tpot_s = HUGE_VAL;
-    if (answer->num_deployments == 0 && answer->gpus_least > 0) {
-        (void)snprintf(line, bytes,
-                       "No deployment is left: the smallest takes %lld GPUs, more than may be had "
-                       "(budget.gpus, gpus.nodes_max).",
-                       (long long)answer->gpus_least);
-        return;
-    }
-    if (answer->num_deployments == 0) {
-        (void)snprintf(line, bytes,
-                       "No deployment is left: see above what points failed on, and widen search, "
-                       "gpus or budget.");
-        return;
-    }
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        ttft_s = fmin(ttft_s, answer->deployment[i].ttft_s);
-        tpot_s = fmin(tpot_s, answer->deployment[i].tpot_s);
-    }
-    if (plan->usd_per_day_max > 0.0) {
-        (void)snprintf(limit, sizeof limit, " (%s asked)",
-                       format_money(budget, plan->usd_per_day_max, &money.shown));
-    }
-    say_quickest(ttft, sizeof ttft, "to the first token", ttft_s, plan->ttft_s);
-    say_quickest(tpot, sizeof tpot, "after it", tpot_s, plan->tpot_s);
-    (void)snprintf(line, bytes,
-                   "No deployment meets all targets: the cheapest costs %s a day%s%s%s; the front "
-                   "is in the table.",
-                   format_money(usd, answer->deployment[0].cost.usd_total, &money.shown), limit,
-                   ttft, tpot);
-}
-
 static void say_winner(char *line, size_t bytes, const struct plan *plan,
                        const struct plan_answer *answer)
 {
@@ -83,7 +34,7 @@ static void say_winner(char *line, size_t bytes, const struct plan *plan,
         return;
     }
     if (answer->winner < 0) {
-        say_none(line, bytes, plan, answer);
+        plan_say_none(line, bytes, plan, answer);
         return;
     }
     const struct plan_deployment *winner = winner_of(answer);

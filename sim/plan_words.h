@@ -31,4 +31,8 @@ void plan_say_served(char *line, size_t bytes, const struct plan *plan,
 void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer);
 
+/* Without a winner or finalists: each target beside the best there is. */
+void plan_say_none(char *line, size_t bytes, const struct plan *plan,
+                   const struct plan_answer *answer);
+
 #endif

@@ -177,3 +177,74 @@ void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
                                  : "decode ",
                    (int)(shown->groups[grown] - shown->added[grown]), why);
 }
+
+/* ", the quickest to the first token takes 28 ms (20 ms asked)". */
+static void say_quickest(char *text, size_t bytes, const char *what, double least_s,
+                         double target_s)
+{
+    char least[FORMAT_BYTES], target[FORMAT_BYTES];
+    text[0] = '\0';
+    if (target_s > 0.0 && isfinite(least_s)) {
+        (void)snprintf(text, bytes, ", %s %s (%s asked)", what, format_ns(least, least_s * 1e9),
+                       format_ns(target, target_s * 1e9));
+    }
+}
+
+/* Why no two points make a deployment: bounds, GPUs, or what only the fates tell. */
+static void say_nothing_left(char *line, size_t bytes, const struct plan *plan,
+                             const struct plan_answer *answer)
+{
+    char ttft[128], tpot[128];
+    double least_s[COST_POOLS] = {HUGE_VAL, HUGE_VAL};
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        const struct plan_point *point = &answer->point[i];
+        if (point->bound_ns > 0.0) {
+            least_s[point->pool] = fmin(least_s[point->pool], plan_point_least_s(plan, point));
+        }
+    }
+    if (answer->gpus_least > 0) {
+        (void)snprintf(line, bytes,
+                       "No deployment is left: the smallest takes %lld GPUs, more than may be had "
+                       "(budget.gpus, gpus.nodes_max).",
+                       (long long)answer->gpus_least);
+    } else if (answer->fates[PLAN_TOO_SLOW] > 0) {
+        say_quickest(ttft, sizeof ttft, "a first token takes at least", least_s[COST_PREFILL],
+                     plan->ttft_s);
+        say_quickest(tpot, sizeof tpot, "one after it at least", least_s[COST_DECODE],
+                     plan->tpot_s);
+        (void)snprintf(line, bytes,
+                       "No deployment is left%s%s: give more time, or widen search or gpus.", ttft,
+                       tpot);
+    } else {
+        (void)snprintf(line, bytes,
+                       "No deployment is left: see what the points failed on, and widen search, "
+                       "gpus or budget.");
+    }
+}
+
+void plan_say_none(char *line, size_t bytes, const struct plan *plan,
+                   const struct plan_answer *answer)
+{
+    char usd[FORMAT_BYTES], budget[FORMAT_BYTES], limit[64] = "", ttft[128], tpot[128];
+    struct money money = plan_money(plan);
+    double ttft_s = HUGE_VAL, tpot_s = HUGE_VAL;
+    if (answer->num_deployments == 0) {
+        say_nothing_left(line, bytes, plan, answer);
+        return;
+    }
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        ttft_s = fmin(ttft_s, answer->deployment[i].ttft_s);
+        tpot_s = fmin(tpot_s, answer->deployment[i].tpot_s);
+    }
+    if (plan->usd_per_day_max > 0.0) {
+        (void)snprintf(limit, sizeof limit, " (%s asked)",
+                       format_money(budget, plan->usd_per_day_max, &money.shown));
+    }
+    say_quickest(ttft, sizeof ttft, "the quickest to the first token takes", ttft_s, plan->ttft_s);
+    say_quickest(tpot, sizeof tpot, "the quickest after it", tpot_s, plan->tpot_s);
+    (void)snprintf(line, bytes,
+                   "No deployment meets all targets: the cheapest costs %s a day%s%s%s; the front "
+                   "is in the table.",
+                   format_money(usd, answer->deployment[0].cost.usd_total, &money.shown), limit,
+                   ttft, tpot);
+}

@@ -234,6 +234,9 @@ def test_misses():
     text = plan(SMALL + ["-o", "whole.db", "--set", "budget.usd_per_day=1"], code=1).stdout
     check(re.search(r"the cheapest costs \$\S+ a day \(\$1.00 asked\), the quickest to the first "
                     r"token takes \S+ .?s \(1 s asked\)", text), f"no budget is told: {text[:900]}")
+    text = plan(SMALL + ["-o", "whole.db", "--set", "slo.tpot=1us"], code=1).stdout
+    check(re.search(r"one after it at least \S+ .?s \(1 .?s asked\): give more time", text) and
+          "the other pool has none left" in text, f"no bound is told: {text[:900]}")
     text = plan(SMALL + ["-o", "whole.db", "--set", "budget.gpus=1", "--set",
                          "search.pools=disaggregated"], code=1).stdout
     check("the smallest takes " in text and "GPUs, more than may be had" in text,

@@ -33,27 +33,13 @@ static void print_asked(const struct plan *plan)
     print_money_note(&money);
 }
 
-/* What would have to give: the first objection, or the nearest that a bound comes to a target. */
-static void print_way_out(const struct plan *plan, const struct plan_answer *answer,
-                          enum plan_fate fate)
+static void print_first_objection(const struct plan_answer *answer)
 {
-    double least[COST_POOLS] = {HUGE_VAL, HUGE_VAL};
-    char ttft[FORMAT_BYTES], tpot[FORMAT_BYTES];
     for (int32_t i = 0; i < answer->num_points; i++) {
-        const struct plan_point *point = &answer->point[i];
-        if (fate == PLAN_IMPOSSIBLE && point->fate == fate) {
-            printf("          %s\n", point->why);
+        if (answer->point[i].fate == PLAN_IMPOSSIBLE) {
+            printf("          %s\n", answer->point[i].why);
             return;
         }
-        if (point->bound_ns > 0.0) {
-            least[point->pool] = fmin(least[point->pool], plan_point_least_s(plan, point));
-        }
-    }
-    if (fate == PLAN_TOO_SLOW && answer->num_deployments == 0 && isfinite(least[COST_PREFILL]) &&
-        isfinite(least[COST_DECODE])) {
-        printf("          no bound is below TTFT %s and TPOT %s\n",
-               format_ns(ttft, least[COST_PREFILL] * 1e9),
-               format_ns(tpot, least[COST_DECODE] * 1e9));
     }
 }
 
@@ -64,7 +50,9 @@ static void print_fates(const struct plan *plan, const struct plan_answer *answe
         if (answer->fates[fate] > 0) {
             printf("  %6lld  %s\n", (long long)answer->fates[fate],
                    plan_fate_name((enum plan_fate)fate));
-            print_way_out(plan, answer, (enum plan_fate)fate);
+        }
+        if (fate == PLAN_IMPOSSIBLE) {
+            print_first_objection(answer);
         }
     }
     printf("  %6d  deployments of them, %d meet the targets%s", (int)answer->num_deployments,
