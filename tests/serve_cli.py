@@ -5,6 +5,7 @@ Usage: serve_cli.py MOESIM SOURCE_DIRECTORY
 """
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -121,6 +122,23 @@ def pages_of_little():
         check(page.returncode == 0, f"a page without {name}'s columns: {page.stderr}")
 
 
+def currencies():
+    """Amounts are in the price's currency; stored and printed as JSON they are dollars."""
+    with open("euro.yaml", "w") as file:
+        file.write('gpu: h100-sxm\nper_gpu_hour: 2\ncurrency: EUR\nusd_per_unit: 1.25\n'
+                   'date: "2026-11"\nsource: our contract\n')
+    asked = ["serve", CHAT, *SMALL, "--set", "price=euro.yaml", "-o", "euro.db"]
+    answer = json.loads(moesim(*asked, "--json").stdout)
+    check((answer["currency"], answer["usd_per_unit"]) == ("EUR", 1.25), "no currency")
+    euros = answer["num_gpus"] * 2 * answer["duration_s"] / 3600
+    check(abs(answer["usd"] / (1.25 * euros) - 1) < 1e-9, f"{answer['usd']} dollars")
+    text = moesim(*asked).stdout
+    each = re.search(r"EUR ([0-9.]+) a million answer tokens, EUR [0-9.]+ a million of all", text)
+    check(each is not None and
+          abs(float(each[1]) * answer["new_tokens"] / 1e6 / euros - 1) < 0.01, f"no euros: {text}")
+    check("1 EUR = 1.25 USD" in text, f"no rate: {text}")
+
+
 def bad_input():
     with open("bad.csv", "w", encoding="utf-8") as file:
         file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,x,44\nnever,1,1\n")
@@ -157,6 +175,7 @@ with tempfile.TemporaryDirectory() as directory:
     stored()
     differences()
     pages_of_little()
+    currencies()
     bad_input()
 print("serve_cli:", "failed" if failures else "all is well")
 sys.exit(1 if failures else 0)
