@@ -1,15 +1,14 @@
-/* study.c -- groups, places, and what they amount to in words. */
+/* study.c -- groups, gains and places. */
 #include "study.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "digest.h"
-#include "format.h"
+#include "study_internal.h"
 
 /* What all changes cost beyond the settled steps behind them. */
 static double changes_ns(const struct run_metrics *metrics)
@@ -119,199 +118,6 @@ static void give_places(struct study *study)
     }
 }
 
-/* Appends to a verdict; what does not fit is left out. */
-__attribute__((format(printf, 2, 3))) static void say(char verdict[VERDICT_BYTES],
-                                                      const char *format, ...)
-{
-    size_t used = strlen(verdict);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(verdict + used, VERDICT_BYTES - used, format, arguments);
-    va_end(arguments);
-}
-
-/* The longest of the group: static has none. */
-static int32_t interval_steps(const struct study *study, const struct study_group *group)
-{
-    int32_t steps = 0;
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (&study->group[run->group_index] == group &&
-            run->scenario->rebalance_interval_steps > steps) {
-            steps = run->scenario->rebalance_interval_steps;
-        }
-    }
-    return steps;
-}
-
-static void say_setting(const struct study *study, struct study_group *group,
-                        const struct study_run *run)
-{
-    const struct scenario *scenario = run->scenario;
-    int32_t interval = interval_steps(study, group);
-    say(group->verdict, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
-        scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
-        (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
-    if (interval > 0) { /* else all are placed once and for all */
-        say(group->verdict, ", a change every %d steps", (int)interval);
-    }
-    say(group->verdict, ": ");
-}
-
-static void say_runner_up(const struct study *study, struct study_group *group)
-{
-    const struct study_run *winner = &study->run[group->winner];
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (run->group_index == winner->group_index && run->place == 2) {
-            say(group->verdict, " Next is %s with %+.1f %%.", run->name, 100.0 * run->gain);
-        }
-    }
-}
-
-static void say_why_it_pays(const struct study *study, struct study_group *group)
-{
-    const struct study_run *winner = &study->run[group->winner];
-    char bytes[FORMAT_BYTES], cost[FORMAT_BYTES];
-    say(group->verdict, "balancing pays. %s makes a step %.1f %% shorter, net of its moves",
-        winner->name, 100.0 * winner->gain);
-    if (winner->changes > 0) {
-        say(group->verdict, ": %d change%s of %.0f copies of experts (%s)", (int)winner->changes,
-            winner->changes == 1 ? "" : "s", (double)winner->moves / (double)winner->changes,
-            format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes));
-    }
-    if (winner->changes > 0 && winner->is_settled) {
-        say(group->verdict, ", each costing %s and paid back after %.0f steps",
-            format_ns(cost, winner->change_ns), ceil(winner->payback_steps));
-    }
-    say(group->verdict, ".");
-    say_runner_up(study, group);
-}
-
-/* Of the runs that are faster once settled, the one that pays back soonest; -1: none. */
-static int32_t soonest_paid_back(const struct study *study, const struct study_group *group)
-{
-    int32_t best = -1;
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (&study->group[run->group_index] == group && run->settled_gain > STUDY_GAIN_MIN &&
-            run->payback_steps >= 0.0 &&
-            (best < 0 || run->payback_steps < study->run[best].payback_steps)) {
-            best = index;
-        }
-    }
-    return best;
-}
-
-/* Whether any run of the group asks its strategy at intervals; and whether one was full. */
-static bool asks(const struct study *study, const struct study_group *group, bool and_did)
-{
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (&study->group[run->group_index] == group && run->scenario->strategy->needs != 0 &&
-            (!and_did || run->metrics->num_steps > run->scenario->rebalance_interval_steps)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void say_why_not(const struct study *study, struct study_group *group)
-{
-    const struct study_run *winner = &study->run[group->winner];
-    int32_t sooner = soonest_paid_back(study, group);
-    char cost[FORMAT_BYTES];
-    if (asks(study, group, false) && !asks(study, group, true)) {
-        say(group->verdict,
-            "no strategy was asked, for the run has only %lld steps; a shorter "
-            "placement.rebalance_interval_steps or more steps would tell whether balancing pays.",
-            (long long)winner->metrics->num_steps);
-        return;
-    }
-    say(group->verdict, "balancing does not pay: ");
-    if (winner == &study->run[group->reference]) {
-        say(group->verdict, "nothing beats leaving the experts where they are");
-    } else {
-        say(group->verdict, "the best, %s, makes a step %.2f %% shorter net of its moves",
-            winner->name, 100.0 * winner->gain);
-    }
-    if (sooner >= 0) {
-        const struct study_run *run = &study->run[sooner];
-        say(group->verdict,
-            ". It would with fewer changes: once settled, %s's steps are %.1f %% shorter, but a "
-            "change costs %s and takes %.0f steps to pay back",
-            run->name, 100.0 * run->settled_gain, format_ns(cost, run->change_ns),
-            ceil(run->payback_steps));
-    }
-    say(group->verdict, ".");
-}
-
-/* What the shortest step hides: tokens it drops, and tokens that are cheaper in longer steps. */
-static void say_price(const struct study *study, struct study_group *group,
-                      const struct study_run *winner)
-{
-    const struct study_run *cheapest = winner;
-    const struct run_totals *totals = winner->totals;
-    char usd[FORMAT_BYTES];
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (run->group_index == winner->group_index &&
-            run->totals->usd_per_million_tokens < cheapest->totals->usd_per_million_tokens) {
-            cheapest = run;
-        }
-    }
-    if (totals->dropped_assignments > 0) {
-        say(group->verdict, " It drops %.1f %% of all assignments.",
-            100.0 * (double)totals->dropped_assignments / (double)totals->assignments);
-    }
-    if (cheapest != winner) {
-        say(group->verdict, " '%s' has the cheapest tokens, %s a million.", cheapest->name,
-            format_money(usd, cheapest->totals->usd_per_million_tokens, &study->money.shown));
-    }
-}
-
-/* To a hundredth of a percent. */
-static bool all_are_alike(const struct study *study, const struct study_group *group)
-{
-    for (int32_t index = 0; index < study->num_runs; index++) {
-        const struct study_run *run = &study->run[index];
-        if (&study->group[run->group_index] == group && fabs(run->gain) >= 0.5e-4) {
-            return false;
-        }
-    }
-    return group->count > 1;
-}
-
-static void say_fastest(const struct study *study, struct study_group *group)
-{
-    const struct study_run *winner = &study->run[group->winner];
-    const struct study_run *reference = &study->run[group->reference];
-    if (all_are_alike(study, group)) {
-        say(group->verdict, "Steps are equally long.");
-    } else if (winner == reference) {
-        say(group->verdict, "'%s' has the shortest steps.", winner->name);
-    } else {
-        say(group->verdict, "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,
-            100.0 * winner->gain, reference->name);
-    }
-    say_price(study, group, winner);
-}
-
-static void judge_group(struct study *study, struct study_group *group)
-{
-    const struct study_run *reference = &study->run[group->reference];
-    if (!group->varies_strategy) {
-        say_fastest(study, group);
-        return;
-    }
-    say_setting(study, group, reference);
-    if (study->run[group->winner].gain >= STUDY_GAIN_MIN) {
-        say_why_it_pays(study, group);
-    } else {
-        say_why_not(study, group);
-    }
-}
-
 enum status study_judge(struct study *study, struct study_run *run, int32_t num_runs)
 {
     *study = (struct study){.run = run, .num_runs = num_runs};
@@ -332,7 +138,7 @@ enum status study_judge(struct study *study, struct study_run *run, int32_t num_
     }
     give_places(study);
     for (int32_t group = 0; group < study->num_groups; group++) {
-        judge_group(study, &study->group[group]);
+        study_say(study, &study->group[group]);
     }
     return STATUS_OK;
 }
