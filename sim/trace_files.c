@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -120,9 +121,39 @@ enum status trace_sync_directory(const char *directory, struct error *error)
     return status;
 }
 
+/* Removes what a crash left there. Whoever still writes there holds its lock. */
+static enum status clear_partial(const char *partial, struct error *error)
+{
+    int lock = open(partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status status = STATUS_OK;
+    if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        status = error_add(error, STATUS_IO, "%s: another process writes there; wait for its end",
+                           partial);
+    } else {
+        status = trace_remove(partial, error);
+    }
+    if (lock >= 0) {
+        close(lock);
+    }
+    return status;
+}
+
+/* Where a file system has no locks, there is none. */
+static enum status make_partial(int *lock, const char *partial, struct error *error)
+{
+    if (mkdir(partial, 0777) != 0) {
+        return error_add(error, STATUS_IO, "%s: cannot be created: %s", partial, strerror(errno));
+    }
+    *lock = open(partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock >= 0) {
+        (void)flock(*lock, LOCK_EX | LOCK_NB);
+    }
+    return STATUS_OK;
+}
+
 enum status trace_prepare_paths(char path[TRACE_PATH_BYTES], char partial[TRACE_PATH_BYTES],
-                                char replaced[TRACE_PATH_BYTES], const char *given, bool replace,
-                                struct error *error)
+                                char replaced[TRACE_PATH_BYTES], int *lock, const char *given,
+                                bool replace, struct error *error)
 {
     struct stat info;
     size_t length = strlen(given);
@@ -149,15 +180,12 @@ enum status trace_prepare_paths(char path[TRACE_PATH_BYTES], char partial[TRACE_
     }
     enum status status = directory_make_parents(path, error);
     if (status == STATUS_OK) {
-        status = trace_remove(partial, error);
+        status = clear_partial(partial, error);
     }
     if (status == STATUS_OK) {
         status = trace_remove(replaced, error);
     }
-    if (status == STATUS_OK && mkdir(partial, 0777) != 0) {
-        status = error_add(error, STATUS_IO, "%s: cannot be created: %s", partial, strerror(errno));
-    }
-    return status;
+    return status == STATUS_OK ? make_partial(lock, partial, error) : status;
 }
 
 enum status trace_move_into_place(const char *path, const char *partial, const char *replaced,

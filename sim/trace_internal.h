@@ -107,12 +107,14 @@ MUST_CHECK enum status trace_remove(const char *directory, struct error *error);
 MUST_CHECK enum status trace_sync_directory(const char *directory, struct error *error);
 
 /* Sets path to given without slashes at its end, and beside it partial, where a trace is written,
- * and replaced. Clears what an earlier crash left of those two. STATUS_INVALID: path exists, unless
- * replace, or holds something else than a trace. */
+ * and replaced. Clears what an earlier crash left of those two, makes partial, and holds it with
+ * lock, a descriptor to be closed at the end (-1 where it cannot be opened). STATUS_INVALID: path
+ * exists, unless replace, or holds something else than a trace; STATUS_IO: another process writes
+ * to partial. */
 MUST_CHECK enum status trace_prepare_paths(char path[TRACE_PATH_BYTES],
                                            char partial[TRACE_PATH_BYTES],
-                                           char replaced[TRACE_PATH_BYTES], const char *given,
-                                           bool replace, struct error *error);
+                                           char replaced[TRACE_PATH_BYTES], int *lock,
+                                           const char *given, bool replace, struct error *error);
 
 /* Moves a finished directory from partial to path; a trace that is there, if replace, waits at
  * replaced and goes last. */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "directory.h"
 #include "trace_internal.h"
@@ -23,6 +24,7 @@ struct trace_writer {
     char path[TRACE_PATH_BYTES];
     char partial[TRACE_PATH_BYTES];  /* path.partial: where all is written */
     char replaced[TRACE_PATH_BYTES]; /* path.replaced: the old trace for a moment */
+    int lock;                        /* on partial, so that nobody else writes there */
     bool replace;
     int32_t id_bytes;
     int32_t num_shards;     /* written */
@@ -84,6 +86,7 @@ static enum status check_description(const struct trace_description *description
 static void writer_free(struct trace_writer *writer)
 {
     npy_writer_abandon(&writer->file);
+    (void)close(writer->lock); /* -1 where there is none is fine */
     free(writer->model_layer);
     free(writer->expert);
     free(writer->gate_weight);
@@ -111,6 +114,7 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
     fresh->id_bytes = trace_id_bytes(description->num_experts, description->has_gaps);
     fresh->model_layer = malloc(num_layers * sizeof *fresh->model_layer);
     fresh->file.descriptor = -1;
+    fresh->lock = -1;
     fresh->is_placed =
         description->num_tokens > 0 && !description->has_gate_weights && !description->has_scores;
     fresh->expert = malloc(fresh->is_placed ? 1 : ids * (size_t)fresh->id_bytes);
@@ -130,8 +134,8 @@ enum status trace_writer_open(struct trace_writer **writer, const char *path,
         memcpy(fresh->model_layer, description->model_layer,
                num_layers * sizeof *fresh->model_layer);
         fresh->description.model_layer = fresh->model_layer;
-        status =
-            trace_prepare_paths(fresh->path, fresh->partial, fresh->replaced, path, replace, error);
+        status = trace_prepare_paths(fresh->path, fresh->partial, fresh->replaced, &fresh->lock,
+                                     path, replace, error);
     }
     if (status != STATUS_OK) {
         writer_free(fresh);

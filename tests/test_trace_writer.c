@@ -123,6 +123,26 @@ Test(trace_writer, what_a_crash_left_is_cleared_by_the_next_writer)
 }
 
 /* A limit on the size of files stands for the full disk: the header fits, the ids do not. */
+Test(trace_writer, of_two_that_write_one_trace_the_second_is_refused)
+{
+    struct trace_description description = small_description();
+    struct trace_request requests[2];
+    struct trace_writer *first;
+    struct trace_writer *second;
+    small_requests(requests);
+    cr_assert_eq(trace_writer_open(&first, small_path, &description, false, &small_error),
+                 STATUS_OK);
+    small_append(first, true);
+
+    cr_expect_eq(trace_writer_open(&second, small_path, &description, true, &small_error),
+                 STATUS_IO);
+
+    cr_expect_not_null(strstr(small_error.text, "small.partial: another process writes there"));
+    cr_expect_eq(trace_writer_finish(first, requests, 2, &small_error), STATUS_OK, "%s",
+                 small_error.text);
+    cr_expect(small_exists("small") && !small_exists("small.partial"));
+}
+
 Test(trace_writer, a_full_disk_is_reported_and_leaves_nothing)
 {
     struct trace_description description = small_description();
