@@ -23,7 +23,7 @@ enum status {
 #define ERROR_TEXT_BYTES 16384
 
 /* Zero-initialise. text holds num_problems lines, each ended by '\n'; when it is full, further
- * problems are counted but not written. */
+ * problems are counted but not written. One that repeats the line before it is left out. */
 struct error {
     int32_t num_problems;
     int32_t text_bytes; /* used, without the final NUL */

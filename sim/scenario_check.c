@@ -303,8 +303,9 @@ static void check_price(struct scenario_loader *loader)
         strcmp(scenario->price.gpu, scenario->cluster.gpu.name) != 0) {
         scenario_complain(loader, "price",
                           "%s is the price of %s, the cluster has %s; moesim list prices shows "
-                          "others",
-                          scenario->price.name, scenario->price.gpu, scenario->cluster.gpu.name);
+                          "others, or give a file with gpu: %s, as moesim list prices %s prints",
+                          scenario->price.name, scenario->price.gpu, scenario->cluster.gpu.name,
+                          scenario->cluster.gpu.name, scenario->price.name);
     }
 }
 

@@ -17,6 +17,7 @@
 #include "yaml_tree.h"
 
 #define PATH_TEXT_BYTES 512
+#define KEYS_TEXT_BYTES 512 /* names of the keys of one table; more of them are not listed */
 #define TABLE_DEPTH_MAX 8
 #define EXACT_DOUBLE    9007199254740992.0 /* 2^53: whole numbers up to here are exact */
 
@@ -337,6 +338,28 @@ static void fill_field(struct filler *filler, const struct yaml_node *node,
     }
 }
 
+/* A key that no field has: the nearest, or else all that may stand there. */
+static void complain_unknown(struct filler *filler, const struct yaml_field *table,
+                             const struct yaml_node *node)
+{
+    struct suggestion suggestion = {.word = node->key};
+    char text[KEYS_TEXT_BYTES];
+    size_t used = (size_t)snprintf(text, sizeof text, "unknown key; known are ");
+    for (const struct yaml_field *field = table; field->key != NULL; field++) {
+        suggest_offer(&suggestion, field->key);
+        if (used < sizeof text) {
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s",
+                                     field == table ? "" : ", ", field->key);
+        }
+    }
+    if (suggestion.nearest != NULL) {
+        (void)snprintf(text, sizeof text, "unknown key; did you mean '%s'?", suggestion.nearest);
+    } else if (used >= sizeof text) {
+        (void)snprintf(text, sizeof text, "unknown key");
+    }
+    complain(filler, node, text);
+}
+
 static void fill_child(struct filler *filler, const struct frame *frame,
                        const struct yaml_node *child)
 {
@@ -347,17 +370,7 @@ static void fill_child(struct filler *filler, const struct frame *frame,
             return;
         }
     }
-    struct suggestion suggestion = {.word = child->key};
-    for (const struct yaml_field *field = frame->table; field->key != NULL; field++) {
-        suggest_offer(&suggestion, field->key);
-    }
-    char text[YAML_EXCERPT_BYTES + 64];
-    if (suggestion.nearest != NULL) {
-        (void)snprintf(text, sizeof text, "unknown key; did you mean '%s'?", suggestion.nearest);
-    } else {
-        (void)snprintf(text, sizeof text, "unknown key");
-    }
-    complain(filler, child, text);
+    complain_unknown(filler, frame->table, child);
 }
 
 enum status yaml_fill(void *target, const struct yaml_node *mapping, const struct yaml_field *table,

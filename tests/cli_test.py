@@ -327,6 +327,12 @@ def test_bad_scenarios():
                      "expected 1 to 1024", lines=1)
     expect_error("vary without values", moesim("compare", "scenario.yaml", "--vary", "seed"),
                  "--vary", lines=1)
+    expect_error("one key varies twice", moesim("compare", "scenario.yaml", "--vary", "seed=1,2",
+                                                "--vary", "seed=3"), "seed varies twice", lines=1)
+    expect_error("strategies vary twice", moesim("compare", "scenario.yaml", "--strategies", "static",
+                                                 "--set", "placement.rebalance_interval_steps=2",
+                                                 "--vary", "placement.strategy=static,eplb"),
+                 "placement.strategy varies twice", lines=1)
     write("loop.yaml", "inherits: loop.yaml\n")
     expect_error("inherits itself", moesim("run", "loop.yaml"), "loop.yaml")
 

@@ -695,7 +695,7 @@ def hostile_responses():
     refuse(file("[" * 100 + "]" * 100), "nested deeper than 64", "--from", "sglang_routed_experts",
            *QWEN)
     refuse(file('{"routed_experts": NaN}'), "NaN and Infinity are none", *QWEN)
-    refuse(file(raw(text)[:-20]), "a string without an end", *QWEN)
+    refuse(file(raw(text)[:-20]), "ends within a string", *QWEN)
     refuse(file(""), "is empty", *QWEN)
     refuse(["nowhere.json"], "No such file", *QWEN)
     refuse(["."], "", *QWEN)

@@ -137,6 +137,26 @@ Test(yaml, reports_all_problems_at_once_with_file_line_and_path)
                      "x.yaml:9: factor: must be at least 0\n");
 }
 
+Test(yaml, lists_the_keys_that_are_known_where_none_is_near)
+{
+    cr_expect_eq(filled("parallel: {ep: 8, valley: 1}\nvalley: 1\n"), STATUS_INVALID);
+
+    cr_expect_str_eq(error.text, "x.yaml:1: parallel.valley: unknown key; known are ep, bytes\n"
+                                 "x.yaml:2: valley: unknown key; known are name, parallel, seed, "
+                                 "factor, drop, phase, list\n");
+}
+
+Test(yaml, says_once_what_is_said_twice_in_a_row)
+{
+    const char *const said[] = {"a problem", "a problem", "problem", "a problem"};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        cr_expect_eq(error_add(&error, STATUS_INVALID, "%s", said[i]), STATUS_INVALID);
+    }
+
+    cr_expect_str_eq(error.text, "a problem\nproblem\na problem\n");
+    cr_expect_eq(error.num_problems, 3);
+}
+
 Test(yaml, names_a_missing_key_and_a_number_out_of_range)
 {
     cr_expect_eq(filled("name: a\nparallel: {bytes: 1}\n"), STATUS_INVALID);

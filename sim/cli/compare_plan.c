@@ -59,6 +59,20 @@ static int check_values(const char *option, const char *text, const char *comman
     return -1;
 }
 
+/* Returns -1 if no axis before the last varies its key, too. */
+static int check_keys(const struct axis *axis, int32_t num_axes, const char *command)
+{
+    const char *last = axis[num_axes - 1].text;
+    size_t key_bytes = strcspn(last, "=") + 1;
+    for (int32_t index = 0; index < num_axes - 1; index++) {
+        if (strncmp(axis[index].text, last, key_bytes) == 0) {
+            return cli_usage(command, "%.*s varies twice; put all its values into one list",
+                             (int)key_bytes - 1, last);
+        }
+    }
+    return -1;
+}
+
 static int check_axis(const char *option, const char *text, const char *command)
 {
     const char *equals = strchr(text, '=');
@@ -200,6 +214,7 @@ int compare_plan_make(struct compare_plan *plan, const struct cli_options *optio
     for (; num_axes < options->num_vary && code < 0; num_axes++) {
         axis[num_axes] = (struct axis){.text = options->vary[num_axes]};
         code = check_axis("--vary", options->vary[num_axes], command);
+        code = code < 0 ? check_keys(axis, num_axes + 1, command) : code;
     }
     if (options->strategies != NULL && code < 0) {
         bool all = strcmp(options->strategies, "all") == 0;
@@ -211,6 +226,7 @@ int compare_plan_make(struct compare_plan *plan, const struct cli_options *optio
         }
         axis[num_axes++] = (struct axis){.text = strategies, .optional = all};
         code = check_axis("--strategies", strategies, command);
+        code = code < 0 ? check_keys(axis, num_axes, command) : code;
     }
     if (code >= 0) {
         return code;

@@ -73,7 +73,9 @@ static bool scan_string(struct json_reader *reader, const char **text, int64_t *
             return true;
         }
     }
-    (void)broken(reader, "a string without an end on its line");
+    (void)broken(reader, reader->at < reader->end
+                             ? "a string without an end on its line"
+                             : "the file ends within a string; of JSON lines leave the last out");
     return false;
 }
 
