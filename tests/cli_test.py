@@ -501,12 +501,34 @@ def test_a_sweep_tells_what_its_cheapest_points_drop():
     check(0 < points["routing.capacity_factor=1"]["dropped_share"] < 1, "a limit drops nothing")
     text = moesim("sweep", study, "-o", "drops.db").stdout
     check("$/M tok  dropped  cheapest points" in text, f"a table without drops: {text}")
+    check(text.count("\nmodel error unknown: roofline and alpha_beta are not fitted") == 1, text)
     write("mark.yaml", 'gpu: h100-sxm\nper_gpu_hour: 3\ncurrency: DEM\nusd_per_unit: 0.6\n'
           'date: "2026-11"\nsource: our contract\n')
     for price, heading in ("[mark.yaml]", "DEM/M tok"), ("[mark.yaml, 2]", "$/M tok"):
         study = write("paid.yaml", f"version: 1\nscenario: scenario.yaml\nvary:\n  price: {price}\n")
         text = moesim("sweep", study, "-o", "paid.db").stdout
         check(f"{heading}  cheapest points" in text, f"no {heading}: {text}")
+
+
+def test_check_says_what_redundant_experts_take():
+    memory = [json.loads(moesim("check", "scenario.yaml", "--json", "--set",
+                                f"placement.redundant_experts={count}").stdout)["memory"]
+              for count in (0, 8)]
+    more = memory[1]["expert_bytes"] - memory[0]["expert_bytes"]
+    check(memory[0]["redundant_bytes"] == 0 < more == memory[1]["redundant_bytes"], memory)
+    text = moesim("check", "scenario.yaml", "--set", "placement.redundant_experts=8").stdout
+    check("are for 8 redundant ones a layer" in text, text)
+    check("redundant" not in moesim("check", "scenario.yaml").stdout, "a word on none")
+
+
+def test_trace_stats_names_the_hottest_layers():
+    layers = json.loads(moesim("trace", "stats", "trace", "--json").stdout)["layers"]
+    text = moesim("trace", "stats", "trace").stdout
+    for title, key in (("layers with the hottest experts, max/mean: ", "max_over_mean"),
+                       ("layers with the busiest ranks, ep8: ", "ep_max_over_mean")):
+        hottest = sorted(layers, key=lambda layer: -layer[key])[:8]  # stable: of equals the first
+        words = ", ".join(f"{layer['layer']} ({layer[key]:.2f})" for layer in hottest)
+        check(title + words + "\n" in text, f"{title}{words} is not in {text}")
 
 
 def test_a_kill_leaves_nothing_to_trust():

@@ -47,6 +47,14 @@ static void list_parts(struct part parts[NUM_PARTS], const struct memory_use *us
     }
 }
 
+/* What redundant experts take of the fullest GPU. */
+static int64_t redundant_bytes(const struct scenario *scenario)
+{
+    struct scenario plain = *scenario;
+    plain.redundant_experts = 0;
+    return scenario_memory(scenario, 0).expert_bytes - scenario_memory(&plain, 0).expert_bytes;
+}
+
 static void print_check(const struct variant *variant, const struct memory_use *use)
 {
     const struct scenario *scenario = &variant->scenario;
@@ -69,6 +77,11 @@ static void print_check(const struct variant *variant, const struct memory_use *
         printf("  %-9s %10s%s%s\n", parts[i].name, format_bytes(amount, (double)parts[i].bytes),
                parts[i].what[0] != '\0' ? "  " : "", parts[i].what);
     }
+    if (scenario->redundant_experts > 0) {
+        printf("of the experts, %s are for %d redundant ones a layer\n",
+               format_bytes(amount, (double)redundant_bytes(scenario)),
+               (int)scenario->redundant_experts);
+    }
     printf("\nok\n");
 }
 
@@ -88,6 +101,7 @@ static cJSON *check_json(const struct variant *variant, const struct memory_use 
     for (int32_t i = 0; i < NUM_PARTS; i++) {
         cJSON_AddNumberToObject(memory, parts[i].key, (double)parts[i].bytes);
     }
+    cJSON_AddNumberToObject(memory, "redundant_bytes", (double)redundant_bytes(&variant->scenario));
     return root;
 }
 

@@ -115,7 +115,8 @@ struct cheapest {
         double step_ns_mean;
         double tokens_per_s_per_gpu;
         double usd_per_million_tokens;
-        double dropped_share; /* of assignments */
+        double dropped_share;       /* of assignments */
+        char error[EVIDENCE_BYTES]; /* of its times */
     } row[CHEAPEST_SHOWN];
 };
 
@@ -124,6 +125,19 @@ static int by_id(const void *a, const void *b)
     uint64_t left = *(const uint64_t *)a;
     uint64_t right = *(const uint64_t *)b;
     return (left > right) - (left < right);
+}
+
+/* In the words of moesim run; value: gpu_model, network, fitted_on and error_median of the store.
+ */
+static void error_text(char text[EVIDENCE_BYTES], const char *const *value)
+{
+    if (value[3] == NULL || strtod(value[3], NULL) < 0.0) {
+        snprintf(text, EVIDENCE_BYTES, "unknown: %s and %s are not fitted to measurements",
+                 value[0], value[1]);
+    } else {
+        snprintf(text, EVIDENCE_BYTES, "%s: median %.1f %% on held-out %s", value[0],
+                 100.0 * strtod(value[3], NULL), value[2]);
+    }
 }
 
 static bool keep_cheapest(void *context, const struct store_row *from)
@@ -139,6 +153,7 @@ static bool keep_cheapest(void *context, const struct store_row *from)
         row->usd_per_million_tokens = strtod(from->value[4], NULL);
         row->dropped_share = strtod(from->value[5], NULL);
         cheapest->any_dropped |= row->dropped_share > 0.0;
+        error_text(row->error, from->value + 6);
     }
     return cheapest->count < CHEAPEST_SHOWN;
 }
@@ -162,7 +177,8 @@ static enum status find_cheapest(struct cheapest *cheapest, const char *results,
 {
     static const char sql[] =
         "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, usd_per_million_tokens, "
-        "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0) "
+        "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0), "
+        "gpu_model, network, fitted_on, error_median "
         "FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
     struct store *store = NULL;
     enum status status = store_open(&store, results, false, error);
@@ -203,9 +219,24 @@ static int print_summary_json(const struct command *command, const struct sweep_
         cJSON_AddNumberToObject(point, "tokens_per_s_per_gpu", row->tokens_per_s_per_gpu);
         cJSON_AddNumberToObject(point, "usd_per_million_tokens", row->usd_per_million_tokens);
         cJSON_AddNumberToObject(point, "dropped_share", row->dropped_share);
+        cJSON_AddStringToObject(point, "model_error", row->error);
         cJSON_AddItemToArray(list, point);
     }
     return print_json(json);
+}
+
+/* Every one once. */
+static void print_model_errors(const struct cheapest *cheapest)
+{
+    for (int32_t i = 0; i < cheapest->count; i++) {
+        int32_t first = 0;
+        while (strcmp(cheapest->row[first].error, cheapest->row[i].error) != 0) {
+            first++;
+        }
+        if (first == i) {
+            printf("%smodel error %s\n", i == 0 ? "\n" : "", cheapest->row[i].error);
+        }
+    }
 }
 
 static void print_text(const struct command *command, const struct sweep_study *study,
@@ -249,6 +280,7 @@ static void print_text(const struct command *command, const struct sweep_study *
         }
         printf("  %s\n", row->label);
     }
+    print_model_errors(cheapest);
     print_money_note(&cheapest->money);
     if (!command->options.check_only) {
         printf("\nstored in %s", command->options.results);

@@ -1,5 +1,6 @@
 /* print_trace_stats.c -- the figures of moesim trace stats, for people and as JSON. */
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,6 +25,8 @@ enum column {
     COLUMN_NEXT,
     COLUMN_COUNT,
 };
+
+#define HOTTEST_SHOWN 8 /* layers */
 
 static void layer_figures(double figure[COLUMN_COUNT], const struct trace_stats_layer *layer)
 {
@@ -130,6 +133,34 @@ static void print_table(const struct trace_stats *stats, double *scratch)
     }
 }
 
+/* "  hottest experts in layers  60 (13.40), 59 (13.38), ...": those with most of a column; of
+ * equals the first. */
+static void print_hottest(const char *title, const struct trace_stats *stats, int column)
+{
+    double last =
+        (double)INFINITY; /* named before: more than this, or as much in an earlier layer */
+    int32_t last_layer = -1;
+    for (int32_t shown = 0; shown < HOTTEST_SHOWN; shown++) {
+        int32_t best = -1;
+        double most = 0.0;
+        for (int32_t layer = 0; layer < stats->num_layers; layer++) {
+            double figure[COLUMN_COUNT];
+            layer_figures(figure, &stats->layer[layer]);
+            bool is_left = figure[column] < last || (figure[column] == last && layer > last_layer);
+            if (is_left && figure[column] > most) { /* NaN is not */
+                best = layer;
+                most = figure[column];
+            }
+        }
+        if (best >= 0) {
+            printf("%s%d (%.2f)", shown == 0 ? title : ", ", stats->layer[best].model_layer, most);
+            last = most;
+            last_layer = best;
+        }
+    }
+    puts("");
+}
+
 /* Means over layers of a batch size. */
 static double batch_mean(const struct trace_stats *stats, int32_t size, bool active)
 {
@@ -198,6 +229,13 @@ static int print_stats(const struct trace_stats *stats, const struct trace *trac
         (double)trace->num_experts * (trace->top_k - 1) /
         ((double)trace->top_k * (trace->num_experts > 1 ? trace->num_experts - 1 : 1));
     printf("uniform router: lag %.3f, lift %.2f\n", stats->uniform_overlap, uniform_lift);
+    print_hottest("layers with the hottest experts, max/mean: ", stats, COLUMN_MAX_OVER_MEAN);
+    if (stats->ep_ranks > 1) {
+        char title[64];
+        (void)snprintf(title, sizeof title,
+                       "layers with the busiest ranks, ep%d: ", stats->ep_ranks);
+        print_hottest(title, stats, COLUMN_EP);
+    }
     print_batches(stats);
     print_drops(stats);
     free(scratch);
