@@ -238,7 +238,7 @@ static void look_up_plugins(struct plan_file *file)
         plan_complain(file, "network", "is no network model (moesim list networks)");
     }
     if (plan->gpu_model == NULL) {
-        plan_complain(file, "compute.model", "is no compute model (moesim list compute)");
+        plan_complain(file, "compute.model", "is no compute model (moesim list gpu-models)");
     } else if (plan->gpu_model->table_share != NULL) {
         plan_complain(file, "compute.model", "reads the table of a scenario; a plan takes fitted");
     }

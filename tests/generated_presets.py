@@ -7,12 +7,14 @@ gpt-oss-20b: every figure of `trace stats --against` within 10 % of the real tra
 spread over requests; rank imbalance, drop rate and step time of the simulator within 5 % in steps
 of 8 to 1,024 tokens. olmoe and mixtral-8x7b: every figure of each domain's load by expert at layers
 0, 7 and 15 as near to the measured counts, and how often Mixtral's first choice repeats.
+gpt-oss-120b: the skew of gpt-oss-20b at the same depth.
 Exits with 77 where NumPy or the data is missing.
 """
 import csv
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +46,20 @@ def moesim(*args):
     if result.returncode != 0:
         sys.exit(f"moesim {' '.join(map(str, args))}: {result.stderr}")
     return result.stdout
+
+
+def assumed_skew():
+    """gpt-oss-120b is assumed to be as skewed as gpt-oss-20b was measured to be at the same depth."""
+    layers = json.loads(moesim("trace", "stats", "real", "--json"))["layers"]
+    with open(os.path.join(SOURCE, "scenarios", "traces", "gpt-oss-120b.yaml")) as file:
+        found = re.findall(r"hottest_percent: ([0-9.]+), top32_percent: ([0-9.]+)", file.read())
+    check(len(found) == 36, "gpt-oss-120b has 36 layers")
+    worst = 0.0
+    for index, (hottest, head) in enumerate(found):
+        tokens = sorted(layers[round(index * 23 / 35)]["expert_tokens"], reverse=True)
+        expected = 100 * tokens[0] * 32 / sum(tokens) / 128, 100 * sum(tokens[:8]) / sum(tokens)
+        worst = max(worst, abs(float(hottest) - expected[0]), abs(float(head) - expected[1]))
+    check(worst < 0.006, f"gpt-oss-120b: {worst:.4f} percent from gpt-oss-20b's shares at most")
 
 
 def gpt_figures():
@@ -152,6 +168,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         gpt_figures()
+        assumed_skew()
         gpt_simulation()
         # A third is enough for 64 uneven experts; Mixtral's eight are so even that all are needed.
         domains("olmoe", "olmoe", 64, COUNTED_TOKENS // 3)
