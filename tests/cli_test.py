@@ -703,6 +703,23 @@ def test_a_comparison_needs_what_varies_nowhere_else():
     check(verdict == "Steps are equally long.", f"a verdict on prices: {verdict}")
 
 
+def test_rows_that_cannot_be_so_are_told_with_their_cell():
+    header = ("kernel,gpu,library,dtype,kv_dtype,phase,m,n,k,num_groups,num_experts,topk,hidden,inter,"
+              "ep,local_experts,tokens,tokens_scope,tokens_per_expert,batch,seq_or_kv_len,q_heads,"
+              "model_shape,distribution,num_slots,latency_us\n")
+    row = "dense GEMM,NVIDIA H100 80GB HBM3,TRT-LLM 1.3,bfloat16,,,%s,4096,7168" + 17 * "," + "26.5\n"
+    write("odd.csv", header + row % 16 + row % "many" + row % 0)
+    reason, words = "a cell is not the number that is due there", "odd.csv:3: m is 'many'"
+    text = moesim("validate", "--kernels", "odd.csv").stdout
+    check(f"skipped 2: {reason} (first: {words}" in text, f"odd rows: {text}")
+    answer = json.loads(moesim("validate", "--kernels", "odd.csv", "--json").stdout)
+    check(answer["skipped_reasons"] == {reason: 2}, f"reasons: {answer}")
+    check(answer["skipped_first"][reason].startswith(words), f"the first: {answer}")
+    write("odd.csv", header + row % 16 + row % 0)
+    text = moesim("validate", "--kernels", "odd.csv").stdout
+    check(f"skipped 1: {reason} (odd.csv:3: m is '0'" in text, f"one odd row: {text}")
+
+
 def test_strategies_that_were_never_asked_are_told():
     late = ("--set", "placement.rebalance_interval_steps=1000", "-o", "late.db")
     text = moesim("compare", "scenario.yaml", "--vary", "placement.strategy=static,eplb", *late).stdout
