@@ -25,7 +25,7 @@ struct fit_parameter {
     enum fit_unit unit;
 };
 
-#define FIT_PARAMETERS_MAX 16
+#define FIT_PARAMETERS_MAX 24
 #define FIT_PULL           0.05 /* of forms whose start says no more than the order of magnitude */
 
 struct fit_form {

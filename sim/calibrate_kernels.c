@@ -302,8 +302,9 @@ static int compare_calibrations(const void *a, const void *b)
     if (x->class != y->class) {
         return x->class < y->class ? -1 : 1;
     }
-    if (x->attention.splits != y->attention.splits) {
-        return x->attention.splits < y->attention.splits ? -1 : 1;
+    bool is_planned = x->attention.splits == SPLITS_FLASHINFER;
+    if (is_planned != (y->attention.splits == SPLITS_FLASHINFER)) {
+        return is_planned ? 1 : -1;
     }
     double by = round(x->held_out.median * TIE) - round(y->held_out.median * TIE);
     bool is_gemm = x->class == KERNEL_GEMM;
@@ -354,6 +355,10 @@ void calibrate_kernel_write_yaml(const struct kernel_calibration *calibration, F
     }
     if (!is_gemm && calibration->attention.heads_min > 0.0) {
         fprintf(file, "    heads_min: %.0f\n", calibration->attention.heads_min);
+    }
+    if (!is_gemm && calibration->attention.group_max > 0.0) {
+        fprintf(file, "    group_min: %.0f\n    group_max: %.0f\n",
+                calibration->attention.group_min, calibration->attention.group_max);
     }
     calibrate_write_constants(calibrate_kernels_form(calibration),
                               is_gemm ? (const void *)&calibration->gemm

@@ -14,7 +14,7 @@
 #include "status.h"
 
 #define KERNEL_CALIBRATIONS_MAX 128
-#define KERNEL_CONSTANTS_MAX    16
+#define KERNEL_CONSTANTS_MAX    24
 
 struct kernel_calibration {
     enum kernel_class class;  /* KERNEL_GEMM or KERNEL_ATTENTION: which constants count */

@@ -26,6 +26,16 @@ static const struct fit_parameter attention[] = {
     {AT(attention_constants, split_share), LOOSE, FIT_PLAIN},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
 };
+static const struct fit_parameter mla_decode[] = {
+    {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, kv_bytes_per_s), LOOSE, FIT_HBM},
+    {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
+    {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, alone_share), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, part_ns), FIT_PULL, FIT_PLAIN},
+    {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
+};
 static const struct fit_parameter gqa_decode[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
@@ -53,7 +63,17 @@ static const struct fit_parameter engine_decode[] = {
     {AT(attention_constants, miss_ns), FIT_PULL, FIT_PLAIN},
     {"blend", offsetof(struct attention_constants, blend), 1.0, FIT_PULL, FIT_PLAIN},
     {"wave_blend", offsetof(struct attention_constants, wave_blend), 1.0, FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, flops_per_s), FIT_PULL, FIT_PEAK},
+    {AT(attention_constants, overlap), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, part_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, row_tile_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, narrow_ns), FIT_PULL, FIT_PLAIN},
+    /* of kernels that take heads one by one: left out where there are none */
+    {AT(attention_constants, single_t0_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, single_merge_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, single_overlap), FIT_PULL, FIT_PLAIN},
 };
+#define NUM_SINGLE 3
 static const struct fit_parameter engine_prefill[] = {
     {AT(attention_constants, t0_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, floor_ns), FIT_PULL, FIT_PLAIN},
@@ -72,6 +92,8 @@ static const struct fit_parameter module_decode[] = {
     {AT(attention_constants, flops_per_s), LOOSE, FIT_PEAK},
     {AT(attention_constants, tile_ns), FIT_PULL, FIT_PLAIN},
     {AT(attention_constants, split_share), LOOSE, FIT_PLAIN},
+    {AT(attention_constants, merge_ns), FIT_PULL, FIT_PLAIN},
+    {AT(attention_constants, part_ns), FIT_PULL, FIT_PLAIN},
     {"blend", offsetof(struct attention_constants, blend), 1.0, LOOSE, FIT_PLAIN},
     {AT(attention_constants, weight_bytes_per_s), LOOSE, FIT_HBM},
     {AT(attention_constants, gemm_flops_per_s), LOOSE, FIT_PEAK},
@@ -108,23 +130,29 @@ static const struct fit_parameter module_prefill[] = {
     {AT(attention_constants, slow_ns), FIT_PULL, FIT_PLAIN},
 };
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
+_Static_assert(COUNT(engine_decode) <= KERNEL_CONSTANTS_MAX, "intervals have room for fewer");
+_Static_assert(COUNT(engine_decode) <= FIT_PARAMETERS_MAX, "a fit has room for fewer");
 
 enum form {
     FORM_ATTENTION,
+    FORM_MLA_DECODE,
     FORM_GQA_DECODE,
     FORM_MODULE,
     FORM_FLASHINFER,
     FORM_MODULE_PREFILL,
     FORM_ENGINE_DECODE,
+    FORM_ENGINE_SINGLES,
     FORM_ENGINE_PREFILL,
 };
 
 static const struct fit_form forms[] = {
     {attention, COUNT(attention), sizeof(struct attention_constants), 1.0},
+    {mla_decode, COUNT(mla_decode), sizeof(struct attention_constants), 1.0},
     {gqa_decode, COUNT(gqa_decode), sizeof(struct attention_constants), 1.0},
     {module_decode, COUNT(module_decode), sizeof(struct attention_constants), 1.0},
     {flashinfer, COUNT(flashinfer), sizeof(struct attention_constants), 1.0},
     {module_prefill, COUNT(module_prefill), sizeof(struct attention_constants), 1.0},
+    {engine_decode, COUNT(engine_decode) - NUM_SINGLE, sizeof(struct attention_constants), 1.0},
     {engine_decode, COUNT(engine_decode), sizeof(struct attention_constants), 1.0},
     {engine_prefill, COUNT(engine_prefill), sizeof(struct attention_constants), 1.0},
 };
@@ -136,17 +164,20 @@ static bool is_module(enum attention_phase phase)
 
 static enum form attention_form(const struct attention_constants *constants)
 {
-    bool is_even = constants->splits == SPLITS_EVEN;
+    bool is_engine = constants->splits == SPLITS_EVEN || constants->splits == SPLITS_XQA;
     switch ((enum attention_phase)constants->phase) {
     case PHASE_GQA_DECODE:
-        return is_even ? FORM_ENGINE_DECODE : FORM_GQA_DECODE;
+        return !is_engine                   ? FORM_GQA_DECODE
+               : constants->group_max > 0.0 ? FORM_ENGINE_SINGLES
+                                            : FORM_ENGINE_DECODE;
     case PHASE_MODULE_DECODE:
         return constants->splits == SPLITS_FLASHINFER ? FORM_FLASHINFER : FORM_MODULE;
     case PHASE_MODULE_PREFILL:
         return FORM_MODULE_PREFILL;
     case PHASE_GQA_PREFILL:
-        return is_even ? FORM_ENGINE_PREFILL : FORM_ATTENTION;
+        return is_engine ? FORM_ENGINE_PREFILL : FORM_ATTENTION;
     case PHASE_MLA_DECODE:
+        return FORM_MLA_DECODE;
     case PHASE_MLA_PREFILL:
     case ATTENTION_PHASE_COUNT:
         break;
@@ -160,6 +191,24 @@ const struct fit_form *calibrate_kernels_form(const struct kernel_calibration *c
                ? calibrate_gemm_form((enum tile_choice)calibration->gemm.tiles,
                                      calibration->num_shapes)
                : &forms[attention_form(&calibration->attention)];
+}
+
+/* TensorRT-LLM's kernels for groups take up to 32 heads; before Blackwell, where other ones came,
+ * they are XQA's, which take no groups of one. */
+static void start_singles(struct attention_constants *start, const struct kernel_row *row,
+                          const struct gpu_spec *gpu)
+{
+    if (strcmp(row->kernels, "trtllm") != 0) {
+        return;
+    }
+    bool is_before = gpu->flops_per_s[PRECISION_NVFP4] <= 0.0;
+    start->splits = is_before ? SPLITS_XQA : SPLITS_EVEN;
+    start->group_min = is_before ? 2.0 : 1.0;
+    start->group_max = 32.0;
+    start->tile_ns = 1500.0;
+    start->single_t0_ns = 6e3;
+    start->single_merge_ns = 5000.0;
+    start->single_overlap = 2.0;
 }
 
 static struct attention_constants start_engine(const struct kernel_row *row,
@@ -185,6 +234,12 @@ static struct attention_constants start_engine(const struct kernel_row *row,
         start.cache_bytes = 50e6;
         start.miss_ns = 8000.0;
         start.blend = 3.0;
+        start.flops_per_s = 0.5 * calibrate_peak(gpu, PRECISION_BF16);
+        start.overlap = 1.5;
+        start.part_ns = 100.0;
+        start.row_tile_ns = 20.0;
+        start.narrow_ns = 1000.0;
+        start_singles(&start, row, gpu);
     } else {
         start.floor_ns = 10e3;
         start.flops_per_s = 0.7 * calibrate_peak(gpu, PRECISION_BF16);
@@ -201,6 +256,19 @@ static bool is_engine(const struct kernel_row *row)
 {
     bool is_gqa = row->phase == PHASE_GQA_DECODE || row->phase == PHASE_GQA_PREFILL;
     return is_gqa && strcmp(row->kernels, "flash") != 0;
+}
+
+/* What parts of a sequence cost, where MLA is decoded in parts. */
+static void start_parts(struct attention_constants *start)
+{
+    if (start->phase == PHASE_MLA_DECODE) {
+        start->split_share = 0.0;
+        start->alone_share = 0.1;
+        start->part_ns = 200.0;
+    } else if (start->phase == PHASE_MODULE_DECODE && start->splits == SPLITS_FILLING) {
+        start->merge_ns = 2000.0;
+        start->part_ns = 100.0;
+    }
 }
 
 struct attention_constants calibrate_start_attention(const struct kernel_row *row,
@@ -253,6 +321,7 @@ struct attention_constants calibrate_start_attention(const struct kernel_row *ro
         start.slow_share = 0.1;
         start.slow_ns = 10e6;
     }
+    start_parts(&start);
     memcpy(start.kernels, row->kernels, sizeof start.kernels);
     return start;
 }

@@ -130,9 +130,10 @@ enum attention_phase {
 
 /* How a library splits sequences over SMs when it decodes. */
 enum split_rule {
-    SPLITS_FILLING,    /* as flash-attention does: as little as fills the SMs */
+    SPLITS_FILLING,    /* modules as flash-attention: as little as fills the SMs; else as even */
     SPLITS_FLASHINFER, /* into parts of the even share, rounded up in steps */
     SPLITS_EVEN,       /* as many parts as SMs idle; of engines' GQA, with constants of its own */
+    SPLITS_XQA,        /* as TensorRT-LLM's XQA; the constants are those of even */
 };
 
 /* Constants of attention (sim/gpu/fitted_attention.h), of one library in one format. */
@@ -152,13 +153,15 @@ struct attention_constants {
     double sm_bytes_per_s;     /* decode: of KV into all SMs; 0: as fast as need be */
     double alone_share;        /* decode: how much slower an SM with one block and no next is */
     double sum_bytes_per_s;    /* decode: partial sums, written and read; 0: no cost of their own */
-    double merge_ns;           /* flashinfer: launch of the kernel that adds them up */
+    double merge_ns;           /* decode: adding up the parts of split sequences, once */
+    double part_ns;            /* decode: more on merge_ns, of each part but the first */
     double sequence_ns;        /* a module's prefill: of each sequence */
     double blend;              /* p of the norm that joins streaming and arithmetic */
     double weight_bytes_per_s; /* a module's projections, as are all below; 0: no module */
     double gemm_flops_per_s;
     double row_bytes_per_s; /* all that is read and written once a token and unit of hidden_dim */
-    double narrow_ns;       /* decode: more, of fewer than 8 tokens: other GEMM kernels */
+    double narrow_ns;       /* decode: more, of fewer than 8 tokens: other GEMM kernels; of engines:
+                               more, where a key and its value have less than 256 bytes */
     double head_row_bytes_per_s; /* prefill: all that is read and written once a token and head */
     double floor_blend;          /* prefill: p of the norm that joins floor and work */
     double slow_share;           /* prefill: how much slower long work is than short, */
@@ -168,10 +171,17 @@ struct attention_constants {
     double dim_ns;                /* decode: more on tile_ns for each element of a head */
     double single_tile_ns;        /* decode: tile_ns where each query head has KV of its own, */
     double single_sm_bytes_per_s; /* and sm_bytes_per_s: other kernels */
-    double cache_bytes;           /* decode: of KV that a loop of measurements meets in the L2 */
-    double miss_ns;               /* decode: more, where KV is larger than that */
-    double exps_per_s;            /* prefill: of scores */
-    double kv_row_bytes_per_s;    /* prefill: of KV, written, read and converted once */
+    double group_min;             /* decode: of fewer query heads a KV head, */
+    double group_max;             /* or of more, kernels take heads one by one; 0: of no number */
+    double single_t0_ns;          /* those kernels' t0_ns, */
+    double single_merge_ns;       /* merge_ns, */
+    double single_overlap;        /* and overlap */
+    double overlap;               /* decode: blocks that an SM runs at once; 0: one */
+    double row_tile_ns;        /* decode: more on tile_ns, of a padded query head of 128 elements */
+    double cache_bytes;        /* decode: of KV that a loop of measurements meets in the L2 */
+    double miss_ns;            /* decode: more, where KV is larger than that */
+    double exps_per_s;         /* prefill: of scores */
+    double kv_row_bytes_per_s; /* prefill: of KV, written, read and converted once */
     struct fit_evidence fit;
 };
 

@@ -9,7 +9,7 @@
 const char *const tile_height_names[] = {"tuned", "16", "32", "64", "128", "256", NULL};
 const char *const tile_choice_names[] = {
     "tuned", "fewest_waves", "fewest_waves_swapped", "fixed", "tuned_exposed", "tuned_whole", NULL};
-const char *const split_rule_names[] = {"filling", "flashinfer", "even", NULL};
+const char *const split_rule_names[] = {"filling", "flashinfer", "even", "xqa", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
     "mla_module_decode", "mla_module_prefill", NULL};
@@ -123,6 +123,14 @@ static const struct yaml_field attention_fields[] = {
     TIME_OPTIONAL(ATTENTION, dim_ns),
     TIME_OPTIONAL(ATTENTION, single_tile_ns),
     RATE_OPTIONAL(ATTENTION, single_sm_bytes_per_s),
+    {"group_min", YAML_DOUBLE, offsetof(ATTENTION, group_min), .max = 1e5},
+    {"group_max", YAML_DOUBLE, offsetof(ATTENTION, group_max), .max = 1e5},
+    TIME_OPTIONAL(ATTENTION, single_t0_ns),
+    TIME_OPTIONAL(ATTENTION, single_merge_ns),
+    BLEND_OPTIONAL(ATTENTION, single_overlap),
+    BLEND_OPTIONAL(ATTENTION, overlap),
+    TIME_OPTIONAL(ATTENTION, part_ns),
+    TIME_OPTIONAL(ATTENTION, row_tile_ns),
     RATE_OPTIONAL(ATTENTION, cache_bytes),
     TIME_OPTIONAL(ATTENTION, miss_ns),
     RATE_OPTIONAL(ATTENTION, exps_per_s),
@@ -194,12 +202,14 @@ static enum status check_attention(const void *entry, const struct yaml_node *no
     bool is_module =
         constants->phase == PHASE_MODULE_DECODE || constants->phase == PHASE_MODULE_PREFILL;
     bool is_gqa = constants->phase == PHASE_GQA_DECODE || constants->phase == PHASE_GQA_PREFILL;
-    if (constants->splits == SPLITS_EVEN && !is_gqa) {
+    bool is_engine = constants->splits == SPLITS_EVEN || constants->splits == SPLITS_XQA;
+    if (is_engine && !is_gqa) {
         return error_add(error, STATUS_INVALID,
-                         "%s:%d: attention: splits: even of %s is of gqa_decode or gqa_prefill",
-                         node->file, (int)node->line, constants->kernels);
+                         "%s:%d: attention: splits: %s of %s is of gqa_decode or gqa_prefill",
+                         node->file, (int)node->line, split_rule_names[constants->splits],
+                         constants->kernels);
     }
-    if (constants->splits == SPLITS_EVEN) {
+    if (is_engine) {
         return constants->phase == PHASE_GQA_DECODE
                    ? check_needed(constants, decode, COUNT(decode), node, error)
                    : check_needed(constants, prefill, COUNT(prefill), node, error);

@@ -14,7 +14,7 @@
 
 #include "status.h"
 
-#define ROBUST_PARAMS_MAX 20
+#define ROBUST_PARAMS_MAX 24
 #define ROBUST_PRIOR      0.05
 
 struct robust_fit {

@@ -86,3 +86,29 @@ Test(fitted_module, decodes_few_heads_in_whole_tiles)
     decoded.q_heads = 64.0;
     cr_expect_float_eq(fitted_attention_ns(&constants, &decoded), expected, 1e-2);
 }
+
+/* 4 blocks on 10 SMs: two parts of each leave two SMs idle, five fill two waves. */
+Test(fitted_module, adds_up_as_many_parts_as_its_library_makes)
+{
+    const struct attention_shape latents = {.sequences = 2.0,
+                                            .tokens = 1024.0,
+                                            .q_heads = 128.0,
+                                            .kv_heads = 1.0,
+                                            .qk_dim = 576.0,
+                                            .v_dim = 512.0,
+                                            .kv_bytes = 1152.0,
+                                            .num_sms = 10.0,
+                                            .gpu_sms = 10.0};
+    struct attention_constants constants = prefill;
+    constants.merge_ns = 3000.0;
+    constants.part_ns = 100.0;
+
+    constants.phase = PHASE_MLA_DECODE;
+    cr_expect_float_eq(fitted_attention_ns(&constants, &latents), 1000.0 + 3000.0 + 100.0, 1e-3);
+    constants.phase = PHASE_MODULE_DECODE;
+    cr_expect_float_eq(fitted_attention_ns(&constants, &latents), 1000.0 + 3000.0 + 400.0, 1e-3);
+
+    struct attention_shape many = latents;
+    many.sequences = 40.0; /* none is split */
+    cr_expect_float_eq(fitted_attention_ns(&constants, &many), 1000.0, 1e-3);
+}

@@ -15,9 +15,11 @@
  *
  * A block is the work of one KV head and 64 query heads over one sequence; a module's tile of heads
  * is computed whole, however few of them a GPU has. Blocks that fill less than 0.8 of the SMs are
- * split along the sequence, as little as comes within 0.85 of the best filling (the rule of
- * flash-attention's num_splits_heuristic, hopper/heuristics.h); what splitting loses besides is
- * split_share, or what partial sums of all heads cost where blocks are fewer than SMs
+ * split along the sequence: a module's as little as comes within 0.85 of the best filling (the rule
+ * of flash-attention's num_splits_heuristic, hopper/heuristics.h), kernels measured by themselves
+ * into as many parts as SMs idle (on H20s 16 and 32 sequences of MLA take the same time a wave).
+ * What splitting loses besides is split_share, merge_ns and part_ns of each part, which one block
+ * adds up after the other, or what partial sums of all heads cost where blocks are fewer than SMs
  * (sum_bytes_per_s). Blocks that have their SM to themselves take alone_share longer: nothing runs
  * while one waits.
  *
@@ -56,12 +58,15 @@ static double filling(double blocks, double num_sms)
     return blocks / num_sms / ceil(blocks / num_sms);
 }
 
-static double num_splits(double blocks, double tokens, double num_sms)
+static double num_splits(double blocks, double tokens, double num_sms, bool is_module)
 {
     if (blocks >= 0.8 * num_sms) {
         return 1.0;
     }
     double max = fmin(SPLITS_MAX, fmax(1.0, ceil(tokens / SPLIT_TOKENS)));
+    if (!is_module) {
+        return fmax(1.0, fmin(max, floor(num_sms / blocks)));
+    }
     double best = 0.0;
     for (double splits = 1.0; splits <= max; splits += 1.0) {
         best = fmax(best, filling(blocks * splits, num_sms));
@@ -86,9 +91,10 @@ static double decode_s(const struct attention_constants *constants,
     double group = shape->q_heads / shape->kv_heads;
     double parts = ceil(group / BLOCK_HEADS);
     double blocks = shape->sequences * shape->kv_heads * parts;
-    double splits = num_splits(blocks, shape->tokens, shape->num_sms);
+    bool is_module = constants->phase == PHASE_MODULE_DECODE;
+    double splits = num_splits(blocks, shape->tokens, shape->num_sms, is_module);
     double waves = ceil(blocks * splits / shape->num_sms);
-    double rows = constants->phase == PHASE_MODULE_DECODE ? BLOCK_HEADS : group / parts;
+    double rows = is_module ? BLOCK_HEADS : group / parts;
     double block_flops = 2.0 * rows * (shape->qk_dim + shape->v_dim) * shape->tokens;
     double block_s = block_flops * shape->gpu_sms / constants->flops_per_s;
     if (constants->sm_bytes_per_s > 0.0) {
@@ -104,7 +110,8 @@ static double decode_s(const struct attention_constants *constants,
                              : 0.0;
     return fitted_norm(stream_s(constants, shape), waves / splits * block_s * loss,
                        constants->blend) +
-           blocks * constants->tile_ns * 1e-9 / shape->num_sms + sums_s;
+           blocks * constants->tile_ns * 1e-9 / shape->num_sms + sums_s +
+           (splits > 1.0 ? constants->merge_ns + (splits - 1.0) * constants->part_ns : 0.0) * 1e-9;
 }
 
 /* FlashInfer's steps: the positions that a pair of SMs takes at once. */
@@ -179,7 +186,7 @@ double fitted_attention_ns(const struct attention_constants *constants,
     if (shape->sequences <= 0.0 || shape->tokens <= 0.0) {
         return 0.0;
     }
-    if (constants->splits == SPLITS_EVEN) {
+    if (constants->splits == SPLITS_EVEN || constants->splits == SPLITS_XQA) {
         return constants->phase == PHASE_GQA_DECODE ? fitted_gqa_decode_ns(constants, shape)
                                                     : fitted_gqa_prefill_ns(constants, shape);
     }
