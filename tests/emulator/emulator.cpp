@@ -63,6 +63,7 @@ struct block {
     struct meeting *cluster_meeting = nullptr;
     uint32_t rank = 0;
     int threads = 0;
+    int left = 0; /* threads that have not ended */
 };
 
 struct fiber {
@@ -145,6 +146,7 @@ bool is_left_out(const char *fence)
 
 struct barrier &barrier_of(struct block &block, uint32_t address)
 {
+    check(block.left > 0, "reaches into a block that has ended");
     auto found = block.barriers.find(address);
     check(found != block.barriers.end(), "no barrier at this address");
     return found->second;
@@ -292,20 +294,21 @@ bool anyone_can_go(const std::vector<std::unique_ptr<struct fiber>> &fibers)
     return false;
 }
 
-/* Until all fibers are done. For a while at a time one warp of a block stays where it is until
- * nothing else can go on: the others get as far ahead of it as the barriers let them. */
+/* Until all fibers are done. For a while at a time one warp stays where it is until nothing else
+ * can go on: others, and other blocks, get as far ahead of it as the barriers let them. */
 void schedule(std::vector<std::unique_ptr<struct fiber>> &fibers)
 {
     size_t left = fibers.size();
-    uint32_t slow_warp = 0;
+    uint32_t slow = 0;
     bool stuck = false;
     for (uint32_t round = 0; left > 0; round++) {
         bool moved = false;
         size_t offset = dice() % fibers.size();
-        slow_warp = round % ROUNDS_SLOW == 0 ? (uint32_t)(dice() % WARPS_MAX) : slow_warp;
+        slow = round % ROUNDS_SLOW == 0 ? (uint32_t)(dice() % (NUM_SMS * WARPS_MAX)) : slow;
         for (size_t i = 0; i < fibers.size(); i++) {
             struct fiber &fiber = *fibers[(i + offset) % fibers.size()];
-            bool stays = fiber.place.thread.x / 32 == slow_warp && !stuck;
+            bool stays = fiber.place.block.x % NUM_SMS == slow / WARPS_MAX &&
+                         fiber.place.thread.x / 32 == slow % WARPS_MAX && !stuck;
             if (fiber.done || stays || (fiber.ready && !fiber.ready()) || dice() % 8 == 0) {
                 continue;
             }
@@ -314,6 +317,7 @@ void schedule(std::vector<std::unique_ptr<struct fiber>> &fibers)
             current = &fiber;
             swapcontext(&scheduler, &fiber.context);
             left -= fiber.done ? 1 : 0;
+            fiber.block->left -= fiber.done ? 1 : 0;
             if (!fiber.stores.empty() && dice() % 2 == 0) {
                 fiber.stores.front()();
                 fiber.stores.pop_front();
@@ -338,7 +342,7 @@ void run_blocks(const cudaLaunchConfig_t &config, const std::vector<uint32_t> &i
         struct block &block = *blocks.back();
         block.memory.assign(config.dynamicSmemBytes, 0xff);
         block.writer.assign(config.dynamicSmemBytes / 2 + 1, 0);
-        block.threads = (int)config.blockDim.x;
+        block.threads = block.left = (int)config.blockDim.x;
         block.warps.resize(config.blockDim.x / 32);
         block.groups.resize((config.blockDim.x + 127) / 128);
         block.cluster = &clusters[i / cluster_size];

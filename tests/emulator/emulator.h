@@ -7,10 +7,12 @@
  * operands and writes d only in the wait that is for it, a copy to shared memory at a random time,
  * a store from it in the wait for it or at a random time before. Shared memory begins as NaNs. So a
  * barrier that is missing or waited for in the wrong phase, a stage given back too early, a wrong
- * address or descriptor show as wrong numbers, and a lost arrival as a standstill. Three fences are
- * looked for where they have to stand: between a thread's writes and a store of the copy engine
- * from there, before the first multiply of a batch, between a barrier's initialisation and a copy.
- * EMULATOR_WITHOUT=writes, multiplies or barriers takes one of them away: the run then has to fail.
+ * address or descriptor show as wrong numbers, and a lost arrival as a standstill. By turns a warp
+ * is slow, so that others get ahead of it; who reaches into a block that has ended fails. Three
+ * fences are looked for where they have to stand: between a thread's writes and a store of the copy
+ * engine from there, before the first multiply of a batch, between a barrier's initialisation and a
+ * copy. EMULATOR_WITHOUT=writes, multiplies or barriers takes one of them away: the run then has to
+ * fail.
  *
  * Sources: PTX ISA 8.x, "mbarrier", "cp.async.bulk.tensor", "wgmma.mma_async", "stmatrix",
  * "movmatrix", "mma.m16n8k16". Left out: the order of memory accesses between threads other than
