@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../emulator/emulated_memory.h"
 #include "dev_grouped_gemm.h"
 #include "forward.h"
 #include "quantize.h"
@@ -66,7 +67,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
-    *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    *memory = emulated_memory_take(bytes);
     if (*memory != NULL) {
         memset(*memory, 0x5a, bytes); /* nothing may depend on what was there */
     }
@@ -75,7 +76,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 
 cudaError_t cudaFree(void *memory)
 {
-    free(memory);
+    emulated_memory_free(memory);
     return cudaSuccess;
 }
 

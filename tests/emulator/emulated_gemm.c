@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "dev_grouped_gemm.h"
+#include "emulated_memory.h"
 #include "quantize.h"
 
 #define POISON      0xa5
@@ -53,10 +54,10 @@ static float random_value(void)
     return (float)(random_state >> 8) * 0x1p-23f - 1.0f;
 }
 
-/* Aligned as cudaMalloc aligns; poisoned. */
+/* Poisoned. */
 static void *allocate(int64_t bytes)
 {
-    void *memory = aligned_alloc(256, (size_t)(bytes + 255) / 256 * 256 + 256);
+    void *memory = emulated_memory_take((size_t)bytes);
     if (memory == NULL) {
         abort();
     }
@@ -78,8 +79,8 @@ static struct matrix make_matrix(enum dtype dtype, int64_t rows, int32_t columns
 
 static void free_matrix(struct matrix matrix)
 {
-    free(matrix.data);
-    free(matrix.scale);
+    emulated_memory_free(matrix.data);
+    emulated_memory_free(matrix.scale);
 }
 
 static void must(enum status status)
@@ -112,14 +113,14 @@ static void fill_weights(struct buffers *to, enum dtype dtype)
                               experts * gate_up_blocks(shape) * scale_blocks(shape.hidden_dim));
     must(ref_quantize_weights(shape.num_experts, rows, shape.hidden_dim, to->gate_up, value,
                               row_block, gate_up_blocks(shape)));
-    free(value);
-    free(row_block);
+    emulated_memory_free(value);
+    emulated_memory_free(row_block);
     value = random_values(experts * shape.hidden_dim * shape.ffn_dim, 0.3f);
     to->down = make_matrix(dtype, experts * shape.hidden_dim, shape.ffn_dim,
                            experts * scale_blocks(shape.hidden_dim) * scale_blocks(shape.ffn_dim));
     must(ref_quantize_weights(shape.num_experts, shape.hidden_dim, shape.ffn_dim, to->down, value,
                               NULL, scale_blocks(shape.hidden_dim)));
-    free(value);
+    emulated_memory_free(value);
     to->gate_up_bias = random_values(experts * rows, 0.5f);
     to->down_bias = random_values(experts * shape.hidden_dim, 0.5f);
 }
@@ -138,7 +139,7 @@ static void fill(struct buffers *to, struct expert_shape shape, enum dtype dtype
     struct matrix plain = {.dtype = DTYPE_FP32, .data = value};
     to->x = make_matrix(dtype, to->rows, shape.hidden_dim, 0);
     must(ref_quantize_activations(to->rows, shape.hidden_dim, to->x, plain));
-    free(value);
+    emulated_memory_free(value);
     fill_weights(to, dtype);
     to->h = make_matrix(dtype, to->rows, shape.ffn_dim, 0);
     memset(to->h.data, 0, (size_t)(to->rows * shape.ffn_dim * dtype_bytes(dtype)));
@@ -159,9 +160,9 @@ static void release(struct buffers *of)
     free_matrix(of->gate_up);
     free_matrix(of->down);
     free_matrix(of->expected_y);
-    free(of->gate_up_bias);
-    free(of->down_bias);
-    free(of->workspace);
+    emulated_memory_free(of->gate_up_bias);
+    emulated_memory_free(of->down_bias);
+    emulated_memory_free(of->workspace);
 }
 
 /* Relative Frobenius error of out's rows that belong to an expert. */
@@ -182,8 +183,8 @@ static double error_of(const struct buffers *of, struct matrix out, struct matri
             }
         }
     }
-    free(left);
-    free(right);
+    emulated_memory_free(left);
+    emulated_memory_free(right);
     /* NaN where an output is: it compares false below */
     return size == 0.0 ? difference : sqrt(difference / size);
 }
