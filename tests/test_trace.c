@@ -270,7 +270,7 @@ Test(trace, an_id_out_of_range_is_found_when_it_is_read)
     cr_expect_eq(trace_digest(&trace, &small_error), STATUS_INVALID);
     cr_expect_eq(trace_check(&trace, &small_error), STATUS_INVALID);
 
-    cr_expect_eq(small_error.num_problems, 4, "%s", small_error.text);
+    cr_expect_eq(small_error.num_problems, 2, "%s", small_error.text); /* three say the same */
     cr_expect_not_null(strstr(small_error.text,
                               "experts-00001.npy: layer 1, token 3: expert 8 is not one"
                               " of 0 to 7\n"));
