@@ -43,6 +43,18 @@ static const char *collective_of(const struct plan_deployment *deployment)
     return deployment->shared && deployment->read_share > 0.5 ? "collective: deepep_normal, " : "";
 }
 
+/* Where prompts and answers of one pool treat misses unlike, a step that has both does what is
+ * faster. */
+static void write_offload(FILE *file, const struct plan *plan,
+                          const struct plan_deployment *deployment, struct plan_point point,
+                          const struct plan_answer *answer)
+{
+    const struct plan_offload *prefill = &answer->point[deployment->point[COST_PREFILL]].offload;
+    bool is_unlike = deployment->shared && prefill->misses != point.offload.misses;
+    point.offload.misses = is_unlike ? OFFLOAD_FASTER : point.offload.misses;
+    plan_offload_write(file, plan, &point);
+}
+
 static void write_point(FILE *file, const struct plan *plan,
                         const struct plan_deployment *deployment, enum cost_pool pool,
                         const struct plan_answer *answer)
@@ -75,7 +87,7 @@ static void write_point(FILE *file, const struct plan *plan,
         fprintf(file, point->strategy->needs != 0 ? ", rebalance_interval_steps: %d}\n" : "}\n",
                 REBALANCE_INTERVAL);
     }
-    plan_offload_write(file, plan, point);
+    write_offload(file, plan, deployment, *point, answer);
     fprintf(file, "dispatch: {%sdtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
             collective_of(deployment),
             gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",

@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "plan.h"
 #include "plan_internal.h"
 #include "plan_launch.h"
+#include "plan_serve.h"
 
 /* 8 layers of 64 experts of 3 x 128 x 64 parameters in bf16: 49,152 bytes each, 25.2 MB in all. */
 #define EXPERT_BYTES 49152.0
@@ -226,6 +228,38 @@ Test(plan_offload, commands_are_of_engines_that_can)
         plan_answer_free(&answer);
         plan_free(&plan);
     }
+}
+
+/* A scenario has one way with misses, for prompts and answers in one pool. */
+Test(plan_offload, a_served_pool_does_what_is_faster_where_prompts_and_answers_differ)
+{
+    struct plan plan;
+    struct error error = {0};
+    struct plan_answer answer =
+        search(&plan, "search.offload={where: host, share: 0.25, misses: [fetch, cpu]}");
+    int32_t num_unlike = 0;
+    for (int32_t i = 0; i < answer.num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer.deployment[i];
+        enum offload_misses prefill = answer.point[deployment->point[COST_PREFILL]].offload.misses;
+        enum offload_misses decode = answer.point[deployment->point[COST_DECODE]].offload.misses;
+        char text[4096] = "", words[64];
+        cr_assert_eq(
+            plan_serve_write("test_plan_offload.served", &plan, &answer, deployment, 1.0, &error),
+            STATUS_OK, "%s", error.text);
+        FILE *file = fopen("test_plan_offload.served/serve.yaml", "r");
+        cr_assert_not_null(file);
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+        (void)snprintf(words, sizeof words, "misses: %s",
+                       offload_misses_name(prefill == decode ? decode : OFFLOAD_FASTER));
+        cr_expect(says(text, words), "%s: %s", words, text);
+        num_unlike += prefill != decode;
+    }
+    cr_expect_gt(num_unlike, 0);
+    unlink("test_plan_offload.served/serve.yaml");
+    rmdir("test_plan_offload.served");
+    plan_answer_free(&answer);
+    plan_free(&plan);
 }
 
 Test(plan_offload, what_a_host_cannot_do_is_no_point)
