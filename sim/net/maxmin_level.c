@@ -189,6 +189,34 @@ static bool is_same_level(double old, double now)
     return old == now || (old < UNLIMITED && fabs(now - old) <= LEVEL_TOLERANCE * old);
 }
 
+/* What the link's flows with another bottleneck take. */
+static double fixed_load(const struct maxmin *net, const struct link *link)
+{
+    double fixed = 0.0;
+    for (int32_t i = link->num_members; i < link->num_entries; i++) {
+        const struct link_entry *entry = &link->entry[i];
+        fixed += entry->count * net->level[net->bottleneck[entry->class_id]];
+    }
+    return fixed;
+}
+
+/* A full link that is nobody's bottleneck any more: all caps are levels of bottlenecks, so their
+ * sum tells whether it has room, and then nobody moves. Returns false where it has none. */
+static bool update_idle(struct maxmin *net, int32_t link_id)
+{
+    struct link *link = &net->link[link_id];
+    double fixed = fixed_load(net, link);
+    if (fixed > link->capacity * (1.0 + LEVEL_TOLERANCE)) {
+        return false;
+    }
+    order_remove(net, link_id);
+    link->clock_bytes = 0.0;
+    net->level[link_id] = UNLIMITED;
+    net->load[link_id].fixed = fixed;
+    link->num_quick = 0;
+    return true;
+}
+
 /* While a level stays between its neighbours in the order, its members stay, and the equation is
  * one division. Returns false where that is not so. */
 static bool update_quickly(struct maxmin *net, int32_t link_id)
@@ -198,7 +226,10 @@ static bool update_quickly(struct maxmin *net, int32_t link_id)
     if (link->place == INT32_MAX) {
         return fixed <= link->capacity * (1.0 - FIXED_TOLERANCE);
     }
-    if (link->num_member_flows == 0 || link->num_quick >= NUM_QUICK_MAX) {
+    if (link->num_member_flows == 0) {
+        return update_idle(net, link_id);
+    }
+    if (link->num_quick >= NUM_QUICK_MAX) {
         return false;
     }
     double level = (link->capacity - fixed) / link->num_member_flows;
@@ -261,12 +292,7 @@ static void update_wholly(struct maxmin *net, int32_t link_id)
         link->clock_bytes = 0.0;
         net->level[link_id] = UNLIMITED;
     }
-    double fixed = 0.0;
-    for (int32_t i = link->num_members; i < link->num_entries; i++) {
-        const struct link_entry *entry = &link->entry[i];
-        fixed += entry->count * net->level[net->bottleneck[entry->class_id]];
-    }
-    net->load[link_id].fixed = fixed;
+    net->load[link_id].fixed = fixed_load(net, link);
     link->num_quick = 0;
 }
 
