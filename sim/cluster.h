@@ -166,7 +166,8 @@ struct attention_constants {
     double floor_blend;          /* prefill: p of the norm that joins floor and work */
     double slow_share;           /* prefill: how much slower long work is than short, */
     double slow_ns;              /* and how long work is of which half of that is seen */
-    /* Of splits: even (sim/gpu/fitted_gqa.h), which uses row_bytes_per_s, sequence_ns, merge_ns. */
+    /* Of splits: even and xqa (sim/gpu/fitted_gqa.h), which use flops_per_s, row_bytes_per_s,
+     * sequence_ns, merge_ns, part_ns and narrow_ns as well. */
     double wave_blend;            /* p of the norm that joins one block and all blocks of an SM */
     double dim_ns;                /* decode: more on tile_ns for each element of a head */
     double single_tile_ns;        /* decode: tile_ns where each query head has KV of its own, */

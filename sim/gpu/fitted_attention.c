@@ -28,7 +28,7 @@
  * second kernel adds the parts up. Ours takes the longest part or the even share for the busiest
  * pair, where theirs keeps a heap.
  *
- * Engines' grouped-query attention (splits: even) has a form of its own, gpu/fitted_gqa.c.
+ * Engines' grouped-query attention (splits: even, xqa) has a form of its own, gpu/fitted_gqa.c.
  *
  * Projections are streaming joined with arithmetic as well; what is read and written besides goes
  * by tokens (row_bytes_per_s) and, in prefill, by heads too (head_row_bytes_per_s): a GPU with an

@@ -1,6 +1,6 @@
 /*
  * fitted_gqa.h -- grouped-query attention as serving engines run it, in numbers that a fit can
- * turn: constants of `splits: even`.
+ * turn: constants of `splits: even` and `splits: xqa`.
  */
 #ifndef MOESIM_FITTED_GQA_H
 #define MOESIM_FITTED_GQA_H
