@@ -37,10 +37,9 @@
             {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},           \
             RATE(choice_hidden_bytes_per_s, FIT_HBM), RATE(choice_ffn_bytes_per_s, FIT_HBM),       \
             PLAIN(slot_ffn_ns), PLAIN(busiest_ns),                                                 \
-        {                                                                                          \
-            "depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,          \
-                FIT_PLAIN                                                                          \
-        }                                                                                          \
+            {"depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,         \
+             FIT_PLAIN},                                                                           \
+            RATE(sustained_flops_per_s, FIT_PEAK)                                                  \
     }
 #define NUM_PHASE_PARAMETERS 11
 
@@ -94,10 +93,19 @@ static const struct family {
     double depth_blend;
     double slot_ffn_ns;
     double busiest_ns;
-} families[CALIBRATE_STARTS_MAX] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0},
-                                    {TILE_ROWS_TUNED, 1.5, 0.0, 0.0},
-                                    {TILE_ROWS_64, 1.5, 0.0, 0.0},
-                                    {TILE_ROWS_128, 0.0, 0.02, 1.0}};
+    double load_share; /* of peak */
+} families[CALIBRATE_STARTS_MAX] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0, 0.0},
+                                    {TILE_ROWS_TUNED, 1.5, 0.0, 0.0, 0.0},
+                                    {TILE_ROWS_64, 1.5, 0.0, 0.0, 0.0},
+                                    {TILE_ROWS_128, 0.0, 0.02, 1.0, 0.0}};
+
+/* Kernels whose tiles are known take those, and the last of these has clocks that sink under load.
+ */
+#define NUM_KNOWN 3
+
+static const struct family known_families[NUM_KNOWN] = {{TILE_ROWS_TUNED, 0.0, 0.0, 0.0, 0.0},
+                                                        {TILE_ROWS_TUNED, 1.5, 0.0, 0.0, 0.0},
+                                                        {TILE_ROWS_TUNED, 1.5, 0.0, 0.0, 0.7}};
 
 /* Kernels behind an exchange are tuned. All choices that they see are copies of their rank: what
  * the ones cost cannot be told from what the others do, and a fit of both errs on other shapes. */
@@ -129,13 +137,16 @@ static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struc
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
                          const struct gpu_spec *gpu, const struct moe_row *row)
 {
-    int32_t count = row->is_exchanged ? NUM_EXCHANGED : CALIBRATE_STARTS_MAX;
+    bool is_known = row->tile_rows != TILE_ROWS_TUNED;
+    const struct family *family = is_known ? known_families : families;
+    int32_t count = row->is_exchanged ? NUM_EXCHANGED : is_known ? NUM_KNOWN : CALIBRATE_STARTS_MAX;
     for (int32_t i = 0; i < count; i++) {
         start[i] = usual_start(gpu, row);
-        start[i].tile_rows = families[i].tile_rows;
-        start[i].depth_blend = families[i].depth_blend;
-        start[i].slot_ffn_ns = families[i].slot_ffn_ns;
-        start[i].busiest_ns = families[i].busiest_ns;
+        start[i].tile_rows = is_known ? row->tile_rows : family[i].tile_rows;
+        start[i].depth_blend = family[i].depth_blend;
+        start[i].slot_ffn_ns = family[i].slot_ffn_ns;
+        start[i].busiest_ns = family[i].busiest_ns;
+        start[i].sustained_flops_per_s = family[i].load_share * start[i].flops_per_s;
         if (row->is_exchanged) {
             start[i].choice_hidden_bytes_per_s = 0.0;
             start[i].choice_ffn_bytes_per_s = 0.0;

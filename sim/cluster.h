@@ -30,7 +30,8 @@ struct port_spec {
 #define FITTED_MAX    16
 #define HOLDOUT_BYTES 256
 
-/* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, or one for all. */
+/* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, or what
+ * vLLM's Triton kernels take by the rows of a rank where nothing was tuned. */
 enum tile_height {
     TILE_ROWS_TUNED,
     TILE_ROWS_16,
@@ -38,6 +39,7 @@ enum tile_height {
     TILE_ROWS_64,
     TILE_ROWS_128,
     TILE_ROWS_256,
+    TILE_ROWS_VLLM,
 };
 
 /* Their names in YAML. */
@@ -58,7 +60,8 @@ struct fitted_kernels {
     double tile_ns;                /* begin and end of a tile */
     double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
     double few_rows_share;         /* how many times as fast weights stream where a rank has no more
-                                      tokens than experts; 0: as otherwise */
+                                      tokens than experts, and as short pipelines are; of vLLM's
+                                      tiles, pipelines up to 64 tokens; 0: as otherwise */
     double choice_hidden_bytes_per_s; /* hidden_dim of each choice of a token, other ranks' too;
                                          0: they cost nothing, as the next three */
     double choice_ffn_bytes_per_s;    /* likewise its intermediate */
@@ -66,6 +69,8 @@ struct fitted_kernels {
     double busiest_ns;                /* of each token of the busiest slot */
     double depth_blend;               /* p of the norm that joins depth_ns and the rest of a GEMM;
                                          0: 1, their sum */
+    double sustained_flops_per_s;     /* arithmetic alone, at clocks that sink under load, joined
+                                    with the phase by a norm of p = 2; 0: they do not sink */
     enum tile_height tile_rows;
     double blend;                 /* p of the norm that joins streaming and arithmetic */
     char fitted_on[SOURCE_BYTES]; /* the measurements */

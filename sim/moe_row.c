@@ -13,19 +13,20 @@ static const struct kernel_name {
     const char *dtype;
     const char *kernels;
     enum precision precision;
+    enum tile_height tile_rows;
 } kernel_names[] = {
-    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16},
-    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8},
-    {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8},
-    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8},
-    {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4},
-    {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4},
-    {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16},
-    {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8},
-    {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8},
-    {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8},
-    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16},
-    {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8},
+    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_TUNED},
+    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4, TILE_ROWS_TUNED},
+    {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4, TILE_ROWS_TUNED},
+    {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16, TILE_ROWS_VLLM},
+    {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM},
+    {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_TUNED},
+    {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8, TILE_ROWS_64},
 };
 
 const char *const moe_column_names[COLUMN_COUNT] = {
@@ -125,6 +126,7 @@ static enum moe_skip find_kernels(struct moe_row *row, const char *kernel_source
         if (strstr(kernel_source, kernel_names[i].part) != NULL &&
             strcmp(row->dtype, kernel_names[i].dtype) == 0) {
             row->precision = kernel_names[i].precision;
+            row->tile_rows = kernel_names[i].tile_rows;
             (void)snprintf(row->kernels, sizeof row->kernels, "%s", kernel_names[i].kernels);
             return MOE_USED;
         }

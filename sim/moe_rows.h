@@ -72,6 +72,7 @@ struct moe_row {
     int32_t gpu; /* index into moe_rows.gpu */
     char kernels[NAME_BYTES];
     enum precision precision;
+    enum tile_height tile_rows; /* where the engine's rule is known, else TILE_ROWS_TUNED */
     char dtype[NAME_BYTES];
     char model_shape[NAME_BYTES];
     char distribution[NAME_BYTES];

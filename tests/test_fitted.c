@@ -194,6 +194,76 @@ Test(fitted, takes_the_one_tile_that_kernels_know)
     cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 1000.0 + 3145728.0, 1e-6);
 }
 
+/* Arithmetic of one slot alone, whose rows are the rank's. */
+static double vllm_rows(enum precision precision, int32_t slot_tokens)
+{
+    struct fitted_kernels fitted = plain;
+    fitted.flops_per_s = 1e9;
+    fitted.precision = precision;
+    fitted.tile_rows = TILE_ROWS_VLLM;
+    double flops_a_row = 2.0 * 128.0 * (128.0 + 64.0); /* a column tile of each GEMM */
+    return (time_ns(&fitted, &small, &slot_tokens, 1) - 1000.0) / flops_a_row;
+}
+
+Test(fitted, takes_vllms_tiles_by_the_rows_of_the_rank)
+{
+    cr_expect_float_eq(vllm_rows(PRECISION_BF16, 32), 32.0, 1e-6);
+    cr_expect_float_eq(vllm_rows(PRECISION_BF16, 33), 64.0, 1e-6);   /* two tiles of 32 */
+    cr_expect_float_eq(vllm_rows(PRECISION_BF16, 97), 128.0, 1e-6);  /* two of 64 */
+    cr_expect_float_eq(vllm_rows(PRECISION_BF16, 513), 640.0, 1e-6); /* five of 128 */
+    cr_expect_float_eq(vllm_rows(PRECISION_FP8, 64), 64.0, 1e-6);    /* four of 16 */
+    cr_expect_float_eq(vllm_rows(PRECISION_FP8, 65), 128.0, 1e-6);   /* two of 64 */
+}
+
+Test(fitted, streams_weights_again_for_vllms_second_tile_of_rows)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t once[] = {64, 1, 1, 1};
+    const int32_t twice[] = {65, 0, 0, 0};
+    const int32_t grouped[] = {129};
+    struct expert_shape shape = small;
+    fitted.weight_bytes_per_s = 1e9;
+    fitted.tile_rows = TILE_ROWS_VLLM;
+    fitted.precision = PRECISION_BF16;
+    shape.hidden_dim = 256.0; /* down: two column tiles, gate and up: one; two run at once */
+    double slot_ns = 3.0 * 256.0 * 64.0 * 2.0;
+
+    /* 67 rows: tiles of 32, so the busy slot has two */
+    cr_expect_float_eq(time_ns(&fitted, &shape, once, 4),
+                       1000.0 + 4.0 * slot_ns + (2.0 / 3.0 * 0.5 + 1.0 / 3.0) * slot_ns, 1e-6);
+    /* three tiles of 32 */
+    cr_expect_float_eq(time_ns(&fitted, &shape, twice, 4),
+                       1000.0 + slot_ns + 2.0 * (2.0 / 3.0 * 0.5 + 1.0 / 3.0) * slot_ns, 1e-6);
+    /* more than 128 rows a slot: tiles of rows take turns on the columns */
+    cr_expect_float_eq(time_ns(&fitted, &shape, grouped, 1), 1000.0 + slot_ns, 1e-6);
+    fitted.precision = PRECISION_FP8;
+    cr_expect_float_eq(time_ns(&fitted, &shape, twice, 4), 1000.0 + slot_ns, 1e-6);
+}
+
+Test(fitted, shortens_vllms_pipelines_up_to_64_rows)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t few[] = {64};
+    const int32_t many[] = {65};
+    fitted.tile_rows = TILE_ROWS_VLLM;
+    fitted.depth_ns = 10.0;
+    fitted.few_rows_share = 2.0;
+
+    /* K of both GEMMs, 128 + 64; the weights' rate is not touched */
+    cr_expect_float_eq(time_ns(&fitted, &small, few, 1), 1000.0 + 960.0, 1e-6);
+    cr_expect_float_eq(time_ns(&fitted, &small, many, 1), 1000.0 + 1920.0, 1e-6);
+}
+
+Test(fitted, takes_longer_where_arithmetic_sinks_the_clocks)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {10};
+    fitted.t0_ns = 3000.0;
+    fitted.sustained_flops_per_s = 6.0 * 10.0 * 128.0 * 64.0 / 4e-6; /* 4 us of arithmetic */
+
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 1), 5000.0, 1e-6); /* 3, 4, 5 */
+}
+
 Test(fitted, charges_slots_by_their_width_and_the_busiest_by_its_tokens)
 {
     struct fitted_kernels fitted = plain;

@@ -14,6 +14,8 @@
  *                      + ffn_dim bytes / choice_ffn_bytes_per_s)
  *           + max m_e busiest_ns
  *
+ *     T  -> | T, flops / (sustained_flops_per_s SMs / all SMs) |, 2 instead of p
+ *
  * The minimum over M stands for a tuner; kernels that know one height (tile_rows) take that:
  * DeepGEMM's masked kernels on Blackwell 128, Triton's in fp8 by default 64. Triton's layers
  * quantise the intermediate of every choice of a token, other ranks' too, and sum them all.
@@ -24,11 +26,16 @@
  * (get_default_config, fused_moe_triton_config.py @ 083d6013): weights then stream few_rows_share
  * times as fast, and the pipeline of K is as much shorter.
  *
+ * vLLM's go by the rank's rows alone (get_default_config, fused_moe.py @ 2cf0a6915): 16 rows a tile
+ * up to 32, then 32, 64 above 96 and 128 above 512; in blocks of fp8 16 up to 64, then 64. Up to 64
+ * rows a step along K is twice as deep. While a slot has no more than 128 rows, its tiles run
+ * column by column: a second tile of rows streams the weights again, unless all columns run at
+ * once.
+ *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
  * behind the arithmetic of busy ones (slots are summed in bins of like m_e). Left out: which tactic
- * a tuner really picks, L2 residency, clocks that sink under load. All other phases:
- * gpu/fitted_phases.h.
+ * a tuner really picks, L2 residency otherwise. All other phases: gpu/fitted_phases.h.
  */
 #include "gpu/fitted.h"
 
@@ -41,6 +48,10 @@
 
 #define TILE_COLUMNS     128.0
 #define ACTIVATION_BYTES 2.0 /* bf16 between kernels */
+#define LOAD_BLEND       2.0
+#define VLLM_FEW_ROWS    64.0
+#define VLLM_NEAR_ROWS   128.0 /* of a slot; above, 16 tiles of rows take turns on the columns */
+#define VLLM_TILES_A_SM  2.0
 
 static const double tile_rows[FITTED_TILE_SIZES] = {16.0, 32.0, 64.0, 128.0, 256.0};
 
@@ -71,35 +82,73 @@ double fitted_norm(double x, double y, double p)
     return longer > 0.0 ? longer * pow(1.0 + pow(fmin(x, y) / longer, p), 1.0 / p) : 0.0;
 }
 
-double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
-                     const struct expert_load *load, double columns, double depth)
+/* Tiles of vLLM's Triton kernels, and when their pipelines are short. */
+static int32_t vllm_tile(const struct fitted_kernels *fitted, double rows)
 {
-    bool is_few = fitted->few_rows_share > 0.0 && load->rows > 0.0 && load->rows <= load->slots;
-    double speed = is_few ? fitted->few_rows_share : 1.0;
-    double slot_s = columns * depth * shape->weight_bytes /
-                    (fitted->weight_bytes_per_s * speed * (1.0 - shape->hbm_taken));
+    if (fitted->precision == PRECISION_FP8) {
+        return rows <= VLLM_FEW_ROWS ? 0 : 2;
+    }
+    return rows <= 32.0 ? 0 : rows <= 96.0 ? 1 : rows <= 512.0 ? 2 : 3;
+}
+
+/* The share of a slot's weights that every tile of rows behind its first streams again. */
+static double read_again(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                         const struct expert_load *load, double column_tiles)
+{
+    bool is_far = fitted->tile_rows == TILE_ROWS_VLLM && fitted->precision != PRECISION_FP8 &&
+                  floor(load->rows / load->slots) <= VLLM_NEAR_ROWS;
+    return is_far ? fmin(1.0, column_tiles / (VLLM_TILES_A_SM * shape->num_sms)) : 0.0;
+}
+
+/* Arithmetic of all tiles, at the height that is taken. */
+static double tiles_s(int32_t *height, const struct fitted_kernels *fitted,
+                      const struct expert_shape *shape, const struct expert_load *load,
+                      double column_tiles, double depth)
+{
     double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
-    double column_tiles = ceil(columns / TILE_COLUMNS);
-    double compute_s = HUGE_VAL;
     bool is_tuned = fitted->tile_rows == TILE_ROWS_TUNED;
-    int32_t first = is_tuned ? 0 : (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
+    int32_t first = is_tuned ? 0
+                    : fitted->tile_rows == TILE_ROWS_VLLM
+                        ? vllm_tile(fitted, load->rows)
+                        : (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
     int32_t last = is_tuned ? FITTED_TILE_SIZES - 1 : first;
-    int32_t best = first;
+    double least_s = HUGE_VAL;
+    *height = first;
     for (int32_t size = first; size <= last; size++) {
         double tile_s = 2.0 * (tile_rows[size] + fitted->tile_rows_lost) * TILE_COLUMNS * depth /
                             sm_flops_per_s +
                         fitted->tile_ns * 1e-9;
         double waves = ceil(load->row_tiles[size] * column_tiles / shape->num_sms);
-        if (waves * tile_s < compute_s) {
-            compute_s = waves * tile_s;
-            best = size;
+        if (waves * tile_s < least_s) {
+            least_s = waves * tile_s;
+            *height = size;
         }
     }
+    return least_s;
+}
+
+double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                     const struct expert_load *load, double columns, double depth)
+{
+    bool is_vllm = fitted->tile_rows == TILE_ROWS_VLLM;
+    bool is_few = fitted->few_rows_share > 0.0 && load->rows > 0.0 &&
+                  load->rows <= (is_vllm ? VLLM_FEW_ROWS : load->slots);
+    double speed = is_few ? fitted->few_rows_share : 1.0;
+    double slot_s =
+        columns * depth * shape->weight_bytes /
+        (fitted->weight_bytes_per_s * (is_vllm ? 1.0 : speed) * (1.0 - shape->hbm_taken));
+    double column_tiles = ceil(columns / TILE_COLUMNS);
+    int32_t height = 0;
+    double compute_s = tiles_s(&height, fitted, shape, load, column_tiles, depth);
+    double again = read_again(fitted, shape, load, column_tiles);
     double sum_s = 0.0;
     for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
-        if (load->bin_active[bin] > 0.0) {
-            double share = load->bin_tiles[bin][best] / load->row_tiles[best];
-            sum_s += fitted_norm(load->bin_active[bin] * slot_s, share * compute_s, fitted->blend);
+        double active = load->bin_active[bin];
+        double tiles = load->bin_tiles[bin][height];
+        if (active > 0.0) {
+            double streams = active + again * (tiles - active);
+            sum_s += fitted_norm(streams * slot_s, tiles / load->row_tiles[height] * compute_s,
+                                 fitted->blend);
         }
     }
     double depth_s = depth * fitted->depth_ns / speed * 1e-9;
@@ -107,9 +156,9 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
                                      : sum_s + depth_s;
 }
 
-static double quotient(double bytes, double bytes_per_s)
+static double quotient(double amount, double amount_per_s)
 {
-    return bytes_per_s > 0.0 ? bytes / bytes_per_s : 0.0;
+    return amount_per_s > 0.0 ? amount / amount_per_s : 0.0;
 }
 
 double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert_shape *shape,
@@ -131,8 +180,12 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double seconds = fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
                      fitted_gemm_s(fitted, shape, load, hidden, ffn) +
                      moved_s / (1.0 - shape->hbm_taken);
-    return fitted->t0_ns + load->slots * (fitted->slot_ns + ffn * fitted->slot_ffn_ns) +
-           load->busiest * fitted->busiest_ns + seconds * 1e9;
+    double phase_ns = fitted->t0_ns + load->slots * (fitted->slot_ns + ffn * fitted->slot_ffn_ns) +
+                      load->busiest * fitted->busiest_ns + seconds * 1e9;
+    double share = shape->num_sms / shape->gpu_sms;
+    double arithmetic_s =
+        quotient(6.0 * load->copies * hidden * ffn, fitted->sustained_flops_per_s * share);
+    return fitted_norm(phase_ns, arithmetic_s * 1e9, LOAD_BLEND);
 }
 
 /* Of engines whose copies arrive one by one, every copy is a row. */
