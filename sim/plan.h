@@ -30,8 +30,9 @@
 struct plan_gpu {
     struct cluster cluster; /* its GPU, gpus_per_node and fitted collectives */
     struct price price;
-    int32_t nodes_max;     /* 0: no limit */
-    struct plan_host host; /* of a node; zeroes: experts live on GPUs alone */
+    double spot_usd_per_gpu_hour; /* of preemptible hours; only where terms.spot_share is above 0 */
+    int32_t nodes_max;            /* 0: no limit */
+    struct plan_host host;        /* of a node; zeroes: experts live on GPUs alone */
 };
 
 struct plan_list {
@@ -70,7 +71,7 @@ struct plan {
     int32_t gpus_max;       /* 0: no limit */
     struct plan_gpu gpu[PLAN_GPUS_MAX];
     int32_t num_gpus;
-    struct cost_terms terms; /* price and watts come from the GPU */
+    struct cost_terms terms; /* prices and watts come from the GPU */
 
     struct plan_space space[COST_POOLS];
     struct plan_list redundant_experts; /* at least; rounded up to equal slots */

@@ -43,6 +43,7 @@ static struct cost_day price(const struct plan_deployment *deployment, const str
     struct cost_terms terms = plan->terms;
     struct cost_rates rates = {.shared = deployment->shared};
     terms.usd_per_gpu_hour = gpu->price.usd_per_gpu_hour;
+    terms.spot_usd_per_gpu_hour = gpu->spot_usd_per_gpu_hour;
     terms.watts_per_gpu = gpu->cluster.gpu.allin_watts > 0.0 ? gpu->cluster.gpu.allin_watts
                                                              : gpu->cluster.gpu.tdp_watts;
     terms.pue = gpu->cluster.gpu.allin_watts > 0.0 ? 1.0 : terms.pue;

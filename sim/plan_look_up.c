@@ -244,12 +244,28 @@ static void look_up_plugins(struct plan_file *file)
     }
 }
 
+/* A plan of one kind of GPU may say what its preemptible hours cost among the terms. */
+static void take_spot_prices(struct plan_file *file)
+{
+    struct plan *plan = &file->plan;
+    double of_all = plan->terms.spot_usd_per_gpu_hour;
+    bool lacks = false;
+    for (int32_t i = 0; i < plan->num_gpus; i++) {
+        double *own = &plan->gpu[i].spot_usd_per_gpu_hour;
+        *own = *own <= 0.0 && plan->num_gpus == 1 ? of_all : *own;
+        lacks = lacks || *own <= 0.0;
+    }
+    if (lacks && plan->terms.spot_share > 0.0) {
+        plan_complain(file, "terms.spot_share",
+                      plan->num_gpus == 1 ? "needs spot_usd_per_gpu_hour"
+                                          : "needs spot_usd_per_gpu_hour in each of gpus");
+    }
+}
+
 static void check_terms(struct plan_file *file)
 {
     const struct cost_terms *terms = &file->plan.terms;
-    if (terms->spot_share > 0.0 && terms->spot_usd_per_gpu_hour <= 0.0) {
-        plan_complain(file, "terms.spot_share", "needs spot_usd_per_gpu_hour");
-    }
+    take_spot_prices(file);
     if (terms->energy_apart && terms->usd_per_kwh <= 0.0) {
         plan_complain(file, "terms.energy_apart", "needs usd_per_kwh");
     }

@@ -12,6 +12,7 @@ struct gpu_item {
     char cluster[PATH_BYTES];
     char gpu[PATH_BYTES];
     char price[PATH_BYTES];
+    double spot_usd_per_gpu_hour;
     int32_t gpus_per_node;
     int32_t nodes_max;
     struct yaml_node *host;
@@ -21,6 +22,8 @@ static const struct yaml_field gpu_fields[] = {
     {"cluster", YAML_TEXT, offsetof(struct gpu_item, cluster), .size = PATH_BYTES},
     {"gpu", YAML_TEXT, offsetof(struct gpu_item, gpu), .size = PATH_BYTES},
     {"price", YAML_TEXT, offsetof(struct gpu_item, price), .size = PATH_BYTES},
+    {"spot_usd_per_gpu_hour", YAML_DOUBLE, offsetof(struct gpu_item, spot_usd_per_gpu_hour),
+     .max = 1e6},
     {"gpus_per_node", YAML_INT32, offsetof(struct gpu_item, gpus_per_node), .min = 1, .max = 1024},
     {"nodes_max", YAML_INT32, offsetof(struct gpu_item, nodes_max), .min = 1, .max = 65536},
     {"host", YAML_NODE, offsetof(struct gpu_item, host), .size = 0},
@@ -89,6 +92,7 @@ static void take_gpu(struct plan_file *file, const struct yaml_node *node)
     } else if (strcmp(gpu->price.gpu, gpu->cluster.gpu.name) != 0) {
         plan_complain_at(file, node, "gpus.price", "is the price of another GPU");
     } else {
+        gpu->spot_usd_per_gpu_hour = item->spot_usd_per_gpu_hour;
         gpu->nodes_max = item->nodes_max;
         plan_take_host(file, &gpu->host, item->host);
         plan->num_gpus++;

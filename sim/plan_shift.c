@@ -29,8 +29,8 @@ static void shift_plan(struct plan *plan, enum shifted shifted, double factor)
     case PRICE:
         for (int32_t gpu = 0; gpu < plan->num_gpus; gpu++) {
             plan->gpu[gpu].price.usd_per_gpu_hour *= factor;
+            plan->gpu[gpu].spot_usd_per_gpu_hour *= factor;
         }
-        plan->terms.spot_usd_per_gpu_hour *= factor;
         break;
     case TRAFFIC:
         plan->traffic.requests_per_day *= factor;

@@ -252,6 +252,25 @@ static void say_energy(char *line, size_t bytes, const struct plan *plan,
                    plan->num_gpus > 1 ? "; other kinds by their own presets" : "");
 }
 
+static void say_terms(char *line, size_t bytes, const struct plan *plan)
+{
+    const struct cost_terms *terms = &plan->terms;
+    int length = snprintf(line, bytes,
+                          "GPUs that the hour does not need cost %.0f %% of their price; spot: "
+                          "%.0f %% of hours",
+                          100.0 * terms->idle_paid, 100.0 * terms->spot_share);
+    for (int32_t i = 0; i < plan->num_gpus && terms->spot_share > 0.0; i++) {
+        const struct plan_gpu *gpu = &plan->gpu[i];
+        size_t at = (size_t)length < bytes ? (size_t)length : bytes - 1;
+        length += snprintf(line + at, bytes - at, "%s $%g an hour of %s", i == 0 ? " at" : ",",
+                           gpu->spot_usd_per_gpu_hour, gpu->cluster.gpu.name);
+    }
+    if (terms->spot_share > 0.0 && (size_t)length < bytes) {
+        (void)snprintf(line + length, bytes - (size_t)length, ", %.0f %% of their work lost",
+                       100.0 * terms->spot_lost_share);
+    }
+}
+
 static void say_error(char *line, size_t bytes, const struct plan_answer *answer,
                       enum cost_pool pool)
 {
@@ -303,11 +322,7 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                            : "");
         return true;
     case 3:
-        (void)snprintf(
-            line, bytes,
-            "GPUs that the hour does not need cost %.0f %% of their price; spot: %.0f %% "
-            "of hours",
-            100.0 * plan->terms.idle_paid, 100.0 * plan->terms.spot_share);
+        say_terms(line, bytes, plan);
         return true;
     case 4:
         say_energy(line, bytes, plan, answer);

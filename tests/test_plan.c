@@ -249,6 +249,60 @@ static void refuse(const char *text, int32_t num_problems, const char *const *wo
     remove("test_plan.yaml");
 }
 
+/* The deployment of other that has the same points, or NULL. */
+static const struct plan_deployment *find_same(const struct plan_answer *other,
+                                               const struct plan_deployment *deployment)
+{
+    for (int32_t i = 0; i < other->num_deployments; i++) {
+        const struct plan_deployment *candidate = &other->deployment[i];
+        if (memcmp(candidate->point, deployment->point, sizeof candidate->point) == 0 &&
+            candidate->shared == deployment->shared) {
+            return candidate;
+        }
+    }
+    return NULL;
+}
+
+/* Half of the hours of useful work at the GPU's own preemptible price, a fifth of that work done
+ * again: (2 / 2 + 1 / 1.6) / 2 of the bill of an H100, (3 / 2 + 2.5 / 1.6) / 3 of an H200's. */
+Test(plan, each_gpu_has_its_own_price_of_preemptible_hours)
+{
+    static const char gpus[] = "gpus=[{gpu: h100-sxm, price: 2, spot_usd_per_gpu_hour: 1}, "
+                               "{gpu: h200-sxm, price: 3, spot_usd_per_gpu_hour: 2.5}]";
+    const char *keys[] = {small[0], small[1], small[2],
+                          small[3], gpus,     "terms={spot_share: 0.5, spot_lost_share: 0.2}"};
+    const double share[] = {1.625 / 2.0, 3.0625 / 3.0};
+    struct plan whole_price, spot;
+    int32_t count[2] = {0};
+    char line[512];
+    small_plan_load(&whole_price, keys, 5, NULL);
+    small_plan_load(&spot, keys, 6, NULL);
+    struct plan_answer whole = small_plan_search(&whole_price, 2, NULL);
+    struct plan_answer some = small_plan_search(&spot, 2, NULL);
+
+    for (int32_t i = 0; i < some.num_deployments; i++) {
+        const struct plan_deployment *deployment = &some.deployment[i];
+        const struct plan_deployment *same = find_same(&whole, deployment);
+        int32_t gpu = some.point[deployment->point[0]].gpu;
+        if (same != NULL) {
+            double ratio = deployment->cost.usd_total / same->cost.usd_total;
+            cr_expect_float_eq(ratio, share[gpu], 1e-6, "deployment %d: %g", (int)i, ratio);
+            count[gpu]++;
+        }
+    }
+    cr_expect_gt(count[0], 0);
+    cr_expect_gt(count[1], 0);
+    cr_assert(plan_assumption(line, sizeof line, &spot, &some, 3));
+    cr_expect_not_null(strstr(line,
+                              "spot: 50 % of hours at $1 an hour of h100-sxm, $2.5 an hour of "
+                              "h200-sxm, 20 % of their work lost"),
+                       "%s", line);
+    plan_answer_free(&whole);
+    plan_answer_free(&some);
+    plan_free(&whole_price);
+    plan_free(&spot);
+}
+
 Test(plan, a_plan_with_mistakes_is_refused_with_all_of_them)
 {
     static const char *const words[] = {"test_plan.yaml:2: model",
@@ -285,6 +339,11 @@ Test(plan, keys_that_do_not_fit_together_are_refused)
         {GOOD "search: {micro_batches: 9}\n", {"1 ... 4", NULL}},
         {GOOD "search: {pools: both}\n", {"disaggregated or shared", NULL}},
         {GOOD "terms: {spot_share: 0.5}\n", {"spot_usd_per_gpu_hour", NULL}},
+        {"version: 1\nmodel: deepseek-v3\n"
+         "traffic: {requests_per_day: 1M, input_tokens: 1k, output_tokens: 100}\n"
+         "gpus: [{gpu: h800-sxm, spot_usd_per_gpu_hour: 1}, {gpu: h100-sxm}]\n"
+         "terms: {spot_share: 0.5, spot_usd_per_gpu_hour: 1}\n",
+         {"in each of gpus", NULL}},
         {GOOD "terms: {energy_apart: true}\n", {"usd_per_kwh", NULL}},
         {GOOD "trace: {preset: nobody}\n", {"no such preset", NULL}},
         {GOOD "trace: {path: nowhere}\n", {"no such trace", NULL}},
@@ -298,8 +357,9 @@ Test(plan, keys_that_do_not_fit_together_are_refused)
          "gpus: [{gpu: h800-sxm, price: h200-lease}]\n",
          {"24 numbers", NULL}},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        refuse(cases[i].text, i == 11 ? 2 : 1, cases[i].words);
+    const size_t count = sizeof cases / sizeof cases[0];
+    for (size_t i = 0; i < count; i++) {
+        refuse(cases[i].text, i + 1 == count ? 2 : 1, cases[i].words);
     }
 }
 
