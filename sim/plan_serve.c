@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "directory.h"
+#include "gpu/fitted_phases.h"
 #include "plan_internal.h"
 #include "textfile.h"
 
@@ -32,8 +33,9 @@ static const char *compute_model(const struct plan *plan, const struct plan_poin
 {
     struct scenario scenario;
     plan_point_scenario(&scenario, plan, point);
-    bool lacks = scenario.cluster.gpu.fitted_chosen < 0 && plan->model.num_experts > 0;
-    return lacks ? "roofline" : plan->gpu_model->name;
+    bool can = plan->model.num_experts == 0 ||
+               fitted_choose(&scenario.cluster.gpu, plan->kernels, point->expert_precision);
+    return can ? plan->gpu_model->name : "roofline";
 }
 
 /* Steps that read prompts are too large for the collective that decode has by itself, and where

@@ -1,12 +1,14 @@
 /*
- * test_plan_launch.c -- the commands that realise a plan.
+ * test_plan_launch.c -- the commands and scenarios that realise a plan.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "plan.h"
 #include "plan_launch.h"
+#include "plan_serve.h"
 #include "small_plan.h"
 
 static const char *const small[] = {
@@ -84,4 +86,41 @@ Test(plan, commands_know_the_machines_of_a_rack)
     cr_expect_not(says(command, "SGLANG_DEEPEP"), "%s", command);
     plan_answer_free(&answer);
     plan_free(&plan);
+}
+
+/* Grouped GEMMs that were measured alone are constants too: a scenario that said roofline would not
+ * serve what was planned. Where kernels have none, it must: a scenario refuses what a plan leaves.
+ */
+Test(plan, scenarios_compute_as_the_plan_did)
+{
+    const struct {
+        const char *kernels;
+        const char *model;
+    } cases[] = {{"any", "model: fitted"},
+                 {"deepgemm", "model: fitted"},
+                 {"trtllm_wideep", "model: roofline"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct plan plan;
+        struct error error = {0};
+        char kernels[64], text[4096] = "";
+        (void)snprintf(kernels, sizeof kernels, "compute.kernels=%s", cases[i].kernels);
+        const char *keys[] = {small[0], small[1], "gpus=[{gpu: h800-sxm, price: 2}]", kernels};
+        small_plan_load(&plan, keys, 4,
+                        "search={pools: disaggregated, prefill: {ep: [1], tokens_per_rank: [2048]},"
+                        " decode: {ep: [1], sequences_per_rank: [64]}}");
+        struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+        cr_assert_gt(answer.num_deployments, 0);
+        cr_assert_eq(plan_serve_write("test_plan_launch.served", &plan, &answer,
+                                      &answer.deployment[0], 1.0, &error),
+                     STATUS_OK, "%s", error.text);
+        FILE *file = fopen("test_plan_launch.served/serve.yaml", "r");
+        cr_assert_not_null(file);
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+        cr_expect(says(text, cases[i].model), "%s: %s", kernels, text);
+        plan_answer_free(&answer);
+        plan_free(&plan);
+    }
+    unlink("test_plan_launch.served/serve.yaml");
+    rmdir("test_plan_launch.served");
 }
