@@ -65,7 +65,7 @@ static void expect_as_the_engine(const char *more, double share)
 Test(serve_rebalance, stalls_are_as_long_as_the_engines)
 {
     expect_as_the_engine(NULL, 0.0);
-    expect_as_the_engine("network=flow", 0.005);
+    expect_as_the_engine("network=flow", 0.002);
 }
 
 Test(serve_rebalance, who_looks_at_no_load_never_stalls)

@@ -6,9 +6,10 @@ unset grid
 set grid xtics
 set border 1
 set xlabel 'change of a day''s cost (%)'
-room = narrow ? 0.4 : 0.14 # for a number beside its bar
-set xrange [-widest * (1.3 + room):widest * (1.3 + room)]
-set xtics tidy_step(2 * widest * (1.3 + room), narrow ? 3 : 8)
+room = narrow ? 0.6 : 0.14 # from a bar's end to the middle of its number
+reach = widest * (narrow ? 2.25 : 1.44)
+set xrange [-reach:reach]
+set xtics tidy_step(2 * reach, narrow ? 3 : 8)
 set yrange [N_records - 0.4:-0.6]
 set ytics scale 0
 set arrow from 0, graph 0 to 0, graph 1 nohead lc rgb '#999999'

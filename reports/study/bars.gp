@@ -15,5 +15,5 @@ set yrange [V_records - 0.4:-0.6]
 set xtics tidy_step(high - low + pad, narrow ? 3 : 8)
 plot csv using (column(y_name) / 2):0:(abs(column(y_name)) / 2):(0.3): \
          ytic(cut(stringcolumn(x_name), narrow ? 22 : 44)) with boxxyerror lc rgb blue, \
-     csv using (column(y_name) < 0 ? 0 : column(y_name)):0:(sprintf('%.4g', column(y_name))) \
+     csv using (column(y_name) < 0 ? 0 : column(y_name)):0:(digits(column(y_name))) \
          with labels left offset 0.5, 0

@@ -60,7 +60,9 @@ static void print_help(void)
     for (int32_t i = 0; i < count; i++) {
         char option[64];
         (void)snprintf(option, sizeof option, "--%s FILE", source[i].option);
-        printf("      %-20s %s\n", option, source[i].summary);
+        bool is_long = strlen(option) > 20;
+        printf("      %-20s%s %s\n", option, is_long ? "\n                          " : "",
+               source[i].summary);
     }
     fputs(help_options, stdout);
 }
