@@ -196,7 +196,10 @@ static enum status finish_gnuplot(struct figure *figure, pid_t child, const char
                            "apt-get install gnuplot-nox)");
     } else if (ended != child || !WIFEXITED(state) || WEXITSTATUS(state) != 0 ||
                !read_boxes(figure, directory)) {
-        status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name, words);
+        status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name,
+                           words[0] != '\0' ? words
+                                            : "it gave no reason; does another report go to the "
+                                              "same directory?");
     }
     remove_scratch(figure, directory);
     figure->drawn = status == STATUS_OK;
