@@ -1,28 +1,13 @@
 /* test_fitted_gqa.c -- engines' grouped-query attention: known answers, laws, and who is asked. */
 #include <criterion/criterion.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "gpu/fitted_attention.h"
 #include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
-#include "text_file.h"
+#include "small_attention.h"
 
-#define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
-#define LARGER  50.0 /* of a norm that takes the larger of two */
-
-/* 2 KV heads of 128 elements in bf16, groups of 4, on 8 SMs. */
-static const struct attention_shape shape = {.sequences = 1.0,
-                                             .tokens = 256.0,
-                                             .q_heads = 8.0,
-                                             .kv_heads = 2.0,
-                                             .qk_dim = 128.0,
-                                             .v_dim = 128.0,
-                                             .kv_bytes = 1024.0,
-                                             .num_sms = 8.0,
-                                             .gpu_sms = 8.0};
 static const struct attention_constants decode = {.phase = PHASE_GQA_DECODE,
                                                   .splits = SPLITS_EVEN,
                                                   .t0_ns = 1000.0,
@@ -272,58 +257,4 @@ Test(fitted_gqa, asks_the_kernels_that_are_for_so_many_heads)
             fitted_find_attention(&gpu, PHASE_MODULE_DECODE, PRECISION_FP8, heads[i]);
         cr_expect_float_eq(found->t0_ns, wanted[i], 1e-9, "%g heads", heads[i]);
     }
-}
-
-#define EVIDENCE                                                                                   \
-    "fitted_on: x, holdout: x, num_rows: 1, error_median: 0.1, error_p90: 0.2, t0_ns: 1, "         \
-    "tile_ns: "                                                                                    \
-    "1, precision: bf16, kernels: made_up, "
-
-static enum status load_attention(const char *entries)
-{
-    char text[2048];
-    struct gpu_spec gpu;
-    (void)snprintf(
-        text, sizeof text,
-        "source: tests\nflops_per_s: {bf16: 1e12}\nflops_fraction: 0.5\nhbm_bytes: 16e9\n"
-        "hbm_bytes_per_s: 320e9\nhbm_fraction: 0.8\nkernel_ns: 3000\nnum_sms: 40\n"
-        "tdp_watts: 70\nscale_up: {bytes_per_s: 16e9, fraction: 0.35, latency_ns: 10000}\n"
-        "scale_out: {bytes_per_s: 3e9, fraction: 0.9, latency_ns: 10000}\nattention:\n%s",
-        entries);
-    const char *path = text_file(".yaml", text);
-    error = (struct error){0};
-    enum status status = gpu_load(&gpu, path, &error);
-    cr_assert_eq(unlink(path), 0);
-    return status;
-}
-
-static void expect_error(const char *words)
-{
-    cr_expect_not_null(strstr(error.text, words), "no '%s' in: %s", words, error.text);
-}
-
-Test(fitted_gqa, presets_are_told_all_that_a_form_lacks)
-{
-    cr_expect_eq(load_attention("  - {" EVIDENCE "phase: gqa_decode, splits: even, blend: 2}\n"),
-                 STATUS_INVALID);
-    expect_error("gqa_decode of made_up (splits: even) needs kv_bytes_per_s of at least 1");
-    expect_error("needs single_sm_bytes_per_s of at least 1");
-    expect_error("needs wave_blend of at least 1");
-
-    cr_expect_eq(load_attention("  - {" EVIDENCE "phase: gqa_prefill, splits: even}\n"),
-                 STATUS_INVALID);
-    expect_error("gqa_prefill of made_up (splits: even) needs exps_per_s");
-
-    cr_expect_eq(load_attention("  - {" EVIDENCE "phase: mla_decode, splits: even}\n"),
-                 STATUS_INVALID);
-    expect_error("splits: even of made_up is of gqa_decode or gqa_prefill");
-
-    cr_expect_eq(load_attention("  - {" EVIDENCE "phase: mla_module_decode, kv_bytes_per_s: 1e9,"
-                                " flops_per_s: 1e9, blend: 2}\n"),
-                 STATUS_INVALID);
-    expect_error("mla_module_decode of made_up (splits: filling) needs weight_bytes_per_s");
-
-    cr_expect_eq(load_attention("  - {" EVIDENCE "phase: gqa_decode, kv_bytes_per_s: 1e9,"
-                                " flops_per_s: 1e9, blend: 2}\n"),
-                 STATUS_OK, "%s", error.text);
 }

@@ -4,20 +4,8 @@
 
 #include "gpu/fitted_attention.h"
 #include "gpu/gpu.h"
+#include "small_attention.h"
 
-#define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
-#define LARGER  50.0 /* of a norm that takes the larger of two */
-
-/* 2 KV heads of 128 elements in bf16, groups of 4, on 8 SMs. */
-static const struct attention_shape shape = {.sequences = 1.0,
-                                             .tokens = 256.0,
-                                             .q_heads = 8.0,
-                                             .kv_heads = 2.0,
-                                             .qk_dim = 128.0,
-                                             .v_dim = 128.0,
-                                             .kv_bytes = 1024.0,
-                                             .num_sms = 8.0,
-                                             .gpu_sms = 8.0};
 static struct error error;
 
 /* TensorRT-LLM's MMHA reads the KV once a head; it is asked of groups that XQA has no kernels for.

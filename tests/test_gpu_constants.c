@@ -95,3 +95,32 @@ Test(gpu_constants, say_how_many_entries_there_may_be)
     cr_expect_eq(load(text), STATUS_INVALID);
     expect_error(":29: gemm: at most 16 entries");
 }
+
+Test(gpu_constants, are_told_all_that_a_form_of_attention_lacks)
+{
+    cr_expect_eq(
+        load("attention:\n  - {" EVIDENCE "made_up, phase: gqa_decode, splits: even, blend: 2}\n"),
+        STATUS_INVALID);
+    expect_error("gqa_decode of made_up (splits: even) needs kv_bytes_per_s of at least 1");
+    expect_error("needs single_sm_bytes_per_s of at least 1");
+    expect_error("needs wave_blend of at least 1");
+
+    cr_expect_eq(load("attention:\n  - {" EVIDENCE "made_up, phase: gqa_prefill, splits: even}\n"),
+                 STATUS_INVALID);
+    expect_error("gqa_prefill of made_up (splits: even) needs exps_per_s");
+
+    cr_expect_eq(load("attention:\n  - {" EVIDENCE "made_up, phase: mla_decode, splits: even}\n"),
+                 STATUS_INVALID);
+    expect_error("splits: even of made_up is of gqa_decode or gqa_prefill");
+
+    cr_expect_eq(load("attention:\n  - {" EVIDENCE
+                      "made_up, phase: mla_module_decode, kv_bytes_per_s: 1e9,"
+                      " flops_per_s: 1e9, blend: 2}\n"),
+                 STATUS_INVALID);
+    expect_error("mla_module_decode of made_up (splits: filling) needs weight_bytes_per_s");
+
+    cr_expect_eq(load("attention:\n  - {" EVIDENCE
+                      "made_up, phase: gqa_decode, kv_bytes_per_s: 1e9,"
+                      " flops_per_s: 1e9, blend: 2}\n"),
+                 STATUS_OK, "%s", error.text);
+}
