@@ -9,6 +9,12 @@
 #define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
 #define LARGER  50.0 /* of a norm that takes the larger of two */
 
+/* Decode that costs its launch alone. */
+#define FREE_DECODE                                                                                \
+    .phase = PHASE_GQA_DECODE, .t0_ns = 1000.0, .kv_bytes_per_s = NOTHING,                         \
+    .sm_bytes_per_s = NOTHING, .single_sm_bytes_per_s = NOTHING, .row_bytes_per_s = NOTHING,       \
+    .cache_bytes = NOTHING, .blend = LARGER, .wave_blend = LARGER
+
 /* 2 KV heads of 128 elements in bf16, groups of 4, on 8 SMs. */
 static const struct attention_shape shape = {.sequences = 1.0,
                                              .tokens = 256.0,

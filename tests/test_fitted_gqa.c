@@ -8,16 +8,7 @@
 #include "gpu/gpu.h"
 #include "small_attention.h"
 
-static const struct attention_constants decode = {.phase = PHASE_GQA_DECODE,
-                                                  .splits = SPLITS_EVEN,
-                                                  .t0_ns = 1000.0,
-                                                  .kv_bytes_per_s = NOTHING,
-                                                  .sm_bytes_per_s = NOTHING,
-                                                  .single_sm_bytes_per_s = NOTHING,
-                                                  .row_bytes_per_s = NOTHING,
-                                                  .cache_bytes = NOTHING,
-                                                  .blend = LARGER,
-                                                  .wave_blend = LARGER};
+static const struct attention_constants decode = {FREE_DECODE, .splits = SPLITS_EVEN};
 static const struct attention_constants prefill = {.phase = PHASE_GQA_PREFILL,
                                                    .splits = SPLITS_EVEN,
                                                    .t0_ns = 1000.0,

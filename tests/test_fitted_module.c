@@ -4,9 +4,7 @@
 
 #include "cluster.h"
 #include "gpu/fitted_attention.h"
-
-#define NOTHING 1e30 /* a rate at which bytes and flops cost nothing */
-#define LARGER  50.0 /* of a norm that takes the larger of two */
+#include "small_attention.h"
 
 static const struct attention_shape prompt = {.sequences = 2.0,
                                               .tokens = 100.0,

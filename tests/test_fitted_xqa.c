@@ -10,21 +10,9 @@ static struct error error;
 
 /* TensorRT-LLM's MMHA reads the KV once a head; it is asked of groups that XQA has no kernels for.
  */
-static const struct attention_constants xqa = {.phase = PHASE_GQA_DECODE,
-                                               .precision = PRECISION_BF16,
-                                               .splits = SPLITS_XQA,
-                                               .group_min = 2.0,
-                                               .group_max = 32.0,
-                                               .t0_ns = 1000.0,
-                                               .single_t0_ns = 50e3,
-                                               .single_tile_ns = 700.0,
-                                               .kv_bytes_per_s = NOTHING,
-                                               .sm_bytes_per_s = NOTHING,
-                                               .single_sm_bytes_per_s = NOTHING,
-                                               .row_bytes_per_s = NOTHING,
-                                               .cache_bytes = NOTHING,
-                                               .blend = LARGER,
-                                               .wave_blend = LARGER};
+static const struct attention_constants xqa = {
+    FREE_DECODE,       .precision = PRECISION_BF16, .splits = SPLITS_XQA,   .group_min = 2.0,
+    .group_max = 32.0, .single_t0_ns = 50e3,        .single_tile_ns = 700.0};
 
 Test(fitted_xqa, takes_heads_one_by_one_where_no_kernel_takes_the_group)
 {
