@@ -125,6 +125,43 @@ static double per_million(double usd, double tokens)
     return tokens > 0.0 ? usd / tokens * MILLION : 0.0;
 }
 
+/* GPUs that are in use in an hour, split between pools that share them. */
+static void use_gpus(struct cost_hour *hour, double weight, const double gpus_mean[COST_POOLS],
+                     const struct cost_rates *rates)
+{
+    double both = gpus_mean[COST_PREFILL] + gpus_mean[COST_DECODE];
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        double share = both > 0.0 ? gpus_mean[pool] / both : 0.0;
+        hour->gpus[pool] =
+            rates->shared ? share * whole_groups(both * weight, rates->group_gpus[COST_PREFILL])
+                          : whole_groups(gpus_mean[pool] * weight, rates->group_gpus[pool]);
+        hour->busy_gpus[pool] = gpus_mean[pool] * weight * rates->utilisation_max[pool];
+    }
+}
+
+void cost_hours(struct cost_hour *hour, const struct cost_terms *terms,
+                const struct cost_traffic *traffic, const struct cost_rates *rates)
+{
+    double mean = weight_mean(traffic), kw = terms->watts_per_gpu * terms->pue / WATTS_A_KW;
+    double gpus[COST_POOLS];
+    struct cost_hour peak = {0};
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        gpus[pool] = gpus_mean(traffic, rates, (enum cost_pool)pool);
+    }
+    use_gpus(&peak, cost_peak_over_mean(traffic), gpus, rates);
+    for (int32_t i = 0; i < HOURS_A_DAY; i++) {
+        hour[i] = (struct cost_hour){0};
+        use_gpus(&hour[i], traffic->hour_weight[i] / mean, gpus, rates);
+        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+            hour[i].idle_gpus[pool] = peak.gpus[pool] - hour[i].gpus[pool];
+            double paid = hour[i].idle_gpus[pool] * terms->idle_paid;
+            double kwh = kw * (hour[i].gpus[pool] + paid * terms->idle_watts_share);
+            hour[i].usd += (hour[i].gpus[pool] + paid) * hour_usd(terms) +
+                           (terms->energy_apart ? kwh * terms->usd_per_kwh : 0.0);
+        }
+    }
+}
+
 struct cost_day cost_day(const struct cost_terms *terms, const struct cost_traffic *traffic,
                          const struct cost_rates *rates)
 {

@@ -71,6 +71,14 @@ struct cost_day {
     double usd_per_request;
 };
 
+/* An hour of the day; where pools share GPUs, these are split by the work of each. */
+struct cost_hour {
+    double gpus[COST_POOLS];      /* in use, whole groups */
+    double busy_gpus[COST_POOLS]; /* of them, what the work fills at the full rate */
+    double idle_gpus[COST_POOLS]; /* of the busiest hour's, those that are scaled down */
+    double usd;                   /* idle GPUs and energy included */
+};
+
 /* Every hour weighs the same. */
 void cost_flat_day(struct cost_traffic *traffic);
 
@@ -83,5 +91,9 @@ double cost_peak_over_mean(const struct cost_traffic *traffic);
 /* Rates of a pool without work may be 0. */
 struct cost_day cost_day(const struct cost_terms *terms, const struct cost_traffic *traffic,
                          const struct cost_rates *rates);
+
+/* The same hour by hour: hour [HOURS_A_DAY] out, whose sums are cost_day's. */
+void cost_hours(struct cost_hour *hour, const struct cost_terms *terms,
+                const struct cost_traffic *traffic, const struct cost_rates *rates);
 
 #endif

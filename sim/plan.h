@@ -136,6 +136,26 @@ struct plan_latency {
     double percentile_s[PLAN_PERCENTILES];
 };
 
+/* From the least to the most. */
+struct plan_range {
+    double low;
+    double high;
+};
+
+/* A deployment's figures when prefill's and decode's steps are off by the models' held-out errors,
+ * each either way, with as many groups as that takes; plan_interval.c. */
+struct plan_interval {
+    bool is_known[COST_POOLS]; /* false: nothing of that step has a measured error, and the figures
+                                * are as if it had none */
+    struct plan_range usd_per_day;
+    struct plan_range usd_per_request;
+    struct plan_range usd_per_million_input;
+    struct plan_range usd_per_million_output;
+    struct plan_range ttft_s; /* means */
+    struct plan_range tpot_s;
+    struct plan_range groups[COST_POOLS]; /* in the busiest hour */
+};
+
 /* Two points at work for the plan's traffic. */
 struct plan_deployment {
     int32_t point[COST_POOLS]; /* indices */
@@ -151,8 +171,7 @@ struct plan_deployment {
     double wait_s; /* part of it: queue and running step */
     double tpot_s;
     struct cost_day cost;
-    double usd_per_day_low; /* with every fitted model off by its error, one way and the other */
-    double usd_per_day_high;
+    struct plan_interval interval; /* once the search is through */
     bool meets_targets; /* by its means, or if is_served by simulation: see plan_verdict */
     bool on_front;  /* nobody else is as cheap, as quick to the first token and as quick after it */
     bool is_served; /* a finalist: what follows was simulated, request by request */
@@ -232,6 +251,15 @@ const char *plan_fate_name(enum plan_fate fate); /* "simulated", "does not fit",
 /* The least seconds to the first token (prefill) or to the next (decode) that a point could give,
  * by the lower bound of its step; 0 for one whose bound was not computed. */
 double plan_point_least_s(const struct plan *plan, const struct plan_point *point);
+
+/* By which shares the GPU time of a deployment would be less and more if groups did not come whole:
+ * the errors of its pools, by their dollars. */
+struct plan_range plan_work_error(const struct plan_deployment *deployment,
+                                  const struct plan_point *points);
+
+/* A deployment's day: hour [HOURS_A_DAY] out. */
+void plan_hours(struct cost_hour *hour, const struct plan_deployment *deployment,
+                const struct plan *plan, const struct plan_point *points);
 
 /* "EP32, 64 sequences a GPU, 32 redundant experts, eplb". */
 void plan_point_words(char *text, size_t bytes, const struct plan_point *point);

@@ -29,34 +29,51 @@ bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
            plan_offload_same(&a->offload, &b->offload);
 }
 
-static const double exact[COST_POOLS] = {1.0, 1.0}; /* factors on steps */
-
-static double rate(const struct plan_point *point, double factor)
+static double rate(const struct plan_point *point)
 {
-    return (double)point->tokens_per_rank / (point->step_ns * factor * 1e-9);
+    return (double)point->tokens_per_rank / (point->step_ns * 1e-9);
+}
+
+/* What the deployment's GPUs cost, and what they get done. */
+static void bill(struct cost_terms *terms, struct cost_rates *rates,
+                 const struct plan_deployment *deployment, const struct plan *plan,
+                 const struct plan_point *points)
+{
+    const struct plan_gpu *gpu = &plan->gpu[points[deployment->point[0]].gpu];
+    *terms = plan->terms;
+    *rates = (struct cost_rates){.shared = deployment->shared};
+    terms->usd_per_gpu_hour = gpu->price.usd_per_gpu_hour;
+    terms->spot_usd_per_gpu_hour = gpu->spot_usd_per_gpu_hour;
+    terms->watts_per_gpu = gpu->cluster.gpu.allin_watts > 0.0 ? gpu->cluster.gpu.allin_watts
+                                                              : gpu->cluster.gpu.tdp_watts;
+    terms->pue = gpu->cluster.gpu.allin_watts > 0.0 ? 1.0 : terms->pue;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        const struct plan_point *point = &points[deployment->point[pool]];
+        rates->tokens_per_s_per_gpu[pool] = rate(point);
+        rates->group_gpus[pool] = point->ep;
+        rates->utilisation_max[pool] = deployment->utilisation[pool];
+    }
 }
 
 static struct cost_day price(const struct plan_deployment *deployment, const struct plan *plan,
-                             const struct plan_point *points, const double factor[COST_POOLS])
+                             const struct plan_point *points)
 {
-    const struct plan_gpu *gpu = &plan->gpu[points[deployment->point[0]].gpu];
-    struct cost_terms terms = plan->terms;
-    struct cost_rates rates = {.shared = deployment->shared};
-    terms.usd_per_gpu_hour = gpu->price.usd_per_gpu_hour;
-    terms.spot_usd_per_gpu_hour = gpu->spot_usd_per_gpu_hour;
-    terms.watts_per_gpu = gpu->cluster.gpu.allin_watts > 0.0 ? gpu->cluster.gpu.allin_watts
-                                                             : gpu->cluster.gpu.tdp_watts;
-    terms.pue = gpu->cluster.gpu.allin_watts > 0.0 ? 1.0 : terms.pue;
-    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
-        const struct plan_point *point = &points[deployment->point[pool]];
-        rates.tokens_per_s_per_gpu[pool] = rate(point, factor[pool]);
-        rates.group_gpus[pool] = point->ep;
-        rates.utilisation_max[pool] = deployment->utilisation[pool];
-    }
+    struct cost_terms terms;
+    struct cost_rates rates;
+    bill(&terms, &rates, deployment, plan, points);
     struct cost_day cost = cost_day(&terms, &plan->traffic, &rates);
     /* A sum of pools: what bills the same must compare as the same. */
     cost.usd_total = round(cost.usd_total * 1e8) / 1e8;
     return cost;
+}
+
+void plan_hours(struct cost_hour *hour, const struct plan_deployment *deployment,
+                const struct plan *plan, const struct plan_point *points)
+{
+    struct cost_terms terms;
+    struct cost_rates rates;
+    bill(&terms, &rates, deployment, plan, points);
+    cost_hours(hour, &terms, &plan->traffic, &rates);
 }
 
 double plan_peak_requests_per_s(const struct cost_traffic *traffic)
@@ -153,7 +170,7 @@ static void time_apart(struct plan_deployment *deployment, const struct plan *pl
 /* Groups that a pool's work of the busiest hour would fill. */
 static double full_groups(const struct plan *plan, const struct plan_point *point)
 {
-    return demand(plan, point->pool) / (rate(point, 1.0) * (double)point->ep);
+    return demand(plan, point->pool) / (rate(point) * (double)point->ep);
 }
 
 static void count_groups(struct plan_deployment *deployment, const struct plan *plan,
@@ -229,7 +246,7 @@ static void make_room(struct plan_deployment *deployment, const struct plan *pla
         }
     }
     if (has_more) {
-        deployment->cost = price(deployment, plan, points, exact);
+        deployment->cost = price(deployment, plan, points);
         count_groups(deployment, plan, points);
     }
 }
@@ -240,9 +257,7 @@ static void work_out(struct plan_deployment *deployment, const struct plan *plan
 {
     const struct plan_point *prefill = &points[deployment->point[COST_PREFILL]];
     const struct plan_point *decode = &points[deployment->point[COST_DECODE]];
-    const double low[COST_POOLS] = {prefill->low, decode->low};
-    const double high[COST_POOLS] = {prefill->high, decode->high};
-    deployment->cost = price(deployment, plan, points, exact);
+    deployment->cost = price(deployment, plan, points);
     count_groups(deployment, plan, points);
     make_room(deployment, plan, points);
     if (deployment->shared) {
@@ -250,8 +265,6 @@ static void work_out(struct plan_deployment *deployment, const struct plan *plan
     } else {
         time_apart(deployment, plan, prefill, decode);
     }
-    deployment->usd_per_day_low = price(deployment, plan, points, low).usd_total;
-    deployment->usd_per_day_high = price(deployment, plan, points, high).usd_total;
     deployment->meets_targets = meets_targets(deployment, plan);
 }
 

@@ -14,6 +14,7 @@
 #include "format.h"
 #include "html.h"
 #include "plan_launch.h"
+#include "plan_page_internal.h"
 #include "plan_words.h"
 #include "report_internal.h"
 #include "textfile.h"
@@ -60,68 +61,6 @@ static void write_head(const struct plan_report *plan_report, FILE *page)
         write_answer(page, line);
     }
     fputs("</div></header>\n<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
-}
-
-static void write_tile(FILE *page, const char *name, const char *value, const char *note)
-{
-    html_named(page, "<div class=\"tile\"><dt>", name, "</dt><dd class=\"value\">");
-    html_named(page, "", value, "</dd><dd class=\"note\">");
-    html_named(page, "", note, "</dd></div>\n");
-}
-
-/* The percentile that is the target, or the mean. */
-static void write_latency_tile(FILE *page, const char *name, double mean_s, const char *mean_note,
-                               const struct plan_latency *latency, int32_t percentile)
-{
-    char value[FORMAT_BYTES], mean[FORMAT_BYTES], note[96];
-    (void)snprintf(note, sizeof note, "%s", mean_note);
-    format_ns(value, mean_s * 1e9);
-    for (int32_t i = 0; i < PLAN_PERCENTILES && percentile > 0; i++) {
-        if (plan_percentiles[i] == percentile) {
-            (void)snprintf(note, sizeof note, "at p%d, request by request; %s on average",
-                           (int)percentile, format_ns(mean, latency->mean_s * 1e9));
-            format_ns(value, latency->percentile_s[i] * 1e9);
-        }
-    }
-    write_tile(page, name, value, note);
-}
-
-static void write_tiles(const struct plan_report *plan_report, FILE *page)
-{
-    const struct plan_answer *answer = plan_report->page->answer;
-    char value[FORMAT_BYTES], low[FORMAT_BYTES], high[FORMAT_BYTES], note[128];
-    struct money money = plan_money(plan_report->page->plan);
-    if (answer->winner < 0) {
-        return;
-    }
-    const struct plan_deployment *winner = &answer->deployment[answer->winner];
-    fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n"
-          "<dl class=\"tiles\">\n",
-          page);
-    if (winner->usd_per_day_high > winner->usd_per_day_low) {
-        (void)snprintf(note, sizeof note, "%s to %s by the models' held-out error",
-                       format_money(low, winner->usd_per_day_low, &money.shown),
-                       format_money(high, winner->usd_per_day_high, &money.shown));
-    } else {
-        (void)snprintf(note, sizeof note, "%s",
-                       answer->error[COST_PREFILL].is_known || answer->error[COST_DECODE].is_known
-                           ? "whole groups: the models' error moves none"
-                           : "models not fitted to measurements: error "
-                             "unknown");
-    }
-    write_tile(page, "A day", format_money(value, winner->cost.usd_total, &money.shown), note);
-    write_tile(page, "A million input tokens",
-               format_money(value, winner->cost.usd_per_million_input, &money.shown),
-               plan_report->page->plan->traffic.cached_share > 0.0 ? "cached ones included" : "");
-    write_tile(page, "A million output tokens",
-               format_money(value, winner->cost.usd_per_million_output, &money.shown), "");
-    (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
-    write_tile(page, "GPUs", value, "in the busiest hour");
-    write_latency_tile(page, "Time to first token", winner->ttft_s, "mean of the busiest hour",
-                       &winner->ttft, plan_report->page->plan->ttft_percentile);
-    write_latency_tile(page, "Time per output token", winner->tpot_s, "of a full batch",
-                       &winner->tpot, plan_report->page->plan->tpot_percentile);
-    fputs("</dl>\n</section>\n", page);
 }
 
 static void write_percentile_names(const struct plan *plan, FILE *page, const char *name)
@@ -194,7 +133,8 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
     if (answer->winner < 0 || prices->count == 0) {
         return;
     }
-    double usd = answer->deployment[answer->winner].cost.usd_total;
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    const struct plan_range *day = &winner->interval.usd_per_day;
     fputs("<section aria-labelledby=\"prices\">\n<h2 id=\"prices\">Beside API prices</h2>\n"
           "<p>Dollars a million tokens; the margin is what the winner's cost leaves of the income "
           "from this traffic.</p>\n<div class=\"scroll wrap\"><table>\n<thead><tr><th>provider</th>"
@@ -206,8 +146,13 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
         double income = api_price_income_usd(price, &plan_report->page->plan->traffic);
         html_named(page, "<tr><td>", price->provider, "</td>");
         html_named(page, "<td>", price->sold_as, "</td>");
-        fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f %%</td>", price->usd_per_million_input,
-                price->usd_per_million_output, 100.0 * (1.0 - usd / income));
+        fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f %%", price->usd_per_million_input,
+                price->usd_per_million_output, plan_margin(winner->cost.usd_total, income));
+        if (day->high > day->low) {
+            fprintf(page, " (%.1f to %.1f)", plan_margin(day->high, income),
+                    plan_margin(day->low, income));
+        }
+        fputs("</td>", page);
         html_named(page, "<td>", price->date, "</td>");
         html_named(page, "<td>", price->source, "</td></tr>\n");
     }
@@ -278,7 +223,7 @@ static enum status write_page(const struct report *report, FILE *page, struct er
 {
     const struct plan_report *plan_report = (const struct plan_report *)report;
     write_head(plan_report, page);
-    write_tiles(plan_report, page);
+    plan_page_write_tiles(page, plan_report->page->plan, plan_report->page->answer);
     write_finalists(plan_report, page);
     enum status status = page_write_figures(report, page, error);
     write_prices(plan_report, page);

@@ -214,6 +214,9 @@ enum status plan_search(struct plan_answer *answer, const struct plan *plan,
         (plan->ttft_percentile > 0 || plan->tpot_percentile > 0)) {
         status = plan_serve_finalists(answer, &search.world, options, error);
     }
+    for (int32_t i = 0; i < answer->num_deployments && status == STATUS_OK; i++) {
+        plan_note_interval(&answer->deployment[i], plan, answer->point);
+    }
     if (status == STATUS_OK && answer->winner >= 0) {
         status = plan_shift_all(answer, &search.world, options->store, error);
     }

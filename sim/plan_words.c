@@ -95,27 +95,17 @@ static void say_cost(char *line, size_t bytes, const struct plan *plan,
     const struct plan_deployment *winner = winner_of(answer);
     const struct cost_day *cost = &winner->cost;
     char input[FORMAT_BYTES], computed[FORMAT_BYTES], output[FORMAT_BYTES];
-    char interval[96] = "";
     struct money money = plan_money(plan);
-    if (winner->usd_per_day_high > winner->usd_per_day_low) {
-        (void)snprintf(interval, sizeof interval,
-                       "; a day %.1f %% less to %.1f %% more (see error)",
-                       100.0 * (1.0 - winner->usd_per_day_low / cost->usd_total),
-                       100.0 * (winner->usd_per_day_high / cost->usd_total - 1.0));
-    } else if (answer->error[COST_PREFILL].is_known || answer->error[COST_DECODE].is_known) {
-        (void)snprintf(interval, sizeof interval, "; the models' error moves no group (see error)");
-    }
     bool has_cached = cost->usd_per_million_computed_input > cost->usd_per_million_input;
     (void)snprintf(
         line, bytes,
-        "A million input tokens cost %s%s%s%s, a million output tokens %s%s; %.0f kWh a "
+        "A million input tokens cost %s%s%s%s, a million output tokens %s; %.0f kWh a "
         "day.",
         format_money(input, cost->usd_per_million_input, &money.shown), has_cached ? " (" : "",
         has_cached ? format_money(computed, cost->usd_per_million_computed_input, &money.shown)
                    : "",
         has_cached ? " of those computed)" : "",
-        format_money(output, cost->usd_per_million_output, &money.shown), interval,
-        cost->energy_kwh);
+        format_money(output, cost->usd_per_million_output, &money.shown), cost->energy_kwh);
 }
 
 /* The next larger batch of a point's layout, or NULL. */
@@ -204,11 +194,36 @@ static void say_reference(char *line, size_t bytes, const struct plan *plan,
                    reference->on_front ? ": it is on the front" : "");
 }
 
+/* Sentences about a winner; index 5 only where whole groups hide an error. */
+static bool say_of_winner(char *line, size_t bytes, const struct plan *plan,
+                          const struct plan_answer *answer, int32_t index)
+{
+    const struct plan_deployment *winner = winner_of(answer);
+    switch (index) {
+    case 1:
+        say_pool(line, bytes, answer, COST_PREFILL);
+        return true;
+    case 2:
+        say_pool(line, bytes, answer, COST_DECODE);
+        return true;
+    case 3:
+        say_cost(line, bytes, plan, answer);
+        return true;
+    case 4:
+        plan_say_interval(line, bytes, plan, winner);
+        return true;
+    case 5:
+        return plan_say_whole_groups(line, bytes, answer, winner);
+    default:
+        say_binding(line, bytes, plan, answer);
+        return true;
+    }
+}
+
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer, int32_t index)
 {
-    bool has_winner = answer->winner >= 0;
-    int32_t about_winner = has_winner ? 5 : 1;
+    int32_t about_winner = answer->winner >= 0 ? 7 : 1;
     if (answer->num_served > 0 && index == 1) {
         plan_say_served(line, bytes, plan, answer);
         return true;
@@ -216,26 +231,19 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
     index -= answer->num_served > 0 && index > 1;
     if (index == 0) {
         say_winner(line, bytes, plan, answer);
-    } else if (index < about_winner) {
-        switch (index) {
-        case 1:
-            say_pool(line, bytes, answer, COST_PREFILL);
-            break;
-        case 2:
-            say_pool(line, bytes, answer, COST_DECODE);
-            break;
-        case 3:
-            say_cost(line, bytes, plan, answer);
-            break;
-        default:
-            say_binding(line, bytes, plan, answer);
-        }
-    } else if (index == about_winner && plan->reference.given) {
-        say_reference(line, bytes, plan, answer);
-    } else {
-        return false;
+        return true;
     }
-    return true;
+    if (about_winner > 1 && index >= 5) {
+        index += !say_of_winner(line, bytes, plan, answer, 5);
+    }
+    if (index < about_winner) {
+        return say_of_winner(line, bytes, plan, answer, index);
+    }
+    if (index == about_winner && plan->reference.given) {
+        say_reference(line, bytes, plan, answer);
+        return true;
+    }
+    return false;
 }
 
 static void say_energy(char *line, size_t bytes, const struct plan *plan,

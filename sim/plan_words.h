@@ -12,6 +12,27 @@
 /* What the prices of its GPUs are shown in. */
 struct money plan_money(const struct plan *plan);
 
+/* Whose errors an amount carries: of shared pools those of both. */
+enum plan_amount { PLAN_OF_BOTH, PLAN_OF_INPUT, PLAN_OF_OUTPUT };
+
+/* Whether anything that such an amount rests on has a measured error. */
+bool plan_amount_is_known(const struct plan_deployment *deployment, enum plan_amount amount);
+
+/* "$1.20 to $1.35", "$1.20 either way", "47.1 ms to 49.9 ms"; they return text. */
+char *plan_range_money(char *text, size_t bytes, const struct plan_range *range,
+                       const struct currency *currency);
+char *plan_range_time(char *text, size_t bytes, const struct plan_range *range_s);
+
+/* What a day's cost leaves of an income, in percent, to a tenth and never a negative zero. */
+double plan_margin(double usd, double income_usd);
+
+/* Of plan_sentence: the winner's intervals; and, where the interval of its cost is much narrower
+ * than the models' errors because groups come whole, that it is (false: it is not). */
+void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
+                       const struct plan_deployment *deployment);
+bool plan_say_whole_groups(char *line, size_t bytes, const struct plan_answer *answer,
+                           const struct plan_deployment *deployment);
+
 /* Sentence number index (from 0) of the answer: the winner, what binds it, the reference. False
  * behind the last. */
 bool plan_sentence(char *line, size_t bytes, const struct plan *plan,

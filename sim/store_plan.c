@@ -13,8 +13,6 @@
 #include "digest.h"
 #include "store_plan_internal.h"
 
-#define DEPLOYMENTS_MAX 400 /* of an answer; all of the front, winner and reference come first */
-
 static const char *const tables[] = {
     "CREATE TABLE IF NOT EXISTS plan_point("
     "point TEXT PRIMARY KEY, pool TEXT NOT NULL, layout TEXT NOT NULL, fate INTEGER NOT NULL, "
@@ -44,6 +42,15 @@ static const char *const tables[] = {
     "usd_per_million_input REAL NOT NULL, usd_per_million_output REAL NOT NULL, "
     "meets_targets INTEGER NOT NULL, on_front INTEGER NOT NULL, "
     "PRIMARY KEY (plan_id, deployment)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_interval("
+    "plan_id TEXT, deployment INTEGER, usd_per_day_low REAL, usd_per_day_high REAL, "
+    "usd_per_million_input_low REAL, usd_per_million_input_high REAL, "
+    "usd_per_million_output_low REAL, usd_per_million_output_high REAL, "
+    "PRIMARY KEY (plan_id, deployment)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_hour("
+    "plan_id TEXT, hour INTEGER, prefill_gpus REAL NOT NULL, prefill_busy_gpus REAL NOT NULL, "
+    "decode_gpus REAL NOT NULL, decode_busy_gpus REAL NOT NULL, idle_gpus REAL NOT NULL, "
+    "idle_paid REAL NOT NULL, usd REAL NOT NULL, PRIMARY KEY (plan_id, hour)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan_shift("
     "plan_id TEXT, shift INTEGER, what TEXT NOT NULL, factor REAL NOT NULL, usd_per_day REAL, "
     "winner_changes INTEGER NOT NULL, PRIMARY KEY (plan_id, shift)) WITHOUT ROWID",
@@ -148,15 +155,7 @@ enum status plan_store_get(struct plan_store *plan_store, uint64_t digest, struc
     return code == SQLITE_DONE ? STATUS_OK : store_error(store, code, error);
 }
 
-/* One value of a row. */
-struct cell {
-    char kind; /* t text, r real, i integer, n NULL */
-    const char *text;
-    double real;
-    int64_t integer;
-};
-
-static int insert(struct store *store, const char *sql, const struct cell *cell, int count)
+int plan_store_insert(struct store *store, const char *sql, const struct cell *cell, int count)
 {
     sqlite3_stmt *statement = NULL;
     int code = sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL);
@@ -177,22 +176,22 @@ static int insert(struct store *store, const char *sql, const struct cell *cell,
     return code;
 }
 
-static struct cell text_cell(const char *text)
+struct cell cell_text(const char *text)
 {
     return (struct cell){.kind = 't', .text = text};
 }
 
-static struct cell real_cell(double real)
+struct cell cell_real(double real)
 {
     return (struct cell){.kind = 'r', .real = real};
 }
 
-static struct cell integer_cell(int64_t integer)
+struct cell cell_integer(int64_t integer)
 {
     return (struct cell){.kind = 'i', .integer = integer};
 }
 
-static enum status finish(struct store *store, int code, struct error *error)
+enum status plan_store_finish(struct store *store, int code, struct error *error)
 {
     enum status status =
         code == SQLITE_OK ? store_execute(store, "COMMIT", error) : store_error(store, code, error);
@@ -209,151 +208,30 @@ enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
     char key[RUN_ID_BYTES], layout[256];
     plan_store_key(key, digest);
     plan_point_words(layout, sizeof layout, point);
-    const struct cell cells[] = {text_cell(key),
-                                 text_cell(point->pool == COST_PREFILL ? "prefill" : "decode"),
-                                 text_cell(layout),
-                                 integer_cell(point->fate),
-                                 text_cell(point->why),
-                                 real_cell(point->step_ns),
-                                 real_cell(point->imbalance)};
+    const struct cell cells[] = {cell_text(key),
+                                 cell_text(point->pool == COST_PREFILL ? "prefill" : "decode"),
+                                 cell_text(layout),
+                                 cell_integer(point->fate),
+                                 cell_text(point->why),
+                                 cell_real(point->step_ns),
+                                 cell_real(point->imbalance)};
     enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
     if (status != STATUS_OK) {
         return status;
     }
-    int code =
-        insert(store, "INSERT OR REPLACE INTO plan_point VALUES(?, ?, ?, ?, ?, ?, ?)", cells, 7);
+    int code = plan_store_insert(
+        store, "INSERT OR REPLACE INTO plan_point VALUES(?, ?, ?, ?, ?, ?, ?)", cells, 7);
     for (int32_t phase = 0; phase < STEP_PHASE_COUNT && code == SQLITE_OK; phase++) {
-        const struct cell row[] = {text_cell(key),
-                                   text_cell(step_phase_name((enum step_phase)phase)),
-                                   real_cell(point->phase_ns[phase])};
-        code = insert(store, "INSERT OR REPLACE INTO plan_point_phase VALUES(?, ?, ?)", row, 3);
+        const struct cell row[] = {cell_text(key),
+                                   cell_text(step_phase_name((enum step_phase)phase)),
+                                   cell_real(point->phase_ns[phase])};
+        code = plan_store_insert(store, "INSERT OR REPLACE INTO plan_point_phase VALUES(?, ?, ?)",
+                                 row, 3);
     }
     if (code == SQLITE_OK && point->hit_rate >= 0.0) {
-        const struct cell row[] = {text_cell(key), real_cell(point->hit_rate)};
-        code = insert(store, "INSERT OR REPLACE INTO plan_point_offload VALUES(?, ?)", row, 2);
+        const struct cell row[] = {cell_text(key), cell_real(point->hit_rate)};
+        code = plan_store_insert(store, "INSERT OR REPLACE INTO plan_point_offload VALUES(?, ?)",
+                                 row, 2);
     }
-    return finish(store, code, error);
-}
-
-static int insert_deployment(struct store *store, const char *plan_id, const struct plan *plan,
-                             const struct plan_answer *answer, int32_t index)
-{
-    const struct plan_deployment *deployment = &answer->deployment[index];
-    const struct plan_point *prefill = &answer->point[deployment->point[COST_PREFILL]];
-    const struct plan_point *decode = &answer->point[deployment->point[COST_DECODE]];
-    char words[COST_POOLS][256];
-    plan_point_words(words[COST_PREFILL], sizeof words[0], prefill);
-    plan_point_words(words[COST_DECODE], sizeof words[0], decode);
-    const struct cell cells[] = {text_cell(plan_id),
-                                 integer_cell(index),
-                                 text_cell(plan->gpu[prefill->gpu].cluster.gpu.name),
-                                 text_cell(deployment->shared ? "shared" : "disaggregated"),
-                                 text_cell(words[COST_PREFILL]),
-                                 text_cell(words[COST_DECODE]),
-                                 text_cell(index == answer->winner      ? "winner"
-                                           : index == answer->reference ? plan->reference.name
-                                           : deployment->on_front       ? "front"
-                                                                        : "other"),
-                                 integer_cell(deployment->num_gpus),
-                                 real_cell(deployment->ttft_s * 1e3),
-                                 real_cell(deployment->tpot_s * 1e3),
-                                 real_cell(deployment->cost.usd_total),
-                                 real_cell(deployment->usd_per_day_low),
-                                 real_cell(deployment->usd_per_day_high),
-                                 real_cell(deployment->cost.usd_per_million_input),
-                                 real_cell(deployment->cost.usd_per_million_output),
-                                 integer_cell(deployment->meets_targets),
-                                 integer_cell(deployment->on_front)};
-    return insert(store,
-                  "INSERT INTO plan_deployment VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                  "?, ?)",
-                  cells, (int)(sizeof cells / sizeof cells[0]));
-}
-
-/* All that stands out, the cheapest on every kind of GPU too, and of the others the cheapest. */
-static int insert_deployments(struct store *store, const char *plan_id, const struct plan *plan,
-                              const struct plan_answer *answer)
-{
-    int code = SQLITE_OK;
-    int32_t others = 0;
-    bool has_cheapest[2][PLAN_GPUS_MAX] = {{false}}; /* that miss targets, and that meet them */
-    for (int32_t i = 0; i < answer->num_deployments && code == SQLITE_OK; i++) {
-        const struct plan_deployment *deployment = &answer->deployment[i];
-        int32_t gpu = answer->point[deployment->point[COST_PREFILL]].gpu;
-        bool *has = &has_cheapest[deployment->meets_targets][gpu];
-        bool is_cheapest = !*has;
-        bool stands_out =
-            is_cheapest || deployment->on_front || i == answer->winner || i == answer->reference;
-        *has = true;
-        others += !stands_out;
-        if (stands_out || others <= DEPLOYMENTS_MAX) {
-            code = insert_deployment(store, plan_id, plan, answer, i);
-        }
-    }
-    return code;
-}
-
-static int insert_rest(struct store *store, const char *plan_id, const struct plan_answer *answer)
-{
-    int code = SQLITE_OK;
-    for (int32_t i = 0; i < answer->num_shifts && code == SQLITE_OK; i++) {
-        const struct plan_shift *shift = &answer->shift[i];
-        const struct cell cells[] = {text_cell(plan_id),
-                                     integer_cell(i),
-                                     text_cell(shift->what),
-                                     real_cell(shift->factor),
-                                     real_cell(shift->usd_per_day),
-                                     integer_cell(shift->winner_changes)};
-        struct cell row[6];
-        memcpy(row, cells, sizeof row);
-        row[4].kind = shift->feasible ? 'r' : 'n'; /* else NULL */
-        code = insert(store, "INSERT INTO plan_shift VALUES(?, ?, ?, ?, ?, ?)", row, 6);
-    }
-    for (int32_t fate = 0; fate < PLAN_FATES && code == SQLITE_OK; fate++) {
-        const struct cell row[] = {text_cell(plan_id),
-                                   text_cell(plan_fate_name((enum plan_fate)fate)),
-                                   integer_cell(answer->fates[fate])};
-        code = insert(store, "INSERT INTO plan_fate VALUES(?, ?, ?)", row, 3);
-    }
-    return code;
-}
-
-static int remove_answer(struct store *store, const char *plan_id)
-{
-    static const char *const of_plan[] = {"plan", "plan_deployment", "plan_shift", "plan_fate"};
-    int code = SQLITE_OK;
-    for (int32_t i = 0; i < 4 && code == SQLITE_OK; i++) {
-        char *sql = sqlite3_mprintf("DELETE FROM %s WHERE plan_id = %Q", of_plan[i], plan_id);
-        code = sql == NULL ? SQLITE_NOMEM : sqlite3_exec(store->database, sql, NULL, NULL, NULL);
-        sqlite3_free(sql);
-    }
-    return code;
-}
-
-enum status plan_store_answer(struct plan_store *plan_store, char *plan_id, const struct plan *plan,
-                              const struct plan_answer *answer, struct error *error)
-{
-    struct store *store = plan_store->store;
-    plan_store_key(plan_id, digest_text(DIGEST_START, plan->text));
-    struct cell cells[] = {
-        text_cell(plan_id),          text_cell(plan->name),         text_cell(plan->question),
-        text_cell(plan->model.name), real_cell(plan->ttft_s * 1e3), real_cell(plan->tpot_s * 1e3),
-        text_cell(plan->text),       text_cell(store_commit())};
-    cells[4].kind = plan->ttft_s > 0.0 ? 'r' : 'n';
-    cells[5].kind = plan->tpot_s > 0.0 ? 'r' : 'n';
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    int code = remove_answer(store, plan_id);
-    if (code == SQLITE_OK) {
-        code = insert(store, "INSERT INTO plan VALUES(?, ?, ?, ?, ?, ?, ?, ?)", cells, 8);
-    }
-    if (code == SQLITE_OK) {
-        code = insert_deployments(store, plan_id, plan, answer);
-    }
-    if (code == SQLITE_OK) {
-        code = insert_rest(store, plan_id, answer);
-    }
-    return finish(store, code, error);
+    return plan_store_finish(store, code, error);
 }

@@ -7,6 +7,7 @@ A small search is killed with SIGKILL 20 times; it must then end with what one t
 holds. The deployment that DeepSeek published is
 set beside a front of its neighbours.
 """
+import csv
 import json
 import os
 import random
@@ -254,8 +255,16 @@ def test_page():
     for words in ("What speed costs", "What 10 % more or less does", "To launch it", "<svg",
                   "Assumptions"):
         check(words in html, f"the page lacks '{words}'")
-    for figure in ("front", "shift", "fate"):
+    for figure in ("front", "shift", "fate", "day"):
         check(os.path.exists(f"page/figures/{figure}.csv"), f"no {figure}.csv")
+    with open("page/figures/day.csv", encoding="utf-8") as file:
+        day = list(csv.DictReader(file))
+    with open("page/figures/front.csv", encoding="utf-8") as file:
+        winner = next(row for row in csv.DictReader(file) if row["role"] == "winner")
+    usd = sum(float(hour["usd"]) for hour in day)
+    check(len(day) == 24 and abs(usd / float(winner["usd_per_day"]) - 1) < 1e-9,
+          f"{len(day)} hours of ${usd} against a day of ${winner['usd_per_day']}")
+    check(all(0 < float(hour["load"]) <= 1 for hour in day), "an hour's load is no share")
     at = SMALL.index("--ttft")
     plan(SMALL[:at] + SMALL[at + 4:] + ["-o", "whole.db", "-r", "free"])  # no targets, no line
     text = plan(SMALL + ["-o", "whole.db"]).stdout
@@ -348,6 +357,10 @@ def test_deepseek():
          "--json", "--set", "search.prefill={ep: [16, 32, 64], tokens_per_rank: [4096]}",
          "--set", "search.decode={ep: [72, 128, 144], sequences_per_rank: [64, 128]}",
          "--set", "search.micro_batches=2", "--tpot", "60ms"]).stdout)
+    winner = next(row for row in answer["deployments"] if row["winner"])
+    for key in ("usd_per_day", "usd_per_request", "usd_per_million_input",
+                "usd_per_million_output", "ttft_s", "tpot_s"):
+        check(winner[key + "_low"] < winner[key] < winner[key + "_high"], f"{key} has no interval")
     excess = answer["reference_excess"]
     check(excess <= 0.10, f"DeepSeek's deployment is {100 * excess:.1f} % off the front")
     print(f"DeepSeek's deployment: {100 * excess:.1f} % above the cheapest that is as fast, "

@@ -149,6 +149,49 @@ Test(cost, shared_gpus_split_their_dollars_by_work)
     cr_expect_float_eq(day.usd[COST_PREFILL] / day.usd[COST_DECODE], 3.0, 1e-9);
 }
 
+/* Hours of a day whose pools are apart or shared sum to the day. */
+Test(cost, hours_sum_to_the_day)
+{
+    struct cost_terms terms = {.usd_per_gpu_hour = 3.0,
+                               .idle_paid = 0.4,
+                               .energy_apart = true,
+                               .watts_per_gpu = 1000.0,
+                               .idle_watts_share = 0.3,
+                               .pue = 1.2,
+                               .usd_per_kwh = 0.1};
+    struct cost_traffic traffic = {
+        .requests_per_day = 5e6, .input_tokens = 2000.0, .output_tokens = 500.0};
+    struct cost_rates rates = {.tokens_per_s_per_gpu = {8000.0, 900.0},
+                               .group_gpus = {16, 16},
+                               .utilisation_max = {0.8, 0.7}};
+    cost_cosine_day(&traffic, 1.7);
+    for (int32_t shared = 0; shared < 2; shared++) {
+        struct cost_hour hour[HOURS_A_DAY];
+        double usd = 0.0, busy = 0.0;
+        rates.shared = shared == 1;
+        struct cost_day day = cost_day(&terms, &traffic, &rates);
+        cost_hours(hour, &terms, &traffic, &rates);
+        for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+            double in_use = 0.0, idle = 0.0;
+            for (int32_t i = 0; i < HOURS_A_DAY; i++) {
+                in_use += hour[i].gpus[pool];
+                idle += hour[i].idle_gpus[pool];
+                busy += hour[i].busy_gpus[pool];
+                cr_expect_leq(hour[i].busy_gpus[pool], hour[i].gpus[pool]);
+            }
+            cr_expect_float_eq(in_use, day.gpu_hours[pool], 1e-6);
+            cr_expect_float_eq(idle, day.idle_gpu_hours[pool], 1e-6);
+        }
+        for (int32_t i = 0; i < HOURS_A_DAY; i++) {
+            usd += hour[i].usd;
+        }
+        cr_expect_float_eq(usd, day.usd_total, 1e-6);
+        /* 10 G tokens at 8,000 and 2.5 G at 900 a GPU-second. */
+        cr_expect_float_eq(busy, (1e10 / 8000.0 + 2.5e9 / 900.0) / 3600.0, 1e-6);
+        cr_expect_gt(hour[15].gpus[0] + hour[15].gpus[1], hour[3].gpus[0] + hour[3].gpus[1]);
+    }
+}
+
 Test(cost, a_cosine_day_has_the_peak_it_was_asked_for)
 {
     struct cost_traffic traffic = {0};

@@ -100,8 +100,8 @@ Test(plan, nobody_beats_the_front_and_somebody_beats_the_rest)
             beaten = beaten || (beats(other, one) && (differs || j < i));
         }
         cr_expect_eq(one->on_front, !beaten, "deployment %d", (int)i);
-        cr_expect_geq(one->usd_per_day_high, one->cost.usd_total);
-        cr_expect_leq(one->usd_per_day_low, one->cost.usd_total);
+        cr_expect_geq(one->interval.usd_per_day.high, one->cost.usd_total);
+        cr_expect_leq(one->interval.usd_per_day.low, one->cost.usd_total);
     }
     cr_assert_geq(answer.winner, 0);
     for (int32_t i = 0; i < answer.winner; i++) {

@@ -33,7 +33,14 @@ if (target > low && target < high) {
     }
 }
 point(wanted) = wanted ? money(column('usd_per_day')) / unit : NaN
-plot csv using (column('tpot_ms')):(point(column('on_front') == 0)) with points pt 7 ps 0.3 \
+low_end(wanted) = wanted && strlen(stringcolumn('usd_per_day_low')) > 0 ? \
+    money(column('usd_per_day_low')) / unit : NaN
+high_end(wanted) = wanted && strlen(stringcolumn('usd_per_day_high')) > 0 ? \
+    money(column('usd_per_day_high')) / unit : NaN
+marked(i) = !is_role('front') && !is_role('other')
+plot csv using (column('tpot_ms')):(point(marked(0))):(low_end(marked(0))):(high_end(marked(0))) \
+         with yerrorbars pt 0 lw 1.5 lc rgb '#999999' notitle, \
+     csv using (column('tpot_ms')):(point(column('on_front') == 0)) with points pt 7 ps 0.3 \
          lc rgb sky title 'others', \
      csv using (column('tpot_ms')):(point(column('on_front') == 1)) with points pt 7 ps 0.6 \
          lc rgb blue title 'front', \

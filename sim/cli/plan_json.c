@@ -92,11 +92,48 @@ static void add_targets(cJSON *root, const struct plan *plan)
     }
 }
 
+/* null where nothing is known of the errors behind it. */
+static void add_range(cJSON *json, const char *name, const struct plan_range *range, bool is_known)
+{
+    char key[48];
+    const double ends[] = {range->low, range->high};
+    for (int32_t i = 0; i < 2; i++) {
+        (void)snprintf(key, sizeof key, "%s_%s", name, i == 0 ? "low" : "high");
+        if (is_known) {
+            cJSON_AddNumberToObject(json, key, ends[i]);
+        } else {
+            cJSON_AddNullToObject(json, key);
+        }
+    }
+}
+
+static void add_costs(cJSON *json, const struct plan_deployment *deployment)
+{
+    const struct cost_day *cost = &deployment->cost;
+    const struct plan_interval *interval = &deployment->interval;
+    bool of_both = plan_amount_is_known(deployment, PLAN_OF_BOTH);
+    bool of_input = plan_amount_is_known(deployment, PLAN_OF_INPUT);
+    bool of_output = plan_amount_is_known(deployment, PLAN_OF_OUTPUT);
+    cJSON_AddBoolToObject(json, "prefill_error_known", interval->is_known[COST_PREFILL]);
+    cJSON_AddBoolToObject(json, "decode_error_known", interval->is_known[COST_DECODE]);
+    cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
+    add_range(json, "usd_per_day", &interval->usd_per_day, of_both);
+    cJSON_AddNumberToObject(json, "usd_per_million_input", cost->usd_per_million_input);
+    add_range(json, "usd_per_million_input", &interval->usd_per_million_input, of_input);
+    cJSON_AddNumberToObject(json, "usd_per_million_output", cost->usd_per_million_output);
+    add_range(json, "usd_per_million_output", &interval->usd_per_million_output, of_output);
+    cJSON_AddNumberToObject(json, "usd_per_request", cost->usd_per_request);
+    add_range(json, "usd_per_request", &interval->usd_per_request, of_both);
+    add_range(json, "ttft_s", &interval->ttft_s, of_input);
+    add_range(json, "tpot_s", &interval->tpot_s, of_output);
+    add_range(json, "prefill_groups", &interval->groups[COST_PREFILL], of_input);
+    add_range(json, "decode_groups", &interval->groups[COST_DECODE], of_output);
+}
+
 static cJSON *deployment_json(const struct plan *plan, const struct plan_answer *answer,
                               int32_t index)
 {
     const struct plan_deployment *deployment = &answer->deployment[index];
-    const struct cost_day *cost = &deployment->cost;
     cJSON *json = cJSON_CreateObject();
     cJSON_AddBoolToObject(json, "winner", index == answer->winner);
     cJSON_AddBoolToObject(json, "reference", index == answer->reference);
@@ -116,13 +153,8 @@ static cJSON *deployment_json(const struct plan *plan, const struct plan_answer 
         cJSON_AddNumberToObject(json, "decode_groups_added", deployment->added[COST_DECODE]);
         cJSON_AddNumberToObject(json, "usd_per_day_of_means", deployment->usd_per_day_mean);
     }
-    cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
-    cJSON_AddNumberToObject(json, "usd_per_day_low", deployment->usd_per_day_low);
-    cJSON_AddNumberToObject(json, "usd_per_day_high", deployment->usd_per_day_high);
-    cJSON_AddNumberToObject(json, "usd_per_million_input", cost->usd_per_million_input);
-    cJSON_AddNumberToObject(json, "usd_per_million_output", cost->usd_per_million_output);
-    cJSON_AddNumberToObject(json, "usd_per_request", cost->usd_per_request);
-    cJSON_AddNumberToObject(json, "energy_kwh_per_day", cost->energy_kwh);
+    add_costs(json, deployment);
+    cJSON_AddNumberToObject(json, "energy_kwh_per_day", deployment->cost.energy_kwh);
     cJSON_AddItemToObject(json, "prefill",
                           point_json(plan, &answer->point[deployment->point[COST_PREFILL]]));
     cJSON_AddItemToObject(json, "decode",
@@ -150,7 +182,8 @@ static void add_shifts(cJSON *root, const struct plan_answer *answer)
 static void add_prices(cJSON *root, const struct plan *plan, const struct plan_answer *answer,
                        const struct api_price_list *prices)
 {
-    double usd = answer->deployment[answer->winner].cost.usd_total;
+    const struct plan_deployment *winner = &answer->deployment[answer->winner];
+    const struct plan_range *day = &winner->interval.usd_per_day;
     cJSON *list = cJSON_AddArrayToObject(root, "api_prices");
     for (int32_t i = 0; i < prices->count; i++) {
         const struct api_price *price = &prices->price[i];
@@ -162,7 +195,10 @@ static void add_prices(cJSON *root, const struct plan *plan, const struct plan_a
         cJSON_AddNumberToObject(json, "usd_per_million_output", price->usd_per_million_output);
         cJSON_AddStringToObject(json, "date", price->date);
         cJSON_AddStringToObject(json, "source", price->source);
-        cJSON_AddNumberToObject(json, "margin_of_income", 1.0 - usd / income);
+        cJSON_AddNumberToObject(json, "margin_of_income", 1.0 - winner->cost.usd_total / income);
+        add_range(json, "margin_of_income",
+                  &(struct plan_range){1.0 - day->high / income, 1.0 - day->low / income},
+                  plan_amount_is_known(winner, PLAN_OF_BOTH));
         cJSON_AddItemToArray(list, json);
     }
 }

@@ -64,6 +64,43 @@ static void print_fates(const struct plan *plan, const struct plan_answer *answe
     printf(", %d are on the front\n", (int)answer->num_front);
 }
 
+/* By what an amount may be less and more; 0 where errors move no group, "?" where nothing is known
+ * of it. */
+static const char *off_cell(char *text, const struct plan_deployment *row, enum plan_amount amount,
+                            const struct plan_range *range, double usd)
+{
+    if (plan_amount_is_known(row, amount) && range->high == range->low) {
+        (void)snprintf(text, FORMAT_BYTES, "0%%");
+    } else if (plan_amount_is_known(row, amount)) {
+        (void)snprintf(text, FORMAT_BYTES, "-%.0f+%.0f%%", 100.0 * (1.0 - range->low / usd),
+                       100.0 * (range->high / usd - 1.0));
+    } else {
+        (void)snprintf(text, FORMAT_BYTES, "?");
+    }
+    return text;
+}
+
+/* A day and a million tokens, each with its error. */
+static void print_amounts(const struct plan_deployment *row, const struct currency *currency)
+{
+    const struct cost_day *cost = &row->cost;
+    const struct plan_interval *interval = &row->interval;
+    const struct {
+        enum plan_amount amount;
+        int width;
+        double usd;
+        const struct plan_range *range;
+    } cells[] = {
+        {PLAN_OF_BOTH, 9, cost->usd_total, &interval->usd_per_day},
+        {PLAN_OF_INPUT, 8, cost->usd_per_million_input, &interval->usd_per_million_input},
+        {PLAN_OF_OUTPUT, 8, cost->usd_per_million_output, &interval->usd_per_million_output}};
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+        char usd[FORMAT_BYTES], off[FORMAT_BYTES];
+        printf(" %*s %-7s", cells[i].width, money_cell(usd, cells[i].usd, currency),
+               off_cell(off, row, cells[i].amount, cells[i].range, cells[i].usd));
+    }
+}
+
 static const char marks[] = {[PLAN_MISSES] = '-', [PLAN_MEETS] = ' ', [PLAN_NOT_JUDGED] = '?'};
 
 static void print_row(const struct plan *plan, const struct plan_answer *answer, int32_t index)
@@ -71,32 +108,30 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
     const struct plan_deployment *row = &answer->deployment[index];
     const struct plan_point *prefill = &answer->point[row->point[COST_PREFILL]];
     const struct plan_point *decode = &answer->point[row->point[COST_DECODE]];
-    char usd[FORMAT_BYTES], ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], in[FORMAT_BYTES],
-        out[FORMAT_BYTES], offload[COST_POOLS][96];
+    char ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], offload[COST_POOLS][96];
     struct money money = plan_money(plan);
     plan_offload_short(offload[COST_PREFILL], sizeof offload[0], prefill);
     plan_offload_short(offload[COST_DECODE], sizeof offload[0], decode);
-    printf(
-        "%c%c %9s %8s %8s %8s %8s  %-16s %5d  EP%d x%d n%d r%d b%d%s | EP%d x%d n%d r%d b%d%s%s\n",
-        index == answer->winner      ? '*'
-        : index == answer->reference ? 'R'
-                                     : ' ',
-        marks[plan_verdict(plan, row)], money_cell(usd, row->cost.usd_total, &money.shown),
-        money_cell(in, row->cost.usd_per_million_input, &money.shown),
-        money_cell(out, row->cost.usd_per_million_output, &money.shown),
-        format_ns(ttft, row->ttft_s * 1e9), format_ns(tpot, row->tpot_s * 1e9),
-        plan->gpu[prefill->gpu].cluster.gpu.name, (int)row->num_gpus, (int)prefill->ep,
-        (int)row->groups[COST_PREFILL], (int)prefill->tokens_per_rank,
-        (int)prefill->redundant_experts, (int)prefill->micro_batches, offload[COST_PREFILL],
-        (int)decode->ep, (int)row->groups[COST_DECODE], (int)decode->tokens_per_rank,
-        (int)decode->redundant_experts, (int)decode->micro_batches, offload[COST_DECODE],
-        row->shared ? " shared" : "");
+    printf("%c%c",
+           index == answer->winner      ? '*'
+           : index == answer->reference ? 'R'
+                                        : ' ',
+           marks[plan_verdict(plan, row)]);
+    print_amounts(row, &money.shown);
+    printf(" %8s %8s  %-16s %5d  EP%d x%d n%d r%d b%d%s | EP%d x%d n%d r%d b%d%s%s\n",
+           format_ns(ttft, row->ttft_s * 1e9), format_ns(tpot, row->tpot_s * 1e9),
+           plan->gpu[prefill->gpu].cluster.gpu.name, (int)row->num_gpus, (int)prefill->ep,
+           (int)row->groups[COST_PREFILL], (int)prefill->tokens_per_rank,
+           (int)prefill->redundant_experts, (int)prefill->micro_batches, offload[COST_PREFILL],
+           (int)decode->ep, (int)row->groups[COST_DECODE], (int)decode->tokens_per_rank,
+           (int)decode->redundant_experts, (int)decode->micro_batches, offload[COST_DECODE],
+           row->shared ? " shared" : "");
 }
 
 static void print_headings(void)
 {
-    printf("   %9s %8s %8s %8s %8s  %-16s %5s\n", "a day", "M input", "M output", "TTFT", "TPOT",
-           "GPU", "GPUs");
+    printf("   %9s %-7s %8s %-7s %8s %-7s %8s %8s  %-16s %5s\n", "a day", "error", "M input",
+           "error", "M output", "error", "TTFT", "TPOT", "GPU", "GPUs");
 }
 
 int32_t plan_cheapest_of(const struct plan_answer *answer, int32_t gpu)
@@ -127,8 +162,7 @@ static void print_cheapest_of_each(const struct plan *plan, const struct plan_an
         if (cheapest >= 0) {
             print_row(plan, answer, cheapest);
         } else {
-            printf("   %9s %8s %8s %8s %8s  %s\n", "none", "", "", "", "",
-                   plan->gpu[gpu].cluster.gpu.name);
+            printf("   %9s %59s %s\n", "none", "", plan->gpu[gpu].cluster.gpu.name);
         }
     }
 }
@@ -137,7 +171,9 @@ static void print_front(const struct plan *plan, const struct plan_answer *answe
 {
     int32_t shown = 0;
     printf("\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target%s; EP x "
-           "groups,\ntokens a GPU, redundant experts, micro-batches; prefill | decode\n",
+           "groups,\ntokens a GPU, redundant experts, micro-batches; prefill | decode; error: of "
+           "the models, 0: it "
+           "moves no group, ?: unknown\n",
            answer->num_served > 0 ? ", ? meets them by its means" : "");
     print_headings();
     for (int32_t i = 0; i < answer->num_deployments; i++) {
@@ -241,10 +277,15 @@ static void print_prices(const struct plan *plan, const struct plan_answer *answ
         if (price->usd_per_million_cached_input >= 0.0) {
             (void)snprintf(cached, sizeof cached, "%.4g", price->usd_per_million_cached_input);
         }
-        printf("  %-14.14s %-28.28s %7.4g %7s %7.4g  %-15.15s margin %5.1f %% of income\n",
+        printf("  %-14.14s %-28.28s %7.4g %7s %7.4g  %-15.15s margin %5.1f %% of income",
                price->provider, price->sold_as, price->usd_per_million_input, cached,
                price->usd_per_million_output, price->date,
-               rint(1000.0 * (1.0 - winner->cost.usd_total / income)) / 10.0 + 0.0);
+               plan_margin(winner->cost.usd_total, income));
+        const struct plan_range *day = &winner->interval.usd_per_day;
+        if (day->high > day->low) {
+            printf(", %.1f to %.1f", plan_margin(day->high, income), plan_margin(day->low, income));
+        }
+        puts("");
     }
 }
 

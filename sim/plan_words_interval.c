@@ -1,0 +1,142 @@
+/*
+ * plan_words_interval.c -- what the models' errors make of the winner's figures, and why whole
+ * groups may hide some of it.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format.h"
+#include "plan_words.h"
+
+#define HIDDEN     0.5 /* of the error of GPU time, that of a day's cost is less */
+#define RANGE_TEXT (2 * FORMAT_BYTES + 8)
+
+bool plan_amount_is_known(const struct plan_deployment *deployment, enum plan_amount amount)
+{
+    const bool *is_known = deployment->interval.is_known;
+    bool both = deployment->shared || amount == PLAN_OF_BOTH;
+    return both                      ? is_known[COST_PREFILL] || is_known[COST_DECODE]
+           : amount == PLAN_OF_INPUT ? is_known[COST_PREFILL]
+                                     : is_known[COST_DECODE];
+}
+
+char *plan_range_money(char *text, size_t bytes, const struct plan_range *range,
+                       const struct currency *currency)
+{
+    char low[FORMAT_BYTES], high[FORMAT_BYTES];
+    format_money(low, range->low, currency);
+    format_money(high, range->high, currency);
+    (void)snprintf(text, bytes, strcmp(low, high) == 0 ? "%s either way" : "%s to %s", low, high);
+    return text;
+}
+
+char *plan_range_time(char *text, size_t bytes, const struct plan_range *range_s)
+{
+    char low[FORMAT_BYTES], high[FORMAT_BYTES];
+    (void)snprintf(text, bytes, "%s to %s", format_ns(low, range_s->low * 1e9),
+                   format_ns(high, range_s->high * 1e9));
+    return text;
+}
+
+double plan_margin(double usd, double income_usd)
+{
+    return rint(1000.0 * (1.0 - usd / income_usd)) / 10.0 + 0.0;
+}
+
+/* "1", "20 to 23". */
+static void say_groups(char text[RANGE_TEXT], const struct plan_range *groups)
+{
+    int length = snprintf(text, RANGE_TEXT, "%.0f", groups->low);
+    if (groups->high > groups->low) {
+        (void)snprintf(text + length, RANGE_TEXT - (size_t)length, " to %.0f", groups->high);
+    }
+}
+
+static void say_all_groups(char *text, size_t bytes, const struct plan_deployment *deployment)
+{
+    char prefill[RANGE_TEXT], decode[RANGE_TEXT];
+    const struct plan_range *groups = deployment->interval.groups;
+    say_groups(prefill, &groups[COST_PREFILL]);
+    say_groups(decode, &groups[COST_DECODE]);
+    if (deployment->shared) {
+        (void)snprintf(text, bytes, "%s group%s", prefill,
+                       groups[COST_PREFILL].high > 1.0 ? "s" : "");
+    } else {
+        (void)snprintf(text, bytes, "%s group%s for prefill and %s for decode", prefill,
+                       groups[COST_PREFILL].high > 1.0 ? "s" : "", decode);
+    }
+}
+
+/* Of a pool without a measured error nothing widens the interval. */
+static const char *say_unknown(const struct plan_deployment *deployment)
+{
+    const bool *is_known = deployment->interval.is_known;
+    return !is_known[COST_PREFILL]  ? " (prefill's error is unknown and left out)"
+           : !is_known[COST_DECODE] ? " (decode's error is unknown and left out)"
+                                    : "";
+}
+
+/* A target that the error alone could miss. */
+static const char *say_at_risk(const struct plan *plan, const struct plan_deployment *deployment)
+{
+    bool ttft = plan->ttft_s > 0.0 && plan->ttft_percentile == 0 &&
+                deployment->interval.ttft_s.high > plan->ttft_s;
+    bool tpot = plan->tpot_s > 0.0 && plan->tpot_percentile == 0 &&
+                deployment->interval.tpot_s.high > plan->tpot_s;
+    return ttft && tpot ? "; at the upper end it misses both targets, and what meets them is dearer"
+           : ttft ? "; at the upper end it misses the TTFT target, and what meets it is dearer"
+           : tpot ? "; at the upper end it misses the TPOT target, and what meets it is dearer"
+                  : "";
+}
+
+void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
+                       const struct plan_deployment *deployment)
+{
+    const struct plan_interval *interval = &deployment->interval;
+    struct money money = plan_money(plan);
+    char day[RANGE_TEXT], request[RANGE_TEXT], input[RANGE_TEXT], output[RANGE_TEXT],
+        ttft[RANGE_TEXT], tpot[RANGE_TEXT], groups[3 * RANGE_TEXT];
+    if (!plan_amount_is_known(deployment, PLAN_OF_BOTH)) {
+        (void)snprintf(line, bytes,
+                       "None of these figures has an interval: no part of its steps has a measured "
+                       "error (see error).");
+        return;
+    }
+    say_all_groups(groups, sizeof groups, deployment);
+    (void)snprintf(
+        line, bytes,
+        "By the models' held-out errors%s a day costs %s, a request %s, a million input tokens %s, "
+        "a million output tokens %s, with %s; TTFT %s, TPOT %s%s.",
+        say_unknown(deployment),
+        plan_range_money(day, sizeof day, &interval->usd_per_day, &money.shown),
+        plan_range_money(request, sizeof request, &interval->usd_per_request, &money.shown),
+        plan_range_money(input, sizeof input, &interval->usd_per_million_input, &money.shown),
+        plan_range_money(output, sizeof output, &interval->usd_per_million_output, &money.shown),
+        groups, plan_range_time(ttft, sizeof ttft, &interval->ttft_s),
+        plan_range_time(tpot, sizeof tpot, &interval->tpot_s), say_at_risk(plan, deployment));
+}
+
+bool plan_say_whole_groups(char *line, size_t bytes, const struct plan_answer *answer,
+                           const struct plan_deployment *deployment)
+{
+    const struct plan_range *day = &deployment->interval.usd_per_day;
+    struct plan_range work = plan_work_error(deployment, answer->point);
+    double usd = deployment->cost.usd_total;
+    double wide = (day->high - day->low) / usd;
+    char groups[3 * RANGE_TEXT];
+    if (!plan_amount_is_known(deployment, PLAN_OF_BOTH) ||
+        wide >= HIDDEN * (work.low + work.high)) {
+        return false;
+    }
+    say_all_groups(groups, sizeof groups, deployment);
+    (void)snprintf(line, bytes,
+                   "That interval is narrow because GPUs come in whole groups, not because the "
+                   "models are sure: their errors are %.1f %% less to %.1f %% more GPU time, and "
+                   "%s %s for all of it.",
+                   100.0 * work.low, 100.0 * work.high, groups,
+                   deployment->interval.groups[COST_PREFILL].high > 1.0 || !deployment->shared
+                       ? "are enough"
+                       : "is enough");
+    return true;
+}

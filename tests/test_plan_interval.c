@@ -1,0 +1,152 @@
+/*
+ * test_plan_interval.c -- what the models' errors make of costs, and what whole groups hide of
+ * them.
+ *
+ * Points are given errors by hand.
+ */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "plan_internal.h"
+#include "plan_words.h"
+#include "small_plan.h"
+
+#define WORDS 512
+
+static const char *const small[] = {
+    "slo={ttft: 1s, tpot: 20ms}",
+    "search.prefill={ep: [1, 2], tokens_per_rank: 2048}",
+    "search.decode={ep: [1, 2], sequences_per_rank: [64, 256]}",
+    "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 200, peak_over_mean: 1.5}",
+};
+
+/* A searched plan whose winner's points have errors. */
+struct searched {
+    struct plan plan;
+    struct plan_answer answer;
+    struct plan_deployment *winner;
+};
+
+static void give_error(struct searched *searched, enum cost_pool pool, double low, double high)
+{
+    struct plan_point *point = &searched->answer.point[searched->winner->point[pool]];
+    point->low = low;
+    point->high = high;
+    plan_note_interval(searched->winner, &searched->plan, searched->answer.point);
+}
+
+static void search_small(struct searched *searched, const char *extra)
+{
+    small_plan_load(&searched->plan, small, sizeof small / sizeof small[0], extra);
+    searched->answer = small_plan_search(&searched->plan, 2, NULL);
+    cr_assert_geq(searched->answer.winner, 0);
+    searched->winner = &searched->answer.deployment[searched->answer.winner];
+}
+
+static void release(struct searched *searched)
+{
+    plan_answer_free(&searched->answer);
+    plan_free(&searched->plan);
+}
+
+/* The winner with steps that are so many times as long. */
+static struct plan_deployment worked_out(const struct searched *searched, double prefill,
+                                         double decode)
+{
+    const double factor[COST_POOLS] = {prefill, decode};
+    struct plan_point point[COST_POOLS];
+    struct plan_deployment deployment;
+    for (int32_t pool = 0; pool < COST_POOLS; pool++) {
+        point[pool] = searched->answer.point[searched->winner->point[pool]];
+        point[pool].step_ns *= factor[pool];
+        for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+            point[pool].phase_ns[phase] *= factor[pool];
+        }
+    }
+    (void)plan_deploy(&deployment, &searched->plan, point, 0, 1, searched->winner->shared);
+    return deployment;
+}
+
+Test(plan_interval, a_pool_of_its_own_has_its_own_error)
+{
+    struct searched searched;
+    search_small(&searched, "search.pools=disaggregated");
+    give_error(&searched, COST_PREFILL, 1.0, 1.0);
+    give_error(&searched, COST_DECODE, 0.9, 1.2);
+    const struct plan_deployment *winner = searched.winner;
+    const struct plan_interval *interval = &winner->interval;
+    struct plan_deployment low = worked_out(&searched, 1.0, 0.9);
+    struct plan_deployment high = worked_out(&searched, 1.0, 1.2);
+
+    cr_expect(!plan_amount_is_known(winner, PLAN_OF_INPUT));
+    cr_expect(plan_amount_is_known(winner, PLAN_OF_OUTPUT));
+    cr_expect(plan_amount_is_known(winner, PLAN_OF_BOTH));
+    cr_expect_eq(interval->usd_per_million_input.low, winner->cost.usd_per_million_input);
+    cr_expect_eq(interval->usd_per_million_input.high, winner->cost.usd_per_million_input);
+    cr_expect_eq(interval->usd_per_million_output.low, low.cost.usd_per_million_output);
+    cr_expect_eq(interval->usd_per_million_output.high, high.cost.usd_per_million_output);
+    cr_expect_lt(interval->usd_per_day.low, winner->cost.usd_total);
+    cr_expect_gt(interval->usd_per_day.high, winner->cost.usd_total);
+    cr_expect_eq(interval->usd_per_request.high, high.cost.usd_per_request);
+    cr_expect_eq(interval->groups[COST_DECODE].high, (double)high.groups[COST_DECODE]);
+    cr_expect_float_eq(interval->tpot_s.high, 1.2 * winner->tpot_s, 1e-12);
+    release(&searched);
+}
+
+Test(plan_interval, pools_that_share_gpus_share_their_errors)
+{
+    struct searched searched;
+    search_small(&searched, "search.pools=shared");
+    give_error(&searched, COST_PREFILL, 0.8, 1.3);
+    give_error(&searched, COST_DECODE, 0.9, 1.2);
+    const struct plan_interval *interval = &searched.winner->interval;
+    struct plan_deployment both = worked_out(&searched, 1.3, 1.2);
+    struct plan_deployment prompts = worked_out(&searched, 1.3, 0.9);
+
+    cr_expect_eq(interval->usd_per_day.high, both.cost.usd_total);
+    /* Prompts' share of a pool is largest where answers take less than was thought. */
+    cr_expect_geq(interval->usd_per_million_input.high, prompts.cost.usd_per_million_input);
+    cr_expect_lt(interval->usd_per_million_input.low, interval->usd_per_million_input.high);
+    cr_expect(plan_amount_is_known(searched.winner, PLAN_OF_INPUT));
+    release(&searched);
+}
+
+Test(plan_interval, an_interval_that_whole_groups_make_narrow_says_so)
+{
+    struct searched many, few;
+    char line[WORDS];
+    search_small(&many, "search.pools=disaggregated");
+    search_small(&few, "traffic.requests_per_day=1M");
+    give_error(&many, COST_PREFILL, 0.9, 1.1);
+    give_error(&many, COST_DECODE, 0.9, 1.1);
+    give_error(&few, COST_PREFILL, 0.9, 1.1);
+    give_error(&few, COST_DECODE, 0.9, 1.1);
+
+    cr_expect(!plan_say_whole_groups(line, sizeof line, &many.answer, many.winner));
+    cr_assert(plan_say_whole_groups(line, sizeof line, &few.answer, few.winner));
+    cr_expect_eq(few.winner->interval.usd_per_day.low, few.winner->interval.usd_per_day.high);
+    cr_expect_not_null(strstr(line, "narrow because GPUs come in whole groups"), "%s", line);
+    cr_expect_not_null(strstr(line, "10.0 % less to 10.0 % more GPU time"), "%s", line);
+    release(&many);
+    release(&few);
+}
+
+Test(plan_interval, sentences_tell_intervals_what_is_unknown_and_what_they_miss)
+{
+    struct searched searched;
+    char line[WORDS];
+    search_small(&searched, "search.pools=disaggregated");
+    give_error(&searched, COST_PREFILL, 1.0, 1.0);
+    give_error(&searched, COST_DECODE, 1.0, 1.0);
+    plan_say_interval(line, sizeof line, &searched.plan, searched.winner);
+    cr_expect_not_null(strstr(line, "None of these figures has an interval"), "%s", line);
+    cr_expect(!plan_say_whole_groups(line, sizeof line, &searched.answer, searched.winner));
+
+    give_error(&searched, COST_DECODE, 0.9, 1.2);
+    searched.plan.tpot_s = 1.1 * searched.winner->tpot_s;
+    plan_say_interval(line, sizeof line, &searched.plan, searched.winner);
+    cr_expect_not_null(strstr(line, "(prefill's error is unknown and left out)"), "%s", line);
+    cr_expect_not_null(strstr(line, "a million output tokens $"), "%s", line);
+    cr_expect_not_null(strstr(line, "at the upper end it misses the TPOT target"), "%s", line);
+    release(&searched);
+}
