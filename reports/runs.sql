@@ -60,7 +60,16 @@ worth AS ( -- of all changes of placement that have steps behind them
   WHERE complete = 1 AND settled_steps > 0 AND first_steps > 0
   GROUP BY run_id
   HAVING (SELECT count(*) FROM alike) <= 4 -- of more the ranking tells
-  ORDER BY position)
+  ORDER BY position),
+judged AS ( -- what the comparison of strategies says, which the terminal says too
+  SELECT run_id, payback_steps,
+         cast(payback_steps AS INTEGER) + (payback_steps > cast(payback_steps AS INTEGER)) AS steps,
+         (SELECT other.name FROM study AS other JOIN run USING (run_id)
+          WHERE (other.study_id, other.group_label) = (study.study_id, study.group_label)
+          ORDER BY strategy <> 'static', position LIMIT 1) AS reference
+  FROM study
+  WHERE (study_id, group_label) = (SELECT study_id, group_label FROM mine)
+    AND is_strategy = 1 AND changes > 0)
 SELECT printf('%s is cheapest: %s per million tokens, %s%s.',
               alike.run,
               money(usd_per_million_tokens),
@@ -77,14 +86,19 @@ SELECT printf('%s is cheapest: %s per million tokens, %s%s.',
               printf(' %s: experts, all-to-all and waiting go from %.3g to %.3g ms a step; '
                      || 'a change of placement costs %.3g ms, %s.',
                      alike.run, before_ns * 1e-6, settled_ns * 1e-6, cost_ns * 1e-6,
-                     CASE WHEN before_ns <= settled_ns THEN 'never paid back'
+                     CASE WHEN judged.run_id IS NOT NULL AND judged.payback_steps IS NULL
+                          THEN 'never paid back against ' || reference
+                          WHEN judged.run_id IS NOT NULL
+                          THEN printf('paid back after %d steps against %s',
+                                      judged.steps, reference)
+                          WHEN before_ns <= settled_ns THEN 'never paid back'
                           WHEN cost_ns / (before_ns - settled_ns) > steps_between
                           THEN printf('paid back after %d steps, but this run has only %d '
                                       || 'behind each',
                                       1 + cost_ns / (before_ns - settled_ns), steps_between)
                           ELSE printf('paid back after %d steps, if those before it are typical',
                                       1 + cost_ns / (before_ns - settled_ns)) END), '')
-          FROM worth JOIN alike USING (run_id)), '')
+          FROM worth JOIN alike USING (run_id) LEFT JOIN judged USING (run_id)), '')
 FROM alike JOIN run USING (run_id)
 WHERE complete = 1
 ORDER BY usd_per_million_tokens, position

@@ -72,8 +72,9 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
             format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes));
     }
     if (winner->changes > 0 && winner->is_settled) {
-        say(group->verdict, ", each costing %s and paid back after %.0f steps",
-            format_ns(cost, winner->change_ns), ceil(winner->payback_steps));
+        say(group->verdict, ", each costing %s and paid back after %.0f steps against %s",
+            format_ns(cost, winner->change_ns), ceil(winner->payback_steps),
+            study->run[group->reference].name);
     }
     say(group->verdict, ".");
     say_runner_up(study, group);
@@ -130,9 +131,9 @@ static void say_why_not(const struct study *study, struct study_group *group)
         const struct study_run *run = &study->run[sooner];
         say(group->verdict,
             ". It would with fewer changes: once settled, %s's steps are %.1f %% shorter, but a "
-            "change costs %s and takes %.0f steps to pay back",
+            "change costs %s and takes %.0f steps to pay back against %s",
             run->name, 100.0 * run->settled_gain, format_ns(cost, run->change_ns),
-            ceil(run->payback_steps));
+            ceil(run->payback_steps), study->run[group->reference].name);
     }
     say(group->verdict, ".");
 }
