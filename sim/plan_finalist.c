@@ -15,7 +15,7 @@
 #define DIRECTORY_BYTES 256
 #define LINE_BYTES      4096
 
-/* A pool's step times in the store. */
+/* A pool's step times and stalls in the store. */
 struct kept_steps {
     struct step_store store;
     struct plan_store *plan_store;
@@ -118,6 +118,20 @@ static enum status keep_step(void *context, const struct step_point *point, stru
     return status;
 }
 
+static enum status find_stalls(void *context, struct rebalance_stalls *stalls, bool *found,
+                               struct error *error)
+{
+    const struct kept_steps *steps = context;
+    return plan_store_get_stalls(steps->plan_store, steps->digest, stalls, found, error);
+}
+
+static enum status keep_stalls(void *context, const struct rebalance_stalls *stalls,
+                               struct error *error)
+{
+    const struct kept_steps *steps = context;
+    return plan_store_put_stalls(steps->plan_store, steps->digest, stalls, error);
+}
+
 static enum status open_tables(struct finalist *finalist, struct error *error)
 {
     char path[DIRECTORY_BYTES + 16];
@@ -127,7 +141,7 @@ static enum status open_tables(struct finalist *finalist, struct error *error)
     for (int32_t kind = 0; kind < SERVE_POOLS && store != NULL; kind++) {
         struct kept_steps *steps = &finalist->steps[kind];
         steps->plan_store = store;
-        steps->store = (struct step_store){find_step, keep_step, steps};
+        steps->store = (struct step_store){find_step, keep_step, find_stalls, keep_stalls, steps};
         progress.store[kind] = &steps->store;
     }
     (void)snprintf(path, sizeof path, "%s/serve.yaml", finalist->directory);

@@ -31,6 +31,13 @@ static const char *const tables[] = {
     "step TEXT PRIMARY KEY, own_ns REAL NOT NULL, extra_1_ns REAL NOT NULL, "
     "extra_2_ns REAL NOT NULL, extra_3_ns REAL NOT NULL, rest_1_ns REAL NOT NULL, "
     "rest_2_ns REAL NOT NULL, rest_3_ns REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS plan_stall("
+    "stall TEXT PRIMARY KEY, interval_steps REAL NOT NULL, stall_1_ns REAL NOT NULL, "
+    "stall_2_ns REAL NOT NULL, stall_3_ns REAL NOT NULL, stall_4_ns REAL NOT NULL, "
+    "stall_5_ns REAL NOT NULL, stall_6_ns REAL NOT NULL, stall_7_ns REAL NOT NULL, "
+    "stall_8_ns REAL NOT NULL, moves_1 REAL NOT NULL, moves_2 REAL NOT NULL, "
+    "moves_3 REAL NOT NULL, moves_4 REAL NOT NULL, moves_5 REAL NOT NULL, moves_6 REAL NOT NULL, "
+    "moves_7 REAL NOT NULL, moves_8 REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS plan("
     "plan_id TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, model TEXT NOT NULL, "
     "ttft_target_ms REAL, tpot_target_ms REAL, plan_text TEXT NOT NULL, commit_id TEXT NOT NULL)",

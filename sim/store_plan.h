@@ -11,6 +11,7 @@
 #define MOESIM_STORE_PLAN_H
 
 #include "plan.h"
+#include "serve/rebalance_stalls.h"
 #include "serve/step_time.h"
 #include "store.h"
 
@@ -43,6 +44,14 @@ MUST_CHECK enum status plan_store_get_step(struct plan_store *plan_store, uint64
                                            struct error *error);
 MUST_CHECK enum status plan_store_put_step(struct plan_store *plan_store, uint64_t table,
                                            const struct step_point *point, struct error *error);
+
+/* What moves of experts take in such a table's pool, where it moves any. */
+MUST_CHECK enum status plan_store_get_stalls(struct plan_store *plan_store, uint64_t table,
+                                             struct rebalance_stalls *stalls, bool *found,
+                                             struct error *error);
+MUST_CHECK enum status plan_store_put_stalls(struct plan_store *plan_store, uint64_t table,
+                                             const struct rebalance_stalls *stalls,
+                                             struct error *error);
 
 /* Commits the answer; plan_id [RUN_ID_BYTES] out. */
 MUST_CHECK enum status plan_store_answer(struct plan_store *plan_store, char *plan_id,

@@ -1,13 +1,14 @@
-/* store_plan_served.c -- finalists: points of their step tables, latencies request by request. */
+/* store_plan_served.c -- finalists: their step tables and stalls, latencies request by request. */
 #include "store_plan_internal.h"
 
 #include <stdio.h>
 
 #include "digest.h"
 
-/* Columns of plan_served and plan_step behind their keys. */
+/* Columns of plan_served, plan_step and plan_stall behind their keys. */
 #define SERVED_NUMBERS (2 * (1 + PLAN_PERCENTILES) + 1)
 #define STEP_NUMBERS   (2 * STEP_CONTEXTS + 1)
+#define STALL_NUMBERS  (2 * REBALANCE_STALLS + 1)
 
 static int bind_key(sqlite3_stmt *statement, uint64_t digest)
 {
@@ -114,4 +115,45 @@ enum status plan_store_put_step(struct plan_store *plan_store, uint64_t table,
     return put_numbers(plan_store->store,
                        "INSERT OR REPLACE INTO plan_step VALUES(?, ?, ?, ?, ?, ?, ?, ?)", digest,
                        number, STEP_NUMBERS, error);
+}
+
+/* value [STALL_NUMBERS] is what the columns hold, number where each is. */
+static void number_stalls(double *number[STALL_NUMBERS], double *value)
+{
+    for (int32_t i = 0; i < STALL_NUMBERS; i++) {
+        number[i] = &value[i];
+    }
+}
+
+enum status plan_store_get_stalls(struct plan_store *plan_store, uint64_t table,
+                                  struct rebalance_stalls *stalls, bool *found, struct error *error)
+{
+    double value[STALL_NUMBERS], *number[STALL_NUMBERS];
+    number_stalls(number, value);
+    enum status status = get_numbers(plan_store->store, "SELECT * FROM plan_stall WHERE stall = ?1",
+                                     table, number, STALL_NUMBERS, found, error);
+    if (status == STATUS_OK && *found) {
+        stalls->interval_steps = (int32_t)value[0];
+        for (int32_t i = 0; i < REBALANCE_STALLS; i++) {
+            stalls->stall_ns[i] = value[1 + i];
+            stalls->moves[i] = (int64_t)value[1 + REBALANCE_STALLS + i];
+        }
+    }
+    return status;
+}
+
+enum status plan_store_put_stalls(struct plan_store *plan_store, uint64_t table,
+                                  const struct rebalance_stalls *stalls, struct error *error)
+{
+    double value[STALL_NUMBERS], *number[STALL_NUMBERS];
+    number_stalls(number, value);
+    value[0] = stalls->interval_steps;
+    for (int32_t i = 0; i < REBALANCE_STALLS; i++) {
+        value[1 + i] = stalls->stall_ns[i];
+        value[1 + REBALANCE_STALLS + i] = (double)stalls->moves[i];
+    }
+    return put_numbers(plan_store->store,
+                       "INSERT OR REPLACE INTO plan_stall "
+                       "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                       table, number, STALL_NUMBERS, error);
 }

@@ -166,10 +166,10 @@ def test_percentiles():
 
 
 def finalists(path):
-    """Points of step tables, and simulations request by request."""
+    """Points of step tables, simulations request by request, stalls for moved experts."""
     with sqlite3.connect(path) as database:
         return [database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
-                for table in ("plan_step", "plan_served")]
+                for table in ("plan_step", "plan_served", "plan_stall")]
 
 
 def test_kill_among_finalists():
@@ -179,6 +179,7 @@ def test_kill_among_finalists():
     with sqlite3.connect("whole.db") as database:
         database.execute("DELETE FROM plan_step")
         database.execute("DELETE FROM plan_served")
+        database.execute("DELETE FROM plan_stall")
     shutil.copy("whole.db", "killed.db")
     kept = []
     for steps, served in ((1, 0), (40, 0), (0, 1), (0, 3), (0, 6)):
@@ -209,9 +210,19 @@ def test_kill_among_finalists():
     slow = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "killed.db"],
                           capture_output=True, text=True, check=False)
     check(slow.stdout != whole.stdout, "step times in the file are not used")
+    shutil.copy("whole.db", "stalled.db")
+    with sqlite3.connect("stalled.db") as database:
+        database.execute("DELETE FROM plan_served")
+        database.execute("UPDATE plan_stall SET interval_steps = 1, " +
+                         ", ".join(f"stall_{i}_ns = 1e6" for i in range(1, 9)))
+    stalled = subprocess.run([MOESIM, "plan"] + SMALL + target + ["-o", "stalled.db"],
+                             capture_output=True, text=True, check=False)
+    check(len(ends[2]) > 0 and stalled.stdout != whole.stdout,
+          "stalls in the file are not used")
     print(f"killed {len(kept)} times among finalists, with "
-          f"{', '.join(f'{len(rows[0])} + {len(rows[1])}' for rows in kept)} of "
-          f"{' + '.join(str(len(end)) for end in ends)} step times and simulations kept")
+          f"{', '.join(' + '.join(str(len(some)) for some in rows) for rows in kept)} of "
+          f"{' + '.join(str(len(end)) for end in ends)} step times, simulations and pools' stalls "
+          "kept")
 
 
 def test_mistakes():

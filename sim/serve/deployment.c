@@ -141,6 +141,23 @@ static double step_ns(const void *context, const struct step_load *load, int32_t
     return step_time_ns(context, load, num_replicas);
 }
 
+/* Takes them from the store, or measures and keeps them. */
+static enum status find_stalls(struct rebalance_stalls *stalls, const struct scenario *scenario,
+                               const struct trace *trace, const struct step_store *store,
+                               struct error *error)
+{
+    bool found = false;
+    enum status status =
+        store != NULL ? store->find_stalls(store->context, stalls, &found, error) : STATUS_OK;
+    if (status != STATUS_OK || found) {
+        return status;
+    }
+    status = rebalance_stalls_measure(stalls, scenario, trace, error);
+    return status == STATUS_OK && store != NULL && stalls->interval_steps > 0
+               ? store->keep_stalls(store->context, stalls, error)
+               : status;
+}
+
 static enum status open_pool(struct deployment *deployment, enum serve_pool_kind kind,
                              const struct deployment_progress *progress, struct error *error)
 {
@@ -166,7 +183,8 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
     if (status != STATUS_OK) {
         return status;
     }
-    status = rebalance_stalls_measure(&pool->stalls, scenario, deployment->trace[kind], error);
+    status =
+        find_stalls(&pool->stalls, scenario, deployment->trace[kind], progress->store[kind], error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -59,11 +59,18 @@ struct step_point {
     double own_ns;
 };
 
-/* Where points stay, so that a table that is made again need not simulate them. Both may be called
- * by several threads; find looks for a point of point->tokens_per_rank. */
+struct rebalance_stalls; /* rebalance_stalls.h */
+
+/* Where points stay, so that a table that is made again need not simulate them, and what moves of
+ * experts take. find and keep may be called by several threads; find looks for a point of
+ * point->tokens_per_rank. */
 struct step_store {
     enum status (*find)(void *context, struct step_point *point, bool *found, struct error *error);
     enum status (*keep)(void *context, const struct step_point *point, struct error *error);
+    enum status (*find_stalls)(void *context, struct rebalance_stalls *stalls, bool *found,
+                               struct error *error);
+    enum status (*keep_stalls)(void *context, const struct rebalance_stalls *stalls,
+                               struct error *error);
     void *context;
 };
 
