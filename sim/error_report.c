@@ -49,7 +49,7 @@ void error_report_keys(struct error_report *report, const char *const *keys, int
 static bool is_of(const struct error_group *group, const char *const *value, int32_t num_keys)
 {
     for (int32_t key = 0; key < num_keys; key++) {
-        if (strncmp(group->value[key], value[key], NAME_BYTES - 1) != 0) {
+        if (strcmp(group->value[key], value[key]) != 0) {
             return false;
         }
     }
@@ -73,11 +73,14 @@ static enum status find_group(int32_t *found, struct error_report *report, const
         report->group_capacity = capacity;
     }
     if (index == report->num_groups) {
-        report->group[index] = (struct error_group){0};
+        struct error_group group = {0};
         for (int32_t key = 0; key < report->num_keys; key++) {
-            (void)snprintf(report->group[index].value[key], NAME_BYTES, "%s", value[key]);
+            group.value[key] = arena_strdup(&report->texts, value[key]);
+            if (group.value[key] == NULL) {
+                return error_add(error, STATUS_NO_MEMORY, "out of memory");
+            }
         }
-        report->num_groups++;
+        report->group[report->num_groups++] = group;
     }
     *found = index;
     return STATUS_OK;
@@ -134,12 +137,11 @@ enum status error_report_skip_odd(struct error_report *report, int64_t line,
                          REPORT_REASONS_MAX);
     }
     struct error_row row = {.line = line, .reason = index};
-    row.words = words != NULL ? strdup(words) : NULL;
+    row.words = words != NULL ? arena_strdup(&report->texts, words) : NULL;
     enum status status = words != NULL && row.words == NULL
                              ? error_add(error, STATUS_NO_MEMORY, "out of memory")
                              : push_row(report, row, value, error);
     if (status != STATUS_OK) {
-        free(row.words);
         return status;
     }
     if (index == report->num_reasons) {
@@ -235,9 +237,7 @@ void error_report_write_rows(const struct error_report *report, FILE *file)
 
 void error_report_free(struct error_report *report)
 {
-    for (int64_t i = 0; i < report->num_rows; i++) {
-        free(report->row[i].words);
-    }
+    arena_free(&report->texts);
     free(report->group);
     free(report->row);
     *report = (struct error_report){0};

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "model.h"
+#include "arena.h"
 #include "status.h"
 
 #define REPORT_KEYS_MAX    6
@@ -28,8 +28,8 @@ struct error_summary {
 };
 
 struct error_group {
-    char value[REPORT_KEYS_MAX][NAME_BYTES]; /* of each key; longer ones are cut */
-    bool is_fitted;                          /* some of its rows are part of the fit */
+    const char *value[REPORT_KEYS_MAX]; /* of each key; the report's */
+    bool is_fitted;                     /* some of its rows are part of the fit */
     int64_t num_skipped;
     struct error_summary error; /* of the rows that were predicted */
 };
@@ -37,8 +37,8 @@ struct error_group {
 struct error_row {
     int64_t line; /* in the table */
     int32_t group;
-    int32_t reason; /* < 0: predicted */
-    char *words;    /* what was wrong with this row in particular, or NULL; the report's */
+    int32_t reason;    /* < 0: predicted */
+    const char *words; /* what was wrong with this row in particular, or NULL; the report's */
     double predicted;
     double measured;
 };
@@ -63,6 +63,7 @@ struct error_report {
     struct skip_reason reason[REPORT_REASONS_MAX];
     struct error_summary total;
     int64_t num_skipped;
+    struct arena texts;
 };
 
 /* The value below which the share of sorted [count] lies; count > 0. */

@@ -2,8 +2,9 @@
 #include "format.h"
 
 #include <math.h>
-#include <stddef.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* 3 significant digits below 1000. */
 static char *write_scaled(char *text, double value, double step, const char *const *units)
@@ -47,4 +48,13 @@ char *format_percent(char *text, double fraction)
                                       : 2,
              percent);
     return text;
+}
+
+void format_append(char *text, size_t bytes, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, bytes - used, format, arguments);
+    va_end(arguments);
 }

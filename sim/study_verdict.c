@@ -1,6 +1,5 @@
 /* study_verdict.c -- what a comparison amounts to in words. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,17 +8,6 @@
 
 #define REDUNDANCY_KEY "placement.redundant_experts="
 #define WORDS_BYTES    512 /* of settings */
-
-/* Appends to a verdict; what does not fit is left out. */
-__attribute__((format(printf, 2, 3))) static void say(char verdict[VERDICT_BYTES],
-                                                      const char *format, ...)
-{
-    size_t used = strlen(verdict);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(verdict + used, VERDICT_BYTES - used, format, arguments);
-    va_end(arguments);
-}
 
 /* The longest of the group: static has none. */
 static int32_t interval_steps(const struct study *study, const struct study_group *group)
@@ -40,13 +28,14 @@ static void say_setting(const struct study *study, struct study_group *group,
 {
     const struct scenario *scenario = run->scenario;
     int32_t interval = interval_steps(study, group);
-    say(group->verdict, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
+    format_append(
+        group->verdict, VERDICT_BYTES, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
         scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
         (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
     if (interval > 0) { /* else all are placed once and for all */
-        say(group->verdict, ", a change every %d steps", (int)interval);
+        format_append(group->verdict, VERDICT_BYTES, ", a change every %d steps", (int)interval);
     }
-    say(group->verdict, ": ");
+    format_append(group->verdict, VERDICT_BYTES, ": ");
 }
 
 static void say_runner_up(const struct study *study, struct study_group *group)
@@ -55,7 +44,8 @@ static void say_runner_up(const struct study *study, struct study_group *group)
     for (int32_t index = 0; index < study->num_runs; index++) {
         const struct study_run *run = &study->run[index];
         if (run->group_index == winner->group_index && run->place == 2) {
-            say(group->verdict, " Next is %s with %+.1f %%.", run->name, 100.0 * run->gain);
+            format_append(group->verdict, VERDICT_BYTES, " Next is %s with %+.1f %%.", run->name,
+                          100.0 * run->gain);
         }
     }
 }
@@ -64,19 +54,22 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
 {
     const struct study_run *winner = &study->run[group->winner];
     char bytes[FORMAT_BYTES], cost[FORMAT_BYTES];
-    say(group->verdict, "balancing pays. %s makes a step %.1f %% shorter, net of its moves",
-        winner->name, 100.0 * winner->gain);
+    format_append(group->verdict, VERDICT_BYTES,
+                  "balancing pays. %s makes a step %.1f %% shorter, net of its moves", winner->name,
+                  100.0 * winner->gain);
     if (winner->changes > 0) {
-        say(group->verdict, ": %d change%s of %.0f copies of experts (%s)", (int)winner->changes,
-            winner->changes == 1 ? "" : "s", (double)winner->moves / (double)winner->changes,
-            format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes));
+        format_append(group->verdict, VERDICT_BYTES, ": %d change%s of %.0f copies of experts (%s)",
+                      (int)winner->changes, winner->changes == 1 ? "" : "s",
+                      (double)winner->moves / (double)winner->changes,
+                      format_bytes(bytes, (double)winner->moved_bytes / (double)winner->changes));
     }
     if (winner->changes > 0 && winner->is_settled) {
-        say(group->verdict, ", each costing %s and paid back after %.0f steps against %s",
-            format_ns(cost, winner->change_ns), ceil(winner->payback_steps),
-            study->run[group->reference].name);
+        format_append(group->verdict, VERDICT_BYTES,
+                      ", each costing %s and paid back after %.0f steps against %s",
+                      format_ns(cost, winner->change_ns), ceil(winner->payback_steps),
+                      study->run[group->reference].name);
     }
-    say(group->verdict, ".");
+    format_append(group->verdict, VERDICT_BYTES, ".");
     say_runner_up(study, group);
 }
 
@@ -114,28 +107,32 @@ static void say_why_not(const struct study *study, struct study_group *group)
     int32_t sooner = soonest_paid_back(study, group);
     char cost[FORMAT_BYTES];
     if (asks(study, group, false) && !asks(study, group, true)) {
-        say(group->verdict,
+        format_append(
+            group->verdict, VERDICT_BYTES,
             "no strategy was asked, for the run has only %lld steps; a shorter "
             "placement.rebalance_interval_steps or more steps would tell whether balancing pays.",
             (long long)winner->metrics->num_steps);
         return;
     }
-    say(group->verdict, "balancing does not pay: ");
+    format_append(group->verdict, VERDICT_BYTES, "balancing does not pay: ");
     if (winner == &study->run[group->reference]) {
-        say(group->verdict, "nothing beats leaving the experts where they are");
+        format_append(group->verdict, VERDICT_BYTES,
+                      "nothing beats leaving the experts where they are");
     } else {
-        say(group->verdict, "the best, %s, makes a step %.2f %% shorter net of its moves",
-            winner->name, 100.0 * winner->gain);
+        format_append(group->verdict, VERDICT_BYTES,
+                      "the best, %s, makes a step %.2f %% shorter net of its moves", winner->name,
+                      100.0 * winner->gain);
     }
     if (sooner >= 0) {
         const struct study_run *run = &study->run[sooner];
-        say(group->verdict,
+        format_append(
+            group->verdict, VERDICT_BYTES,
             ". It would with fewer changes: once settled, %s's steps are %.1f %% shorter, but a "
             "change costs %s and takes %.0f steps to pay back against %s",
             run->name, 100.0 * run->settled_gain, format_ns(cost, run->change_ns),
             ceil(run->payback_steps), study->run[group->reference].name);
     }
-    say(group->verdict, ".");
+    format_append(group->verdict, VERDICT_BYTES, ".");
 }
 
 /* What the shortest step hides: tokens it drops, and tokens that are cheaper in longer steps. */
@@ -153,11 +150,13 @@ static void say_price(const struct study *study, struct study_group *group,
         }
     }
     if (totals->dropped_assignments > 0) {
-        say(group->verdict, " It drops %.1f %% of all assignments.",
-            100.0 * (double)totals->dropped_assignments / (double)totals->assignments);
+        format_append(group->verdict, VERDICT_BYTES, " It drops %.1f %% of all assignments.",
+                      100.0 * (double)totals->dropped_assignments / (double)totals->assignments);
     }
     if (cheapest != winner) {
-        say(group->verdict, " '%s' has the cheapest tokens, %s a million.", cheapest->name,
+        format_append(
+            group->verdict, VERDICT_BYTES, " '%s' has the cheapest tokens, %s a million.",
+            cheapest->name,
             format_money(usd, cheapest->totals->usd_per_million_tokens, &study->money.shown));
     }
 }
@@ -179,12 +178,13 @@ static void say_fastest(const struct study *study, struct study_group *group)
     const struct study_run *winner = &study->run[group->winner];
     const struct study_run *reference = &study->run[group->reference];
     if (all_are_alike(study, group)) {
-        say(group->verdict, "Steps are equally long.");
+        format_append(group->verdict, VERDICT_BYTES, "Steps are equally long.");
     } else if (winner == reference) {
-        say(group->verdict, "'%s' has the shortest steps.", winner->name);
+        format_append(group->verdict, VERDICT_BYTES, "'%s' has the shortest steps.", winner->name);
     } else {
-        say(group->verdict, "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,
-            100.0 * winner->gain, reference->name);
+        format_append(group->verdict, VERDICT_BYTES,
+                      "'%s' has the shortest steps, %.1f %% shorter than '%s'.", winner->name,
+                      100.0 * winner->gain, reference->name);
     }
     say_price(study, group, winner);
 }
@@ -240,12 +240,14 @@ static void say_redundancy(const struct study *study, struct study_group *group)
     int64_t bytes = scenario_memory(reference->scenario, 0).expert_bytes -
                     scenario_memory(study->run[plain].scenario, 0).expert_bytes;
     char amount[FORMAT_BYTES];
-    say(group->verdict, " Beside experts left in place with %d redundant ones, %s's steps are",
-        (int)study->run[plain].scenario->redundant_experts, best->name);
-    say(group->verdict,
-        " %+.1f %% shorter, once settled %+.1f %% shorter; replicas take %s more a GPU.",
-        100.0 * (1.0 - (1.0 - best->gain) * ratio),
-        100.0 * (1.0 - (1.0 - best->settled_gain) * ratio), format_bytes(amount, (double)bytes));
+    format_append(group->verdict, VERDICT_BYTES,
+                  " Beside experts left in place with %d redundant ones, %s's steps are",
+                  (int)study->run[plain].scenario->redundant_experts, best->name);
+    format_append(group->verdict, VERDICT_BYTES,
+                  " %+.1f %% shorter, once settled %+.1f %% shorter; replicas take %s more a GPU.",
+                  100.0 * (1.0 - (1.0 - best->gain) * ratio),
+                  100.0 * (1.0 - (1.0 - best->settled_gain) * ratio),
+                  format_bytes(amount, (double)bytes));
 }
 
 void study_say(struct study *study, struct study_group *group)

@@ -4,11 +4,12 @@
 #include "suggest.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "format.h"
 
 #define WORD_BYTES   64
 #define PART_LETTERS 3  /* that a word needs to be looked for in names */
@@ -79,16 +80,6 @@ static bool is_part(const char *word, const char *name)
     return false;
 }
 
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes,
-                                                         const char *format, ...)
-{
-    size_t used = strlen(text);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text + used, bytes - used, format, arguments);
-    va_end(arguments);
-}
-
 void suggest_words(char *text, size_t bytes, const struct suggestion *suggestion,
                    const char *const *names, int32_t count, const char *kind)
 {
@@ -104,18 +95,18 @@ void suggest_words(char *text, size_t bytes, const struct suggestion *suggestion
     }
     text[0] = '\0';
     for (int32_t i = 0; i < num_offers; i++) {
-        append(text, bytes, "%s'%s'",
-               i == 0               ? "; did you mean "
-               : i + 1 < num_offers ? ", "
-                                    : " or ",
-               offer[i]);
+        format_append(text, bytes, "%s'%s'",
+                      i == 0               ? "; did you mean "
+                      : i + 1 < num_offers ? ", "
+                                           : " or ",
+                      offer[i]);
     }
-    append(text, bytes, "%s", num_offers > 0 ? "? " : ". ");
+    format_append(text, bytes, "%s", num_offers > 0 ? "? " : ". ");
     if (count > LISTED_MAX) {
-        append(text, bytes, "moesim list %s shows all", kind);
+        format_append(text, bytes, "moesim list %s shows all", kind);
         return;
     }
     for (int32_t i = 0; i < count; i++) {
-        append(text, bytes, "%s%s", i == 0 ? "Known: " : ", ", names[i]);
+        format_append(text, bytes, "%s%s", i == 0 ? "Known: " : ", ", names[i]);
     }
 }

@@ -246,8 +246,7 @@ static enum status add_row(struct error_report *report, struct world *world,
     struct balance_row row = {0};
     double value = 0.0;
     double ratio = 0.0;
-    char metric[NAME_BYTES];
-    (void)snprintf(metric, sizeof metric, "%.*s", NAME_BYTES - 1, csv_cell(table, index, METRIC));
+    const char *metric = csv_cell(table, index, METRIC);
     const char *const values[NUM_KEYS] = {csv_cell(table, index, MODEL),
                                           csv_cell(table, index, HARDWARE), metric};
     struct error odd = {0};

@@ -75,6 +75,20 @@ Test(validate_tables, imbalance_costs_and_eplb_wins_back)
     cr_expect_gt(report.row[1].predicted, 1.0 / 32.0);
 }
 
+/* The two measures are alike up to their 80th letter. */
+Test(validate_tables, groups_differ_by_whole_names)
+{
+    write_text(
+        BALANCE
+        "DeepSeek-V3,H100,32,256,\"MoE compute latency on hottest rank / uniform, prefill of "
+        "16384 tokens, warm\",2,x,power_law_1.2; 65536 global tokens,x\n"
+        "DeepSeek-V3,H100,32,256,\"MoE compute latency on hottest rank / uniform, prefill of "
+        "16384 tokens, cold\",2,x,power_law_1.2; 65536 global tokens,x\n");
+    cr_assert_eq(validate_balance(&report, path, &error), STATUS_OK, "%s", error.text);
+    cr_assert_eq(report.num_groups, 2);
+    cr_expect(strstr(report.group[0].value[2], "tokens, warm") != NULL);
+}
+
 Test(validate_tables, rows_of_balance_that_cannot_be_predicted_say_why)
 {
     write_text(BALANCE "Kimi-K2,,,,redundant experts,32,experts,,x\n"
