@@ -10,7 +10,6 @@
 #include "case_study_internal.h"
 #include "data.h"
 #include "digest.h"
-#include "directory.h"
 #include "format.h"
 #include "html.h"
 #include "report_internal.h"
@@ -266,31 +265,19 @@ enum status case_study_write_page(const struct case_study *study,
 {
     struct report_options options = {result->results, directory, NULL};
     struct study_report *study_report = calloc(1, sizeof *study_report);
-    char figures[FILE_PATH_BYTES];
     if (study_report == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
     struct report *report = &study_report->report;
-    int length = snprintf(figures, sizeof figures, "%s/figures", directory);
     study_report->study = study;
     study_report->result = result;
     report->options = &options;
-    report->figures_directory = figures;
-    enum status status =
-        length >= FILE_PATH_BYTES - 64
-            ? error_add(error, STATUS_INVALID, "%.40s...: too long a name", directory)
-            : open_results(&report->store, study, result, error);
+    enum status status = open_results(&report->store, study, result, error);
     if (status == STATUS_OK) {
         status = load(study_report, error);
     }
     if (status == STATUS_OK) {
-        status = directory_make(figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = figures_draw(&report->figures, figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = report_save_page(report, write_page, error);
+        status = report_make(report, write_page, error);
     }
     figures_free(&report->figures);
     rows_free(&report->run);

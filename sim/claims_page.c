@@ -2,14 +2,13 @@
  * claims_page.c -- claims on one page: verdicts first, then each with its number, its cases and
  * what it was computed from.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "claims_internal.h"
 #include "data.h"
-#include "directory.h"
+#include "draft.h"
 #include "html.h"
 #include "textfile.h"
 
@@ -233,40 +232,45 @@ static void write_claim(const struct claims *claims, const struct claim *claim, 
     html_named(page, "<p class=\"origin\">Said by: ", claim->source, "</p>\n</article>\n");
 }
 
+static void write_page(const struct claims *claims, const char *css, FILE *page)
+{
+    html_head(page, "", "Claims about mixture-of-experts economics \xe2\x80\x93 moesim", css,
+              own_style);
+    write_header(claims, page);
+    write_summary(claims, page);
+    fputs("<section aria-labelledby=\"each\">\n<h2 id=\"each\">Each statement</h2>\n", page);
+    for (int32_t i = 0; i < claims->count; i++) {
+        write_claim(claims, &claims->claim[i], page);
+    }
+    fputs("</section>\n</div></main>\n<footer><div class=\"page\">Commit <code>", page);
+    html_text(page, store_commit());
+    fputs("</code></div></footer>\n</body>\n</html>\n", page);
+}
+
 enum status claims_write_page(const struct claims *claims, const char *directory,
                               struct error *error)
 {
     char path[FILE_PATH_BYTES];
     struct arena arena = {0};
+    struct draft draft = {0};
+    FILE *page = NULL;
     const char *css = NULL;
     (void)snprintf(path, sizeof path, "%s/reports/page.css", data_directory());
     enum status status = text_read(&css, path, &arena, error);
     if (status == STATUS_OK) {
-        status = directory_make(directory, error);
-    }
-    FILE *page = NULL;
-    if (status == STATUS_OK) {
-        (void)snprintf(path, sizeof path, "%s/index.html", directory);
-        page = fopen(path, "w");
-        status =
-            page == NULL ? error_add(error, STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
+        status = draft_open(&draft, directory, error);
     }
     if (status == STATUS_OK) {
-        html_head(page, "", "Claims about mixture-of-experts economics \xe2\x80\x93 moesim", css,
-                  own_style);
-        write_header(claims, page);
-        write_summary(claims, page);
-        fputs("<section aria-labelledby=\"each\">\n<h2 id=\"each\">Each statement</h2>\n", page);
-        for (int32_t i = 0; i < claims->count; i++) {
-            write_claim(claims, &claims->claim[i], page);
-        }
-        fputs("</section>\n</div></main>\n<footer><div class=\"page\">Commit <code>", page);
-        html_text(page, store_commit());
-        fputs("</code></div></footer>\n</body>\n</html>\n", page);
-        bool is_whole = ferror(page) == 0;
-        is_whole = fclose(page) == 0 && is_whole;
-        status = is_whole ? STATUS_OK : error_add(error, STATUS_IO, "%s: cannot be written", path);
+        status = draft_create(&page, &draft, "index.html", error);
     }
+    if (status == STATUS_OK) {
+        write_page(claims, css, page);
+        status = draft_finish(page, &draft, "index.html", error);
+    }
+    if (status == STATUS_OK) {
+        status = draft_publish(&draft, "index.html", "index.html", error);
+    }
+    draft_close(&draft);
     arena_free(&arena);
     return status;
 }

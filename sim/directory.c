@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "textfile.h"
 
@@ -61,4 +62,42 @@ enum status directory_make_parents(const char *path, struct error *error)
         length--;
     }
     return length > 1 ? make_parts(path, length - 1, error) : STATUS_OK;
+}
+
+size_t directory_existing(const char *path)
+{
+    char part[FILE_PATH_BYTES];
+    struct stat entry;
+    size_t length = strlen(path) < sizeof part ? strlen(path) : 0;
+    memcpy(part, path, length);
+    part[length] = '\0';
+    while (length > 0 && stat(part, &entry) != 0) {
+        do {
+            length--;
+        } while (length > 0 && path[length] != '/');
+        part[length] = '\0';
+    }
+    return length;
+}
+
+void directory_unmake(const char *path, size_t existing)
+{
+    char part[FILE_PATH_BYTES];
+    size_t length = strlen(path) < sizeof part ? strlen(path) : 0;
+    memcpy(part, path, length);
+    part[length] = '\0';
+    while (length > existing && (rmdir(part) == 0 || errno == ENOENT)) {
+        do {
+            length--;
+        } while (length > 0 && path[length] != '/');
+        part[length] = '\0';
+    }
+}
+
+enum status directory_check(const char *path, struct error *error)
+{
+    size_t existing = directory_existing(path);
+    enum status status = directory_make(path, error);
+    directory_unmake(path, existing);
+    return status;
 }

@@ -27,6 +27,7 @@
 #include <stdio.h>
 
 #include "arena.h"
+#include "draft.h"
 #include "model.h"
 #include "money.h"
 #include "rows.h"
@@ -84,10 +85,15 @@ MUST_CHECK enum status figure_query(struct figure *figure, struct store *store, 
 
 bool figure_has_data(const struct figure *figure);
 
-/* Writes NAME.csv of every figure that has data into directory and has gnuplot make NAME.svg,
+/* Writes NAME.csv of every figure that has data into the draft and has gnuplot make NAME.svg,
  * NAME.narrow.svg and NAME.png there, one process a figure, all at once. */
-MUST_CHECK enum status figures_draw(struct figure_list *list, const char *directory,
+MUST_CHECK enum status figures_draw(struct figure_list *list, const struct draft *draft,
                                     struct error *error);
+
+/* Moves the CSV, SVG and PNG of every figure drawn in the draft to OUT/figures, and removes what an
+ * earlier report left there of those that are not. */
+MUST_CHECK enum status figures_publish(const struct figure_list *list, const struct draft *draft,
+                                       struct error *error);
 
 /* Copies a figure's SVG into a page: black becomes currentColor, ids get the figure's name. */
 MUST_CHECK enum status figure_inline(const struct figure *figure, enum figure_form form,

@@ -35,6 +35,9 @@ static const struct form {
     {"png truecolor", "DejaVu Sans,14", ".png", FIGURE_WIDE, 1440, 660, 1.5},
 };
 
+/* What a reader finds beside the page. */
+static const char *const published[] = {".csv", ".svg", ".png"};
+
 /* Bars of many rows need room, but gnuplot and browsers have their limits. */
 static int form_height(const struct form *form, const struct figure *figure)
 {
@@ -44,24 +47,15 @@ static int form_height(const struct form *form, const struct figure *figure)
     return height > form->height ? height : form->height;
 }
 
-/* What is written last may be what finds the disk full. */
-static enum status close_written(FILE *file, const char *path, struct error *error)
-{
-    bool failed = fflush(file) != 0 || ferror(file) != 0;
-    int reason = errno;
-    failed = fclose(file) != 0 || failed;
-    return failed ? error_add(error, STATUS_IO, "%s: cannot be written: %s", path, strerror(reason))
-                  : STATUS_OK;
-}
-
 static enum status write_script(const struct figure *figure, const struct figure_list *list,
-                                const char *directory, struct error *error)
+                                const struct draft *draft, struct error *error)
 {
-    char path[FILE_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s.gp", directory, figure->name);
-    FILE *file = fopen(path, "w");
-    if (file == NULL) {
-        return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    char name[NAME_BYTES + 8];
+    FILE *file = NULL;
+    snprintf(name, sizeof name, "%s.gp", figure->name);
+    enum status status = draft_create(&file, draft, name, error);
+    if (status != STATUS_OK) {
+        return status;
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         const struct form *form = &forms[i];
@@ -80,23 +74,24 @@ static enum status write_script(const struct figure *figure, const struct figure
                 "set print\nreset\n",
                 figure->name);
     }
-    return close_written(file, path, error);
+    return draft_finish(file, draft, name, error);
 }
 
 /* The data as one kind of file. */
-static enum status write_data(const struct figure *figure, const char *directory,
+static enum status write_data(const struct figure *figure, const struct draft *draft,
                               const char *suffix,
                               void (*write_rows)(const struct rows *rows, FILE *file),
                               struct error *error)
 {
-    char path[FILE_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s%s", directory, figure->name, suffix);
-    FILE *file = fopen(path, "w");
-    if (file == NULL) {
-        return error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    char name[NAME_BYTES + 8];
+    FILE *file = NULL;
+    snprintf(name, sizeof name, "%s%s", figure->name, suffix);
+    enum status status = draft_create(&file, draft, name, error);
+    if (status != STATUS_OK) {
+        return status;
     }
     write_rows(&figure->rows, file);
-    return close_written(file, path, error);
+    return draft_finish(file, draft, name, error);
 }
 
 /* The child's life: only calls that are safe after fork in a program with threads. */
@@ -124,17 +119,10 @@ static pid_t start_gnuplot(const struct figure *figure, const char *directory)
     return child;
 }
 
-static void remove_file(const char *directory, const char *name, const char *suffix)
-{
-    char path[FILE_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s%s", directory, name, suffix);
-    unlink(path);
-}
-
 /* gnuplot's own words, on one line. */
 static void read_complaint(char words[GNUPLOT_WORDS_BYTES], const char *directory, const char *name)
 {
-    char path[FILE_PATH_BYTES];
+    char path[FILE_PATH_BYTES + NAME_BYTES + 8];
     snprintf(path, sizeof path, "%s/%s.log", directory, name);
     FILE *file = fopen(path, "r");
     size_t bytes = file == NULL ? 0 : fread(words, 1, GNUPLOT_WORDS_BYTES - 1, file);
@@ -149,7 +137,7 @@ static void read_complaint(char words[GNUPLOT_WORDS_BYTES], const char *director
 
 static bool read_boxes(struct figure *figure, const char *directory)
 {
-    char path[FILE_PATH_BYTES];
+    char path[FILE_PATH_BYTES + NAME_BYTES + 8];
     snprintf(path, sizeof path, "%s/%s.box", directory, figure->name);
     FILE *file = fopen(path, "r");
     bool complete = file != NULL;
@@ -171,14 +159,6 @@ static bool read_boxes(struct figure *figure, const char *directory)
     return complete;
 }
 
-static void remove_scratch(const struct figure *figure, const char *directory)
-{
-    static const char *const scratch[] = {".gp", ".tabs", ".log", ".box"};
-    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
-        remove_file(directory, figure->name, scratch[i]);
-    }
-}
-
 static enum status finish_gnuplot(struct figure *figure, pid_t child, const char *directory,
                                   struct error *error)
 {
@@ -197,25 +177,13 @@ static enum status finish_gnuplot(struct figure *figure, pid_t child, const char
     } else if (ended != child || !WIFEXITED(state) || WEXITSTATUS(state) != 0 ||
                !read_boxes(figure, directory)) {
         status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name,
-                           words[0] != '\0' ? words
-                                            : "it gave no reason; does another report go to the "
-                                              "same directory?");
+                           words[0] != '\0' ? words : "it gave no reason");
     }
-    remove_scratch(figure, directory);
     figure->drawn = status == STATUS_OK;
     return status;
 }
 
-/* What an earlier report left there must not pass for this one's. */
-static void remove_old(const struct figure *figure, const char *directory)
-{
-    static const char *const suffixes[] = {".csv", ".svg", ".narrow.svg", ".png", ".box"};
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        remove_file(directory, figure->name, suffixes[i]);
-    }
-}
-
-enum status figures_draw(struct figure_list *list, const char *directory, struct error *error)
+enum status figures_draw(struct figure_list *list, const struct draft *draft, struct error *error)
 {
     enum { CHILDREN_MAX = 64 };
     pid_t child[CHILDREN_MAX];
@@ -224,19 +192,18 @@ enum status figures_draw(struct figure_list *list, const char *directory, struct
     for (int32_t i = 0; i < list->count; i++) {
         struct figure *figure = &list->figure[i];
         child[i] = NO_CHILD;
-        remove_old(figure, directory);
         if (status != STATUS_OK || !figure_has_data(figure)) {
             continue;
         }
-        status = write_data(figure, directory, ".csv", rows_write_csv, error);
+        status = write_data(figure, draft, ".csv", rows_write_csv, error);
         if (status == STATUS_OK) {
-            status = write_data(figure, directory, ".tabs", rows_write_tabs, error);
+            status = write_data(figure, draft, ".tabs", rows_write_tabs, error);
         }
         if (status == STATUS_OK) {
-            status = write_script(figure, list, directory, error);
+            status = write_script(figure, list, draft, error);
         }
         if (status == STATUS_OK) {
-            child[i] = start_gnuplot(figure, directory);
+            child[i] = start_gnuplot(figure, draft->directory);
         }
         if (status == STATUS_OK && child[i] < 0) {
             status = error_add(error, STATUS_IO, "cannot start gnuplot: %s", strerror(errno));
@@ -244,17 +211,37 @@ enum status figures_draw(struct figure_list *list, const char *directory, struct
     }
     for (int32_t i = 0; i < list->count; i++) {
         if (child[i] > 0) { /* all are waited for; the first failure is told */
-            enum status ended = finish_gnuplot(&list->figure[i], child[i], directory,
+            enum status ended = finish_gnuplot(&list->figure[i], child[i], draft->directory,
                                                status == STATUS_OK ? error : NULL);
             status = status == STATUS_OK ? ended : status;
         }
     }
-    if (status != STATUS_OK) { /* some figures without a page are no report */
-        for (int32_t i = 0; i < list->count; i++) {
-            remove_old(&list->figure[i], directory);
-            remove_scratch(&list->figure[i], directory);
+    return status;
+}
+
+/* What an earlier report left of a figure must not pass for this one's. */
+static void remove_old(const struct figure *figure, const char *out)
+{
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+        char path[FILE_PATH_BYTES + NAME_BYTES + 16];
+        snprintf(path, sizeof path, "%s/figures/%s%s", out, figure->name, published[i]);
+        unlink(path);
+    }
+}
+
+enum status figures_publish(const struct figure_list *list, const struct draft *draft,
+                            struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (int32_t i = 0; i < list->count && status == STATUS_OK; i++) {
+        const struct figure *figure = &list->figure[i];
+        remove_old(figure, draft->out);
+        for (size_t k = 0; k < sizeof published / sizeof published[0] && figure->drawn; k++) {
+            char name[NAME_BYTES + 8], path[NAME_BYTES + 16];
+            snprintf(name, sizeof name, "%s%s", figure->name, published[k]);
+            snprintf(path, sizeof path, "figures/%s", name);
+            status = status == STATUS_OK ? draft_publish(draft, name, path, error) : status;
         }
-        (void)rmdir(directory);
     }
     return status;
 }

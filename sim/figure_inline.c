@@ -5,7 +5,6 @@
  * colour, dark or light; titles that a browser would show as tooltips go.
  */
 #include <string.h>
-#include <unistd.h>
 
 #include "figure.h"
 #include "textfile.h"
@@ -95,9 +94,6 @@ static enum status read_svg(const char **svg, const struct figure *figure, enum 
     enum status status = text_read(svg, path, arena, error);
     if (status == STATUS_OK && strstr(*svg, "<svg") == NULL) {
         status = error_add(error, STATUS_IO, "%s: gnuplot left no figure there", path);
-    }
-    if (form == FIGURE_NARROW) {
-        unlink(path); /* only the page uses it */
     }
     return status;
 }

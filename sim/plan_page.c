@@ -10,7 +10,6 @@
 
 #include "api_price.h"
 #include "data.h"
-#include "directory.h"
 #include "format.h"
 #include "html.h"
 #include "plan_launch.h"
@@ -270,20 +269,11 @@ static enum status load(struct plan_report *plan_report, struct error *error)
 static enum status write_all(struct plan_report *plan_report, struct error *error)
 {
     struct report *report = &plan_report->report;
-    char figures[FILE_PATH_BYTES];
-    (void)snprintf(figures, sizeof figures, "%s/figures", report->options->out);
-    report->figures_directory = figures;
     enum status status = load(plan_report, error);
     if (status == STATUS_OK) {
         (void)snprintf(report->model_error, sizeof report->model_error, "Decode: %s.",
                        plan_report->page->answer->error[COST_DECODE].words);
-        status = directory_make(figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = figures_draw(&report->figures, figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = report_save_page(report, write_page, error);
+        status = report_make(report, write_page, error);
     }
     return status;
 }
@@ -299,10 +289,7 @@ enum status plan_page_write(const struct plan_page *page, struct error *error)
     plan_report->page = page;
     report->options = &options;
     (void)snprintf(report->run_id, sizeof report->run_id, "%s", page->plan_id);
-    enum status status =
-        strlen(page->out) + 64 >= FILE_PATH_BYTES
-            ? error_add(error, STATUS_INVALID, "%.40s...: too long a name", page->out)
-            : store_open(&report->store, page->results, false, error);
+    enum status status = store_open(&report->store, page->results, false, error);
     if (status == STATUS_OK) {
         status = write_all(plan_report, error);
     }

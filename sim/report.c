@@ -3,13 +3,10 @@
  */
 #include "report.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "data.h"
-#include "directory.h"
+#include "draft.h"
 #include "report_internal.h"
 #include "textfile.h"
 
@@ -167,48 +164,45 @@ static enum status load_parts(struct report *report, struct error *error)
     return status;
 }
 
-enum status report_save_page(const struct report *report,
-                             enum status (*write)(const struct report *report, FILE *page,
-                                                  struct error *error),
-                             struct error *error)
+enum status report_make(struct report *report,
+                        enum status (*write)(const struct report *report, FILE *page,
+                                             struct error *error),
+                        struct error *error)
 {
-    char path[FILE_PATH_BYTES], temporary[FILE_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/index.html", report->options->out);
-    snprintf(temporary, sizeof temporary, "%s/index.html.partial", report->options->out);
-    FILE *page = fopen(temporary, "w");
-    if (page == NULL) {
-        return error_add(error, STATUS_IO, "%s: %s", temporary, strerror(errno));
+    struct draft draft;
+    FILE *page = NULL;
+    enum status status = draft_open(&draft, report->options->out, error);
+    report->figures_directory = draft.directory;
+    if (status == STATUS_OK) {
+        status = figures_draw(&report->figures, &draft, error);
     }
-    enum status status = write(report, page, error);
-    bool failed = fflush(page) != 0 || ferror(page) != 0;
-    failed = fclose(page) != 0 || failed;
-    if (status == STATUS_OK && (failed || rename(temporary, path) != 0)) {
-        status = error_add(error, STATUS_IO, "%s: %s", path, strerror(errno));
+    if (status == STATUS_OK) {
+        status = draft_create(&page, &draft, "index.html", error);
     }
-    if (status != STATUS_OK) {
-        unlink(temporary);
+    if (status == STATUS_OK) {
+        status = write(report, page, error);
+        enum status finished = draft_finish(page, &draft, "index.html", error);
+        status = status == STATUS_OK ? finished : status;
     }
+    if (status == STATUS_OK) {
+        status = figures_publish(&report->figures, &draft, error);
+    }
+    if (status == STATUS_OK) {
+        status = draft_publish(&draft, "index.html", "index.html", error);
+    }
+    draft_close(&draft);
     return status;
 }
 
 static enum status write_all(struct report *report, struct error *error)
 {
-    char figures[FILE_PATH_BYTES];
-    snprintf(figures, sizeof figures, "%s/figures", report->options->out);
-    report->figures_directory = figures;
     enum status status = load_parts(report, error);
     if (status == STATUS_OK) {
         status = query_all(report, error);
     }
     if (status == STATUS_OK) {
         answer_model_error(report);
-        status = directory_make(figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = figures_draw(&report->figures, figures, error);
-    }
-    if (status == STATUS_OK) {
-        status = report_save_page(report, page_write, error);
+        status = report_make(report, page_write, error);
     }
     return status;
 }
@@ -216,9 +210,6 @@ static enum status write_all(struct report *report, struct error *error)
 enum status report_write(const struct report_options *options, struct error *error)
 {
     struct report report = {.options = options};
-    if (strlen(options->out) + 64 >= FILE_PATH_BYTES) {
-        return error_add(error, STATUS_INVALID, "%.40s...: too long a name", options->out);
-    }
     enum status status = store_open(&report.store, options->results, false, error);
     if (status == STATUS_OK) {
         status = write_all(&report, error);

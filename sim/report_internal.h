@@ -30,7 +30,7 @@ struct report {
     const char *css;
     const char *script;
     const char *limits;
-    const char *figures_directory;             /* OUT/figures */
+    const char *figures_directory;             /* where they are drawn; by report_make */
     char model_error[MODEL_ERROR_BYTES];       /* a sentence */
     char model_error_short[MODEL_ERROR_BYTES]; /* beside a number */
 };
@@ -48,11 +48,12 @@ void answer_write_tiles(const struct report *report, FILE *page);
 MUST_CHECK enum status report_load_part(const char **text, const char *name, struct report *report,
                                         struct error *error);
 
-/* Writes beside OUT/index.html and renames last: who sees a page sees a whole one. */
-MUST_CHECK enum status report_save_page(const struct report *report,
-                                        enum status (*write)(const struct report *report,
-                                                             FILE *page, struct error *error),
-                                        struct error *error);
+/* Draws the figures, which have been queried, has the page written and puts all in place at once:
+ * OUT/figures, and last OUT/index.html. */
+MUST_CHECK enum status report_make(struct report *report,
+                                   enum status (*write)(const struct report *report, FILE *page,
+                                                        struct error *error),
+                                   struct error *error);
 
 /* The section of figures; they must be drawn. */
 MUST_CHECK enum status page_write_figures(const struct report *report, FILE *page,

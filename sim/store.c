@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "digest.h"
 #include "directory.h"
@@ -67,6 +69,22 @@ enum status store_execute(struct store *store, const char *sql, struct error *er
 {
     int code = sqlite3_exec(store->database, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? STATUS_OK : store_error(store, code, error);
+}
+
+enum status store_begin_write(struct store *store, struct error *error)
+{
+    int has_moved = 0;
+    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    if (status == STATUS_OK) {
+        (void)sqlite3_file_control(store->database, NULL, SQLITE_FCNTL_HAS_MOVED, &has_moved);
+    }
+    if (has_moved != 0) {
+        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+        status = error_add(error, STATUS_IO,
+                           "%s: was removed or replaced while it was in use; nothing was stored",
+                           store->path);
+    }
+    return status;
 }
 
 enum status store_remove(struct store *store, const char *run_id, struct error *error)
@@ -190,7 +208,7 @@ static enum status remove_incomplete(struct store *store, struct error *error)
 /* Writes at once, so that a read-only directory is found before the run and not after it. */
 static enum status prepare_write(struct store *store, struct error *error)
 {
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -257,6 +275,9 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
         return error_add(error, STATUS_NO_MEMORY, "%s: out of memory", path);
     }
     store->write = write;
+    struct stat entry;
+    store->created = write && strcmp(path, ":memory:") != 0 && stat(path, &entry) != 0;
+    store->parents_existing = directory_existing(path);
     enum status status = write ? directory_make_parents(path, error) : STATUS_OK;
     if (status != STATUS_OK) {
         store_close(store);
@@ -278,12 +299,44 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
     return STATUS_OK;
 }
 
+static bool is_empty(struct store *store)
+{
+    int code = SQLITE_OK;
+    bool is_found = query_integer(store, "SELECT count(*) FROM sqlite_schema", &code) != 0;
+    bool has_rows = false;
+    for (int32_t table = 0; is_found && store_schema[table].name != NULL && code == SQLITE_OK;
+         table++) {
+        char *sql = sqlite3_mprintf("SELECT EXISTS (SELECT 1 FROM %s)", store_schema[table].name);
+        has_rows = has_rows || query_integer(store, sql, &code) != 0;
+        sqlite3_free(sql);
+    }
+    return code == SQLITE_OK && !has_rows;
+}
+
+/* A run that failed leaves no file that it made for nothing. Under the lock nobody else writes, and
+ * who opened the file meanwhile is told by store_begin_write. */
+static void remove_if_empty(struct store *store)
+{
+    sqlite3_busy_timeout(store->database, 0);
+    if (sqlite3_exec(store->database, "BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK) {
+        if (is_empty(store)) {
+            (void)unlink(sqlite3_db_filename(store->database,
+                                             "main")); /* what stays keeps its directory in being */
+        }
+        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+    }
+    directory_unmake(store->path, store->parents_existing);
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL) {
         return;
     }
     store_abandon(store);
+    if (store->created && store->database != NULL) {
+        remove_if_empty(store);
+    }
     int code = sqlite3_close(store->database);
     assert(code == SQLITE_OK); /* else a statement was not finalised */
     (void)code;

@@ -32,8 +32,10 @@ struct store {
     sqlite3 *database;
     char *path; /* owned */
     bool write;
-    struct currency shown; /* by the SQL function money */
-    sqlite3_stmt *detail;  /* the insert of store_detail, prepared once */
+    bool created;            /* by this opening: the file goes again if nothing comes into it */
+    size_t parents_existing; /* leading bytes of path that were there before */
+    struct currency shown;   /* by the SQL function money */
+    sqlite3_stmt *detail;    /* the insert of store_detail, prepared once */
     struct pending_run run;
 };
 
@@ -51,6 +53,10 @@ enum status store_error(struct store *store, int code, struct error *error);
 
 /* Runs statements that return no rows. */
 MUST_CHECK enum status store_execute(struct store *store, const char *sql, struct error *error);
+
+/* Begins a transaction that writes. STATUS_IO too if the file is no longer where it was opened:
+ * what is written to a file that somebody removed is lost. */
+MUST_CHECK enum status store_begin_write(struct store *store, struct error *error);
 
 /* Defines the SQL functions of store_query. Returns SQLite's code. */
 int store_add_functions(struct store *store);

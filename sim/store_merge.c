@@ -62,7 +62,7 @@ enum status store_merge(struct store *store, const char *path, struct error *err
     if (status != STATUS_OK) {
         return status;
     }
-    status = store_execute(store, "BEGIN IMMEDIATE", error);
+    status = store_begin_write(store, error);
     if (status == STATUS_OK) {
         status = copy_tables(store, error);
         if (status == STATUS_OK) {
@@ -111,7 +111,7 @@ enum status store_order(struct store *store, const uint64_t *run_id, int64_t cou
         "lag(run.rowid) OVER (ORDER BY place) AS before FROM temp.wanted JOIN run USING (run_id)) "
         "WHERE at < before)";
     assert(store->write);
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }

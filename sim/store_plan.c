@@ -222,7 +222,7 @@ enum status plan_store_put(struct plan_store *plan_store, uint64_t digest,
                                  cell_text(point->why),
                                  cell_real(point->step_ns),
                                  cell_real(point->imbalance)};
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -166,7 +166,7 @@ enum status plan_store_answer(struct plan_store *plan_store, char *plan_id, cons
         cell_text(plan->text),       cell_text(store_commit())};
     cells[4].kind = plan->ttft_s > 0.0 ? 'r' : 'n';
     cells[5].kind = plan->tpot_s > 0.0 ? 'r' : 'n';
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -43,7 +43,7 @@ static int insert_run(sqlite3_stmt *statement, const struct study *study, int32_
 enum status store_study(struct store *store, const struct study *study, struct error *error)
 {
     sqlite3_stmt *statement = NULL;
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }

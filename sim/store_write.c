@@ -114,7 +114,7 @@ enum status store_begin_transaction(struct store *store, struct error *error)
     if (store->run.in_transaction) {
         return STATUS_OK;
     }
-    enum status status = store_execute(store, "BEGIN IMMEDIATE", error);
+    enum status status = store_begin_write(store, error);
     if (status != STATUS_OK) {
         return status;
     }

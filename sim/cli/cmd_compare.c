@@ -172,7 +172,7 @@ int compare_run(struct variant *variants, int32_t count, const struct cli_option
     struct study study = {0};
     enum status status = open_all(variants, count, options, error);
     if (status == STATUS_OK && options->report != NULL) {
-        status = directory_make(options->report, error); /* not only when all is done */
+        status = directory_check(options->report, error); /* not only when all is done */
     }
     if (status == STATUS_OK) {
         status = compare_simulate(variants, count, cli_threads(options), error);

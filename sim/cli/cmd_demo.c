@@ -10,7 +10,6 @@
 #include "cli/cli.h"
 #include "cli/compare.h"
 #include "data.h"
-#include "directory.h"
 
 static const char help[] =
     "usage: moesim demo [-o DIR]\n\n"
@@ -82,10 +81,7 @@ static int run_demo(const char *directory, int32_t num_threads, const struct dem
     snprintf(results, sizeof results, "%s%s/results.db", directory, demo->folder);
     struct cli_options options = {.report = report, .results = results, .num_threads = num_threads};
     int32_t count = 0;
-    enum status status = directory_make(report, error);
-    if (status == STATUS_OK) {
-        status = load(variants, &count, demo, error);
-    }
+    enum status status = load(variants, &count, demo, error);
     int code = status == STATUS_OK ? compare_run(variants, count, &options, error)
                                    : cli_fail(status, error);
     for (int32_t index = VARIANTS_EACH - 1; index >= 0; index--) {

@@ -70,7 +70,7 @@ static enum status check_outputs(const struct variant *variant, const struct cli
                            (long long)num_steps);
     }
     if (options->report != NULL) {
-        enum status made = directory_make(options->report, error);
+        enum status made = directory_check(options->report, error);
         status = status == STATUS_OK ? made : status;
     }
     return status;

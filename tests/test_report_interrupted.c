@@ -1,0 +1,140 @@
+/* test_report_interrupted.c -- a report is there whole, or nothing of it. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "draft.h"
+#include "fake_run.h"
+#include "report.h"
+#include "textfile.h"
+
+#define PATH_LENGTH 256
+
+static char directory[] = "/tmp/moesim-draft-XXXXXX";
+static char results[PATH_LENGTH];
+static char out[PATH_LENGTH];
+static struct arena arena;
+static struct error error;
+
+static void set_up(void)
+{
+    struct fake_run run;
+    char run_id[RUN_ID_BYTES];
+    cr_assert(mkdtemp(directory) != NULL);
+    snprintf(results, sizeof results, "%s/results.db", directory);
+    snprintf(out, sizeof out, "%s/out", directory);
+    fake_run_make(&run, &(struct fake_size){6, 32, 8, 5, 0.8}, &arena);
+    enum status status = fake_run_store(run_id, results, &run, "", &error);
+    cr_assert(status == STATUS_OK, "%s", error.text);
+}
+
+static void tear_down(void)
+{
+    char command[PATH_LENGTH];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_expect(system(command) == 0);
+    arena_free(&arena);
+}
+
+TestSuite(report_interrupted, .init = set_up, .fini = tear_down, .timeout = 120);
+
+/* Puts a script into the way of gnuplot. */
+static void replace_gnuplot(const char *script)
+{
+    char name[2 * PATH_LENGTH], found[3 * PATH_LENGTH];
+    snprintf(name, sizeof name, "%s/gnuplot", directory);
+    FILE *file = fopen(name, "w");
+    cr_assert(file != NULL);
+    fprintf(file, "#!/bin/sh\n%s\n", script);
+    fclose(file);
+    cr_assert(chmod(name, 0755) == 0);
+    snprintf(found, sizeof found, "%s:/usr/bin:/bin", directory);
+    setenv("PATH", found, 1);
+}
+
+/* Ends the reporting process by a signal, from gnuplot, which then goes on writing. Returns when
+ * nobody holds the other end of a pipe any more: the process, its gnuplots, who clears away. */
+static void report_until_signal(int number)
+{
+    char script[128], byte;
+    int life[2];
+    snprintf(script, sizeof script, "kill -%d $PPID; echo late > late.svg", number);
+    replace_gnuplot(script);
+    cr_assert(pipe(life) == 0);
+    fflush(NULL);
+    pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0) {
+        close(life[0]);
+        struct report_options options = {results, out, NULL};
+        (void)!report_write(&options, &error);
+        _exit(0);
+    }
+    close(life[1]);
+    int state = 0;
+    cr_assert(waitpid(child, &state, 0) == child);
+    cr_assert(WIFSIGNALED(state) && WTERMSIG(state) == number);
+    cr_assert(read(life[0], &byte, 1) == 0);
+    close(life[0]);
+}
+
+Test(report_interrupted, leaves_nothing_when_it_is_interrupted)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGKILL};
+    snprintf(out, sizeof out, "%s/made/for/it", directory);
+    char made[PATH_LENGTH];
+    snprintf(made, sizeof made, "%s/made", directory);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        report_until_signal(numbers[i]);
+        cr_expect(access(made, F_OK) != 0, "signal %d", numbers[i]);
+    }
+}
+
+Test(report_interrupted, keeps_the_earlier_page_whole_when_it_is_interrupted)
+{
+    struct report_options options = {results, out, NULL};
+    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
+    char figure[2 * PATH_LENGTH], draft[2 * PATH_LENGTH];
+    snprintf(figure, sizeof figure, "%s/figures/cost.svg", out);
+    snprintf(draft, sizeof draft, "%s/report.partial", out);
+
+    report_until_signal(SIGKILL);
+
+    const char *svg = NULL;
+    cr_assert(text_read(&svg, figure, &arena, &error) == STATUS_OK, "%s", error.text);
+    cr_expect(strstr(svg, "</svg>") != NULL);
+    cr_expect(access(draft, F_OK) != 0);
+}
+
+/* What a machine that went down has left. */
+Test(report_interrupted, clears_away_what_a_crash_left)
+{
+    char draft[2 * PATH_LENGTH], left[3 * PATH_LENGTH];
+    snprintf(draft, sizeof draft, "%s/report.partial", out);
+    snprintf(left, sizeof left, "%s/cost.svg", draft);
+    cr_assert(mkdir(out, 0777) == 0 && mkdir(draft, 0777) == 0);
+    fclose(fopen(left, "w"));
+
+    struct report_options options = {results, out, NULL};
+    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
+
+    cr_expect(access(draft, F_OK) != 0);
+}
+
+Test(report_interrupted, does_not_write_where_another_report_is_under_way)
+{
+    struct draft draft;
+    cr_assert(draft_open(&draft, out, &error) == STATUS_OK, "%s", error.text);
+    struct report_options options = {results, out, NULL};
+
+    cr_expect(report_write(&options, &error) == STATUS_IO);
+
+    cr_expect(strstr(error.text, "another report is written there") != NULL, "%s", error.text);
+    draft_close(&draft);
+    cr_expect(access(out, F_OK) != 0);
+}
