@@ -321,6 +321,25 @@ Test(report, names_the_runs_it_knows_when_asked_for_another)
     cr_expect(access(out, F_OK) != 0);
 }
 
+/* A point of the grid may be missing; points in a row are no grid. */
+Test(report, draws_all_settings_of_a_sweep_as_a_map)
+{
+    store(&run, "routing.top_k=1 parallel.ep=8");
+    store(&run, "routing.top_k=1 parallel.ep=16");
+    store(&run, "routing.top_k=1 parallel.ep=32");
+    store(&run, "routing.top_k=1 parallel.ep=64");
+    cr_expect(!page_holds(make_page(), "<figure id=\"settings\">"));
+    store(&run, "routing.top_k=2 parallel.ep=8");
+    store(&run, "routing.top_k=2 parallel.ep=32");
+
+    cr_expect(page_holds(make_page(), "<figure id=\"settings\">"));
+
+    const char *csv = file_text("figures/settings.csv");
+    cr_expect(page_count(csv, "\nrouting.top_k,1,parallel.ep,") == 4, "%s", csv);
+    cr_expect(page_count(csv, "\nrouting.top_k,2,parallel.ep,") == 2, "%s", csv);
+    cr_expect(page_holds(csv, ",1,2\n"), "the third column of the second row: %s", csv);
+}
+
 Test(report, writes_into_any_directory_and_says_when_it_is_none)
 {
     store(&run, "");
