@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "plan_internal.h"
+#include "plan_launch_internal.h"
 
 #define MIB           1048576.0
 #define GIB           1073741824.0
@@ -17,27 +18,7 @@
 #define TRAY_GPUS     4   /* as of GB200 and GB300 NVL72 */
 #define SGLANG_TOKENS 128 /* a rank, without SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK */
 
-struct command {
-    char *text;
-    size_t used;
-};
-
-/* What the flags are made of. */
-struct launch {
-    const struct plan *plan;
-    const struct plan_point *point;
-    bool shared;
-    bool prefill;
-    int32_t replicas;       /* that compute attention alone */
-    int32_t nodes;          /* of a group */
-    int32_t prefill_tokens; /* of a replica and step; 0: none */
-    int32_t sequences;      /* of a replica */
-    int32_t mean_tokens;    /* of a request */
-    int32_t max_tokens;     /* likewise, that is not refused */
-};
-
-static void __attribute__((format(printf, 2, 3)))
-add(struct command *command, const char *format, ...)
+void launch_add(struct command *command, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -77,15 +58,27 @@ static bool can_offload(const struct launch *launch, enum launch_engine engine)
     return false;
 }
 
-/* On one GPU there is nobody to exchange tokens with, and nothing to balance. */
-static bool spreads_experts(const struct launch *launch)
+bool launch_spreads_experts(const struct launch *launch)
 {
     return launch->plan->model.num_experts > 0 && launch->point->ep > 1;
 }
 
-static bool balances(const struct launch *launch)
+bool launch_balances(const struct launch *launch)
 {
     return launch->point->strategy->needs != 0 || launch->point->redundant_experts > 0;
+}
+
+/* vLLM raises "EPLB is not supported for mxfp4", SGLang's gpt-oss has no branch for DeepEP. */
+static bool has_mxfp4(const struct launch *launch)
+{
+    return launch->point->expert_precision == PRECISION_MXFP4;
+}
+
+void launch_add_unbalanced(struct command *command, const struct launch *launch, const char *why)
+{
+    launch_add(command,
+               "\n# %s, so experts stay where they are; the plan has %s, %d redundant experts", why,
+               launch->point->strategy->name, (int)launch->point->redundant_experts);
 }
 
 /* As the point is simulated. */
@@ -123,49 +116,53 @@ static void write_vllm(struct command *command, const struct launch *launch)
 {
     const struct plan_point *point = launch->point;
     int32_t local = launch->replicas / launch->nodes;
-    add(command, "vllm serve \"$MODEL\" --tensor-parallel-size %d", (int)point->tp);
+    launch_add(command, "vllm serve \"$MODEL\" --tensor-parallel-size %d", (int)point->tp);
     if (launch->replicas > 1) {
-        add(command, " \\\n  --data-parallel-size %d", (int)launch->replicas);
+        launch_add(command, " \\\n  --data-parallel-size %d", (int)launch->replicas);
     }
     if (launch->nodes > 1 && local >= 1) {
-        add(command,
-            " --data-parallel-size-local %d \\\n  --data-parallel-start-rank $((NODE * %d)) "
-            "--data-parallel-address $MAIN --data-parallel-rpc-port 13345",
-            (int)local, (int)local);
+        launch_add(command,
+                   " --data-parallel-size-local %d \\\n  --data-parallel-start-rank $((NODE * %d)) "
+                   "--data-parallel-address $MAIN --data-parallel-rpc-port 13345",
+                   (int)local, (int)local);
     }
-    if (spreads_experts(launch)) {
-        add(command, " \\\n  --enable-expert-parallel --all2all-backend %s",
-            !has_deepep(launch)                  ? "allgather_reducescatter"
-            : launch->prefill && !launch->shared ? "deepep_high_throughput"
-                                                 : "deepep_low_latency");
+    if (launch_spreads_experts(launch)) {
+        launch_add(command, " \\\n  --enable-expert-parallel --all2all-backend %s",
+                   !has_deepep(launch)                  ? "allgather_reducescatter"
+                   : launch->prefill && !launch->shared ? "deepep_high_throughput"
+                                                        : "deepep_low_latency");
     }
     if (point->offload.home != OFFLOAD_NOTHING) {
-        add(command, " \\\n  --cpu-offload-gb %.1f --cpu-offload-params experts",
-            (1.0 - kept_share(launch)) * plan_offload_bytes(launch->plan, point) /
-                (double)gpus_on_node(launch) / GIB);
+        launch_add(command, " \\\n  --cpu-offload-gb %.1f --cpu-offload-params experts",
+                   (1.0 - kept_share(launch)) * plan_offload_bytes(launch->plan, point) /
+                       (double)gpus_on_node(launch) / GIB);
     }
-    if (spreads_experts(launch) && balances(launch)) {
-        add(command, " \\\n  --enable-eplb --eplb-config '{\"num_redundant_experts\":%d}'",
-            (int)point->redundant_experts);
+    bool may_balance = launch_spreads_experts(launch) && launch_balances(launch);
+    if (may_balance && !has_mxfp4(launch)) {
+        launch_add(command, " \\\n  --enable-eplb --eplb-config '{\"num_redundant_experts\":%d}'",
+                   (int)point->redundant_experts);
     }
-    bool can_overlap = spreads_experts(launch) && has_deepep(launch) && launch->replicas > 1;
+    bool can_overlap = launch_spreads_experts(launch) && has_deepep(launch) && launch->replicas > 1;
     if (point->micro_batches > 1 && can_overlap) {
-        add(command, " \\\n  --enable-dbo");
+        launch_add(command, " \\\n  --enable-dbo");
     }
-    add(command, " \\\n  --max-num-seqs %d --max-model-len %d --gpu-memory-utilization %.2f",
-        (int)launch->sequences, (int)launch->max_tokens, launch->plan->memory_fraction);
+    launch_add(command, " \\\n  --max-num-seqs %d --max-model-len %d --gpu-memory-utilization %.2f",
+               (int)launch->sequences, (int)launch->max_tokens, launch->plan->memory_fraction);
     if (launch->prefill_tokens > 0) {
-        add(command, " --max-num-batched-tokens %d", (int)launch->prefill_tokens);
+        launch_add(command, " --max-num-batched-tokens %d", (int)launch->prefill_tokens);
     }
     if (!launch->shared) {
-        add(command, " \\\n  --kv-transfer-config "
-                     "'{\"kv_connector\":\"NixlConnector\",\"kv_role\":\"kv_both\"}'");
+        launch_add(command, " \\\n  --kv-transfer-config "
+                            "'{\"kv_connector\":\"NixlConnector\",\"kv_role\":\"kv_both\"}'");
     }
     if (launch->nodes > 1) {
-        add(command, "\n# and --headless on nodes other than the first");
+        launch_add(command, "\n# and --headless on nodes other than the first");
+    }
+    if (may_balance && has_mxfp4(launch)) {
+        launch_add_unbalanced(command, launch, "it has no EPLB for mxfp4");
     }
     if (point->micro_batches > 1 && !can_overlap) {
-        add(command, "\n# its dual-batch overlap wants data parallelism and DeepEP");
+        launch_add(command, "\n# its dual-batch overlap wants data parallelism and DeepEP");
     }
 }
 
@@ -173,47 +170,55 @@ static void write_sglang(struct command *command, const struct launch *launch)
 {
     const struct plan_point *point = launch->point;
     const struct moe_model *model = &launch->plan->model;
-    if (!launch->prefill && spreads_experts(launch) && has_deepep(launch) &&
-        point->tokens_per_rank > SGLANG_TOKENS) {
-        add(command, "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=%d ",
-            (int)point->tokens_per_rank);
+    bool sends = launch_spreads_experts(launch) && has_deepep(launch) && !has_mxfp4(launch);
+    bool may_balance = launch_spreads_experts(launch) && launch_balances(launch);
+    if (!launch->prefill && sends && point->tokens_per_rank > SGLANG_TOKENS) {
+        launch_add(command, "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=%d ",
+                   (int)point->tokens_per_rank);
     }
-    add(command, "python3 -m sglang.launch_server --model-path \"$MODEL\" \\\n  --tp-size %d",
-        (int)point->ep);
+    launch_add(command,
+               "python3 -m sglang.launch_server --model-path \"$MODEL\" \\\n  --tp-size %d",
+               (int)point->ep);
     if (launch->replicas > 1) {
-        add(command, " --dp-size %d --enable-dp-attention --enable-dp-lm-head",
-            (int)launch->replicas);
-        add(command, model->dense_ffn_dim > 0 && point->tp == 1 ? " --moe-dense-tp-size 1" : "");
+        launch_add(command, " --dp-size %d --enable-dp-attention --enable-dp-lm-head",
+                   (int)launch->replicas);
+        launch_add(command,
+                   model->dense_ffn_dim > 0 && point->tp == 1 ? " --moe-dense-tp-size 1" : "");
     }
     if (launch->nodes > 1) {
-        add(command, " \\\n  --nnodes %d --node-rank $NODE --dist-init-addr $MAIN:5000",
-            (int)launch->nodes);
+        launch_add(command, " \\\n  --nnodes %d --node-rank $NODE --dist-init-addr $MAIN:5000",
+                   (int)launch->nodes);
     }
-    if (spreads_experts(launch)) {
-        add(command, " \\\n  --ep-size %d", (int)point->ep);
+    if (launch_spreads_experts(launch)) {
+        launch_add(command, " \\\n  --ep-size %d", (int)point->ep);
     }
-    if (spreads_experts(launch) && has_deepep(launch)) {
-        add(command, " --moe-a2a-backend deepep --deepep-mode %s",
-            launch->shared    ? "auto"
-            : launch->prefill ? "normal"
-                              : "low_latency");
+    if (sends) {
+        launch_add(command, " --moe-a2a-backend deepep --deepep-mode %s",
+                   launch->shared    ? "auto"
+                   : launch->prefill ? "normal"
+                                     : "low_latency");
     }
-    if (spreads_experts(launch) && balances(launch)) {
-        add(command, " \\\n  --ep-num-redundant-experts %d --enable-eplb",
-            (int)point->redundant_experts);
+    if (may_balance && !has_mxfp4(launch)) {
+        launch_add(command, " \\\n  --ep-num-redundant-experts %d --enable-eplb",
+                   (int)point->redundant_experts);
     }
     if (point->micro_batches > 1) {
-        add(command, " \\\n  --enable-two-batch-overlap");
+        launch_add(command, " \\\n  --enable-two-batch-overlap");
     }
-    add(command, " \\\n  --max-running-requests %d --context-length %d --mem-fraction-static %.2f",
-        (int)(launch->sequences * launch->replicas), (int)launch->max_tokens,
-        launch->plan->memory_fraction);
+    launch_add(command,
+               " \\\n  --max-running-requests %d --context-length %d --mem-fraction-static %.2f",
+               (int)(launch->sequences * launch->replicas), (int)launch->max_tokens,
+               launch->plan->memory_fraction);
     if (launch->prefill_tokens > 0) { /* for all replicas together */
-        add(command, " --chunked-prefill-size %lld",
-            (long long)launch->prefill_tokens * launch->replicas);
+        launch_add(command, " --chunked-prefill-size %lld",
+                   (long long)launch->prefill_tokens * launch->replicas);
     }
     if (!launch->shared) {
-        add(command, " \\\n  --disaggregation-mode %s", launch->prefill ? "prefill" : "decode");
+        launch_add(command, " \\\n  --disaggregation-mode %s",
+                   launch->prefill ? "prefill" : "decode");
+    }
+    if (may_balance && has_mxfp4(launch)) {
+        launch_add_unbalanced(command, launch, "it has neither DeepEP nor EPLB for mxfp4");
     }
 }
 
@@ -226,20 +231,21 @@ static void write_llama(struct command *command, const struct launch *launch)
     int32_t on_cpu = (int32_t)ceil((1.0 - kept_share(launch)) * (double)moe_layers);
     double cache_bytes = kept_share(launch) * plan_offload_bytes(launch->plan, point);
     bool has_cache = point->offload.misses == OFFLOAD_FETCH;
-    add(command, "llama-server --model \"$GGUF\" --n-gpu-layers all");
+    launch_add(command, "llama-server --model \"$GGUF\" --n-gpu-layers all");
     if (has_cache) {
-        add(command, " --cpu-moe --moe-cache-mib %.0f", cache_bytes / MIB);
+        launch_add(command, " --cpu-moe --moe-cache-mib %.0f", cache_bytes / MIB);
     } else if (point->offload.num_slots == 0) {
-        add(command, " --cpu-moe");
+        launch_add(command, " --cpu-moe");
     } else {
-        add(command, " --n-cpu-moe %d", (int)(on_cpu + model->num_layers - moe_layers));
+        launch_add(command, " --n-cpu-moe %d", (int)(on_cpu + model->num_layers - moe_layers));
     }
-    add(command,
-        " \\\n  --parallel %d --kv-unified --ctx-size %lld --batch-size %d --ubatch-size %d",
-        (int)launch->sequences, (long long)launch->sequences * launch->mean_tokens,
-        (int)launch->prefill_tokens, (int)launch->prefill_tokens);
+    launch_add(command,
+               " \\\n  --parallel %d --kv-unified --ctx-size %lld --batch-size %d --ubatch-size %d",
+               (int)launch->sequences, (long long)launch->sequences * launch->mean_tokens,
+               (int)launch->prefill_tokens, (int)launch->prefill_tokens);
     if (!has_cache && point->offload.num_slots > 0) {
-        add(command,
+        launch_add(
+            command,
             "\n# keeps the experts of %d of %d layers on the GPU, where the plan keeps %d of %d in "
             "every layer",
             (int)(moe_layers - on_cpu), (int)moe_layers, (int)point->offload.num_slots,
@@ -260,60 +266,13 @@ static void write_ktransformers(struct command *command, const struct launch *la
 {
     const struct plan_point *point = launch->point;
     write_sglang(command, launch);
-    add(command,
-        " \\\n  --kt-method %s --kt-weight-path \"$CPU_WEIGHTS\" --kt-cpuinfer $CORES "
-        "--kt-threadpool-count $SOCKETS \\\n  --kt-num-gpu-experts %d",
-        kt_method(point->expert_precision), (int)(point->offload.num_slots * point->ep));
+    launch_add(command,
+               " \\\n  --kt-method %s --kt-weight-path \"$CPU_WEIGHTS\" --kt-cpuinfer $CORES "
+               "--kt-threadpool-count $SOCKETS \\\n  --kt-num-gpu-experts %d",
+               kt_method(point->expert_precision), (int)(point->offload.num_slots * point->ep));
     if (point->offload.num_slots > 0 && strcmp(point->offload.policy->name, "pinned") != 0) {
-        add(command, "\n# keeps the same experts all the time; the plan's policy is %s",
-            point->offload.policy->name);
-    }
-}
-
-/* "Prerequisites" of examples/wide_ep/README.md. */
-static bool has_wide_ep(const char *gpu)
-{
-    return strcmp(gpu, "gb200-nvl72") == 0 || strcmp(gpu, "h20") == 0;
-}
-
-static void write_trtllm(struct command *command, const struct launch *launch)
-{
-    const struct plan_point *point = launch->point;
-    int64_t slots = (int64_t)launch->plan->model.num_experts + point->redundant_experts;
-    add(command, "cat > config.yaml <<EOF\ntensor_parallel_size: %d\n", (int)point->ep);
-    if (spreads_experts(launch)) {
-        add(command, "moe_expert_parallel_size: %d\n", (int)point->ep);
-    }
-    add(command,
-        "enable_attention_dp: %s\nmax_batch_size: %d\nmax_num_tokens: %d\nmax_seq_len: %d\n",
-        launch->replicas > 1 ? "true" : "false", (int)launch->sequences,
-        (int)(launch->prefill_tokens > 0 ? launch->prefill_tokens : launch->sequences),
-        (int)launch->max_tokens);
-    if (launch->prefill && !launch->shared) {
-        add(command, "disable_overlap_scheduler: true\n");
-    }
-    add(command, "kv_cache_config:\n  free_gpu_memory_fraction: %.2f\n",
-        launch->plan->memory_fraction);
-    if (spreads_experts(launch) && balances(launch)) {
-        add(command,
-            "moe_config:\n  backend: WIDEEP\n  load_balancer:\n    num_slots: %lld\n"
-            "    layer_updates_per_iter: 1\n",
-            (long long)slots);
-    }
-    if (!launch->shared) {
-        add(command, "cache_transceiver_config:\n  backend: DEFAULT\n");
-    }
-    add(command, "EOF\ntrtllm-serve \"$MODEL\" --config config.yaml");
-    if (point->ep > 1) {
-        add(command, " # under MPI, %d ranks", (int)point->ep);
-    }
-    if (point->micro_batches > 1) {
-        add(command, "\n# two-batch overlap is not among its options");
-    }
-    const char *gpu = launch->plan->gpu[point->gpu].cluster.gpu.name;
-    if (spreads_experts(launch) && balances(launch) && !has_wide_ep(gpu)) {
-        add(command, "\n# WIDEEP is documented for GB200 NVL72, H20 and RTX 6000D, not for %s",
-            gpu);
+        launch_add(command, "\n# keeps the same experts all the time; the plan's policy is %s",
+                   point->offload.policy->name);
     }
 }
 
@@ -355,7 +314,7 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         write_sglang(&command, &launch);
         return true;
     case LAUNCH_TRTLLM:
-        write_trtllm(&command, &launch);
+        launch_write_trtllm(&command, &launch);
         return true;
     case LAUNCH_LLAMA:
         write_llama(&command, &launch);

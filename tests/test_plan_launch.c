@@ -88,6 +88,45 @@ Test(plan, commands_know_the_machines_of_a_rack)
     plan_free(&plan);
 }
 
+/* vLLM has no EPLB and SGLang neither that nor DeepEP for mxfp4; TensorRT-LLM's backends go by
+ * format and GPU, and those of Triton have no load balancer. */
+Test(plan, commands_ask_no_engine_for_what_it_has_not)
+{
+    struct plan plan;
+    char command[LAUNCH_BYTES];
+    load_small(&plan, "search={pools: shared, prefill: {ep: [2], tokens_per_rank: [2048]}, decode: "
+                      "{ep: [2], sequences_per_rank: [64]}, strategy: eplb}");
+    struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+    cr_assert_geq(answer.winner, 0);
+    int32_t decode = answer.deployment[answer.winner].point[COST_DECODE];
+    struct gpu_spec *gpu = &plan.gpu[0].cluster.gpu;
+    const struct {
+        enum precision precision;
+        bool is_blackwell, balances;
+        const char *backend;
+    } cases[] = {{PRECISION_FP8, false, true, "backend: CUTLASS"},
+                 {PRECISION_FP8, true, true, "backend: DEEPGEMM"},
+                 {PRECISION_NVFP4, true, true, "backend: CUTEDSL"},
+                 {PRECISION_MXFP4, true, true, "backend: TRTLLM"},
+                 {PRECISION_MXFP4, false, false, "backend: TRITON"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool is_mxfp4 = cases[i].precision == PRECISION_MXFP4;
+        answer.point[decode].expert_precision = cases[i].precision;
+        gpu->flops_per_s[PRECISION_NVFP4] = cases[i].is_blackwell ? 9e15 : 0.0;
+        cr_assert(plan_launch(command, &plan, &answer, LAUNCH_TRTLLM, COST_DECODE));
+        cr_expect(says(command, cases[i].backend), "%s", command);
+        cr_expect_eq(says(command, "num_slots"), cases[i].balances, "%s", command);
+        cr_assert(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE));
+        cr_expect_eq(says(command, "--enable-eplb"), !is_mxfp4, "%s", command);
+        cr_expect_eq(says(command, "# it has no EPLB"), is_mxfp4, "%s", command);
+        cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_DECODE));
+        cr_expect_eq(says(command, "--enable-eplb"), !is_mxfp4, "%s", command);
+        cr_expect_eq(says(command, "--moe-a2a-backend"), !is_mxfp4, "%s", command);
+    }
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
 /* Grouped GEMMs that were measured alone are constants too: a scenario that said roofline would not
  * serve what was planned. Where kernels have none, it must: a scenario refuses what a plan leaves.
  */
