@@ -338,4 +338,7 @@ MUST_CHECK enum status cluster_load(struct cluster *cluster, const char *name_or
 const struct fitted_collective *cluster_constants(const struct cluster *cluster,
                                                   const char *collective, const char *dtype);
 
+/* Exchanges go by these constants from now on, by none where there are none. */
+void cluster_use_constants(struct cluster *cluster, const char *collective, const char *dtype);
+
 #endif

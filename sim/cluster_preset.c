@@ -188,3 +188,9 @@ const struct fitted_collective *cluster_constants(const struct cluster *cluster,
     }
     return any != NULL ? any : first;
 }
+
+void cluster_use_constants(struct cluster *cluster, const char *collective, const char *dtype)
+{
+    const struct fitted_collective *fitted = cluster_constants(cluster, collective, dtype);
+    cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
+}

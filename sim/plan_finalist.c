@@ -99,13 +99,19 @@ static void note_digests(struct finalist *finalist, const struct plan_deployment
     }
 }
 
+/* A pool that reads and answers has two tables. */
+static uint64_t table_of(const struct kept_steps *steps, const struct step_point *point)
+{
+    return point->reads ? digest_text(steps->digest, "reads") : steps->digest;
+}
+
 static enum status find_step(void *context, struct step_point *point, bool *found,
                              struct error *error)
 {
     const struct kept_steps *steps = context;
     enum status status;
 #pragma omp critical(plan_store)
-    status = plan_store_get_step(steps->plan_store, steps->digest, point, found, error);
+    status = plan_store_get_step(steps->plan_store, table_of(steps, point), point, found, error);
     return status;
 }
 
@@ -114,7 +120,7 @@ static enum status keep_step(void *context, const struct step_point *point, stru
     const struct kept_steps *steps = context;
     enum status status;
 #pragma omp critical(plan_store)
-    status = plan_store_put_step(steps->plan_store, steps->digest, point, error);
+    status = plan_store_put_step(steps->plan_store, table_of(steps, point), point, error);
     return status;
 }
 

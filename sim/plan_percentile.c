@@ -130,6 +130,9 @@ static enum status try_added(struct sizing *sizing, enum cost_pool pool, int32_t
     }
     sized->is_served = true;
     *met = status == STATUS_OK && is_met(&served, sizing->plan, pool, sized->shared);
+    if (status == STATUS_OK && plan_target_excess(&served, sizing->plan, COST_PREFILL) > 1.0) {
+        sized->ttft = served.ttft; /* missed by what decode delays, where not by prompts alone */
+    }
     return status;
 }
 

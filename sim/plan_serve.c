@@ -38,11 +38,11 @@ static const char *compute_model(const struct plan *plan, const struct plan_poin
     return can ? plan->gpu_model->name : "roofline";
 }
 
-/* Steps that read prompts are too large for the collective that decode has by itself, and where
- * pools are shared most may be such. */
-static const char *collective_of(const struct plan_deployment *deployment)
+static const char *collective_of(const struct plan *plan, const struct plan_point *point)
 {
-    return deployment->shared && deployment->read_share > 0.5 ? "collective: deepep_normal, " : "";
+    struct scenario scenario;
+    plan_point_scenario(&scenario, plan, point);
+    return scenario.collective->name;
 }
 
 /* Where prompts and answers of one pool treat misses unlike, a step that has both does what is
@@ -90,8 +90,10 @@ static void write_point(FILE *file, const struct plan *plan,
                 REBALANCE_INTERVAL);
     }
     write_offload(file, plan, deployment, *point, answer);
-    fprintf(file, "dispatch: {%sdtype: %s, combine_dtype: bf16}\noverlap: {micro_batches: %d}\n",
-            collective_of(deployment),
+    fprintf(file,
+            "dispatch: {collective: %s, dtype: %s, combine_dtype: bf16}\n"
+            "overlap: {micro_batches: %d}\n",
+            collective_of(plan, point),
             gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",
             (int)point->micro_batches);
     fprintf(file,

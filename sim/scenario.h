@@ -78,6 +78,8 @@ struct scenario {
 
     const struct replica_dispatch *replica;
     const struct collective *collective;
+    const struct collective *prefill_collective; /* of serving steps that read prompts beside
+                                                    answers; NULL: the same */
     int32_t num_sms; /* that the collective takes while it runs; 0: its own number */
     enum precision dispatch_precision;
     enum precision combine_precision;

@@ -97,10 +97,8 @@ void scenario_choose_exchange(struct scenario_loader *loader)
                           "%d leaves none of the %d SMs of %s to compute", (int)scenario->num_sms,
                           (int)cluster->gpu.num_sms, cluster->gpu.name);
     }
-    if (scenario->collective == NULL || cluster->num_fitted == 0) {
-        return;
+    if (scenario->collective != NULL) {
+        cluster_use_constants(cluster, scenario->collective->name,
+                              precision_name(scenario->dispatch_precision));
     }
-    const struct fitted_collective *fitted = cluster_constants(
-        cluster, scenario->collective->name, precision_name(scenario->dispatch_precision));
-    cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
 }

@@ -124,6 +124,8 @@ static const struct yaml_field placement_fields[] = {
 static const struct yaml_field dispatch_fields[] = {
     {"replica", YAML_TEXT, offsetof(struct scenario_file, replica), .size = NAME_BYTES},
     {"collective", YAML_TEXT, offsetof(struct scenario_file, collective), .size = NAME_BYTES},
+    {"prefill_collective", YAML_TEXT, offsetof(struct scenario_file, prefill_collective),
+     .size = NAME_BYTES},
     {"num_sms", YAML_INT32, offsetof(struct scenario_file, num_sms), .max = 4096},
     {"dtype", YAML_CHOICE, offsetof(struct scenario_file, dispatch_dtype),
      .choices = precision_choices},

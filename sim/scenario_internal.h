@@ -50,6 +50,7 @@ struct scenario_file {
     int32_t window_steps;
     char replica[NAME_BYTES];
     char collective[NAME_BYTES];
+    char prefill_collective[NAME_BYTES];
     int32_t num_sms;
     int32_t dispatch_dtype; /* enum precision */
     int32_t combine_dtype;

@@ -164,6 +164,18 @@ void scenario_complain_plugin(struct scenario_loader *loader, const char *key, c
                       words);
 }
 
+/* Prompts are too many tokens for kernels of decode: DeepEP's have buffers for a few hundred of a
+ * rank. So SGLang's mode "auto" takes the normal ones for a step in which any rank reads
+ * (DeepEPMode.resolve by is_extend_in_batch, sgl-project/sglang). Engines have one of any other. */
+static const char *prefill_collective(const struct scenario_file *file, const char *collective)
+{
+    static const char of_decode[] = "deepep_low_latency";
+    if (file->prefill_collective[0] != '\0') {
+        return file->prefill_collective;
+    }
+    return strncmp(collective, of_decode, strlen(of_decode)) == 0 ? "deepep_normal" : collective;
+}
+
 static void look_up_plugins(struct scenario_loader *loader)
 {
     struct scenario *scenario = loader->scenario;
@@ -172,11 +184,17 @@ static void look_up_plugins(struct scenario_loader *loader)
     if (*collective == '\0') {
         collective = file->phase == PHASE_PREFILL ? "deepep_normal" : "deepep_low_latency";
     }
+    const char *of_prompts = prefill_collective(file, collective);
+    if (file->phase == PHASE_PREFILL && file->prefill_collective[0] != '\0') {
+        scenario_complain(loader, "dispatch.prefill_collective",
+                          "goes with phase: decode; all steps here are of dispatch.collective");
+    }
     scenario->router = route_find(file->router);
     scenario->drop = drop_find(file->drop);
     scenario->strategy = balance_find(file->strategy);
     scenario->replica = dispatch_find(file->replica);
     scenario->collective = collective_find(collective);
+    scenario->prefill_collective = collective_find(of_prompts);
     scenario->net = net_find(file->network);
     scenario->gpu_model = gpu_find(file->gpu_model);
     const struct {
@@ -190,6 +208,8 @@ static void look_up_plugins(struct scenario_loader *loader)
         {scenario->strategy != NULL, "placement.strategy", file->strategy, REGISTRY_STRATEGIES},
         {scenario->replica != NULL, "dispatch.replica", file->replica, REGISTRY_REPLICAS},
         {scenario->collective != NULL, "dispatch.collective", collective, REGISTRY_COLLECTIVES},
+        {scenario->prefill_collective != NULL || file->prefill_collective[0] == '\0',
+         "dispatch.prefill_collective", of_prompts, REGISTRY_COLLECTIVES},
         {scenario->net != NULL, "network", file->network, REGISTRY_NETWORKS},
         {scenario->gpu_model != NULL, "compute.model", file->gpu_model, REGISTRY_GPU_MODELS},
     };

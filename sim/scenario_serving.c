@@ -143,6 +143,11 @@ static void check_prefill(struct scenario_loader *loader, struct serving_config 
     if (serving->prefill[0] == '\0') {
         return;
     }
+    if (loader->file.prefill_collective[0] != '\0') {
+        scenario_complain(loader, "dispatch.prefill_collective",
+                          "is of GPUs that read and answer; serving.prefill has prompts read "
+                          "elsewhere, by the collective of that scenario");
+    }
     if (!scenario_find_path(loader, path, "serving.prefill.scenario", serving->prefill)) {
         scenario_complain(loader, "serving.prefill.scenario", "there is no %s", serving->prefill);
     } else {

@@ -277,9 +277,7 @@ static const char *complete(struct scenario *scenario, const struct row *row)
     scenario->net = net_find("flow");
     scenario->memory_fraction = 1.0;
     scenario->price.usd_per_gpu_hour = 1.0;
-    const struct fitted_collective *fitted =
-        cluster_constants(cluster, scenario->collective->name, "fp8");
-    cluster->fitted_used = fitted != NULL ? (int32_t)(fitted - cluster->fitted) + 1 : 0;
+    cluster_use_constants(cluster, scenario->collective->name, "fp8");
     if (scenario->phase == PHASE_PREFILL && is_before(row, FAST_DEEPEP)) {
         take_first_release(cluster);
     }

@@ -54,6 +54,35 @@ Test(serve_scenario, one_wrong_key_is_one_line_that_says_where)
     expect_refused("serving.prefix_cache={kind: hashes}", "generated requests have no hashes");
     expect_refused("serving.prefix_cache={tokens: 10}", "goes with kind: hashes");
     expect_refused("serving.prefill={scenario: nowhere.yaml}", "there is no nowhere.yaml");
+    expect_refused("dispatch.prefill_collective=deepep_norml", "did you mean 'deepep_normal'?");
+}
+
+static const char *prefill_collective(const char *override)
+{
+    const char *const overrides[] = {override, "seed=1"};
+    expect(load(overrides, 2));
+    const char *name = scenario.prefill_collective->name;
+    scenario_free(&scenario);
+    return name;
+}
+
+Test(serve_scenario, prompts_leave_kernels_of_decode_unless_told_otherwise)
+{
+    const char *const elsewhere[] = {"serving.prefill={scenario: " CHAT "}",
+                                     "dispatch.prefill_collective=deepep_normal"};
+    const char *const prefill[] = {"phase=prefill", "dispatch.prefill_collective=deepep_normal"};
+    cr_expect_str_eq(prefill_collective("seed=2"), "deepep_normal");
+    cr_expect_str_eq(prefill_collective("dispatch.collective=deepep_low_latency_rdma"),
+                     "deepep_normal");
+    cr_expect_str_eq(prefill_collective("dispatch.collective=allgather_reducescatter"),
+                     "allgather_reducescatter");
+    cr_expect_str_eq(prefill_collective("dispatch.prefill_collective=deepep_low_latency"),
+                     "deepep_low_latency");
+    cr_expect_eq(load(elsewhere, 2), STATUS_INVALID);
+    cr_expect(strstr(error.text, "prompts read elsewhere") != NULL, "%s", error.text);
+    cr_expect_eq(load(prefill, 2), STATUS_INVALID);
+    cr_expect(strstr(error.text, "goes with phase: decode") != NULL, "%s", error.text);
+    scenario_free(&scenario);
 }
 
 Test(serve_scenario, all_problems_are_told_at_once)

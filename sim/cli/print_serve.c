@@ -29,6 +29,21 @@ static void print_latencies(const struct serve_result *result, const struct serv
     }
 }
 
+static void print_exchange(const struct deployment *deployment, const struct serve_totals *totals,
+                           enum serve_pool_kind kind)
+{
+    const struct scenario *scenario = deployment->scenario[kind];
+    double steps = (double)totals->num_steps[kind];
+    char share[FORMAT_BYTES];
+    if (scenario->model.num_experts == 0 || deployment_prefill_collective(deployment) == NULL) {
+        return;
+    }
+    format_percent(share, steps > 0.0 ? (double)totals->num_reading_steps[kind] / steps : 0.0);
+    printf("  exchange       %s; ", scenario->collective->name);
+    printf("%s in the %s of steps that read prompts\n",
+           deployment_prefill_collective(deployment)->name, share);
+}
+
 static void print_pool(const struct deployment *deployment, const struct serve_result *result,
                        enum serve_pool_kind kind)
 {
@@ -47,6 +62,7 @@ static void print_pool(const struct deployment *deployment, const struct serve_r
            format_count(tokens, (double)deployment->kv_tokens[kind]));
     printf("  busy           %s of the time, %.1f tokens a replica and step\n",
            format_percent(busy, totals->busy[kind]), totals->tokens_per_step[kind]);
+    print_exchange(deployment, totals, kind);
     printf("  requests       %.1f waiting, %.1f running, means over time\n",
            totals->waiting_mean[kind], totals->running_mean[kind]);
     printf("  KV cache       %s full, at most %s\n",
@@ -144,6 +160,12 @@ static void add_pool(cJSON *parent, const struct deployment *deployment,
     cJSON_AddNumberToObject(json, "replicas_per_group", pool->replicas_per_group);
     cJSON_AddNumberToObject(json, "kv_tokens", (double)deployment->kv_tokens[kind]);
     cJSON_AddNumberToObject(json, "num_steps", (double)totals->num_steps[kind]);
+    cJSON_AddNumberToObject(json, "num_reading_steps", (double)totals->num_reading_steps[kind]);
+    cJSON_AddStringToObject(json, "collective", deployment->scenario[kind]->collective->name);
+    if (deployment_prefill_collective(deployment) != NULL) {
+        cJSON_AddStringToObject(json, "prefill_collective",
+                                deployment_prefill_collective(deployment)->name);
+    }
     cJSON_AddNumberToObject(json, "busy", totals->busy[kind]);
     cJSON_AddNumberToObject(json, "waiting_mean", totals->waiting_mean[kind]);
     cJSON_AddNumberToObject(json, "running_mean", totals->running_mean[kind]);

@@ -188,12 +188,15 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
     if (status != STATUS_OK) {
         return status;
     }
-    const struct step_time_options options = {.tokens_per_rank_max =
-                                                  per_rank(pool->batch.tokens, scenario->tp),
-                                              .num_threads = progress->num_threads,
-                                              .point_done = progress->point_done,
-                                              .context = progress->context,
-                                              .store = progress->store[kind]};
+    bool is_shared = kind == SERVE_MAIN && serving->prefill[0] == '\0';
+    int32_t decode_tokens = pool->batch.sequences * (1 + serving->draft_tokens);
+    const struct step_time_options options = {
+        .tokens_per_rank_max = per_rank(pool->batch.tokens, scenario->tp),
+        .decode_per_rank_max = is_shared ? per_rank(decode_tokens, scenario->tp) : 0,
+        .num_threads = progress->num_threads,
+        .point_done = progress->point_done,
+        .context = progress->context,
+        .store = progress->store[kind]};
     status = step_time_open(&deployment->step_time[kind], scenario, deployment->trace[kind],
                             &options, error);
     pool->model = (struct serve_model){step_ns, deployment->step_time[kind]};
@@ -288,6 +291,12 @@ int32_t deployment_num_gpus(const struct deployment *deployment)
         }
     }
     return gpus;
+}
+
+const struct collective *deployment_prefill_collective(const struct deployment *deployment)
+{
+    const struct scenario *main = deployment->scenario[SERVE_MAIN];
+    return deployment->scenario[SERVE_PREFILL] == NULL ? main->prefill_collective : NULL;
 }
 
 struct money deployment_money(const struct deployment *deployment)

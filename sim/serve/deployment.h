@@ -45,6 +45,9 @@ void deployment_close(struct deployment *deployment); /* safe on a zeroed struct
 int32_t deployment_num_gpus(const struct deployment *deployment); /* of all pools */
 double deployment_usd_per_hour(const struct deployment *deployment);
 
+/* That of steps in which the main pool reads prompts; NULL where another pool reads them. */
+const struct collective *deployment_prefill_collective(const struct deployment *deployment);
+
 /* What the prices of its pools are shown in. */
 struct money deployment_money(const struct deployment *deployment);
 

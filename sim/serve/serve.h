@@ -94,6 +94,7 @@ struct serve_totals {
     int64_t num_refused;
     int64_t num_events;
     int64_t num_steps[SERVE_POOLS];
+    int64_t num_reading_steps[SERVE_POOLS]; /* in which a replica of the group reads a prompt */
     int64_t preemptions;
     int64_t rebalances[SERVE_POOLS]; /* of all groups */
     double stall_s[SERVE_POOLS];     /* that their steps waited for moved weights, all together */

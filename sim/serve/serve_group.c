@@ -90,7 +90,7 @@ static enum status begin(struct serving *serving, int32_t index)
     struct group *group = &serving->group[index];
     const struct serve_pool *pool = &serving->options->pool[group->pool];
     int64_t tokens = 0;
-    bool reads = false;
+    group->reads = false;
     for (int32_t i = 0; i < pool->replicas_per_group; i++) {
         struct step_load *load = &group->load[i];
         enum status status = batch_plan(serving, &serving->replica[group->first_replica + i], load);
@@ -98,7 +98,7 @@ static enum status begin(struct serving *serving, int32_t index)
             return status;
         }
         tokens += load->decode_tokens + load->prefill_tokens;
-        reads = reads || load->prefill_tokens > 0;
+        group->reads = group->reads || load->prefill_tokens > 0;
     }
     set_busy(serving, group, tokens > 0);
     if (tokens == 0) {
@@ -113,7 +113,7 @@ static enum status begin(struct serving *serving, int32_t index)
     double stall_ns = fmax(0.0, group->weights_ns - (double)group->begin_ns);
     serving->result->totals.stall_s[group->pool] += stall_ns * 1e-9;
     group->first_ns += stall_ns;
-    if (stall_ns <= 0.0 && !reads && !serving->options->every_step) {
+    if (stall_ns <= 0.0 && !group->reads && !serving->options->every_step) {
         group->num_steps = steps_together(serving, group);
     }
     return push_end(serving, index);
@@ -159,6 +159,7 @@ static void note_steps(struct serving *serving, struct group *group)
         }
     }
     serving->result->totals.num_steps[group->pool] += group->num_steps;
+    serving->result->totals.num_reading_steps[group->pool] += group->reads ? group->num_steps : 0;
     group->step += group->num_steps;
 }
 

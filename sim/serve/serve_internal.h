@@ -89,6 +89,7 @@ struct group {
     struct step_load *load; /* [replicas_per_group] of the step under way */
     int64_t step;           /* steps that are over */
     bool is_busy;
+    bool reads;    /* in the step under way */
     int32_t stamp; /* of its live event */
     int64_t begin_ns;
     int32_t num_steps; /* simulated together */

@@ -17,6 +17,18 @@ void step_load_add_chunk(struct step_load *load, int64_t first, int32_t count)
     load->prefill_context += first + count;
 }
 
+/* So many tokens that look back on nothing but themselves. */
+static struct step_load bare_load(enum phase phase, int64_t tokens)
+{
+    if (phase == PHASE_PREFILL) {
+        return (struct step_load){.prefill_tokens = (int32_t)tokens,
+                                  .prefill_attended = tokens,
+                                  .prefill_context = tokens};
+    }
+    return (struct step_load){
+        .sequences = (int32_t)tokens, .decode_tokens = (int32_t)tokens, .context_tokens = tokens};
+}
+
 /* rest or own of a point with this much attention over the cache. */
 static double at_extra(const struct step_point *point, int32_t num_contexts, double extra_ns)
 {
@@ -74,9 +86,21 @@ double step_look_up(const struct step_time *step_time, enum step_column column, 
     return on_line(tokens, x[0], y[0], x[1], y[1]);
 }
 
-double step_time_ns(const struct step_time *step_time, const struct step_load *load,
+/* A group has one collective: if anybody reads, all replicas use that of prompts. */
+static const struct step_time *table_of(const struct step_time *step_time,
+                                        const struct step_load *load, int32_t num_replicas)
+{
+    bool reads = false;
+    for (int32_t i = 0; i < num_replicas && !reads; i++) {
+        reads = load[i].prefill_tokens > 0;
+    }
+    return reads && step_time->reading != NULL ? step_time->reading : step_time;
+}
+
+double step_time_ns(const struct step_time *both, const struct step_load *load,
                     int32_t num_replicas)
 {
+    const struct step_time *step_time = table_of(both, load, num_replicas);
     double tp = (double)step_time->scenario.tp;
     double attention_ns = 0.0;
     double head_ns = 0.0;
@@ -104,9 +128,7 @@ double step_time_ns(const struct step_time *step_time, const struct step_load *l
     double fullest = (double)tokens_max / tp;
     double extra_ns = 0.0;
     if (step_time->num_contexts > 1) {
-        struct step_load bare = {.sequences = (int32_t)tokens_max,
-                                 .decode_tokens = (int32_t)tokens_max,
-                                 .context_tokens = tokens_max};
+        struct step_load bare = bare_load(step_time->scenario.phase, tokens_max);
         extra_ns = fmax(0.0, attention_ns - step_attention_ns(step_time, &bare));
     }
     double rest_ns = step_look_up(step_time, STEP_COLUMN_REST, mean, extra_ns);
@@ -117,13 +139,21 @@ double step_time_ns(const struct step_time *step_time, const struct step_load *l
     return attention_ns + head_ns + rest_ns;
 }
 
+static void free_table(struct step_time *table)
+{
+    if (table != NULL) {
+        free(table->point);
+        free(table->tested);
+        arena_free(&table->arena);
+        free(table);
+    }
+}
+
 void step_time_close(struct step_time *step_time)
 {
     if (step_time != NULL) {
-        free(step_time->point);
-        free(step_time->tested);
-        arena_free(&step_time->arena);
-        free(step_time);
+        free_table(step_time->reading);
+        free_table(step_time);
     }
 }
 
@@ -145,15 +175,21 @@ void step_time_point(const struct step_time *step_time, int32_t point, int32_t *
     *rest_ns = step_time->point[point].rest_ns[0];
 }
 
-uint64_t step_time_digest(const struct step_time *step_time, uint64_t digest)
+static uint64_t table_digest(const struct step_time *table, uint64_t digest)
 {
-    for (int32_t i = 0; i < step_time->num_points; i++) {
-        const struct step_point *point = &step_time->point[i];
+    for (int32_t i = 0; i < table->num_points; i++) {
+        const struct step_point *point = &table->point[i];
         digest = digest_u64(digest, (uint64_t)point->tokens_per_rank);
-        for (int32_t j = 0; j < step_time->num_contexts; j++) {
+        for (int32_t j = 0; j < table->num_contexts; j++) {
             digest = digest_u64(digest, (uint64_t)llround(point->rest_ns[j]));
         }
         digest = digest_u64(digest, (uint64_t)llround(point->own_ns));
     }
     return digest;
+}
+
+uint64_t step_time_digest(const struct step_time *step_time, uint64_t digest)
+{
+    digest = table_digest(step_time, digest);
+    return step_time->reading != NULL ? table_digest(step_time->reading, digest) : digest;
 }

@@ -19,7 +19,9 @@
  * several contexts.
  *
  * A batch may mix sequences that decode with chunks of prompts: projections run once over all
- * tokens, attention over the cache apart for each kind.
+ * tokens, attention over the cache apart for each kind. Where a group does both, steps in which any
+ * replica reads have a table of their own, of the engine's prefill phase: prompts of one request
+ * stand together, and tokens travel by the scenario's prefill_collective.
  *
  * Left out: rebalancing (a strategy places once, by the loads of warm-up steps), steps whose
  * experts are busier than the mean of those sampled, and skewed receivers when ranks hold unequal
@@ -57,13 +59,14 @@ struct step_point {
     double extra_ns[STEP_CONTEXTS]; /* attention over the cache, ascending; the first is 0 */
     double rest_ns[STEP_CONTEXTS];
     double own_ns;
+    bool reads; /* of steps that read prompts beside answers */
 };
 
 struct rebalance_stalls; /* rebalance_stalls.h */
 
 /* Where points stay, so that a table that is made again need not simulate them, and what moves of
  * experts take. find and keep may be called by several threads; find looks for a point of
- * point->tokens_per_rank. */
+ * point->tokens_per_rank and reads. */
 struct step_store {
     enum status (*find)(void *context, struct step_point *point, bool *found, struct error *error);
     enum status (*keep)(void *context, const struct step_point *point, struct error *error);
@@ -76,6 +79,8 @@ struct step_store {
 
 struct step_time_options {
     int32_t tokens_per_rank_max; /* largest n that will be asked for; at least 1 */
+    int32_t decode_per_rank_max; /* largest n of steps that read no prompt, where they have a table
+                                    of their own; 0: one table, of the scenario's phase */
     double tolerance;            /* of a run between two points; 0: 0.02 */
     int32_t num_threads;         /* 0: one. Results do not depend on it */
     /* Called as points are done, total being those known of so far; false stops. NULL: none. */
@@ -111,12 +116,13 @@ double step_time_ns(const struct step_time *step_time, const struct step_load *l
 
 struct step_time_error step_time_error(const struct step_time *step_time);
 
-/* The table: tokens a rank and the step's length there less attention and head, without context. */
+/* The table of steps that decode, or the only one: tokens a rank and the step's length there less
+ * attention and head, without context. */
 int32_t step_time_num_points(const struct step_time *step_time);
 void step_time_point(const struct step_time *step_time, int32_t point, int32_t *tokens_per_rank,
                      double *rest_ns);
 
-/* Folds the table into a digest. */
+/* Folds the tables into a digest. */
 uint64_t step_time_digest(const struct step_time *step_time, uint64_t digest);
 
 #endif

@@ -15,9 +15,12 @@ struct attention_span {
 };
 
 struct step_time {
-    struct scenario scenario; /* a copy: placement set, no rebalancing; owns nothing */
-    struct trace trace;       /* a view without recorded steps; owns nothing */
+    struct step_time *reading; /* of steps that read prompts beside answers, owned; NULL: as others.
+                                  Its placement is ours */
+    struct scenario scenario;  /* a copy: placement set, no rebalancing; owns nothing */
+    struct trace trace;        /* a view without recorded steps; owns nothing */
     bool has_trace;
+    bool is_reading; /* it is another's table of steps that read */
     int32_t num_contexts;
     double slowdown; /* of the slowest rank's compute */
     struct attention_span kind[2];

@@ -160,7 +160,8 @@ static enum status refine(struct step_time *step_time, bool *is_open, int32_t *n
         if (is_open[step_time->point[i].tokens_per_rank] &&
             middle > step_time->point[i].tokens_per_rank &&
             middle < step_time->point[i + 1].tokens_per_rank) {
-            fresh[count++].tokens_per_rank = middle;
+            fresh[count++] =
+                (struct step_point){.tokens_per_rank = middle, .reads = step_time->is_reading};
         }
     }
     enum status status = STATUS_OK;
@@ -193,6 +194,9 @@ static enum status begin_table(struct step_time *step_time, int32_t tokens_max,
         first[count++].tokens_per_rank = tokens;
     }
     first[count++].tokens_per_rank = tokens_max;
+    for (int32_t i = 0; i < count; i++) {
+        first[i].reads = step_time->is_reading;
+    }
     step_time->capacity = count << ROUNDS_MAX;
     step_time->point = calloc((size_t)step_time->capacity, sizeof *step_time->point);
     step_time->tested = calloc((size_t)step_time->capacity, sizeof *step_time->tested);
@@ -207,10 +211,19 @@ static enum status begin_table(struct step_time *step_time, int32_t tokens_max,
     return status;
 }
 
-static enum status make_table(struct step_time *step_time, const struct step_time_options *options,
-                              struct error *error)
+static void note_error(struct step_time *step_time)
 {
-    int32_t tokens_max = options->tokens_per_rank_max;
+    int32_t tests = step_time->error.num_tests;
+    if (tests > 0) {
+        qsort(step_time->tested, (size_t)tests, sizeof(double), compare_doubles);
+        step_time->error.median = step_time->tested[tests / 2];
+        step_time->error.max = step_time->tested[tests - 1];
+    }
+}
+
+static enum status make_table(struct step_time *step_time, int32_t tokens_max,
+                              const struct step_time_options *options, struct error *error)
+{
     bool *is_open = malloc((size_t)tokens_max + 1);
     enum status status = is_open == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK) {
@@ -222,13 +235,57 @@ static enum status make_table(struct step_time *step_time, const struct step_tim
         status = refine(step_time, is_open, &num_run, options, error);
     }
     free(is_open);
-    int32_t tests = step_time->error.num_tests;
-    if (status == STATUS_OK && tests > 0) {
-        qsort(step_time->tested, (size_t)tests, sizeof(double), compare_doubles);
-        step_time->error.median = step_time->tested[tests / 2];
-        step_time->error.max = step_time->tested[tests - 1];
-    }
+    note_error(step_time);
     return status;
+}
+
+/* What was tested of the other table counts too. */
+static enum status join_errors(struct step_time *step_time)
+{
+    const struct step_time *reading = step_time->reading;
+    int32_t own = step_time->error.num_tests;
+    int32_t others = reading->error.num_tests;
+    double *tested = realloc(step_time->tested, (size_t)(own + others + 1) * sizeof *tested);
+    if (tested == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(tested + own, reading->tested, (size_t)others * sizeof *tested);
+    step_time->tested = tested;
+    step_time->error.num_runs = reading->error.num_runs;
+    step_time->error.num_tests = own + others;
+    note_error(step_time);
+    return STATUS_OK;
+}
+
+/* The steps of the group in which somebody reads. */
+static enum status open_reading(struct step_time *step_time,
+                                const struct step_time_options *options, struct error *error)
+{
+    struct step_time *reading = calloc(1, sizeof *reading);
+    step_time->reading = reading;
+    if (reading == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    reading->scenario = step_time->scenario;
+    reading->trace = step_time->trace;
+    reading->is_reading = true;
+    reading->has_trace = step_time->has_trace;
+    reading->num_contexts = step_time->num_contexts;
+    reading->slowdown = step_time->slowdown;
+    reading->error.num_runs = step_time->error.num_runs; /* progress goes on from there */
+    find_kinds(reading);
+    struct scenario *scenario = &reading->scenario;
+    scenario->phase = PHASE_PREFILL;
+    if (scenario->batching == BATCHING_INTERLEAVED) {
+        scenario->batching = BATCHING_CONSECUTIVE; /* a chunk is of one prompt */
+    }
+    if (scenario->prefill_collective != NULL) {
+        scenario->collective = scenario->prefill_collective;
+        cluster_use_constants(&scenario->cluster, scenario->collective->name,
+                              precision_name(scenario->dispatch_precision));
+    }
+    enum status status = make_table(reading, options->tokens_per_rank_max, options, error);
+    return status == STATUS_OK ? join_errors(step_time) : status;
 }
 
 static enum status check_faults(struct step_time *step_time, struct error *error)
@@ -273,8 +330,13 @@ enum status step_time_open(struct step_time **step_time, const struct scenario *
     if (status == STATUS_OK && trace != NULL && scenario->strategy->needs != 0) {
         status = step_place(fresh, error);
     }
+    bool is_split = options->decode_per_rank_max > 0;
+    int32_t tokens_max = is_split ? options->decode_per_rank_max : options->tokens_per_rank_max;
     if (status == STATUS_OK) {
-        status = make_table(fresh, options, error);
+        status = make_table(fresh, tokens_max, options, error);
+    }
+    if (status == STATUS_OK && is_split) {
+        status = open_reading(fresh, options, error);
     }
     if (status == STATUS_NO_MEMORY) {
         status = error_add(error, status, "out of memory for step times");
