@@ -125,6 +125,7 @@ struct plan_point {
     double imbalance; /* busiest rank over mean */
     double hit_rate;  /* of touched experts, those that the GPU had; -1: none is offloaded */
     double low, high; /* factors on step_ns, by the models' held-out errors; plan_combine's */
+    double known_share; /* of the step's time, that these errors are of */
     char why[128];    /* PLAN_IMPOSSIBLE */
 };
 
@@ -145,8 +146,7 @@ struct plan_range {
 /* A deployment's figures when prefill's and decode's steps are off by the models' held-out errors,
  * each either way, with as many groups as that takes; plan_interval.c. */
 struct plan_interval {
-    bool is_known[COST_POOLS]; /* false: nothing of that step has a measured error, and the figures
-                                * are as if it had none */
+    double known_share[COST_POOLS]; /* of a step's time; the rest counts as if it had no error */
     struct plan_range usd_per_day;
     struct plan_range usd_per_request;
     struct plan_range usd_per_million_input;

@@ -129,6 +129,7 @@ void plan_point_note_error(struct plan_point *point, const struct plan *plan)
     struct plan_error error = plan_point_error(plan, point);
     point->low = error.low;
     point->high = error.high;
+    point->known_share = error.share;
 }
 
 void plan_note_error(struct plan_answer *answer, const struct plan *plan)

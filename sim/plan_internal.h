@@ -64,11 +64,8 @@ bool plan_same_layout(const struct plan_point *a, const struct plan_point *b);
 
 bool plan_same_point(const struct plan_point *a, const struct plan_point *b);
 
-/* Fills low and high of a simulated point. */
+/* Fills low, high and known_share of a simulated point. */
 void plan_point_note_error(struct plan_point *point, const struct plan *plan);
-
-/* Whether anything of a simulated point's step has a measured error. */
-bool plan_error_is_known(const struct plan_point *point);
 
 /* Fills interval of a deployment that was worked out. */
 void plan_note_interval(struct plan_deployment *deployment, const struct plan *plan,

@@ -55,11 +55,6 @@ static void stretch(struct plan_point *point, double factor)
     }
 }
 
-bool plan_error_is_known(const struct plan_point *point)
-{
-    return point->high > point->low;
-}
-
 void plan_note_interval(struct plan_deployment *deployment, const struct plan *plan,
                         const struct plan_point *points)
 {
@@ -71,7 +66,7 @@ void plan_note_interval(struct plan_deployment *deployment, const struct plan *p
         for (int32_t pool = 0; pool < COST_POOLS; pool++) {
             point[pool] = points[deployment->point[pool]];
             stretch(&point[pool], corner >> pool & 1 ? point[pool].high : point[pool].low);
-            interval->is_known[pool] = plan_error_is_known(&point[pool]);
+            interval->known_share[pool] = point[pool].known_share;
         }
         /* It may take more GPUs than there are: what it would cost all the same. */
         (void)plan_deploy_at(&off, plan, point, deployment->utilisation);

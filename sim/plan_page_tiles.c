@@ -31,11 +31,14 @@ static void write_latency_tile(FILE *page, const char *name, double mean_s, cons
 
 /* With its interval by the models' errors; behind it what else is to be said. */
 static void write_amount_tile(FILE *page, const char *name, double usd,
-                              const struct plan_range *range, bool is_known, const char *more,
-                              const struct money *money)
+                              const struct plan_range *range, const struct plan_deployment *winner,
+                              enum plan_amount amount, const char *more, const struct money *money)
 {
+    bool is_known = plan_amount_is_known(winner, amount);
+    bool is_vague = plan_amount_is_vague(winner, amount);
     char value[FORMAT_BYTES], ends[96], note[192];
-    const char *of_models = " by the models\xe2\x80\x99 held-out error";
+    const char *of_models = is_vague ? " by held-out errors, unknown of half the step and more"
+                                     : " by the models\xe2\x80\x99 held-out error";
     if (!is_known) {
         of_models = "models not fitted to measurements: error unknown";
     } else if (range->high == range->low) {
@@ -69,14 +72,13 @@ void plan_page_write_tiles(FILE *page, const struct plan *plan, const struct pla
     fputs("<section aria-labelledby=\"numbers\">\n<h2 id=\"numbers\">Key numbers</h2>\n"
           "<dl class=\"tiles\">\n",
           page);
-    write_amount_tile(page, "A day", winner->cost.usd_total, &interval->usd_per_day,
-                      plan_amount_is_known(winner, PLAN_OF_BOTH), "", &money);
+    write_amount_tile(page, "A day", winner->cost.usd_total, &interval->usd_per_day, winner,
+                      PLAN_OF_BOTH, "", &money);
     write_amount_tile(page, "A million input tokens", winner->cost.usd_per_million_input,
-                      &interval->usd_per_million_input, plan_amount_is_known(winner, PLAN_OF_INPUT),
+                      &interval->usd_per_million_input, winner, PLAN_OF_INPUT,
                       plan->traffic.cached_share > 0.0 ? "; cached ones included" : "", &money);
     write_amount_tile(page, "A million output tokens", winner->cost.usd_per_million_output,
-                      &interval->usd_per_million_output,
-                      plan_amount_is_known(winner, PLAN_OF_OUTPUT), "", &money);
+                      &interval->usd_per_million_output, winner, PLAN_OF_OUTPUT, "", &money);
     (void)snprintf(value, sizeof value, "%d", (int)winner->num_gpus);
     write_tile(page, "GPUs", value, "in the busiest hour");
     say_latency_note(note, sizeof note, "mean of the busiest hour", &interval->ttft_s,

@@ -15,8 +15,10 @@ struct money plan_money(const struct plan *plan);
 /* Whose errors an amount carries: of shared pools those of both. */
 enum plan_amount { PLAN_OF_BOTH, PLAN_OF_INPUT, PLAN_OF_OUTPUT };
 
-/* Whether anything that such an amount rests on has a measured error. */
+/* Whether anything that such an amount rests on has a measured error; and whether less than half of
+ * some step behind it has. */
 bool plan_amount_is_known(const struct plan_deployment *deployment, enum plan_amount amount);
+bool plan_amount_is_vague(const struct plan_deployment *deployment, enum plan_amount amount);
 
 /* "$1.20 to $1.35", "$1.20 either way", "47.1 ms to 49.9 ms"; they return text. */
 char *plan_range_money(char *text, size_t bytes, const struct plan_range *range,
@@ -51,6 +53,10 @@ void plan_say_served(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer);
 void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer);
+
+/* Why no deployment on a kind of GPU meets the targets. */
+void plan_say_none_of(char *line, size_t bytes, const struct plan *plan,
+                      const struct plan_answer *answer, int32_t gpu);
 
 /* Without a winner or finalists: each target beside the best there is. */
 void plan_say_none(char *line, size_t bytes, const struct plan *plan,

@@ -10,15 +10,29 @@
 #include "plan_words.h"
 
 #define HIDDEN     0.5 /* of the error of GPU time, that of a day's cost is less */
+#define VAGUE      0.5 /* of a step's time has a known error */
+#define MOSTLY     0.9
 #define RANGE_TEXT (2 * FORMAT_BYTES + 8)
+
+/* The least of the shares of time that pools behind the amount know the error of, or the most. */
+static double known_share(const struct plan_deployment *deployment, enum plan_amount amount,
+                          bool is_least)
+{
+    const double *share = deployment->interval.known_share;
+    bool both = deployment->shared || amount == PLAN_OF_BOTH;
+    return both ? (is_least ? fmin(share[COST_PREFILL], share[COST_DECODE])
+                            : fmax(share[COST_PREFILL], share[COST_DECODE]))
+                : share[amount == PLAN_OF_INPUT ? COST_PREFILL : COST_DECODE];
+}
 
 bool plan_amount_is_known(const struct plan_deployment *deployment, enum plan_amount amount)
 {
-    const bool *is_known = deployment->interval.is_known;
-    bool both = deployment->shared || amount == PLAN_OF_BOTH;
-    return both                      ? is_known[COST_PREFILL] || is_known[COST_DECODE]
-           : amount == PLAN_OF_INPUT ? is_known[COST_PREFILL]
-                                     : is_known[COST_DECODE];
+    return known_share(deployment, amount, false) > 0.0;
+}
+
+bool plan_amount_is_vague(const struct plan_deployment *deployment, enum plan_amount amount)
+{
+    return known_share(deployment, amount, true) < VAGUE;
 }
 
 char *plan_range_money(char *text, size_t bytes, const struct plan_range *range,
@@ -68,13 +82,16 @@ static void say_all_groups(char *text, size_t bytes, const struct plan_deploymen
     }
 }
 
-/* Of a pool without a measured error nothing widens the interval. */
-static const char *say_unknown(const struct plan_deployment *deployment)
+/* What has no measured error widens no interval. */
+static void say_unknown(char *text, size_t bytes, const struct plan_deployment *deployment)
 {
-    const bool *is_known = deployment->interval.is_known;
-    return !is_known[COST_PREFILL]  ? " (prefill's error is unknown and left out)"
-           : !is_known[COST_DECODE] ? " (decode's error is unknown and left out)"
-                                    : "";
+    const double *share = deployment->interval.known_share;
+    text[0] = '\0';
+    if (fmin(share[COST_PREFILL], share[COST_DECODE]) < MOSTLY) {
+        (void)snprintf(text, bytes,
+                       " (none is known of %.0f %% of prefill's step and %.0f %% of decode's)",
+                       100.0 * (1.0 - share[COST_PREFILL]), 100.0 * (1.0 - share[COST_DECODE]));
+    }
 }
 
 /* A target that the error alone could miss. */
@@ -95,7 +112,7 @@ void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
 {
     const struct plan_interval *interval = &deployment->interval;
     struct money money = plan_money(plan);
-    char day[RANGE_TEXT], request[RANGE_TEXT], input[RANGE_TEXT], output[RANGE_TEXT],
+    char unknown[96], day[RANGE_TEXT], request[RANGE_TEXT], input[RANGE_TEXT], output[RANGE_TEXT],
         ttft[RANGE_TEXT], tpot[RANGE_TEXT], groups[3 * RANGE_TEXT];
     if (!plan_amount_is_known(deployment, PLAN_OF_BOTH)) {
         (void)snprintf(line, bytes,
@@ -104,12 +121,12 @@ void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
         return;
     }
     say_all_groups(groups, sizeof groups, deployment);
+    say_unknown(unknown, sizeof unknown, deployment);
     (void)snprintf(
         line, bytes,
         "By the models' held-out errors%s a day costs %s, a request %s, a million input tokens %s, "
         "a million output tokens %s, with %s; TTFT %s, TPOT %s%s.",
-        say_unknown(deployment),
-        plan_range_money(day, sizeof day, &interval->usd_per_day, &money.shown),
+        unknown, plan_range_money(day, sizeof day, &interval->usd_per_day, &money.shown),
         plan_range_money(request, sizeof request, &interval->usd_per_request, &money.shown),
         plan_range_money(input, sizeof input, &interval->usd_per_million_input, &money.shown),
         plan_range_money(output, sizeof output, &interval->usd_per_million_output, &money.shown),

@@ -222,19 +222,51 @@ static void say_nothing_left(char *line, size_t bytes, const struct plan *plan,
     }
 }
 
+/* The least of the first and of the later tokens, of deployments on one kind of GPU or (-1) all;
+ * false: there are none. */
+static bool find_quickest(double *ttft_s, double *tpot_s, const struct plan_answer *answer,
+                          int32_t gpu)
+{
+    *ttft_s = *tpot_s = HUGE_VAL;
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        if (gpu < 0 || answer->point[deployment->point[COST_PREFILL]].gpu == gpu) {
+            *ttft_s = fmin(*ttft_s, deployment->ttft_s);
+            *tpot_s = fmin(*tpot_s, deployment->tpot_s);
+        }
+    }
+    return isfinite(*ttft_s);
+}
+
+void plan_say_none_of(char *line, size_t bytes, const struct plan *plan,
+                      const struct plan_answer *answer, int32_t gpu)
+{
+    char ttft[128], tpot[128];
+    double ttft_s, tpot_s;
+    if (!find_quickest(&ttft_s, &tpot_s, answer, gpu)) {
+        (void)snprintf(line, bytes, "no layout that was tried fits, is fast enough or may be had");
+        return;
+    }
+    bool misses_ttft = plan->ttft_s > 0.0 && ttft_s > plan->ttft_s;
+    bool misses_tpot = plan->tpot_s > 0.0 && tpot_s > plan->tpot_s;
+    say_quickest(ttft, sizeof ttft, "the quickest to the first token takes", ttft_s, plan->ttft_s);
+    say_quickest(tpot, sizeof tpot, "the quickest after it", tpot_s, plan->tpot_s);
+    (void)snprintf(line, bytes, "%s%s", misses_ttft ? ttft + 2 : "",
+                   misses_tpot ? tpot + (misses_ttft ? 0 : 2) : "");
+    if (!misses_ttft && !misses_tpot) {
+        (void)snprintf(line, bytes, "each target is met by some deployment, all by none");
+    }
+}
+
 void plan_say_none(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer)
 {
     char usd[FORMAT_BYTES], budget[FORMAT_BYTES], limit[64] = "", ttft[128], tpot[128];
     struct money money = plan_money(plan);
-    double ttft_s = HUGE_VAL, tpot_s = HUGE_VAL;
-    if (answer->num_deployments == 0) {
+    double ttft_s, tpot_s;
+    if (!find_quickest(&ttft_s, &tpot_s, answer, -1)) {
         say_nothing_left(line, bytes, plan, answer);
         return;
-    }
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        ttft_s = fmin(ttft_s, answer->deployment[i].ttft_s);
-        tpot_s = fmin(tpot_s, answer->deployment[i].tpot_s);
     }
     if (plan->usd_per_day_max > 0.0) {
         (void)snprintf(limit, sizeof limit, " (%s asked)",

@@ -32,6 +32,7 @@ static void give_error(struct searched *searched, enum cost_pool pool, double lo
     struct plan_point *point = &searched->answer.point[searched->winner->point[pool]];
     point->low = low;
     point->high = high;
+    point->known_share = high > low ? 0.8 : 0.0;
     plan_note_interval(searched->winner, &searched->plan, searched->answer.point);
 }
 
@@ -81,6 +82,8 @@ Test(plan_interval, a_pool_of_its_own_has_its_own_error)
     cr_expect(!plan_amount_is_known(winner, PLAN_OF_INPUT));
     cr_expect(plan_amount_is_known(winner, PLAN_OF_OUTPUT));
     cr_expect(plan_amount_is_known(winner, PLAN_OF_BOTH));
+    cr_expect(plan_amount_is_vague(winner, PLAN_OF_BOTH));
+    cr_expect(!plan_amount_is_vague(winner, PLAN_OF_OUTPUT));
     cr_expect_eq(interval->usd_per_million_input.low, winner->cost.usd_per_million_input);
     cr_expect_eq(interval->usd_per_million_input.high, winner->cost.usd_per_million_input);
     cr_expect_eq(interval->usd_per_million_output.low, low.cost.usd_per_million_output);
@@ -145,7 +148,9 @@ Test(plan_interval, sentences_tell_intervals_what_is_unknown_and_what_they_miss)
     give_error(&searched, COST_DECODE, 0.9, 1.2);
     searched.plan.tpot_s = 1.1 * searched.winner->tpot_s;
     plan_say_interval(line, sizeof line, &searched.plan, searched.winner);
-    cr_expect_not_null(strstr(line, "(prefill's error is unknown and left out)"), "%s", line);
+    cr_expect_not_null(
+        strstr(line, "(none is known of 100 % of prefill's step and 20 % of decode's)"), "%s",
+        line);
     cr_expect_not_null(strstr(line, "a million output tokens $"), "%s", line);
     cr_expect_not_null(strstr(line, "at the upper end it misses the TPOT target"), "%s", line);
     release(&searched);

@@ -114,8 +114,8 @@ static void add_costs(cJSON *json, const struct plan_deployment *deployment)
     bool of_both = plan_amount_is_known(deployment, PLAN_OF_BOTH);
     bool of_input = plan_amount_is_known(deployment, PLAN_OF_INPUT);
     bool of_output = plan_amount_is_known(deployment, PLAN_OF_OUTPUT);
-    cJSON_AddBoolToObject(json, "prefill_error_known", interval->is_known[COST_PREFILL]);
-    cJSON_AddBoolToObject(json, "decode_error_known", interval->is_known[COST_DECODE]);
+    cJSON_AddNumberToObject(json, "prefill_error_share", interval->known_share[COST_PREFILL]);
+    cJSON_AddNumberToObject(json, "decode_error_share", interval->known_share[COST_DECODE]);
     cJSON_AddNumberToObject(json, "usd_per_day", cost->usd_total);
     add_range(json, "usd_per_day", &interval->usd_per_day, of_both);
     cJSON_AddNumberToObject(json, "usd_per_million_input", cost->usd_per_million_input);

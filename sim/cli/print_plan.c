@@ -64,18 +64,20 @@ static void print_fates(const struct plan *plan, const struct plan_answer *answe
     printf(", %d are on the front\n", (int)answer->num_front);
 }
 
-/* By what an amount may be less and more; 0 where errors move no group, "?" where nothing is known
- * of it. */
+/* By what an amount may be less and more; 0 where errors move no group, "?" where most of a step
+ * has no known error. */
 static const char *off_cell(char *text, const struct plan_deployment *row, enum plan_amount amount,
                             const struct plan_range *range, double usd)
 {
+    text[0] = '\0';
     if (plan_amount_is_known(row, amount) && range->high == range->low) {
         (void)snprintf(text, FORMAT_BYTES, "0%%");
     } else if (plan_amount_is_known(row, amount)) {
         (void)snprintf(text, FORMAT_BYTES, "-%.0f+%.0f%%", 100.0 * (1.0 - range->low / usd),
                        100.0 * (range->high / usd - 1.0));
-    } else {
-        (void)snprintf(text, FORMAT_BYTES, "?");
+    }
+    if (plan_amount_is_vague(row, amount)) {
+        (void)strcat(text, "?");
     }
     return text;
 }
@@ -96,7 +98,7 @@ static void print_amounts(const struct plan_deployment *row, const struct curren
         {PLAN_OF_OUTPUT, 8, cost->usd_per_million_output, &interval->usd_per_million_output}};
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
         char usd[FORMAT_BYTES], off[FORMAT_BYTES];
-        printf(" %*s %-7s", cells[i].width, money_cell(usd, cells[i].usd, currency),
+        printf(" %*s %-8s", cells[i].width, money_cell(usd, cells[i].usd, currency),
                off_cell(off, row, cells[i].amount, cells[i].range, cells[i].usd));
     }
 }
@@ -130,7 +132,7 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
 
 static void print_headings(void)
 {
-    printf("   %9s %-7s %8s %-7s %8s %-7s %8s %8s  %-16s %5s\n", "a day", "error", "M input",
+    printf("   %9s %-8s %8s %-8s %8s %-8s %8s %8s  %-16s %5s\n", "a day", "error", "M input",
            "error", "M output", "error", "TTFT", "TPOT", "GPU", "GPUs");
 }
 
@@ -162,7 +164,9 @@ static void print_cheapest_of_each(const struct plan *plan, const struct plan_an
         if (cheapest >= 0) {
             print_row(plan, answer, cheapest);
         } else {
-            printf("   %9s %59s %s\n", "none", "", plan->gpu[gpu].cluster.gpu.name);
+            char why[WORDS];
+            plan_say_none_of(why, sizeof why, plan, answer, gpu);
+            printf("   %9s %62s %-16s %s\n", "none", "", plan->gpu[gpu].cluster.gpu.name, why);
         }
     }
 }
@@ -170,11 +174,11 @@ static void print_cheapest_of_each(const struct plan *plan, const struct plan_an
 static void print_front(const struct plan *plan, const struct plan_answer *answer)
 {
     int32_t shown = 0;
-    printf("\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target%s; EP x "
-           "groups,\ntokens a GPU, redundant experts, micro-batches; prefill | decode; error: of "
-           "the models, 0: it "
-           "moves no group, ?: unknown\n",
-           answer->num_served > 0 ? ", ? meets them by its means" : "");
+    printf(
+        "\nfront of cost, mean TTFT and TPOT: * winner, R reference, - misses a target%s; error of "
+        "the models:\n0 %% moves no group, ? is unknown of half a step and more; EP x groups, "
+        "tokens a GPU, redundant\nexperts, micro-batches; prefill | decode\n",
+        answer->num_served > 0 ? ", ? meets them by its means" : "");
     print_headings();
     for (int32_t i = 0; i < answer->num_deployments; i++) {
         bool stands_out = i == answer->winner || i == answer->reference;
