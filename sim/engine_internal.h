@@ -286,9 +286,6 @@ MUST_CHECK enum status layer_enter(struct engine *engine, int32_t lane, int32_t 
 void layer_leave(struct engine *engine, int32_t lane, int32_t layer);
 
 /* engine_record.c */
-/* Counts what the router wishes, before any of it is dropped. Fills layer_tokens and source_tokens
- * on the way, for record_layer_begin. */
-void record_wishes(struct engine *engine, const struct layer_run *run);
 MUST_CHECK enum status record_layer_begin(struct engine *engine, const struct layer_run *run);
 /* Counts a group of a dispatch, message [group->count] its messages. */
 void record_dispatch(struct engine *engine, const struct message_group *group,
@@ -304,6 +301,9 @@ void record_step(struct engine *engine, int64_t end_ns);
 MUST_CHECK enum status record_run(struct engine *engine);
 
 /* engine_record_route.c */
+/* Counts what the router wishes, before any of it is dropped. Fills layer_tokens and source_tokens
+ * on the way, for record_layer_begin. */
+void record_wishes(struct engine *engine, const struct layer_run *run);
 void record_route(struct engine *engine, const struct layer_run *run); /* after record_wishes */
 
 /* engine_offload.c: only with engine->offload, where a rank has one lane */

@@ -100,6 +100,12 @@ MUST_CHECK enum status trace_read(const struct trace *trace, int32_t *expert, fl
                                   int32_t layer, const int64_t *row, int32_t num_rows,
                                   struct error *error);
 
+/* The same, and how many ids are EXPERT_NOT_ROUTED: reading knows where there can be none. */
+MUST_CHECK enum status trace_read_counted(const struct trace *trace, int32_t *expert,
+                                          float *gate_weight, int64_t *num_gaps, int32_t layer,
+                                          const int64_t *row, int32_t num_rows,
+                                          struct error *error);
+
 /* Adds one to load_tokens[num_experts] for every assignment of rows first .. first + count - 1 at a
  * layer: the fast path of statistics. Errors as trace_read; load_tokens is then half counted. */
 MUST_CHECK enum status trace_count(const struct trace *trace, int64_t *load_tokens, int32_t layer,

@@ -147,9 +147,9 @@ static bool gather_u16(const struct trace *trace, int32_t *expert, const struct 
     return id_max >= trace->num_experts;
 }
 
-/* Tells "not routed" from damage. */
-static enum status mark_gaps(const struct trace *trace, int32_t *expert, int32_t layer,
-                             const struct run *run, struct error *error)
+/* Tells "not routed" from damage, and counts it. */
+static enum status mark_gaps(const struct trace *trace, int32_t *expert, int64_t *num_gaps,
+                             int32_t layer, const struct run *run, struct error *error)
 {
     int32_t not_routed = not_routed_id(run->shard);
     for (int64_t i = 0; i < run->count * trace->top_k; i++) {
@@ -158,6 +158,7 @@ static enum status mark_gaps(const struct trace *trace, int32_t *expert, int32_t
         }
         if (expert[i] >= trace->num_experts) {
             expert[i] = EXPERT_NOT_ROUTED;
+            *num_gaps += 1;
         }
     }
     return STATUS_OK;
@@ -190,8 +191,8 @@ static enum status read_weights(const struct trace *trace, float *gate_weight,
 
 /* Reads rows of the run's shard, in any order. */
 static enum status read_rows(const struct trace *trace, int32_t *expert, float *gate_weight,
-                             int32_t layer, const struct run *run, const int64_t *row,
-                             int64_t num_rows, struct error *error)
+                             int64_t *num_gaps, int32_t layer, const struct run *run,
+                             const int64_t *row, int64_t num_rows, struct error *error)
 {
     bool is_above = run->shard->expert_u8 == NULL ? gather_u16(trace, expert, run, row, num_rows)
                     : trace->top_k == 8 /* as a rule: straight from register to register */
@@ -203,7 +204,7 @@ static enum status read_rows(const struct trace *trace, int32_t *expert, float *
         int64_t at = i * trace->top_k;
         struct run one = {run->shard, row[i], row_offset(run, row[i], trace->top_k), 1};
         if (is_above) {
-            status = mark_gaps(trace, expert + at, layer, &one, error);
+            status = mark_gaps(trace, expert + at, num_gaps, layer, &one, error);
         }
         if (is_weighed && status == STATUS_OK) {
             status = read_weights(trace, gate_weight + at, expert + at, layer, &one, error);
@@ -212,10 +213,12 @@ static enum status read_rows(const struct trace *trace, int32_t *expert, float *
     return status;
 }
 
-enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_weight,
-                       int32_t layer, const int64_t *row, int32_t num_rows, struct error *error)
+enum status trace_read_counted(const struct trace *trace, int32_t *expert, float *gate_weight,
+                               int64_t *num_gaps, int32_t layer, const int64_t *row,
+                               int32_t num_rows, struct error *error)
 {
     enum status status = STATUS_OK;
+    *num_gaps = 0;
     assert(layer >= 0 && layer < trace->num_layers);
     assert(num_rows >= 0);
     int64_t done = 0;
@@ -231,14 +234,21 @@ enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_w
         }
         assert(count > 0); /* else the row is not one of the trace */
         int64_t at = done * trace->top_k;
-        status = read_rows(trace, expert + at, gate_weight == NULL ? NULL : gate_weight + at, layer,
-                           &run, row + done, count, error);
+        status = read_rows(trace, expert + at, gate_weight == NULL ? NULL : gate_weight + at,
+                           num_gaps, layer, &run, row + done, count, error);
         done += count;
     }
     if (status == STATUS_OK && gate_weight != NULL && !trace->has_gate_weights) {
         set_weights(gate_weight, expert, (int64_t)num_rows * trace->top_k);
     }
     return status;
+}
+
+enum status trace_read(const struct trace *trace, int32_t *expert, float *gate_weight,
+                       int32_t layer, const int64_t *row, int32_t num_rows, struct error *error)
+{
+    int64_t num_gaps;
+    return trace_read_counted(trace, expert, gate_weight, &num_gaps, layer, row, num_rows, error);
 }
 
 static enum status count_run(const struct trace *trace, int64_t *load_tokens, int32_t layer,
@@ -329,7 +339,8 @@ static enum status read_run(const struct trace *trace, int32_t *expert, int32_t 
     for (int64_t i = 0; i < run->count * trace->top_k; i++) {
         expert[i] = id_u8 != NULL ? id_u8[run->offset + i] : id_u16[run->offset + i];
     }
-    return mark_gaps(trace, expert, layer, run, error);
+    int64_t num_gaps = 0;
+    return mark_gaps(trace, expert, &num_gaps, layer, run, error);
 }
 
 static enum status fold_layer(struct folder *folder, const struct trace *trace, int32_t layer,
