@@ -148,9 +148,9 @@ static enum status fit_constants(struct bench_constants *constants, struct sampl
     if (status == STATUS_OK) {
         status = fit_sample(&constants->fitted, sample, -1, error);
     }
-    constants->fitted.num_rows = (int32_t)sample->num_rows;
-    constants->fitted.error_median = constants->held_out.median;
-    constants->fitted.error_p90 = constants->held_out.p90;
+    constants->fitted.fit.num_rows = (int32_t)sample->num_rows;
+    constants->fitted.fit.error_median = constants->held_out.median;
+    constants->fitted.fit.error_p90 = constants->held_out.p90;
     return status;
 }
 

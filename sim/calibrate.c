@@ -146,28 +146,28 @@ static bool belongs(const struct moe_row *row, const struct calibration *calibra
 /* The error of all classes together, and of each, in the words of the YAML. */
 static void describe(struct calibration *calibration, const struct calibrate_options *options)
 {
-    struct fitted_kernels *fitted = &calibration->fitted;
-    (void)snprintf(fitted->fitted_on, sizeof fitted->fitted_on,
-                   "%d rows of %s, %s, %d model shapes", (int)fitted->num_rows, options->table,
-                   calibration->dtype, (int)calibration->num_shapes);
-    calibrate_describe_holdout(fitted->holdout, sizeof fitted->holdout, options, "model shape");
-    size_t used = strlen(fitted->holdout);
+    struct fit_evidence *fit = &calibration->fitted.fit;
+    (void)snprintf(fit->fitted_on, sizeof fit->fitted_on, "%d rows of %s, %s, %d model shapes",
+                   (int)fit->num_rows, options->table, calibration->dtype,
+                   (int)calibration->num_shapes);
+    calibrate_describe_holdout(fit->holdout, sizeof fit->holdout, options, "model shape");
+    size_t used = strlen(fit->holdout);
     int length = 0;
     bool is_first = true;
-    for (int32_t class = 0; class < MOE_CLASS_COUNT && used < sizeof fitted->holdout; class ++) {
+    for (int32_t class = 0; class < MOE_CLASS_COUNT && used < sizeof fit->holdout; class ++) {
         const struct error_summary *summary = &calibration->held_out[class];
         if (summary->num_rows == 0) {
             continue;
         }
-        length = snprintf(fitted->holdout + used, sizeof fitted->holdout - used,
-                          "%s %s %.1f / %.1f %% (%d)", is_first ? "; median / p90:" : ",",
-                          moe_class_name((enum moe_class) class), 100.0 * summary->median,
-                          100.0 * summary->p90, (int)summary->num_rows);
+        length =
+            snprintf(fit->holdout + used, sizeof fit->holdout - used, "%s %s %.1f / %.1f %% (%d)",
+                     is_first ? "; median / p90:" : ",", moe_class_name((enum moe_class) class),
+                     100.0 * summary->median, 100.0 * summary->p90, (int)summary->num_rows);
         is_first = false;
         used += (size_t)length;
     }
-    fitted->error_median = calibration->held_out_all.median;
-    fitted->error_p90 = calibration->held_out_all.p90;
+    fit->error_median = calibration->held_out_all.median;
+    fit->error_p90 = calibration->held_out_all.p90;
 }
 
 void calibrate_describe_holdout(char *text, size_t bytes, const struct calibrate_options *options,
@@ -298,7 +298,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     if (status == STATUS_OK) {
         status = calibrate_fit(&calibration->fitted, &fit, error);
     }
-    calibration->fitted.num_rows = num_fitted;
+    calibration->fitted.fit.num_rows = num_fitted;
     describe(calibration, options);
     return status;
 }
@@ -362,6 +362,13 @@ enum status calibrate_all(struct calibration *calibration, int32_t *count,
     return status;
 }
 
+void calibrate_write_evidence(const struct fit_evidence *fit, FILE *file)
+{
+    fprintf(file, "    fitted_on: \"%s\"\n    holdout: \"%s\"\n", fit->fitted_on, fit->holdout);
+    fprintf(file, "    num_rows: %d\n    error_median: %.4f\n    error_p90: %.4f\n",
+            (int)fit->num_rows, fit->error_median, fit->error_p90);
+}
+
 void calibrate_write_yaml(const struct calibration *calibration, FILE *file)
 {
     struct fitted_kernels fitted = calibration->fitted;
@@ -369,7 +376,5 @@ void calibrate_write_yaml(const struct calibration *calibration, FILE *file)
             precision_name(fitted.precision));
     fprintf(file, "    tile_rows: %s\n", tile_height_names[fitted.tile_rows]);
     calibrate_write_constants(&fit_experts, &fitted, calibration->low, calibration->high, file);
-    fprintf(file, "    fitted_on: \"%s\"\n    holdout: \"%s\"\n", fitted.fitted_on, fitted.holdout);
-    fprintf(file, "    num_rows: %d\n    error_median: %.4f\n    error_p90: %.4f\n",
-            (int)fitted.num_rows, fitted.error_median, fitted.error_p90);
+    calibrate_write_evidence(&fitted.fit, file);
 }

@@ -104,4 +104,7 @@ MUST_CHECK enum status calibrate_fold_random(int32_t *fold, int64_t num_rows, do
 void calibrate_write_constants(const struct fit_form *form, const void *constants,
                                const double *low, const double *high, FILE *file);
 
+/* What they rest on, likewise. */
+void calibrate_write_evidence(const struct fit_evidence *fit, FILE *file);
+
 #endif

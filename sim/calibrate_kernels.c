@@ -364,7 +364,5 @@ void calibrate_kernel_write_yaml(const struct kernel_calibration *calibration, F
                               is_gemm ? (const void *)&calibration->gemm
                                       : (const void *)&calibration->attention,
                               calibration->low, calibration->high, file);
-    fprintf(file, "    fitted_on: \"%s\"\n    holdout: \"%s\"\n", fit->fitted_on, fit->holdout);
-    fprintf(file, "    num_rows: %d\n    error_median: %.4f\n    error_p90: %.4f\n",
-            (int)fit->num_rows, fit->error_median, fit->error_p90);
+    calibrate_write_evidence(fit, file);
 }

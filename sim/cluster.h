@@ -45,8 +45,17 @@ enum tile_height {
 /* Their names in YAML. */
 extern const char *const tile_height_names[];
 
-/* Constants of the compute model `fitted` (sim/gpu/fitted.h) for one set of kernels in one format,
- * and how far they were off on rows that the fit had not seen. */
+/* What constants rest on, and how far they were off on rows that the fit had not seen. */
+struct fit_evidence {
+    char fitted_on[SOURCE_BYTES]; /* the measurements */
+    char holdout[HOLDOUT_BYTES];  /* how rows were held out, and the errors by class of rows */
+    int32_t num_rows;             /* that were fitted */
+    double error_median;          /* absolute, relative, of all held-out rows; a fraction */
+    double error_p90;
+};
+
+/* Constants of the compute model `fitted` (sim/gpu/fitted.h) for one set of kernels in one
+ * format. */
 struct fitted_kernels {
     char kernels[NAME_BYTES]; /* trtllm, vllm, sglang, ours, or a variant of one */
     enum precision precision; /* of the expert weights */
@@ -72,21 +81,8 @@ struct fitted_kernels {
     double sustained_flops_per_s;     /* arithmetic alone, at clocks that sink under load, joined
                                     with the phase by a norm of p = 2; 0: they do not sink */
     enum tile_height tile_rows;
-    double blend;                 /* p of the norm that joins streaming and arithmetic */
-    char fitted_on[SOURCE_BYTES]; /* the measurements */
-    char holdout[HOLDOUT_BYTES];  /* how rows were held out, and the errors by class of rows */
-    int32_t num_rows;             /* that were fitted */
-    double error_median;          /* absolute, relative, of all held-out rows; a fraction */
-    double error_p90;
-};
-
-/* What constants rest on, and how far they were off on rows that the fit had not seen. */
-struct fit_evidence {
-    char fitted_on[SOURCE_BYTES]; /* the measurements */
-    char holdout[HOLDOUT_BYTES];  /* how rows were held out, and the errors by class of rows */
-    int32_t num_rows;             /* that were fitted */
-    double error_median;          /* absolute, relative, of all held-out rows; a fraction */
-    double error_p90;
+    double blend; /* p of the norm that joins streaming and arithmetic */
+    struct fit_evidence fit;
 };
 
 /* How a library cuts a GEMM into tiles. */
@@ -259,8 +255,7 @@ enum exchange {
     EXCHANGE_COUNT,
 };
 
-/* Constants of one collective in one library, and how far they were off on rows that the fit had
- * not seen. */
+/* Constants of one collective in one library. */
 struct fitted_collective {
     char collective[NAME_BYTES];
     char dtype[NAME_BYTES]; /* of the dispatched payload, "any": of every one */
@@ -269,11 +264,7 @@ struct fitted_collective {
         num_sms; /* that copy_bytes_per_s is of; 0: not known, so it does not change with them */
     bool has[EXCHANGE_COUNT];
     struct exchange_constants exchange[EXCHANGE_COUNT];
-    char fitted_on[SOURCE_BYTES];
-    char holdout[HOLDOUT_BYTES];
-    int32_t num_rows;
-    double error_median; /* absolute, relative, of all held-out rows; a fraction */
-    double error_p90;
+    struct fit_evidence fit;
 };
 
 #define COLLECTIVES_MAX 12

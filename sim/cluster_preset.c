@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gpu_constants.h"
 #include "preset.h"
 
 #define RATE_MAX 1e18
@@ -79,16 +80,7 @@ static const struct yaml_field fitted_fields[] = {
     {"prepare", YAML_NODE, offsetof(struct fitted_file, exchange[EXCHANGE_PREPARE]), .size = 0},
     {"combine_low_precision", YAML_NODE,
      offsetof(struct fitted_file, exchange[EXCHANGE_COMBINE_LOW]), .size = 0},
-    {"fitted_on", YAML_TEXT, offsetof(struct fitted_collective, fitted_on), .size = SOURCE_BYTES,
-     .required = true},
-    {"holdout", YAML_TEXT, offsetof(struct fitted_collective, holdout), .size = HOLDOUT_BYTES,
-     .required = true},
-    {"num_rows", YAML_INT32, offsetof(struct fitted_collective, num_rows), .required = true,
-     .min = 1, .max = 1e9},
-    {"error_median", YAML_DOUBLE, offsetof(struct fitted_collective, error_median),
-     .required = true, .max = 1e3},
-    {"error_p90", YAML_DOUBLE, offsetof(struct fitted_collective, error_p90), .required = true,
-     .max = 1e3},
+    FIT_EVIDENCE_FIELDS(struct fitted_collective),
     {.key = NULL},
 };
 

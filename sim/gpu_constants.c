@@ -40,18 +40,6 @@ const char *const attention_phase_names[] = {
         "precision", YAML_CHOICE, offsetof(type, precision), .required = true,                     \
                                                              .choices = precision_choices          \
     }
-#define EVIDENCE(type, at)                                                                         \
-    {"fitted_on", YAML_TEXT, offsetof(type, at fitted_on), .size = SOURCE_BYTES,                   \
-     .required = true},                                                                            \
-        {"holdout", YAML_TEXT, offsetof(type, at holdout), .size = HOLDOUT_BYTES,                  \
-         .required = true},                                                                        \
-        {"num_rows",       YAML_INT32, offsetof(type, at num_rows),                                \
-         .required = true, .min = 1.0, .max = 1e9},                                                \
-        {"error_median", YAML_DOUBLE, offsetof(type, at error_median), .required = true,           \
-         .max = 1e3},                                                                              \
-    {                                                                                              \
-        "error_p90", YAML_DOUBLE, offsetof(type, at error_p90), .required = true, .max = 1e3       \
-    }
 
 #define EXPERTS struct fitted_kernels
 static const struct yaml_field fitted_fields[] = {
@@ -75,7 +63,7 @@ static const struct yaml_field fitted_fields[] = {
     RATE_OPTIONAL(EXPERTS, sustained_flops_per_s),
     {"tile_rows", YAML_CHOICE, offsetof(EXPERTS, tile_rows), .choices = tile_height_names},
     {"blend", YAML_DOUBLE, offsetof(EXPERTS, blend), .required = true, .min = 1.0, .max = 100.0},
-    EVIDENCE(EXPERTS, ),
+    FIT_EVIDENCE_FIELDS(EXPERTS),
     {.key = NULL},
 };
 
@@ -97,7 +85,7 @@ static const struct yaml_field gemm_fields[] = {
     RATE_OPTIONAL(GEMM, sustained_flops_per_s),
     RATE_OPTIONAL(GEMM, cache_bytes),
     {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
-    EVIDENCE(GEMM, fit.),
+    FIT_EVIDENCE_FIELDS(GEMM),
     {.key = NULL},
 };
 
@@ -144,7 +132,7 @@ static const struct yaml_field attention_fields[] = {
     BLEND_OPTIONAL(ATTENTION, floor_blend),
     TIME_OPTIONAL(ATTENTION, slow_share),
     TIME_OPTIONAL(ATTENTION, slow_ns),
-    EVIDENCE(ATTENTION, fit.),
+    FIT_EVIDENCE_FIELDS(ATTENTION),
     {.key = NULL},
 };
 

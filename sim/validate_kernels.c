@@ -23,7 +23,7 @@ static double predict_ns(const struct kernel_rows *rows, const struct kernel_row
     }
     const struct moe_row *moe = &rows->moe.row[row->moe];
     const struct fitted_kernels *experts = moe_row_constants(moe, gpu);
-    *fitted_on = experts != NULL ? experts->fitted_on : "";
+    *fitted_on = experts != NULL ? experts->fit.fitted_on : "";
     return experts != NULL ? moe_row_predict(moe, gpu, experts) : -1.0;
 }
 

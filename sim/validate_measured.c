@@ -136,7 +136,7 @@ static void fill_moe(struct entry *entry, const struct moe_rows *rows, int64_t i
         (struct measured_place){.side = {row->num_experts, row->ep, row->hidden_dim, row->ffn_dim},
                                 .along = log((double)row->tokens)};
     entry->fitted_ns = moe_row_predict(row, gpu, fitted);
-    entry->is_fitted = is_balanced && validate_is_fitted_on(fitted->fitted_on, table);
+    entry->is_fitted = is_balanced && validate_is_fitted_on(fitted->fit.fitted_on, table);
 }
 
 enum status validate_moe_measured(struct error_report *report, const char *path,

@@ -24,7 +24,8 @@ static enum status add_row(struct error_report *report, const struct moe_rows *r
     }
     bool is_balanced = row->class == MOE_BALANCED || row->class == MOE_BALANCED_EP;
     return error_report_add(report, line, value, moe_row_predict(row, gpu, fitted), row->latency_ns,
-                            is_balanced && validate_is_fitted_on(fitted->fitted_on, table), error);
+                            is_balanced && validate_is_fitted_on(fitted->fit.fitted_on, table),
+                            error);
 }
 
 enum status validate_moe(struct error_report *report, const char *path, struct error *error)

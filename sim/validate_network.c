@@ -70,7 +70,7 @@ static bool is_fitted(const struct fitted_collective *fitted, const struct allto
                       const char *table)
 {
     return row->num_legs == 1 && strcmp(fitted->dtype, row->dtype) == 0 &&
-           validate_is_fitted_on(fitted->fitted_on, table);
+           validate_is_fitted_on(fitted->fit.fitted_on, table);
 }
 
 static enum status add_row(struct error_report *report, struct presets *presets,

@@ -69,8 +69,8 @@ Test(cluster_preset, a_scenario_takes_gpu_wiring_and_constants_from_it)
         &scenario.cluster.fitted[scenario.cluster.fitted_used - 1];
     cr_expect_str_eq(used->collective, "deepep_low_latency");
     struct exchange_evidence evidence = exchange_evidence(&scenario.cluster);
-    cr_expect_eq(evidence.error_median, used->error_median);
-    cr_expect_str_eq(evidence.fitted_on, used->fitted_on);
+    cr_expect_eq(evidence.error_median, used->fit.error_median);
+    cr_expect_str_eq(evidence.fitted_on, used->fit.fitted_on);
     scenario_free(&scenario);
 }
 

@@ -53,7 +53,7 @@ Test(gpu_constants, fill_what_the_lists_hold)
     cr_expect_eq(gpu.num_gemm, 1);
     cr_expect_eq(gpu.num_attention, 3);
     cr_expect_str_eq(gpu.fitted[1].kernels, "b");
-    cr_expect_float_eq(gpu.fitted[0].error_median, 0.1, 1e-12);
+    cr_expect_float_eq(gpu.fitted[0].fit.error_median, 0.1, 1e-12);
     cr_expect_float_eq(gpu.attention[1].heads_min, 64.0, 1e-12);
 }
 

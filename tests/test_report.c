@@ -149,8 +149,8 @@ Test(report, tells_the_error_of_exchanges)
     struct cluster *cluster = &run.scenario.cluster;
     cluster->num_fitted = 1;
     cluster->fitted_used = 1;
-    cluster->fitted[0].error_median = 0.071;
-    strcpy(cluster->fitted[0].fitted_on, "113 rows of a test");
+    cluster->fitted[0].fit.error_median = 0.071;
+    strcpy(cluster->fitted[0].fit.fitted_on, "113 rows of a test");
     store(&run, "");
 
     cr_expect(page_holds(make_page(), "Exchanges are fitted on 113 rows of a test; held out, their "

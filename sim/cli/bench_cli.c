@@ -30,7 +30,7 @@ static void print_constants(const struct bench_model *model)
             print_errors(&constants->held_out);
             putchar('\n');
         } else {
-            printf("%6d  of one shape: nothing to hold out\n", (int)constants->fitted.num_rows);
+            printf("%6d  of one shape: nothing to hold out\n", (int)constants->fitted.fit.num_rows);
         }
     }
     puts("\nconstants\n");

@@ -154,7 +154,7 @@ static void print_table(const struct calibration *calibration, int32_t count,
     for (int32_t i = 0; i < count; i++) {
         const struct fitted_kernels *fitted = &calibration[i].fitted;
         printf("%-12s %-19s %-6s %6d", rows->gpu[calibration[i].gpu].name, fitted->kernels,
-               precision_name(fitted->precision), (int)fitted->num_rows);
+               precision_name(fitted->precision), (int)fitted->fit.num_rows);
         for (int32_t class = 0; class < MOE_CLASS_COUNT; class ++) {
             const struct error_summary *summary = &calibration[i].held_out[class];
             if (summary->num_rows > 0) {

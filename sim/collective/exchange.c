@@ -156,5 +156,5 @@ struct exchange_evidence exchange_evidence(const struct cluster *cluster)
         return (struct exchange_evidence){.fitted_on = "", .error_median = -1.0};
     }
     const struct fitted_collective *fitted = &cluster->fitted[cluster->fitted_used - 1];
-    return (struct exchange_evidence){fitted->fitted_on, fitted->error_median};
+    return (struct exchange_evidence){fitted->fit.fitted_on, fitted->fit.error_median};
 }

@@ -233,8 +233,8 @@ static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec
         return false;
     }
     const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
-    *evidence =
-        (struct gpu_evidence){.fitted_on = fitted->fitted_on, .error_median = fitted->error_median};
+    *evidence = (struct gpu_evidence){.fitted_on = fitted->fit.fitted_on,
+                                      .error_median = fitted->fit.error_median};
     return true;
 }
 
@@ -242,7 +242,7 @@ static double phase_error(const struct gpu_spec *gpu, const struct moe_model *mo
                           enum gpu_phase phase, bool prefill)
 {
     bool is_fitted = phase == GPU_EXPERT && gpu->fitted_chosen >= 0;
-    return is_fitted ? gpu->fitted[gpu->fitted_chosen].error_median
+    return is_fitted ? gpu->fitted[gpu->fitted_chosen].fit.error_median
                      : fitted_phase_error(gpu, model, phase, prefill);
 }
 
