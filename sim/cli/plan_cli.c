@@ -135,8 +135,9 @@ static int show_json(const struct planning *planning)
         cJSON_AddStringToObject(json, "study", arguments->study);
         cJSON_AddStringToObject(json, "question", planning->plan.question);
         cJSON *answer = cJSON_GetObjectItem(json, "answer");
-        for (int32_t i = 0; i < arguments->num_leads; i++) {
-            cJSON_InsertItemInArray(answer, i, cJSON_CreateString(planning->lead[i]));
+        /* The last first, and each to the front: cJSON 1.7.15 of Debian 12 inserts nowhere else. */
+        for (int32_t i = arguments->num_leads - 1; i >= 0; i--) {
+            cJSON_InsertItemInArray(answer, 0, cJSON_CreateString(planning->lead[i]));
         }
     }
     return print_json(json);
