@@ -34,7 +34,28 @@ def check_every_model():
     assert sum(k["duration_ns"] for k in apart) > sum(k["duration_ns"] for k in fused)
 
 
+def check_constants():
+    """Table and JSON say the same of every part; dense models have no experts."""
+    for gpu in "h800-sxm", "h100-sxm", "rtx-4090":
+        listed = json.loads(run("deepseek-v3", "--gpu", gpu, "-j").stdout)["constants"]
+        table = run("deepseek-v3", "--gpu", gpu).stdout.splitlines()
+        assert len(listed) == 4 and listed[2]["precision"] == "bf16", listed
+        for part in listed:
+            line = next(row for row in table if row.startswith(part["name"]))
+            assert part["kernels"] in line and part["precision"] in line, (line, part)
+            if part["num_rows"] > 0:
+                assert 0 < part["error_median"] <= part["error_p90"], part
+                assert f"{100 * part['error_median']:.1f} %" in line, (line, part)
+                assert part["fitted_on"].split()[0] == str(part["num_rows"]), part
+            else:
+                assert part["kernels"] == "roofline" and "unknown" in line, (line, part)
+        assert (sum(part["num_rows"] for part in listed) > 0) == (gpu != "rtx-4090"), listed
+    dense = json.loads(run("llama-2-70b", "-j").stdout)["constants"]
+    assert [part["name"] for part in dense] == ["attention", "dense GEMMs", "router and head"], dense
+
+
 def main():
+    check_constants()
     prefill = json.loads(run("deepseek-v3", "--prefill", "--tokens", "4096", "-j").stdout)
     attention = [k for k in prefill["kernels"] if k["phase"] == "attention"]
     # counted by hand in tests/test_glue.c

@@ -1,4 +1,4 @@
-/* cmd_kernels.c -- moesim kernels: the small kernels between matrix products, and their share. */
+/* cmd_kernels.c -- moesim kernels: what predicts a model's layers on a GPU, kernel by kernel. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/print.h"
+#include "gpu/fitted_phases.h"
 #include "gpu/glue.h"
 
 #define TOKENS_MAX 1048576L
@@ -14,16 +16,19 @@
 static const char help[] =
     "usage: moesim kernels MODEL [--gpu GPU] [--tokens N] [--prefill] [--set SET]\n"
     "                      [--json]\n\n"
-    "Lists the small kernels of a layer that stand between matrix products and attention, as\n"
-    "engines of spring 2025 launched them: bytes read and written by a token (of experts: by a\n"
-    "copy or by a token received), launches, time, and which measured constants of the compute\n"
-    "model 'fitted' hold a kernel already, so that it is not charged again.\n\n"
+    "Lists which measured constants the compute model 'fitted' takes for attention, GEMMs and\n"
+    "experts of a model on a GPU, what they rest on and how far they are off on rows held out;\n"
+    "then the small kernels of a layer that stand between them, as engines of spring 2025 "
+    "launched\n"
+    "them: bytes read and written by a token (of experts: by a copy or by a token received),\n"
+    "launches, time, and which constants hold a kernel already, so that it is not charged "
+    "again.\n\n"
     "      --gpu GPU    a preset of moesim list gpus; default h800-sxm\n"
     "      --tokens N   tokens of a GPU; of experts: copies and rows; default 128\n"
     "      --prefill    reading prompts; default: decoding\n"
     "      --set SET    whose: deepseek, or sglang, which fused less; default deepseek, which\n"
     "                   scenarios are charged\n"
-    "  -j, --json       print one JSON object: kernels, each with bytes and ns\n\n"
+    "  -j, --json       print one JSON object: constants; kernels, each with bytes and ns\n\n"
     "example:\n"
     "  moesim kernels deepseek-v3 --gpu h800-sxm --tokens 4096 --prefill\n";
 
@@ -117,14 +122,61 @@ static int parse(struct kernels_arguments *arguments, int argc, char **argv)
     return code;
 }
 
+/* Of a dense model, which has no experts. */
+static int32_t num_parts(const struct moe_model *model)
+{
+    return model->num_experts > 0 ? FITTED_PARTS : FITTED_EXPERTS;
+}
+
+static void print_constants(const struct fitted_part *part, int32_t count)
+{
+    printf("%-23s %-28s %-9s %6s %8s %8s\n", "fitted constants", "kernels", "precision", "rows",
+           "median", "p90");
+    for (int32_t i = 0; i < count; i++) {
+        const struct fit_evidence *fit = part[i].fit;
+        printf("%-23s %-28s %-9s", part[i].name, part[i].kernels,
+               precision_name(part[i].precision));
+        if (fit != NULL) {
+            printf(" %6d %6.1f %% %6.1f %%\n  ", (int)fit->num_rows, 100.0 * fit->error_median,
+                   100.0 * fit->error_p90);
+            print_wrapped(fit->fitted_on, 2);
+        } else {
+            printf(" %6d %8s\n", 0, "unknown");
+        }
+    }
+    puts("Errors are on rows that the fit had not seen.\n");
+}
+
+static void add_constants(cJSON *root, const struct fitted_part *part, int32_t count)
+{
+    cJSON *list = cJSON_AddArrayToObject(root, "constants");
+    for (int32_t i = 0; i < count; i++) {
+        const struct fit_evidence *fit = part[i].fit;
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", part[i].name);
+        cJSON_AddStringToObject(item, "kernels", part[i].kernels);
+        cJSON_AddStringToObject(item, "precision", precision_name(part[i].precision));
+        cJSON_AddNumberToObject(item, "num_rows", fit != NULL ? fit->num_rows : 0);
+        if (fit != NULL) {
+            cJSON_AddNumberToObject(item, "error_median", fit->error_median);
+            cJSON_AddNumberToObject(item, "error_p90", fit->error_p90);
+            cJSON_AddStringToObject(item, "fitted_on", fit->fitted_on);
+        }
+        cJSON_AddItemToArray(list, item);
+    }
+}
+
 static void print_table(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
                         const struct moe_model *model)
 {
     int32_t count = 0;
     const struct glue_kernel *kernel = glue_all(&count);
+    struct fitted_part part[FITTED_PARTS];
+    fitted_parts(part, gpu, model, arguments->prefill);
     printf("%s on %s, %s, %d tokens, set %s\n\n", model->name, gpu->name,
            arguments->prefill ? "prefill" : "decode", (int)arguments->tokens,
            set_names[arguments->set]);
+    print_constants(part, num_parts(model));
     printf("%-10s %-33s %9s %9s %8s %9s  %s\n", "phase", "kernel", "read B", "written B",
            "launches", "us", "held by");
     for (int32_t i = 0; i < count; i++) {
@@ -145,17 +197,20 @@ static void print_table(const struct kernels_arguments *arguments, const struct 
                                       : "");
 }
 
-static int print_json(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
+static int print_list(const struct kernels_arguments *arguments, const struct gpu_spec *gpu,
                       const struct moe_model *model)
 {
     int32_t count = 0;
     const struct glue_kernel *kernel = glue_all(&count);
+    struct fitted_part part[FITTED_PARTS];
+    fitted_parts(part, gpu, model, arguments->prefill);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "model", model->name);
     cJSON_AddStringToObject(root, "gpu", gpu->name);
     cJSON_AddBoolToObject(root, "prefill", arguments->prefill);
     cJSON_AddNumberToObject(root, "tokens", arguments->tokens);
     cJSON_AddStringToObject(root, "set", set_names[arguments->set]);
+    add_constants(root, part, num_parts(model));
     cJSON *list = cJSON_AddArrayToObject(root, "kernels");
     for (int32_t i = 0; i < count; i++) {
         if (!glue_applies(&kernel[i], arguments->set, model, arguments->prefill)) {
@@ -175,14 +230,7 @@ static int print_json(const struct kernels_arguments *arguments, const struct gp
         cJSON_AddStringToObject(item, "held_by", holder_names[kernel[i].held_by]);
         cJSON_AddItemToArray(list, item);
     }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL) {
-        return cli_fail(STATUS_NO_MEMORY, &(struct error){0});
-    }
-    puts(text);
-    cJSON_free(text);
-    return 0;
+    return print_json(root);
 }
 
 int command_kernels(int argc, char **argv)
@@ -200,9 +248,11 @@ int command_kernels(int argc, char **argv)
     if (status != STATUS_OK || gpu_status != STATUS_OK) {
         return cli_fail(status != STATUS_OK ? status : gpu_status, &error);
     }
+    (void)fitted_choose(&gpu, "any",
+                        model.precision_expert); /* as scenarios do, unless told else */
     gpu.glue_set = (int32_t)arguments.set;
     if (arguments.json) {
-        return print_json(&arguments, &gpu, &model);
+        return print_list(&arguments, &gpu, &model);
     }
     print_table(&arguments, &gpu, &model);
     return 0;

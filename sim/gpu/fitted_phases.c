@@ -313,34 +313,60 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, 
     return gpu_roofline.duration_ns(gpu, work);
 }
 
-static size_t append(char *text, size_t bytes, size_t used, const char *what, const char *kernels,
-                     const struct fit_evidence *fit)
-{
-    int length =
-        fit != NULL
-            ? snprintf(text + used, bytes - used, "%s%s: %s, median error %.1f %%",
-                       used > 0 ? "; " : "", what, kernels, 100.0 * fit->error_median)
-            : snprintf(text + used, bytes - used, "%s%s: roofline", used > 0 ? "; " : "", what);
-    return length > 0 && used + (size_t)length < bytes ? used + (size_t)length : bytes - 1;
-}
-
-void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
-                     const struct moe_model *model, bool prefill)
+void fitted_parts(struct fitted_part part[FITTED_PARTS], const struct gpu_spec *gpu,
+                  const struct moe_model *model, bool prefill)
 {
     const struct attention_constants *module = find_module(gpu, model, prefill, 1);
     const struct attention_constants *core = find_core(gpu, model, prefill, 1);
     const struct gemm_constants *gemm = fitted_find_gemm(gpu, model->precision_dense);
     const struct gemm_constants *bf16 = fitted_find_gemm(gpu, PRECISION_BF16);
-    const struct attention_constants *used_attention = module != NULL ? module
-                                                       : gemm != NULL ? core
-                                                                      : NULL;
-    size_t used = append(text, bytes, 0, module != NULL ? "attention module" : "attention",
-                         used_attention != NULL ? used_attention->kernels : "",
-                         used_attention != NULL ? &used_attention->fit : NULL);
-    used = append(text, bytes, used, "dense GEMMs", gemm != NULL ? gemm->kernels : "",
-                  gemm != NULL ? &gemm->fit : NULL);
-    (void)append(text, bytes, used, "router and head", bf16 != NULL ? bf16->kernels : "",
-                 bf16 != NULL ? &bf16->fit : NULL);
+    const struct gemm_constants *grouped =
+        fitted_find_grouped(gpu, model->precision_expert, prefill);
+    const struct fitted_kernels *experts =
+        gpu->fitted_chosen >= 0 ? &gpu->fitted[gpu->fitted_chosen] : NULL;
+    const struct attention_constants *attention = module != NULL ? module
+                                                  : gemm != NULL ? core
+                                                                 : NULL;
+    part[FITTED_ATTENTION] = (struct fitted_part){
+        .name = module != NULL ? "attention module" : "attention",
+        .kernels = attention != NULL ? attention->kernels : "roofline",
+        .precision = module != NULL ? model->precision_dense : model->precision_kv,
+        .fit = attention != NULL ? &attention->fit : NULL};
+    part[FITTED_DENSE] = (struct fitted_part){.name = "dense GEMMs",
+                                              .kernels = gemm != NULL ? gemm->kernels : "roofline",
+                                              .precision = model->precision_dense,
+                                              .fit = gemm != NULL ? &gemm->fit : NULL};
+    part[FITTED_BF16] = (struct fitted_part){.name = "router and head",
+                                             .kernels = bf16 != NULL ? bf16->kernels : "roofline",
+                                             .precision = PRECISION_BF16,
+                                             .fit = bf16 != NULL ? &bf16->fit : NULL};
+    part[FITTED_EXPERTS] = (struct fitted_part){
+        .name = experts == NULL && grouped != NULL ? "grouped GEMMs of experts" : "experts",
+        .kernels = experts != NULL   ? experts->kernels
+                   : grouped != NULL ? grouped->kernels
+                                     : "roofline",
+        .precision = model->precision_expert,
+        .fit = experts != NULL   ? &experts->fit
+               : grouped != NULL ? &grouped->fit
+                                 : NULL};
+}
+
+void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
+                     const struct moe_model *model, bool prefill)
+{
+    struct fitted_part part[FITTED_PARTS];
+    size_t used = 0;
+    fitted_parts(part, gpu, model, prefill);
+    for (int32_t i = 0; i < FITTED_EXPERTS; i++) {
+        char error[40] = "";
+        if (part[i].fit != NULL) {
+            (void)snprintf(error, sizeof error, ", median error %.1f %%",
+                           100.0 * part[i].fit->error_median);
+        }
+        int length = snprintf(text + used, bytes - used, "%s%s: %s%s", i > 0 ? "; " : "",
+                              part[i].name, part[i].kernels, error);
+        used = length > 0 && used + (size_t)length < bytes ? used + (size_t)length : bytes - 1;
+    }
 }
 
 double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,

@@ -21,7 +21,27 @@ double fitted_work_ns(const struct gpu_spec *gpu, const struct gpu_work *work, d
 double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_place *place,
                              double fitted_ns, double *table_ns);
 
-/* What predicts GEMMs and attention of this model on this GPU, with held-out errors, in words. */
+/* What predicts a part of the layers of a model on a GPU. */
+enum fitted_part_kind {
+    FITTED_ATTENTION,
+    FITTED_DENSE,
+    FITTED_BF16,    /* router and head */
+    FITTED_EXPERTS, /* last: it has an evidence of its own beside fitted_coverage */
+    FITTED_PARTS,
+};
+
+struct fitted_part {
+    const char *name;
+    const char *kernels; /* or "roofline" */
+    enum precision precision;
+    const struct fit_evidence *fit; /* NULL: a roofline */
+};
+
+/* Texts are constants of the program and the GPU's. */
+void fitted_parts(struct fitted_part part[FITTED_PARTS], const struct gpu_spec *gpu,
+                  const struct moe_model *model, bool prefill);
+
+/* All parts but the experts in words, with held-out errors. */
 void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
                      const struct moe_model *model, bool prefill);
 
