@@ -299,18 +299,22 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
     return STATUS_OK;
 }
 
+/* Plans and sweeps have tables of their own beside those of the schema, so all in the file count.
+ */
 static bool is_empty(struct store *store)
 {
-    int code = SQLITE_OK;
-    bool is_found = query_integer(store, "SELECT count(*) FROM sqlite_schema", &code) != 0;
+    sqlite3_stmt *tables = NULL;
     bool has_rows = false;
-    for (int32_t table = 0; is_found && store_schema[table].name != NULL && code == SQLITE_OK;
-         table++) {
-        char *sql = sqlite3_mprintf("SELECT EXISTS (SELECT 1 FROM %s)", store_schema[table].name);
-        has_rows = has_rows || query_integer(store, sql, &code) != 0;
+    int code = sqlite3_prepare_v2(
+        store->database, "SELECT name FROM sqlite_schema WHERE type = 'table'", -1, &tables, NULL);
+    while (code == SQLITE_OK && !has_rows && (code = sqlite3_step(tables)) == SQLITE_ROW) {
+        char *sql = sqlite3_mprintf("SELECT EXISTS (SELECT 1 FROM %Q)",
+                                    (const char *)sqlite3_column_text(tables, 0));
+        has_rows = query_integer(store, sql, &code) != 0;
         sqlite3_free(sql);
     }
-    return code == SQLITE_OK && !has_rows;
+    sqlite3_finalize(tables);
+    return code == SQLITE_DONE && !has_rows;
 }
 
 /* A run that failed leaves no file that it made for nothing. Under the lock nobody else writes, and
