@@ -83,27 +83,6 @@ static bool beats(const struct plan_deployment *a, const struct plan_deployment 
            a->tpot_s <= b->tpot_s;
 }
 
-Test(plan, a_file_made_for_a_plan_keeps_its_points)
-{
-    struct plan plan;
-    struct store *store = NULL;
-    struct plan_store *points = NULL;
-    struct error error = {0};
-    unlink("test_plan_made.db");
-    load_small(&plan, "search.pools=disaggregated");
-    cr_assert_eq(store_open(&store, "test_plan_made.db", true, &error), STATUS_OK);
-    cr_assert_eq(plan_store_open(&points, store, &error), STATUS_OK, "%s", error.text);
-    struct plan_answer answer = small_plan_search(&plan, 2, points);
-    plan_store_close(points);
-
-    store_close(store);
-
-    cr_expect_eq(access("test_plan_made.db", F_OK), 0, "the file went with all its points");
-    unlink("test_plan_made.db");
-    plan_answer_free(&answer);
-    plan_free(&plan);
-}
-
 Test(plan, nobody_beats_the_front_and_somebody_beats_the_rest)
 {
     struct plan plan;
