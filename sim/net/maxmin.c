@@ -17,7 +17,9 @@ void maxmin_close(struct maxmin *net)
     free(net->load);
     free(net->level);
     free(net->order);
+    free(net->place);
     free(net->event);
+    free(net->event_place);
     free(net->dirty);
     free(net->flow);
     free(net->class);
@@ -45,23 +47,24 @@ enum status maxmin_open(struct maxmin **opened, const double *capacity_bytes_per
     net->load = calloc((size_t)num_links, sizeof *net->load);
     net->level = malloc((size_t)num_links * sizeof *net->level);
     net->order = malloc((size_t)num_links * sizeof *net->order);
+    net->place = malloc((size_t)num_links * sizeof *net->place);
     net->event = malloc((size_t)num_links * sizeof *net->event);
+    net->event_place = malloc((size_t)num_links * sizeof *net->event_place);
     net->dirty = malloc((size_t)num_links * sizeof *net->dirty);
     if (net->link == NULL || net->load == NULL || net->level == NULL || net->order == NULL ||
-        net->event == NULL || net->dirty == NULL) {
+        net->place == NULL || net->event == NULL || net->event_place == NULL ||
+        net->dirty == NULL) {
         maxmin_close(net);
         return STATUS_NO_MEMORY;
     }
     for (int32_t i = 0; i < num_links; i++) {
         assert(capacity_bytes_per_ns[i] > 0.0);
-        net->link[i] = (struct link){.capacity = capacity_bytes_per_ns[i],
-                                     .first_bytes = UNLIMITED,
-                                     .next_ns = UNLIMITED,
-                                     .place = INT32_MAX,
-                                     .event_place = i,
-                                     .dominator = NONE};
+        net->link[i] = (struct link){
+            .capacity = capacity_bytes_per_ns[i], .first_bytes = UNLIMITED, .dominator = NONE};
         net->level[i] = UNLIMITED;
-        net->event[i] = i;
+        net->place[i] = INT32_MAX;
+        net->event[i] = (struct keyed_link){UNLIMITED, i};
+        net->event_place[i] = i;
     }
     *opened = net;
     return STATUS_OK;
@@ -130,7 +133,7 @@ static enum status restore_links(struct maxmin *net)
         int32_t root = net->class[id].root;
         while (root != NONE) {
             int32_t rest = flow_heap_pop(net, root);
-            net->flow[root].left_bytes = net->flow[root].finish_bytes - clock_bytes;
+            net->flow[root].given.bytes = net->flow[root].finish_bytes - clock_bytes;
             root = rest;
         }
     }
@@ -138,7 +141,7 @@ static enum status restore_links(struct maxmin *net)
     net->keeps_links = true;
     enum status status = STATUS_OK;
     for (int32_t id = 0; id < net->flows_capacity && status == STATUS_OK; id++) {
-        if (net->flow[id].is_active) {
+        if (net->flow[id].given.num_links > 0) {
             status = class_add_flow(net, id);
             mark_path_dirty(net, &net->flow[id].given);
         }
@@ -159,12 +162,7 @@ static enum status start_flow(struct maxmin *net, const struct maxmin_flow *give
     int32_t id = net->free_flow;
     struct flow *flow = &net->flow[id];
     net->free_flow = flow->sibling;
-    *flow = (struct flow){.given = *given,
-                          .left_bytes = given->bytes,
-                          .seq = net->next_seq++,
-                          .child = NONE,
-                          .sibling = NONE,
-                          .is_active = true};
+    *flow = (struct flow){.given = *given, .seq = net->next_seq++, .child = NONE, .sibling = NONE};
     net->num_flows++;
     return class_add_flow(net, id);
 }
@@ -198,7 +196,7 @@ enum status maxmin_start(struct maxmin *net, double now_ns, const struct maxmin_
 
 double maxmin_next_ns(const struct maxmin *net)
 {
-    return net->done_first < net->done_count ? net->now_ns : net->link[net->event[0]].next_ns;
+    return net->done_first < net->done_count ? net->now_ns : net->event[0].key;
 }
 
 double maxmin_now_ns(const struct maxmin *net)
@@ -210,10 +208,8 @@ double maxmin_now_ns(const struct maxmin *net)
 static void finish_flow(struct maxmin *net, int32_t class_id)
 {
     int32_t id = class_pop_flow(net, class_id);
-    struct flow *flow = &net->flow[id];
-    net->done[net->done_count++] = (struct done_flow){flow->seq, id};
+    net->done[net->done_count++] = (struct done_flow){net->flow[id].seq, id};
     net->num_flows--;
-    flow->is_active = false;
 }
 
 static void finish_on_link(struct maxmin *net, int32_t link_id, double slack_ns)
@@ -222,14 +218,13 @@ static void finish_on_link(struct maxmin *net, int32_t link_id, double slack_ns)
     double until_bytes = link_clock_bytes(net, link_id) + net->level[link_id] * slack_ns;
     for (int32_t i = link->num_members - 1; i >= 0; i--) { /* a class that goes is replaced by */
         int32_t id = link->entry[i].class_id;              /* the last, which was seen before */
-        int32_t count = net->class[id].count;
+        int32_t count = link->entry[i].count;
         for (; count > 0 && net->finish_bytes[id] <= until_bytes; count--) {
             finish_flow(net, id);
         }
     }
     link_mark_dirty(net, link_id);
-    link->next_ns = UNLIMITED; /* until it is levelled */
-    event_heap_move(net, link_id);
+    event_heap_set(net, link_id, UNLIMITED); /* until it is levelled */
 }
 
 static int by_seq(const void *a, const void *b)
@@ -241,13 +236,13 @@ static int by_seq(const void *a, const void *b)
 
 static void finish_next(struct maxmin *net)
 {
-    net->now_ns = net->link[net->event[0]].next_ns;
+    net->now_ns = net->event[0].key;
     assert(net->now_ns < UNLIMITED);
     net->done_first = 0;
     net->done_count = 0;
     double slack_ns = SAME_TIME_NS + 1e-15 * net->now_ns; /* the clock may be that coarse */
-    while (net->link[net->event[0]].next_ns <= net->now_ns + slack_ns) {
-        finish_on_link(net, net->event[0], slack_ns);
+    while (net->event[0].key <= net->now_ns + slack_ns) {
+        finish_on_link(net, net->event[0].link, slack_ns);
     }
     assert(net->done_count > 0);
     if (net->done_count > 1) {
@@ -255,10 +250,11 @@ static void finish_next(struct maxmin *net)
     }
     for (int32_t i = 0; i < net->done_count; i++) {
         int32_t id = net->done[i].id;
-        const struct maxmin_flow *given = &net->flow[id].given;
+        struct maxmin_flow *given = &net->flow[id].given;
         for (int32_t k = 0; k < given->num_links; k++) {
             link_try_drop(net, given->link[k]);
         }
+        given->num_links = 0;
         net->flow[id].sibling = net->free_flow;
         net->free_flow = id;
         net->done[i].id = given->id;

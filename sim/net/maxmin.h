@@ -17,7 +17,7 @@
 
 #include "status.h"
 
-#define MAXMIN_PATH_LINKS_MAX 8
+#define MAXMIN_PATH_LINKS_MAX 6 /* of a port, a node and a leaf, out and in */
 
 struct maxmin;
 

@@ -102,7 +102,7 @@ void classes_reset(struct maxmin *net)
         link->num_flows = 0;
         link->num_member_flows = 0;
         link->dominator = NONE;
-        link->place = INT32_MAX;
+        net->place[i] = INT32_MAX;
         net->load[i].fixed = 0.0;
         link_note_limit(net, i);
         link->first_bytes = UNLIMITED;
@@ -110,9 +110,8 @@ void classes_reset(struct maxmin *net)
         link->clock_bytes = 0.0;
         link->clock_ns = net->now_ns;
         net->level[i] = UNLIMITED;
-        if (link->next_ns < UNLIMITED) {
-            link->next_ns = UNLIMITED;
-            event_heap_move(net, i);
+        if (link_next_ns(net, i) < UNLIMITED) {
+            event_heap_set(net, i, UNLIMITED);
         }
     }
 }
@@ -224,7 +223,7 @@ enum status class_add_flow(struct maxmin *net, int32_t flow_id)
             return status;
         }
     }
-    flow->finish_bytes = flow->left_bytes + class_clock_bytes(net, id);
+    flow->finish_bytes = flow->given.bytes + class_clock_bytes(net, id);
     net->class[id].root = flow_heap_meld(net, net->class[id].root, flow_id);
     class_note_finish(net, id);
     count_flows(net, id, 1);

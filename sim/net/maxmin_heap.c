@@ -48,70 +48,60 @@ int32_t flow_heap_pop(struct maxmin *net, int32_t root)
     return all;
 }
 
-static bool event_before(const struct maxmin *net, int32_t a, int32_t b)
+static bool link_before(const struct keyed_link *a, const struct keyed_link *b)
 {
-    double a_ns = net->link[a].next_ns;
-    double b_ns = net->link[b].next_ns;
-    return a_ns != b_ns ? a_ns < b_ns : a < b;
+    return a->key != b->key ? a->key < b->key : a->link < b->link;
 }
 
-static void event_place(struct maxmin *net, int32_t place, int32_t link)
+static void event_put(struct maxmin *net, int32_t place, struct keyed_link event)
 {
-    net->event[place] = link;
-    net->link[link].event_place = place;
+    net->event[place] = event;
+    net->event_place[event.link] = place;
 }
 
-void event_heap_move(struct maxmin *net, int32_t link)
+void event_heap_set(struct maxmin *net, int32_t link, double next_ns)
 {
-    int32_t hole = net->link[link].event_place;
-    while (hole > 0 && event_before(net, link, net->event[(hole - 1) / 2])) {
-        event_place(net, hole, net->event[(hole - 1) / 2]);
+    const struct keyed_link event = {next_ns, link};
+    int32_t hole = net->event_place[link];
+    while (hole > 0 && link_before(&event, &net->event[(hole - 1) / 2])) {
+        event_put(net, hole, net->event[(hole - 1) / 2]);
         hole = (hole - 1) / 2;
     }
     for (int32_t child = 2 * hole + 1; child < net->num_links; child = 2 * hole + 1) {
-        if (child + 1 < net->num_links &&
-            event_before(net, net->event[child + 1], net->event[child])) {
+        if (child + 1 < net->num_links && link_before(&net->event[child + 1], &net->event[child])) {
             child++;
         }
-        if (!event_before(net, net->event[child], link)) {
+        if (!link_before(&net->event[child], &event)) {
             break;
         }
-        event_place(net, hole, net->event[child]);
+        event_put(net, hole, net->event[child]);
         hole = child;
     }
-    event_place(net, hole, link);
+    event_put(net, hole, event);
 }
 
-static bool dirty_before(const struct maxmin *net, int32_t a, int32_t b)
-{
-    double a_level = net->link[a].dirty_level;
-    double b_level = net->link[b].dirty_level;
-    return a_level != b_level ? a_level < b_level : a < b;
-}
-
-void dirty_heap_push(struct maxmin *net, int32_t link)
+void dirty_heap_push(struct maxmin *net, struct keyed_link link)
 {
     assert(net->num_dirty < net->num_links);
     int32_t hole = net->num_dirty++;
-    while (hole > 0 && dirty_before(net, link, net->dirty[(hole - 1) / 2])) {
+    while (hole > 0 && link_before(&link, &net->dirty[(hole - 1) / 2])) {
         net->dirty[hole] = net->dirty[(hole - 1) / 2];
         hole = (hole - 1) / 2;
     }
     net->dirty[hole] = link;
 }
 
-int32_t dirty_heap_pop(struct maxmin *net)
+struct keyed_link dirty_heap_pop(struct maxmin *net)
 {
     assert(net->num_dirty > 0);
-    int32_t first = net->dirty[0];
-    int32_t last = net->dirty[--net->num_dirty];
+    struct keyed_link first = net->dirty[0];
+    struct keyed_link last = net->dirty[--net->num_dirty];
     int32_t hole = 0;
     for (int32_t child = 1; child < net->num_dirty; child = 2 * hole + 1) {
-        if (child + 1 < net->num_dirty &&
-            dirty_before(net, net->dirty[child + 1], net->dirty[child])) {
+        if (child + 1 < net->num_dirty && link_before(&net->dirty[child + 1], &net->dirty[child])) {
             child++;
         }
-        if (!dirty_before(net, net->dirty[child], last)) {
+        if (!link_before(&net->dirty[child], &last)) {
             break;
         }
         net->dirty[hole] = net->dirty[child];

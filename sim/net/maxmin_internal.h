@@ -16,15 +16,14 @@
 #define LEVEL_TOLERANCE 1e-12
 #define SAME_TIME_NS    1e-6
 
-/* A flow under way; a node of its class's pairing heap. */
+/* A flow under way; a node of its class's pairing heap. What starting and finishing need lies side
+ * by side: the flows of a large all-to-all fit into no near cache. */
 struct flow {
-    struct maxmin_flow given;
-    double left_bytes;   /* when it joins a class */
-    double finish_bytes; /* on the clock of its class */
-    int64_t seq;         /* of starting: makes every order total */
     int32_t child;
     int32_t sibling;
-    bool is_active;
+    double finish_bytes;      /* on the clock of its class */
+    int64_t seq;              /* of starting: makes every order total */
+    struct maxmin_flow given; /* bytes: left when it joins a class; num_links 0: not under way */
 };
 
 /* The flows that share one path, less the dropped links; they have one rate. */
@@ -51,20 +50,16 @@ struct link_entry {
 struct link {
     double capacity; /* bytes per ns */
     double clock_bytes;
-    double clock_ns;    /* when clock_bytes was right */
-    double first_bytes; /* on the clock: first finish of a member; see first_is_stale */
-    double next_ns;     /* the same as a time */
-    double dirty_level;
+    double clock_ns;          /* when clock_bytes was right */
+    double first_bytes;       /* on the clock: first finish of a member; see first_is_stale */
     struct link_entry *entry; /* members, of which this link is the bottleneck, come first */
     int32_t num_members;
     int32_t num_entries;
     int32_t entries_capacity;
     int32_t num_flows;
     int32_t num_member_flows;
-    int32_t num_quick;   /* updates since its fixed load was last summed anew */
-    int32_t place;       /* in the order of levels; INT32_MAX: it has room, and no members */
-    int32_t event_place; /* in the heap of links by next_ns */
-    int32_t dominator;   /* link that has made this one superfluous; NONE: it counts */
+    int32_t num_quick; /* updates since its fixed load was last summed anew */
+    int32_t dominator; /* link that has made this one superfluous; NONE: it counts */
     bool first_is_stale;
     bool is_dirty;
 };
@@ -74,6 +69,12 @@ struct link {
 struct link_load {
     double fixed; /* bytes per ns, as is limit */
     double limit;
+};
+
+/* In a heap by key, then link. */
+struct keyed_link {
+    double key;
+    int32_t link;
 };
 
 struct done_flow {
@@ -88,8 +89,10 @@ struct maxmin {
     double *level;          /* [num_links] bytes per ns, UNLIMITED: has room */
     int32_t *order; /* [num_links] full links by level: of a path, the first is the bottleneck */
     int32_t num_ordered;
-    int32_t *event; /* [num_links] heap of links by next_ns */
-    int32_t *dirty; /* [num_links] heap of links by dirty_level */
+    int32_t *place; /* [num_links] in the order of levels; INT32_MAX: has room, and no members */
+    struct keyed_link *event; /* [num_links] heap by the time of the link's first finish */
+    int32_t *event_place;     /* [num_links] in it */
+    struct keyed_link *dirty; /* [num_links] heap by a level near the one to come */
     int32_t num_dirty;
     double now_ns;
 
@@ -163,8 +166,14 @@ static inline void link_add_fixed(struct maxmin *net, int32_t link, double more)
 
 int32_t flow_heap_meld(struct maxmin *net, int32_t a, int32_t b); /* roots, or NONE */
 int32_t flow_heap_pop(struct maxmin *net, int32_t root);          /* the root without it */
-void event_heap_move(struct maxmin *net, int32_t link);           /* its next_ns has changed */
-void dirty_heap_push(struct maxmin *net, int32_t link);
-int32_t dirty_heap_pop(struct maxmin *net);
+void event_heap_set(struct maxmin *net, int32_t link, double next_ns);
+void dirty_heap_push(struct maxmin *net, struct keyed_link link);
+struct keyed_link dirty_heap_pop(struct maxmin *net);
+
+/* When the first of the flows finishes that the link is the bottleneck of. */
+static inline double link_next_ns(const struct maxmin *net, int32_t link)
+{
+    return net->event[net->event_place[link]].key;
+}
 
 #endif

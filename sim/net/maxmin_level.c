@@ -33,7 +33,7 @@ void link_note_limit(struct maxmin *net, int32_t link_id)
     const struct link *link = &net->link[link_id];
     double room = link->capacity * (1.0 - FIXED_TOLERANCE);
     net->load[link_id].limit =
-        link->is_dirty ? UNLIMITED : (link->place < INT32_MAX ? -UNLIMITED : room);
+        link->is_dirty ? UNLIMITED : (net->place[link_id] < INT32_MAX ? -UNLIMITED : room);
 }
 
 void link_mark_dirty(struct maxmin *net, int32_t link_id)
@@ -45,8 +45,8 @@ void link_mark_dirty(struct maxmin *net, int32_t link_id)
     double even = link->num_flows > 0 ? link->capacity / link->num_flows : 0.0;
     link->is_dirty = true;
     link_note_limit(net, link_id);
-    link->dirty_level = net->level[link_id] < UNLIMITED ? net->level[link_id] : even;
-    dirty_heap_push(net, link_id);
+    double near = net->level[link_id] < UNLIMITED ? net->level[link_id] : even;
+    dirty_heap_push(net, (struct keyed_link){near, link_id});
 }
 
 /* The caps of the link's classes, in the order of its list, and the sum of count * cap. */
@@ -98,8 +98,8 @@ int32_t lowest_link(const struct maxmin *net, const int32_t *link, int32_t num_l
     int32_t lowest = NONE;
     int32_t place = INT32_MAX;
     for (int32_t i = 0; i < num_links; i++) {
-        if (net->link[link[i]].place < place) {
-            place = net->link[link[i]].place;
+        if (net->place[link[i]] < place) {
+            place = net->place[link[i]];
             lowest = link[i];
         }
     }
@@ -109,13 +109,13 @@ int32_t lowest_link(const struct maxmin *net, const int32_t *link, int32_t num_l
 static void order_put(struct maxmin *net, int32_t place, int32_t link)
 {
     net->order[place] = link;
-    net->link[link].place = place;
+    net->place[link] = place;
 }
 
 /* Moves the link to where its level belongs. It stays behind links of the same level. */
 static void order_move(struct maxmin *net, int32_t link)
 {
-    int32_t place = net->link[link].place;
+    int32_t place = net->place[link];
     double level = net->level[link];
     for (; place > 0 && net->level[net->order[place - 1]] > level; place--) {
         order_put(net, place, net->order[place - 1]);
@@ -129,10 +129,10 @@ static void order_move(struct maxmin *net, int32_t link)
 static void order_remove(struct maxmin *net, int32_t link)
 {
     net->num_ordered--;
-    for (int32_t place = net->link[link].place; place < net->num_ordered; place++) {
+    for (int32_t place = net->place[link]; place < net->num_ordered; place++) {
         order_put(net, place, net->order[place + 1]);
     }
-    net->link[link].place = INT32_MAX;
+    net->place[link] = INT32_MAX;
 }
 
 void order_append(struct maxmin *net, int32_t link_id)
@@ -178,9 +178,8 @@ static void find_next(struct maxmin *net, int32_t link_id)
         double left_bytes = link->first_bytes - link_clock_bytes(net, link_id);
         next_ns = net->now_ns + (left_bytes > 0.0 ? left_bytes / net->level[link_id] : 0.0);
     }
-    if (next_ns != link->next_ns) {
-        link->next_ns = next_ns;
-        event_heap_move(net, link_id);
+    if (next_ns != link_next_ns(net, link_id)) {
+        event_heap_set(net, link_id, next_ns);
     }
 }
 
@@ -223,7 +222,8 @@ static bool update_quickly(struct maxmin *net, int32_t link_id)
 {
     struct link *link = &net->link[link_id];
     double fixed = net->load[link_id].fixed;
-    if (link->place == INT32_MAX) {
+    const int32_t place = net->place[link_id];
+    if (place == INT32_MAX) {
         return fixed <= link->capacity * (1.0 - FIXED_TOLERANCE);
     }
     if (link->num_member_flows == 0) {
@@ -233,7 +233,6 @@ static bool update_quickly(struct maxmin *net, int32_t link_id)
         return false;
     }
     double level = (link->capacity - fixed) / link->num_member_flows;
-    int32_t place = link->place;
     double low = place > 0 ? net->level[net->order[place - 1]] : 0.0;
     double high = place + 1 < net->num_ordered ? net->level[net->order[place + 1]] : UNLIMITED;
     if (!(level > 0.0 && level >= low && level <= high)) {
@@ -250,11 +249,12 @@ static bool update_quickly(struct maxmin *net, int32_t link_id)
 static void move_classes(struct maxmin *net, int32_t link_id)
 {
     const struct link *link = &net->link[link_id];
+    const int32_t place = net->place[link_id];
     int32_t num_moved = 0;
     for (int32_t i = 0; i < link->num_entries; i++) {
         const struct link_entry *entry = &link->entry[i];
         int32_t other = lowest_link(net, entry->other, entry->num_others);
-        bool is_here = other == NONE || link->place < net->link[other].place;
+        bool is_here = other == NONE || place < net->place[other];
         if (is_here != (i < link->num_members)) {
             net->moved[num_moved++] = entry->class_id;
         }
@@ -265,14 +265,15 @@ static void move_classes(struct maxmin *net, int32_t link_id)
     }
 }
 
-static void update_wholly(struct maxmin *net, int32_t link_id)
+/* near: a level near the one that it will have. */
+static void update_wholly(struct maxmin *net, int32_t link_id, double near)
 {
     struct link *link = &net->link[link_id];
     double old = net->level[link_id];
     double wanted = gather_caps(net, link);
     double level = UNLIMITED;
     if (wanted > link->capacity * (1.0 + LEVEL_TOLERANCE)) {
-        level = solve(net, link, link->dirty_level);
+        level = solve(net, link, near);
     }
     if (is_same_level(old, level)) {
         level = old;
@@ -302,9 +303,10 @@ void levels_update(struct maxmin *net)
     int64_t steps_max = 64 * (int64_t)(net->num_links + 1) * (net->num_links + 1);
     for (int64_t step = 0; net->num_dirty > 0; step++) {
         assert(step < steps_max);
-        int32_t link = dirty_heap_pop(net);
+        struct keyed_link dirty = dirty_heap_pop(net);
+        int32_t link = dirty.link;
         if (!update_quickly(net, link)) {
-            update_wholly(net, link);
+            update_wholly(net, link, dirty.key);
         }
         find_next(net, link);
         net->link[link].is_dirty = false;
