@@ -14,7 +14,6 @@
 
 #include "digest.h"
 #include "engine.h"
-#include "gpu/fitted_phases.h"
 #include "place.h"
 #include "plan_internal.h"
 #include "simulate.h"
@@ -125,9 +124,9 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
     cluster->nodes_per_leaf = cluster->num_nodes;
     cluster->spine_oversubscription = 1.0;
     scenario->model.precision_expert = point->expert_precision;
-    (void)fitted_choose(&cluster->gpu, plan->kernels, point->expert_precision);
-    plan_offload_scenario(scenario, plan, point);
     (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", plan->kernels);
+    (void)scenario_choose_kernels(scenario);
+    plan_offload_scenario(scenario, plan, point);
     if (cluster->gpu.flops_per_s[PRECISION_FP8] <= 0.0) {
         scenario->dispatch_precision = PRECISION_BF16;
     }

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "directory.h"
-#include "gpu/fitted_phases.h"
 #include "plan_internal.h"
 #include "textfile.h"
 
@@ -33,8 +32,7 @@ static const char *compute_model(const struct plan *plan, const struct plan_poin
 {
     struct scenario scenario;
     plan_point_scenario(&scenario, plan, point);
-    bool can = plan->model.num_experts == 0 ||
-               fitted_choose(&scenario.cluster.gpu, plan->kernels, point->expert_precision);
+    bool can = plan->model.num_experts == 0 || scenario_choose_kernels(&scenario);
     return can ? plan->gpu_model->name : "roofline";
 }
 

@@ -133,6 +133,9 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
         cJSON_AddNumberToObject(object, "table_share", totals.table_share);
     }
     struct gpu_evidence evidence = gpu_model_evidence(scenario->gpu_model, &scenario->cluster.gpu);
+    if (evidence.kernels != NULL) {
+        cJSON_AddStringToObject(object, "kernels", evidence.kernels);
+    }
     if (evidence.error_median < 0.0) {
         cJSON_AddNullToObject(object, "gpu_model_error_median");
     } else {

@@ -119,6 +119,10 @@ MUST_CHECK enum status scenario_load(struct scenario *scenario, const char *path
                                      struct error *error);
 void scenario_free(struct scenario *scenario); /* safe on a zeroed struct, and twice */
 
+/* Takes those of the GPU's constants that scenario->kernels, the experts' format, the exchange and
+ * the phase ask for (gpu/fitted_phases.h). False: the GPU has none such. */
+bool scenario_choose_kernels(struct scenario *scenario);
+
 /* What the deployment needs on its fullest GPU (memory.h). kv_tokens_per_rank is the sum over the
  * rank's sequences. */
 struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_tokens_per_rank);

@@ -243,6 +243,18 @@ static size_t append_kernels(char *text, size_t bytes, size_t used, const char *
     return used + (length > 0 ? (size_t)length : 0);
 }
 
+bool scenario_choose_kernels(struct scenario *scenario)
+{
+    bool is_exchanged = scenario->ep > 1 && scenario->collective != NULL;
+    const struct kernels_wanted wanted = {
+        .kernels = scenario->kernels,
+        .precision = scenario->model.precision_expert,
+        .collective = is_exchanged ? scenario->collective->name : NULL,
+        .prefill = scenario->phase == PHASE_PREFILL,
+    };
+    return fitted_choose(&scenario->cluster.gpu, &wanted);
+}
+
 /* Which of the GPU's constants the compute model uses: those of the kernels asked for, in the
  * experts' precision. Of GEMMs that were measured alone, experts are grouped ones and small
  * kernels, where there are grouped ones, else a roofline. */
@@ -253,8 +265,7 @@ static void choose_constants(struct scenario_loader *loader)
     enum precision precision = scenario->model.precision_expert;
     char known[1024] = "";
     size_t used = 0;
-    if (!loader->has_gpu || !loader->has_model ||
-        fitted_choose(gpu, scenario->kernels, precision)) {
+    if (!loader->has_gpu || !loader->has_model || scenario_choose_kernels(scenario)) {
         return;
     }
     for (int32_t i = 0; i < gpu->num_fitted; i++) {

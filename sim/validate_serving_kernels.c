@@ -9,6 +9,7 @@
  * arithmetic rate of an early kernel is the one by which the trace's forward kernels, together,
  * take as long as they do there. Memory's rates stay: no GEMM of the trace waits for weights.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,19 +158,9 @@ enum status serving_kernels(struct scenario *scenario, const char *engine, bool 
                             struct error *error)
 {
     struct gpu_spec *gpu = &scenario->cluster.gpu;
-    const char *wanted =
-        scenario->phase == PHASE_PREFILL ? "sglang_deepep_prefill" : "sglang_deepep_decode";
     enum status status = STATUS_OK;
-    gpu->fitted_chosen = -1;
-    for (int32_t i = gpu->num_fitted - 1; i >= 0; i--) {
-        bool is_wanted = strcmp(gpu->fitted[i].kernels, wanted) == 0;
-        bool is_taken =
-            gpu->fitted_chosen >= 0 && strcmp(gpu->fitted[gpu->fitted_chosen].kernels, wanted) == 0;
-        if (gpu->fitted[i].precision == scenario->model.precision_expert &&
-            (is_wanted || !is_taken)) {
-            gpu->fitted_chosen = i;
-        }
-    }
+    (void)snprintf(scenario->kernels, sizeof scenario->kernels, "any");
+    (void)scenario_choose_kernels(scenario);
     bool is_hopper = strcmp(gpu->name, "h100-sxm") == 0 || strcmp(gpu->name, "h800-sxm") == 0;
     if (is_hopper && is_early) {
         status = take_early_kernels(gpu, error);

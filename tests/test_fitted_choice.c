@@ -128,6 +128,12 @@ Test(fitted_choice, is_what_a_scenario_asks_for)
     expect_gemm("sglang_linear_fp8_tensor", "fp8", "sglang_linear_fp8_tensor"); /* no experts */
 }
 
+static bool choose(struct gpu_spec *gpu, const char *kernels, enum precision precision)
+{
+    const struct kernels_wanted wanted = {.kernels = kernels, .precision = precision};
+    return fitted_choose(gpu, &wanted);
+}
+
 Test(fitted_choice, of_kernels_without_experts_is_the_gemms_of_that_name)
 {
     struct gpu_spec gpu = {.num_gemm = 3, .num_fitted = 1};
@@ -139,18 +145,75 @@ Test(fitted_choice, of_kernels_without_experts_is_the_gemms_of_that_name)
     strcpy(gpu.fitted[0].kernels, "trtllm");
     gpu.fitted[0].precision = PRECISION_FP8;
 
-    cr_expect(fitted_choose(&gpu, "deepgemm", PRECISION_FP8));
+    cr_expect(choose(&gpu, "deepgemm", PRECISION_FP8));
     cr_expect_eq(gpu.fitted_chosen, -1);
     cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "deepgemm");
     cr_expect_str_eq(fitted_find_grouped(&gpu, PRECISION_FP8, false)->kernels, "deepgemm_masked");
     cr_expect_null(fitted_find_grouped(&gpu, PRECISION_FP8, true));
-    cr_expect(fitted_choose(&gpu, "any", PRECISION_FP8));
+    cr_expect(choose(&gpu, "any", PRECISION_FP8));
     cr_expect_eq(gpu.fitted_chosen, 0);
     cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "trtllm");
-    cr_expect_not(fitted_choose(&gpu, "sglang", PRECISION_FP8));
-    cr_expect_not(fitted_choose(&gpu, "any", PRECISION_BF16));
+    cr_expect_not(choose(&gpu, "sglang", PRECISION_FP8));
+    cr_expect_not(choose(&gpu, "any", PRECISION_BF16));
     gpu.num_fitted = 0;
-    cr_expect(fitted_choose(&gpu, "any", PRECISION_FP8));
+    cr_expect(choose(&gpu, "any", PRECISION_FP8));
     cr_expect_eq(gpu.fitted_chosen, -1);
     cr_expect_str_eq(fitted_find_gemm(&gpu, PRECISION_FP8)->kernels, "trtllm");
+}
+
+/* Of any kernels on this GPU in this format, behind this exchange; NULL: behind none. */
+static void expect_any(const char *preset, const char *collective, bool prefill,
+                       enum precision precision, const char *kernels)
+{
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    const struct kernels_wanted wanted = {"any", precision, collective, prefill};
+    cr_assert_eq(gpu_load(gpu, preset, &error), STATUS_OK, "%s", error.text);
+    cr_assert(fitted_choose(gpu, &wanted));
+    cr_expect_str_eq(gpu->fitted[gpu->fitted_chosen].kernels, kernels, "%s behind %s", preset,
+                     collective == NULL ? "nothing" : collective);
+    free(gpu);
+}
+
+Test(fitted_choice, of_any_kernels_is_what_was_measured_behind_the_exchange)
+{
+    expect_any("h800-sxm", "deepep_low_latency", false, PRECISION_FP8, "sglang_deepep_decode");
+    expect_any("h800-sxm", "deepep_low_latency_rdma", false, PRECISION_FP8, "sglang_deepep_decode");
+    expect_any("h800-sxm", "deepep_normal", true, PRECISION_FP8, "sglang_deepep_prefill");
+    expect_any("h100-sxm", "deepep_normal", true, PRECISION_FP8, "sglang_deepep_prefill");
+    expect_any("gb200-nvl72", "one_sided", false, PRECISION_NVFP4, "trtllm_wideep");
+    expect_any("gb200-nvl72", "two_sided", true, PRECISION_NVFP4, "trtllm_wideep");
+    /* Nothing was measured behind these, or not in the format. */
+    expect_any("h800-sxm", "allgather_reducescatter", false, PRECISION_FP8, "vllm_triton");
+    expect_any("h800-sxm", NULL, true, PRECISION_FP8, "vllm_triton");
+    expect_any("h800-sxm", "deepep_low_latency", false, PRECISION_BF16, "vllm");
+    expect_any("gb200-nvl72", "flat", false, PRECISION_FP8, "trtllm");
+    /* All that these have was measured behind an exchange, or holds it: at least of the phase. */
+    expect_any("b300-sxm", "flat", false, PRECISION_FP8, "sglang_deepep_decode");
+    expect_any("b300-sxm", "flat", true, PRECISION_FP8, "sglang_deepep_prefill");
+    expect_any("gb300-nvl72", "flat", true, PRECISION_MXFP4, "deepgemm_mega_prefill");
+    expect_any("gb300-nvl72", "flat", false, PRECISION_MXFP4, "deepgemm_mega_decode");
+}
+
+/* The exchange of a scenario, by which it takes kernels, and one GPU alone, which has none. */
+static void expect_experts(const char *exchange, const char *ep, const char *wanted)
+{
+    struct scenario scenario = {0};
+    const char *overrides[] = {exchange, ep, "model=gpt-oss-20b", "trace.preset=gpt-oss-20b",
+                               "precision.expert=fp8"};
+    cr_assert_eq(scenario_load(&scenario,
+                               SOURCE_DIRECTORY
+                               "/scenarios/studies/deepseek_v3_decode_32xh800.yaml",
+                               overrides, 5, &error),
+                 STATUS_OK, "%s", error.text);
+    const struct gpu_spec *gpu = &scenario.cluster.gpu;
+    cr_expect_str_eq(gpu->fitted[gpu->fitted_chosen].kernels, wanted, "%s, %s", exchange, ep);
+    scenario_free(&scenario);
+}
+
+Test(fitted_choice, of_a_scenario_goes_by_its_exchange)
+{
+    const char *deepep = "dispatch.collective=deepep_low_latency";
+    expect_experts(deepep, "parallel.ep=8", "sglang_deepep_decode");
+    expect_experts("dispatch.collective=flat", "parallel.ep=8", "vllm_triton");
+    expect_experts(deepep, "parallel.ep=1", "vllm_triton");
 }

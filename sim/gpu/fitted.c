@@ -42,6 +42,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "gpu/fitted_phases.h"
 #include "gpu/gpu.h"
@@ -221,20 +222,30 @@ static double fitted_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
     return fitted_work_ns(gpu, work, &table_ns);
 }
 
+/* Experts of GEMMs that were measured alone: those asked for, or the first if there is nothing
+ * else. */
+static const struct gemm_constants *find_alone(const struct gpu_spec *gpu)
+{
+    for (int32_t i = 0; i < gpu->num_gemm; i++) {
+        if (strcmp(gpu->gemm[i].kernels, gpu->kernels_alone) == 0) {
+            return &gpu->gemm[i];
+        }
+    }
+    return gpu->num_fitted == 0 && gpu->num_gemm > 0 ? &gpu->gemm[0] : NULL;
+}
+
 static bool fitted_evidence(struct gpu_evidence *evidence, const struct gpu_spec *gpu)
 {
-    if (gpu->fitted_chosen < 0 && gpu->num_fitted == 0 && gpu->num_gemm > 0) {
-        const struct fit_evidence *fit = &gpu->gemm[0].fit; /* experts are a roofline here */
-        *evidence =
-            (struct gpu_evidence){.fitted_on = fit->fitted_on, .error_median = fit->error_median};
-        return true;
-    }
-    if (gpu->fitted_chosen < 0 || gpu->fitted_chosen >= gpu->num_fitted) {
+    bool is_chosen = gpu->fitted_chosen >= 0 && gpu->fitted_chosen < gpu->num_fitted;
+    const struct fitted_kernels *fitted = is_chosen ? &gpu->fitted[gpu->fitted_chosen] : NULL;
+    const struct gemm_constants *alone = gpu->fitted_chosen < 0 ? find_alone(gpu) : NULL;
+    if (fitted == NULL && alone == NULL) {
         return false;
     }
-    const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
-    *evidence = (struct gpu_evidence){.fitted_on = fitted->fit.fitted_on,
-                                      .error_median = fitted->fit.error_median};
+    const struct fit_evidence *fit = fitted != NULL ? &fitted->fit : &alone->fit;
+    *evidence = (struct gpu_evidence){.kernels = fitted != NULL ? fitted->kernels : alone->kernels,
+                                      .fitted_on = fit->fitted_on,
+                                      .error_median = fit->error_median};
     return true;
 }
 

@@ -1,6 +1,12 @@
 /*
  * fitted_choice.c -- whose kernels a GPU's preset predicts with.
  *
+ * Experts behind an exchange that lays tokens out for them are other kernels than those that gather
+ * tokens themselves: DeepEP's low-latency kernels leave a block a slot, which SGLang reads by
+ * masked grouped GEMMs. So of "any" kernels those come first that were measured behind the
+ * scenario's exchange, then those measured without any. Kernels that dispatch and combine as well
+ * come last, since the exchange is priced beside them.
+ *
  * One engine runs all of a layer, so GEMMs and attention are of the engine whose experts are in
  * use, where that was measured, else the first of the list, which has the least held-out error.
  * Weights of fp8 come with a scale a block of 128 x 128 or with one a tensor, which are kernels of
@@ -16,20 +22,61 @@
 
 #include "gpu/fitted_phases.h"
 
-bool fitted_choose(struct gpu_spec *gpu, const char *kernels, enum precision precision)
+/* A word in the name of kernels that were measured behind an exchange. */
+static const struct {
+    const char *word;
+    const char *collective;
+} measured_behind[] = {
+    {"_deepep_decode", "deepep_low_latency"},
+    {"_deepep_decode", "deepep_low_latency_rdma"},
+    {"_deepep_prefill", "deepep_normal"},
+    {"_wideep", "one_sided"},
+    {"_wideep", "two_sided"},
+    {"_mega", NULL},
+};
+
+/* 2: measured behind the exchange wanted; 1: behind none, so with any; 0: behind another. */
+static int32_t goes_behind(const char *kernels, const char *collective)
 {
-    bool is_any = strcmp(kernels, "any") == 0;
+    int32_t rank = 1;
+    for (size_t i = 0; i < sizeof measured_behind / sizeof measured_behind[0]; i++) {
+        const char *own = measured_behind[i].collective;
+        if (strstr(kernels, measured_behind[i].word) != NULL) {
+            bool is_wanted = own != NULL && collective != NULL && strcmp(own, collective) == 0;
+            rank = is_wanted ? 2 : rank == 2 ? 2 : 0;
+        }
+    }
+    return rank;
+}
+
+/* How well experts' kernels go with what is wanted: the more, the better. Without a word on it,
+ * kernels are of both phases. */
+static int32_t suits_wanted(const char *kernels, const struct kernels_wanted *wanted)
+{
+    bool is_other = strstr(kernels, wanted->prefill ? "_decode" : "_prefill") != NULL;
+    return 2 * goes_behind(kernels, wanted->collective) + (is_other ? 0 : 1);
+}
+
+bool fitted_choose(struct gpu_spec *gpu, const struct kernels_wanted *wanted)
+{
+    bool is_any = strcmp(wanted->kernels, "any") == 0;
+    int32_t best = -1;
     gpu->fitted_chosen = -1;
     gpu->kernels_alone[0] = '\0';
     for (int32_t i = 0; i < gpu->num_fitted; i++) {
-        if ((is_any || strcmp(kernels, gpu->fitted[i].kernels) == 0) &&
-            gpu->fitted[i].precision == precision) {
+        const char *kernels = gpu->fitted[i].kernels;
+        if (gpu->fitted[i].precision == wanted->precision &&
+            (is_any || strcmp(wanted->kernels, kernels) == 0) &&
+            suits_wanted(kernels, wanted) > best) {
+            best = suits_wanted(kernels, wanted);
             gpu->fitted_chosen = i;
-            return true;
         }
     }
+    if (gpu->fitted_chosen >= 0) {
+        return true;
+    }
     for (int32_t i = 0; i < gpu->num_gemm; i++) {
-        if (strcmp(kernels, gpu->gemm[i].kernels) == 0) {
+        if (strcmp(wanted->kernels, gpu->gemm[i].kernels) == 0) {
             memcpy(gpu->kernels_alone, gpu->gemm[i].kernels, sizeof gpu->kernels_alone);
             return true;
         }

@@ -49,9 +49,17 @@ void fitted_coverage(char *text, size_t bytes, const struct gpu_spec *gpu,
 double fitted_phase_error(const struct gpu_spec *gpu, const struct moe_model *model,
                           enum gpu_phase phase, bool prefill);
 
-/* Takes the experts' constants of those kernels in a format, of "any" the first; else GEMMs of that
- * name that were measured alone. False: the GPU has neither. */
-bool fitted_choose(struct gpu_spec *gpu, const char *kernels, enum precision precision);
+/* Experts' kernels that are looked for. */
+struct kernels_wanted {
+    const char *kernels; /* by name; "any": whichever suits the rest best, of several the first */
+    enum precision precision; /* of the experts' weights */
+    const char *collective;   /* that brings them their tokens; NULL: none does */
+    bool prefill;
+};
+
+/* Takes the experts' constants that are wanted; else GEMMs of that name that were measured alone.
+ * False: the GPU has neither. */
+bool fitted_choose(struct gpu_spec *gpu, const struct kernels_wanted *wanted);
 
 /* The constants in use of dense GEMMs, of grouped ones (prompts' tokens lie behind each other,
  * those of decode in a block a slot), or of attention, in a format; NULL: there are none. Of

@@ -60,6 +60,7 @@ double gpu_gemm_sms(const struct gpu_spec *gpu, const struct gpu_work *work);
 
 /* What a model's predictions rest on. */
 struct gpu_evidence {
+    const char *kernels;   /* whose times experts take; NULL: no library's */
     const char *fitted_on; /* the measurements it was fitted on; "" : none */
     double error_median;   /* held-out, as a fraction; < 0: not measured */
 };
