@@ -17,7 +17,8 @@ static const char help[] =
     "usage: moesim kernels MODEL [--gpu GPU] [--tokens N] [--prefill] [--set SET]\n"
     "                      [--json]\n\n"
     "Lists which measured constants the compute model 'fitted' takes for attention, GEMMs and\n"
-    "experts of a model on a GPU, what they rest on and how far they are off on rows held out;\n"
+    "experts of a model on a GPU (behind DeepEP, unless a scenario says else), what they rest on\n"
+    "and how far they are off on rows held out;\n"
     "then the small kernels of a layer that stand between them, as engines of spring 2025 "
     "launched\n"
     "them: bytes read and written by a token (of experts: by a copy or by a token received),\n"
@@ -248,8 +249,13 @@ int command_kernels(int argc, char **argv)
     if (status != STATUS_OK || gpu_status != STATUS_OK) {
         return cli_fail(status != STATUS_OK ? status : gpu_status, &error);
     }
-    (void)fitted_choose(&gpu, "any",
-                        model.precision_expert); /* as scenarios do, unless told else */
+    const struct kernels_wanted wanted = {
+        .kernels = "any",
+        .precision = model.precision_expert,
+        .collective = arguments.prefill ? "deepep_normal" : "deepep_low_latency",
+        .prefill = arguments.prefill,
+    };
+    (void)fitted_choose(&gpu, &wanted); /* as scenarios that say nothing do */
     gpu.glue_set = (int32_t)arguments.set;
     if (arguments.json) {
         return print_list(&arguments, &gpu, &model);
