@@ -2,7 +2,8 @@
  * plan_interval.c -- what a deployment's figures are when the models behind its steps are off.
  *
  * Prefill's step is multiplied by the low or the high of its error, decode's too, and each of the
- * four deployments that come of it is worked out anew, with as many groups as its steps then take.
+ * four deployments that come of it is worked out anew, with as many groups as its steps then take,
+ * and as many more as a percentile took.
  * An amount's interval goes from the least of the four to the most. Groups come whole, so an error
  * that moves no group moves no dollar.
  */
@@ -62,14 +63,17 @@ void plan_note_interval(struct plan_deployment *deployment, const struct plan *p
     start_at(interval, deployment);
     for (int32_t corner = 0; corner < 4; corner++) {
         struct plan_point point[COST_POOLS];
-        struct plan_deployment off = {.point = {0, 1}, .shared = deployment->shared};
+        struct plan_deployment off;
         for (int32_t pool = 0; pool < COST_POOLS; pool++) {
             point[pool] = points[deployment->point[pool]];
             stretch(&point[pool], corner >> pool & 1 ? point[pool].high : point[pool].low);
             interval->known_share[pool] = point[pool].known_share;
         }
         /* It may take more GPUs than there are: what it would cost all the same. */
-        (void)plan_deploy_at(&off, plan, point, deployment->utilisation);
+        (void)plan_deploy(&off, plan, point, 0, 1, deployment->shared);
+        if (deployment->added[COST_PREFILL] > 0 || deployment->added[COST_DECODE] > 0) {
+            (void)plan_add_groups(&off, plan, point, deployment->added);
+        }
         include_deployment(interval, &off);
     }
 }

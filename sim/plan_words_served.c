@@ -1,6 +1,7 @@
 /* plan_words_served.c -- what finalists show request by request, and what the targets miss. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "format.h"
 #include "plan_internal.h"
@@ -190,28 +191,89 @@ static void say_quickest(char *text, size_t bytes, const char *what, double leas
     }
 }
 
+/* What comes nearest to each target, on one kind of GPU or (-1) all; infinite: nothing does. */
+struct nearest_to {
+    double ttft_s, tpot_s, usd_per_day;
+};
+
+static struct nearest_to find_nearest(const struct plan_answer *answer, int32_t gpu)
+{
+    struct nearest_to nearest = {HUGE_VAL, HUGE_VAL, HUGE_VAL};
+    for (int32_t i = 0; i < answer->num_deployments; i++) {
+        const struct plan_deployment *deployment = &answer->deployment[i];
+        if (gpu < 0 || answer->point[deployment->point[COST_PREFILL]].gpu == gpu) {
+            nearest.ttft_s = fmin(nearest.ttft_s, deployment->ttft_s);
+            nearest.tpot_s = fmin(nearest.tpot_s, deployment->tpot_s);
+            nearest.usd_per_day = fmin(nearest.usd_per_day, deployment->cost.usd_total);
+        }
+    }
+    return nearest;
+}
+
+/* By bounds, where no deployment could be made. */
+static struct nearest_to find_bounds(const struct plan *plan, const struct plan_answer *answer,
+                                     int32_t gpu)
+{
+    double least_s[COST_POOLS] = {HUGE_VAL, HUGE_VAL};
+    for (int32_t i = 0; i < answer->num_points; i++) {
+        const struct plan_point *point = &answer->point[i];
+        if ((gpu < 0 || point->gpu == gpu) && point->bound_ns > 0.0) {
+            least_s[point->pool] = fmin(least_s[point->pool], plan_point_least_s(plan, point));
+        }
+    }
+    return (struct nearest_to){least_s[COST_PREFILL], least_s[COST_DECODE], HUGE_VAL};
+}
+
+void plan_say_none_of(char *line, size_t bytes, const struct plan *plan,
+                      const struct plan_answer *answer, int32_t gpu)
+{
+    char ttft[128] = "", tpot[128] = "", budget[128] = "", usd[FORMAT_BYTES], asked[FORMAT_BYTES];
+    struct money money = plan_money(plan);
+    struct nearest_to nearest = find_nearest(answer, gpu);
+    bool has_any = isfinite(nearest.ttft_s);
+    if (!has_any) {
+        nearest = find_bounds(plan, answer, gpu);
+    }
+    if (nearest.ttft_s > plan->ttft_s) {
+        say_quickest(ttft, sizeof ttft,
+                     has_any ? "the quickest to the first token takes"
+                             : "a first token takes at least",
+                     nearest.ttft_s, plan->ttft_s);
+    }
+    if (nearest.tpot_s > plan->tpot_s) {
+        say_quickest(tpot, sizeof tpot,
+                     has_any ? "the quickest after it" : "a token after it at least",
+                     nearest.tpot_s, plan->tpot_s);
+    }
+    if (has_any && plan->usd_per_day_max > 0.0 && nearest.usd_per_day > plan->usd_per_day_max) {
+        (void)snprintf(budget, sizeof budget, ", the cheapest costs %s a day (%s asked)",
+                       format_money(usd, nearest.usd_per_day, &money.shown),
+                       format_money(asked, plan->usd_per_day_max, &money.shown));
+    }
+    (void)snprintf(line, bytes, "  %s%s%s", ttft, tpot, budget);
+    size_t behind = strspn(line, ", ");
+    memmove(line, line + behind, strlen(line + behind) + 1);
+    if (line[0] == '\0') {
+        (void)snprintf(line, bytes, "%s",
+                       has_any ? "each target is met by some deployment, all by none"
+                               : "no layout that was tried fits or may be had");
+    }
+}
+
 /* Why no two points make a deployment: bounds, GPUs, or what only the fates tell. */
 static void say_nothing_left(char *line, size_t bytes, const struct plan *plan,
                              const struct plan_answer *answer)
 {
     char ttft[128], tpot[128];
-    double least_s[COST_POOLS] = {HUGE_VAL, HUGE_VAL};
-    for (int32_t i = 0; i < answer->num_points; i++) {
-        const struct plan_point *point = &answer->point[i];
-        if (point->bound_ns > 0.0) {
-            least_s[point->pool] = fmin(least_s[point->pool], plan_point_least_s(plan, point));
-        }
-    }
+    struct nearest_to least = find_bounds(plan, answer, -1);
     if (answer->gpus_least > 0) {
         (void)snprintf(line, bytes,
                        "No deployment is left: the smallest takes %lld GPUs, more than may be had "
                        "(budget.gpus, gpus.nodes_max).",
                        (long long)answer->gpus_least);
     } else if (answer->fates[PLAN_TOO_SLOW] > 0) {
-        say_quickest(ttft, sizeof ttft, "a first token takes at least", least_s[COST_PREFILL],
-                     plan->ttft_s);
-        say_quickest(tpot, sizeof tpot, "one after it at least", least_s[COST_DECODE],
-                     plan->tpot_s);
+        say_quickest(ttft, sizeof ttft, "a first token takes at least", least.ttft_s, plan->ttft_s);
+        say_quickest(tpot, sizeof tpot, "one after it at least", least.tpot_s, plan->tpot_s);
         (void)snprintf(line, bytes,
                        "No deployment is left%s%s: give more time, or widen search or gpus.", ttft,
                        tpot);
@@ -222,49 +284,13 @@ static void say_nothing_left(char *line, size_t bytes, const struct plan *plan,
     }
 }
 
-/* The least of the first and of the later tokens, of deployments on one kind of GPU or (-1) all;
- * false: there are none. */
-static bool find_quickest(double *ttft_s, double *tpot_s, const struct plan_answer *answer,
-                          int32_t gpu)
-{
-    *ttft_s = *tpot_s = HUGE_VAL;
-    for (int32_t i = 0; i < answer->num_deployments; i++) {
-        const struct plan_deployment *deployment = &answer->deployment[i];
-        if (gpu < 0 || answer->point[deployment->point[COST_PREFILL]].gpu == gpu) {
-            *ttft_s = fmin(*ttft_s, deployment->ttft_s);
-            *tpot_s = fmin(*tpot_s, deployment->tpot_s);
-        }
-    }
-    return isfinite(*ttft_s);
-}
-
-void plan_say_none_of(char *line, size_t bytes, const struct plan *plan,
-                      const struct plan_answer *answer, int32_t gpu)
-{
-    char ttft[128], tpot[128];
-    double ttft_s, tpot_s;
-    if (!find_quickest(&ttft_s, &tpot_s, answer, gpu)) {
-        (void)snprintf(line, bytes, "no layout that was tried fits, is fast enough or may be had");
-        return;
-    }
-    bool misses_ttft = plan->ttft_s > 0.0 && ttft_s > plan->ttft_s;
-    bool misses_tpot = plan->tpot_s > 0.0 && tpot_s > plan->tpot_s;
-    say_quickest(ttft, sizeof ttft, "the quickest to the first token takes", ttft_s, plan->ttft_s);
-    say_quickest(tpot, sizeof tpot, "the quickest after it", tpot_s, plan->tpot_s);
-    (void)snprintf(line, bytes, "%s%s", misses_ttft ? ttft + 2 : "",
-                   misses_tpot ? tpot + (misses_ttft ? 0 : 2) : "");
-    if (!misses_ttft && !misses_tpot) {
-        (void)snprintf(line, bytes, "each target is met by some deployment, all by none");
-    }
-}
-
 void plan_say_none(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer)
 {
     char usd[FORMAT_BYTES], budget[FORMAT_BYTES], limit[64] = "", ttft[128], tpot[128];
     struct money money = plan_money(plan);
-    double ttft_s, tpot_s;
-    if (!find_quickest(&ttft_s, &tpot_s, answer, -1)) {
+    struct nearest_to nearest = find_nearest(answer, -1);
+    if (answer->num_deployments == 0) {
         say_nothing_left(line, bytes, plan, answer);
         return;
     }
@@ -272,8 +298,9 @@ void plan_say_none(char *line, size_t bytes, const struct plan *plan,
         (void)snprintf(limit, sizeof limit, " (%s asked)",
                        format_money(budget, plan->usd_per_day_max, &money.shown));
     }
-    say_quickest(ttft, sizeof ttft, "the quickest to the first token takes", ttft_s, plan->ttft_s);
-    say_quickest(tpot, sizeof tpot, "the quickest after it", tpot_s, plan->tpot_s);
+    say_quickest(ttft, sizeof ttft, "the quickest to the first token takes", nearest.ttft_s,
+                 plan->ttft_s);
+    say_quickest(tpot, sizeof tpot, "the quickest after it", nearest.tpot_s, plan->tpot_s);
     (void)snprintf(line, bytes,
                    "No deployment meets all targets: the cheapest costs %s a day%s%s%s; the front "
                    "is in the table.",

@@ -213,13 +213,17 @@ Test(plan, without_a_winner_the_answer_says_so)
     cr_assert(plan_sentence(line, sizeof line, &plan, &answer, 0));
     cr_expect_not_null(strstr(line, "No deployment meets all targets"));
     plan_say_none_of(line, sizeof line, &plan, &answer, 0);
+    cr_expect_eq(strncmp(line, "the cheapest costs $", 20), 0, "%s", line);
+    cr_expect_not_null(strstr(line, "a day ($1.00 asked)"), "%s", line);
+    plan.usd_per_day_max = 0.0;
+    plan_say_none_of(line, sizeof line, &plan, &answer, 0);
     cr_expect_str_eq(line, "each target is met by some deployment, all by none");
     plan.tpot_s = 1e-6;
     plan_say_none_of(line, sizeof line, &plan, &answer, 0);
     cr_expect_eq(strncmp(line, "the quickest after it ", 22), 0, "%s", line);
     cr_expect_not_null(strstr(line, "(1 us asked)"), "%s", line);
     plan_say_none_of(line, sizeof line, &plan, &answer, 1);
-    cr_expect_not_null(strstr(line, "no layout that was tried fits"), "%s", line);
+    cr_expect_not_null(strstr(line, "no layout that was tried fits or may be had"), "%s", line);
     plan_answer_free(&answer);
     plan_free(&plan);
 }

@@ -50,6 +50,21 @@ static void release(struct searched *searched)
     plan_free(&searched->plan);
 }
 
+/* A shared pool has room that a small error does not use up. */
+Test(plan_interval, an_error_smaller_than_the_room_moves_no_group)
+{
+    struct searched searched;
+    search_small(&searched, "search.pools=shared");
+    const struct plan_deployment *winner = searched.winner;
+    give_error(&searched, COST_PREFILL, 0.99999, 1.00001);
+    give_error(&searched, COST_DECODE, 0.99999, 1.00001);
+
+    cr_expect_lt(winner->utilisation[COST_PREFILL], searched.plan.utilisation_max);
+    cr_expect_eq(winner->interval.groups[COST_PREFILL].high, (double)winner->groups[COST_PREFILL]);
+    cr_expect_eq(winner->interval.usd_per_day.high, winner->cost.usd_total);
+    release(&searched);
+}
+
 /* The winner with steps that are so many times as long. */
 static struct plan_deployment worked_out(const struct searched *searched, double prefill,
                                          double decode)
