@@ -319,8 +319,8 @@ MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
 MUST_CHECK enum status gpu_check_presets(struct error *error);
 
 /* Loads a preset of scenarios/clusters/ by name or alias, or a YAML path, with its GPU: gpu,
- * gpus_per_node and the fitted collectives of cluster are filled, the rest is left as it is.
- * Errors as model_load. */
+ * gpus_per_node and the fitted collectives of cluster are filled, the rest is left as it is. A
+ * GPU's YAML is looked for beside the cluster's. Errors as model_load. */
 MUST_CHECK enum status cluster_load(struct cluster *cluster, const char *name_or_path,
                                     struct error *error);
 

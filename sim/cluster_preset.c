@@ -3,7 +3,9 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gpu_constants.h"
 #include "preset.h"
@@ -12,7 +14,7 @@
 #define NS_MAX   1e9
 
 struct cluster_file {
-    char gpu[NAME_BYTES];
+    char gpu[FILE_PATH_BYTES];
     char source[SOURCE_BYTES];
     int32_t gpus_per_node;
     struct yaml_node *aliases;
@@ -29,7 +31,8 @@ static const struct yaml_field cluster_fields[] = {
     {"aliases", YAML_NODE, offsetof(struct cluster_file, aliases), .size = 0},
     {"source", YAML_TEXT, offsetof(struct cluster_file, source), .size = SOURCE_BYTES,
      .required = true},
-    {"gpu", YAML_TEXT, offsetof(struct cluster_file, gpu), .size = NAME_BYTES, .required = true},
+    {"gpu", YAML_TEXT, offsetof(struct cluster_file, gpu), .size = FILE_PATH_BYTES,
+     .required = true},
     {"gpus_per_node", YAML_INT32, offsetof(struct cluster_file, gpus_per_node), .required = true,
      .min = 1, .max = 4096},
     {"fitted", YAML_NODE, offsetof(struct cluster_file, fitted), .size = 0},
@@ -141,6 +144,43 @@ static enum status fill_list(struct cluster *cluster, const struct yaml_node *li
     return status;
 }
 
+/* A file stands beside the one that names it, else where the program was started. */
+static void find_gpu(char path[FILE_PATH_BYTES], const char *name, const char *cluster_path)
+{
+    static const char suffix[] = ".yaml";
+    size_t length = strlen(name);
+    bool is_file = strchr(name, '/') != NULL ||
+                   (length >= sizeof suffix && strcmp(name + length - strlen(suffix), suffix) == 0);
+    const char *slash = is_file && name[0] != '/' ? strrchr(cluster_path, '/') : NULL;
+    int folder = slash != NULL ? (int)(slash - cluster_path) + 1 : 0;
+    int written = snprintf(path, FILE_PATH_BYTES, "%.*s%s", folder, cluster_path, name);
+    if (folder > 0 && (written >= FILE_PATH_BYTES || access(path, F_OK) != 0)) {
+        (void)snprintf(path, FILE_PATH_BYTES, "%s", name);
+    }
+}
+
+static enum status load_gpu(struct cluster *cluster, const char *name, const struct preset *preset,
+                            struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    struct error *problems = calloc(1, sizeof *problems);
+    if (problems == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    find_gpu(path, name, preset->path);
+    enum status status = gpu_load(&cluster->gpu, path, problems);
+    if (status != STATUS_OK) {
+        const struct yaml_node *node = yaml_get(preset->root, "gpu");
+        char *rest = NULL;
+        for (char *line = strtok_r(problems->text, "\n", &rest); line != NULL;
+             line = strtok_r(NULL, "\n", &rest)) {
+            status = error_add(error, status, "%s:%d: gpu: %s", node->file, (int)node->line, line);
+        }
+    }
+    free(problems);
+    return status;
+}
+
 enum status cluster_load(struct cluster *cluster, const char *name_or_path, struct error *error)
 {
     struct cluster_file file = {0};
@@ -156,7 +196,7 @@ enum status cluster_load(struct cluster *cluster, const char *name_or_path, stru
         status = fill_list(cluster, file.fitted, error);
     }
     if (status == STATUS_OK) {
-        status = gpu_load(&cluster->gpu, file.gpu, error);
+        status = load_gpu(cluster, file.gpu, &preset, error);
     }
     preset_close(&preset);
     return status;

@@ -25,9 +25,7 @@ static void read_preset(struct scenario_loader *loader, struct error *problems)
                           cluster->preset, cluster->gpu.name);
     }
     free(own);
-    if (file->gpu[0] == '\0') {
-        (void)snprintf(file->gpu, sizeof file->gpu, "%s", cluster->gpu.name);
-    }
+    loader->has_gpu = true;
 }
 
 /* An override without a value takes away, and so says nothing. */

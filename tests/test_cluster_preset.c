@@ -163,3 +163,36 @@ Test(cluster_preset, a_file_with_mistakes_is_refused_with_all_of_them)
     expect_error(":4: fitted: a list of at most");
     cr_assert_eq(unlink(path), 0);
 }
+
+/* A GPU of one's own lies beside the cluster that names it, and the cluster beside its scenario. */
+Test(cluster_preset, a_gpu_of_ones_own_is_looked_for_beside_its_cluster)
+{
+    static const char *const overrides[] = {"cluster={preset: own_lab/cluster.yaml, nodes: 4}",
+                                            "price=2", "compute.model=roofline"};
+    static const char *const files[][2] = {
+        {"own_lab/cluster.yaml", "source: tests\ngpu: card.yaml\ngpus_per_node: 8\n"},
+        {"own_lab/card.yaml",
+         "source: tests\nflops_per_s: {bf16: 1e15, fp8: 2e15}\nflops_fraction: 0.7\nhbm_bytes: "
+         "64e9\n"
+         "hbm_bytes_per_s: 3e12\nhbm_fraction: 0.9\nkernel_ns: 3000\nnum_sms: 100\ntdp_watts: 700\n"
+         "scale_up: {bytes_per_s: 400e9, fraction: 0.8, latency_ns: 1000}\n"
+         "scale_out: {bytes_per_s: 50e9, fraction: 0.9, latency_ns: 3700}\n"},
+        {"own_lab/lost.yaml", "source: tests\n\ngpu: nowhere.yaml\ngpus_per_node: 8\n"}};
+    cr_assert_eq(mkdir("own_lab", 0755), 0);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        FILE *file = fopen(files[i][0], "w");
+        cr_assert_not_null(file);
+        cr_assert_geq(fputs(files[i][1], file), 0);
+        cr_assert_eq(fclose(file), 0);
+    }
+    cr_expect_eq(load(overrides, 3), STATUS_OK, "%s", error.text);
+    cr_expect_str_eq(scenario.cluster.gpu.name, "card");
+    cr_expect_eq(scenario.cluster.gpu.hbm_bytes, INT64_C(64000000000));
+    scenario_free(&scenario);
+    cr_expect_eq(cluster_load(&cluster, "own_lab/lost.yaml", &error), STATUS_INVALID);
+    expect_error("own_lab/lost.yaml:3: gpu: 'nowhere.yaml' is neither a file nor one of the gpus");
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        cr_assert_eq(remove(files[i][0]), 0);
+    }
+    cr_assert_eq(rmdir("own_lab"), 0);
+}
