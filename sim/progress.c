@@ -1,4 +1,4 @@
-/* progress.c -- redraws one line on stderr, ten times a second at most. */
+/* progress.c -- redraws one line on stderr, ten times a second at most; adds lines to a log. */
 #include "progress.h"
 
 #include <stdio.h>
@@ -9,6 +9,7 @@
 
 #define SHOW_AFTER_S   2.0
 #define REDRAW_AFTER_S 0.1
+#define LINE_AFTER_S   60.0 /* of a log */
 #define BAR_CELLS      28
 #define BAR_CELLS_MIN  4 /* fewer show nothing */
 #define LINE_BYTES     160
@@ -32,21 +33,21 @@ static int bar_cells(int word_columns)
 void progress_begin(struct progress *progress, const char *verb, const char *unit)
 {
     *progress = (struct progress){.verb = verb, .unit = unit, .begin_s = now_s()};
-    progress->enabled = isatty(STDERR_FILENO) != 0;
+    progress->is_terminal = isatty(STDERR_FILENO) != 0;
 }
 
 void progress_update(struct progress *progress, int64_t done, int64_t total)
 {
-    if (!progress->enabled || total <= 0) {
-        return;
-    }
     double now = now_s();
     double elapsed_s = now - progress->begin_s;
-    if (elapsed_s < SHOW_AFTER_S || now - progress->last_s < REDRAW_AFTER_S) {
+    bool is_terminal = progress->is_terminal;
+    double show_after_s = is_terminal ? SHOW_AFTER_S : LINE_AFTER_S;
+    double again_after_s = is_terminal ? REDRAW_AFTER_S : LINE_AFTER_S;
+    if (total <= 0 || elapsed_s < show_after_s || now - progress->last_s < again_after_s) {
         return;
     }
     progress->last_s = now;
-    progress->shown = true;
+    progress->shown = is_terminal;
     double rate = (double)done / elapsed_s;
     double left_s = done > 0 ? (double)(total - done) / rate : 0.0;
     char words[LINE_BYTES], bar[BAR_CELLS + 1];
@@ -55,6 +56,10 @@ void progress_update(struct progress *progress, int64_t done, int64_t total)
     if (done > 0) { /* before, nobody knows */
         length += snprintf(words + length, sizeof words - (size_t)length, "  %.3g/s  %.0f s left",
                            rate, left_s);
+    }
+    if (!is_terminal) {
+        fprintf(stderr, "moesim: %s%s\n", progress->verb, words);
+        return;
     }
     int cells = bar_cells(length + (int)strlen(progress->verb) + 3);
     for (int cell = 0; cell < cells; cell++) {

@@ -1,6 +1,6 @@
 /*
- * progress.h -- a bar with rate and time left on stderr, for work longer than two seconds, when
- * stderr is a terminal.
+ * progress.h -- a bar with rate and time left on stderr, for work longer than two seconds; a line a
+ * minute where stderr is no terminal, so that a log tells work from a standstill.
  */
 #ifndef MOESIM_PROGRESS_H
 #define MOESIM_PROGRESS_H
@@ -11,8 +11,8 @@
 struct progress {
     const char *verb; /* "simulating" */
     const char *unit; /* "steps" */
-    bool shown;
-    bool enabled;
+    bool shown;       /* a bar that has to be cleared */
+    bool is_terminal; /* stderr */
     double begin_s;
     double last_s;
 };

@@ -10,7 +10,6 @@
 
 #define POLL_NS   1000000   /* between looks for messages */
 #define REDRAW_NS 100000000 /* of the bar, where nobody sends any */
-#define LINE_S    60.0      /* between lines where stderr is no terminal */
 
 enum kind {
     KIND_ASK,     /* to rank 0: a card, please */
@@ -112,18 +111,9 @@ void sweep_worker_left(struct sweep_hand *hand)
 struct dealer {
     struct sweep_hand *hand;
     struct progress progress;
-    double begin_s;
-    double line_s;
     enum status status;
     struct error *error;
 };
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static void send(const struct sweep_hand *hand, int32_t rank, enum kind kind)
 {
@@ -131,20 +121,12 @@ static void send(const struct sweep_hand *hand, int32_t rank, enum kind kind)
     hand->team->send(rank, &message);
 }
 
-/* A bar, or in the log of a batch job a line a minute. */
 static void show_progress(struct dealer *dealer)
 {
     const struct sweep_outcome *outcome = dealer->hand->outcome;
     int64_t done = outcome->num_simulated + outcome->num_failed;
     int64_t total = dealer->hand->plan.num_todo;
     progress_update(&dealer->progress, done, total);
-    double now = now_s();
-    if (!dealer->progress.enabled && now - dealer->line_s >= LINE_S && done > 0) {
-        double rate = (double)done / (now - dealer->begin_s);
-        fprintf(stderr, "moesim: %lld of %lld %s, %.3g/s, %.0f s left\n", (long long)done,
-                (long long)total, dealer->hand->options->unit, rate, (double)(total - done) / rate);
-        dealer->line_s = now;
-    }
 }
 
 /* Rank 0: what became of a point. */
@@ -293,9 +275,8 @@ static bool is_over(struct sweep_hand *hand)
 
 enum status sweep_deal(struct sweep_hand *hand, struct error *error)
 {
-    struct dealer dealer = {.hand = hand, .error = error, .begin_s = now_s()};
+    struct dealer dealer = {.hand = hand, .error = error};
     bool is_first = hand->team->rank == 0;
-    dealer.line_s = dealer.begin_s;
     if (is_first) {
         hand->outcome->num_done = hand->plan.num_done;
         hand->outcome->num_same = hand->plan.num_same;
