@@ -10,6 +10,7 @@
 #include "bench_rows.h"
 #include "digest.h"
 #include "error_report.h"
+#include "format.h"
 #include "gpu/fitted_phases.h"
 #include "kernel_rows.h"
 #include "moe_rows_internal.h"
@@ -218,7 +219,6 @@ enum status measured_read(struct measured_table *table, const struct measured_fi
                {files->moe, "evenly loaded experts", true, read_moe},
                {files->bench, "experts", true, read_bench}};
     enum status status = STATUS_OK;
-    int used = 0;
     *table = (struct measured_table){0};
     for (size_t i = 0; i < sizeof all / sizeof all[0] && status == STATUS_OK; i++) {
         int64_t before = table->num_points;
@@ -231,13 +231,14 @@ enum status measured_read(struct measured_table *table, const struct measured_fi
             status =
                 complain_empty(all[i].path, all[i].what, gpu, all[i].has_experts && can, error);
         }
-        used += snprintf(table->fitted_on + used, sizeof table->fitted_on - (size_t)used,
-                         "%s%lld points of %.40s", before > 0 ? ", " : "",
-                         (long long)(table->num_points - before), name_of(all[i].path));
+        int64_t points = table->num_points - before;
+        format_append(table->fitted_on, sizeof table->fitted_on, "%s%lld point%s of %.40s",
+                      before > 0 ? ", " : "", (long long)points, points == 1 ? "" : "s",
+                      name_of(all[i].path));
     }
     if (status == STATUS_OK) {
-        (void)snprintf(table->fitted_on + used, sizeof table->fitted_on - (size_t)used,
-                       ", and beside them the fit");
+        format_append(table->fitted_on, sizeof table->fitted_on, ", and beside %s the fit",
+                      table->num_points == 1 ? "it" : "them");
         measured_sort(table);
         status = measured_error(&table->error_median, table, error);
     }

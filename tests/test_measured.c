@@ -281,7 +281,7 @@ Test(measured, is_named_in_scenarios_with_a_digest_of_its_files)
     cr_expect_not_null(strstr(scenario.text, "digest:"));
     cr_expect_not_null(
         strstr(gpu_model_evidence(scenario.gpu_model, &scenario.cluster.gpu).fitted_on,
-               "1 points of moesim-test-"));
+               "1 point of moesim-test-"));
     scenario_free(&scenario);
     cr_expect_eq(load_scenario(&scenario, stale, 3), STATUS_INVALID);
     cr_expect_not_null(strstr(error.text, "the files are not what they were"));
