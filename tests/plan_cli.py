@@ -360,18 +360,20 @@ def test_memory():
 
 def test_deepseek():
     """EP32 for prefill, EP144 for decode and 32 redundant experts beside their neighbours: on the
-    front or within 10 % of it. The whole plan is scenarios/plans/deepseek_r1_h800.yaml. Of these few
-    none answers within its 50 ms, because decode comes out a tenth slow: 60 ms are asked."""
+    front or within 10 % of it, and within the plan's 50 ms. The whole plan is
+    scenarios/plans/deepseek_r1_h800.yaml."""
     begin = time.time()
     answer = json.loads(plan(
         [os.path.join(SOURCE, "scenarios/plans/deepseek_r1_h800.yaml"), "-o", "deepseek.db",
          "--json", "--set", "search.prefill={ep: [16, 32, 64], tokens_per_rank: [4096]}",
          "--set", "search.decode={ep: [72, 128, 144], sequences_per_rank: [64, 128]}",
-         "--set", "search.micro_batches=2", "--tpot", "60ms"]).stdout)
+         "--set", "search.micro_batches=2"]).stdout)
     winner = next(row for row in answer["deployments"] if row["winner"])
     for key in ("usd_per_day", "usd_per_request", "usd_per_million_input",
                 "usd_per_million_output", "ttft_s", "tpot_s"):
         check(winner[key + "_low"] < winner[key] < winner[key + "_high"], f"{key} has no interval")
+    reference = next(row for row in answer["deployments"] if row["reference"])
+    check(reference["meets_targets"], "DeepSeek's deployment misses its own targets")
     excess = answer["reference_excess"]
     check(excess <= 0.10, f"DeepSeek's deployment is {100 * excess:.1f} % off the front")
     print(f"DeepSeek's deployment: {100 * excess:.1f} % above the cheapest that is as fast, "
