@@ -263,7 +263,7 @@ enum status case_study_write_page(const struct case_study *study,
                                   const struct case_study_result *result, const char *directory,
                                   struct error *error)
 {
-    struct report_options options = {result->results, directory, NULL};
+    struct report_options options = {.results = result->results, .out = directory};
     struct study_report *study_report = calloc(1, sizeof *study_report);
     if (study_report == NULL) {
         return error_add(error, STATUS_NO_MEMORY, "out of memory");

@@ -71,6 +71,7 @@ struct figure_list {
     int32_t count;
     struct figure *figure; /* [count] by order, then name */
     const char *style;     /* reports/style.gp */
+    bool has_pdf;          /* NAME.pdf too */
     struct currency shown; /* by axes and labels; the rows are in dollars */
 };
 
@@ -86,12 +87,13 @@ MUST_CHECK enum status figure_query(struct figure *figure, struct store *store, 
 bool figure_has_data(const struct figure *figure);
 
 /* Writes NAME.csv of every figure that has data into the draft and has gnuplot make NAME.svg,
- * NAME.narrow.svg and NAME.png there, one process a figure, all at once. */
+ * NAME.narrow.svg, NAME.png and, where the list says so, NAME.pdf there, one process a figure, all
+ * at once. */
 MUST_CHECK enum status figures_draw(struct figure_list *list, const struct draft *draft,
                                     struct error *error);
 
-/* Moves the CSV, SVG and PNG of every figure drawn in the draft to OUT/figures, and removes what an
- * earlier report left there of those that are not. */
+/* Moves the CSV, SVG, PNG and PDF of every figure drawn in the draft to OUT/figures, and removes
+ * what an earlier report left there of those that are not. */
 MUST_CHECK enum status figures_publish(const struct figure_list *list, const struct draft *draft,
                                        struct error *error);
 

@@ -28,15 +28,23 @@ static const struct form {
     enum figure_form form;
     int width;
     int height;
-    double scale; /* of the page's pixels */
+    double scale;    /* of the page's pixels */
+    double per_unit; /* pixels of one unit of the terminal's sizes */
+    const char *unit;
 } forms[] = {
-    {"svg", "sans-serif,14", ".svg", FIGURE_WIDE, 960, 440, 1.0},
-    {"svg", "sans-serif,12", ".narrow.svg", FIGURE_NARROW, 390, 400, 1.0},
-    {"png truecolor", "DejaVu Sans,14", ".png", FIGURE_WIDE, 1440, 660, 1.5},
+    {"svg", "sans-serif,14", ".svg", FIGURE_WIDE, 960, 440, 1.0, 1.0, ""},
+    {"svg", "sans-serif,12", ".narrow.svg", FIGURE_NARROW, 390, 400, 1.0, 1.0, ""},
+    {"png truecolor", "DejaVu Sans,14", ".png", FIGURE_WIDE, 1440, 660, 1.5, 1.0, ""},
+    {"pdfcairo fontscale 0.58", "sans-serif,14", ".pdf", FIGURE_WIDE, 960, 440, 1.0, 96.0, "in"},
 };
 
-/* What a reader finds beside the page. */
-static const char *const published[] = {".csv", ".svg", ".png"};
+/* What a reader finds beside the page, the PDF only where it was asked for. */
+static const char *const published[] = {".csv", ".svg", ".png", ".pdf"};
+
+static bool is_pdf(const char *suffix)
+{
+    return strcmp(suffix, ".pdf") == 0;
+}
 
 /* Bars of many rows need room, but gnuplot and browsers have their limits. */
 static int form_height(const struct form *form, const struct figure *figure)
@@ -59,10 +67,15 @@ static enum status write_script(const struct figure *figure, const struct figure
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         const struct form *form = &forms[i];
+        if (is_pdf(form->suffix) && !list->has_pdf) {
+            continue;
+        }
         fprintf(file, "csv = '%s.tabs'\nnarrow = %d\nheight = %.1f\n", figure->name,
                 form->form == FIGURE_NARROW, form_height(form, figure) / form->scale);
-        fprintf(file, "set terminal %s size %d,%d font '%s' noenhanced\nset output '%s%s'\n",
-                form->terminal, form->width, form_height(form, figure), form->font, figure->name,
+        fprintf(file,
+                "set terminal %s size %.9g%s,%.9g%s font '%s' noenhanced\nset output '%s%s'\n",
+                form->terminal, form->width / form->per_unit, form->unit,
+                form_height(form, figure) / form->per_unit, form->unit, form->font, figure->name,
                 form->suffix);
         fprintf(file, "currency = '%s'\nusd_per_unit = %.17g\n", currency_code(&list->shown),
                 currency_usd_per_unit(&list->shown));
@@ -238,6 +251,9 @@ enum status figures_publish(const struct figure_list *list, const struct draft *
         remove_old(figure, draft->out);
         for (size_t k = 0; k < sizeof published / sizeof published[0] && figure->drawn; k++) {
             char name[NAME_BYTES + 8], path[NAME_BYTES + 16];
+            if (is_pdf(published[k]) && !list->has_pdf) {
+                continue;
+            }
             snprintf(name, sizeof name, "%s%s", figure->name, published[k]);
             snprintf(path, sizeof path, "figures/%s", name);
             status = status == STATUS_OK ? draft_publish(draft, name, path, error) : status;

@@ -136,8 +136,12 @@ static void write_caption(const struct report *report, const struct figure *figu
     fprintf(page,
             " \xc2\xb7 <a href=\"figures/%s.csv\">CSV</a>"
             " <a href=\"figures/%s.svg\">SVG</a>"
-            " <a href=\"figures/%s.png\">PNG</a></p>\n</figcaption>\n",
+            " <a href=\"figures/%s.png\">PNG</a>",
             figure->name, figure->name, figure->name);
+    if (report->figures.has_pdf) {
+        fprintf(page, " <a href=\"figures/%s.pdf\">PDF</a>", figure->name);
+    }
+    fputs("</p>\n</figcaption>\n", page);
 }
 
 static void write_data(const struct report *report, const struct figure *figure, FILE *page)

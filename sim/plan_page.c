@@ -280,7 +280,8 @@ static enum status write_all(struct plan_report *plan_report, struct error *erro
 
 enum status plan_page_write(const struct plan_page *page, struct error *error)
 {
-    struct report_options options = {page->results, page->out, page->plan_id};
+    struct report_options options = {
+        .results = page->results, .out = page->out, .run_id = page->plan_id};
     struct plan_report *plan_report = calloc(1, sizeof *plan_report);
     if (plan_report == NULL) {
         return STATUS_NO_MEMORY;

@@ -171,6 +171,7 @@ enum status report_make(struct report *report,
 {
     struct draft draft;
     FILE *page = NULL;
+    report->figures.has_pdf = report->options->pdf;
     enum status status = draft_open(&draft, report->options->out, error);
     report->figures_directory = draft.directory;
     if (status == STATUS_OK) {

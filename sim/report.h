@@ -5,12 +5,15 @@
 #ifndef MOESIM_REPORT_H
 #define MOESIM_REPORT_H
 
+#include <stdbool.h>
+
 #include "status.h"
 
 struct report_options {
     const char *results; /* SQLite file */
     const char *out;     /* directory, made if missing */
     const char *run_id;  /* the run to detail, or its label; NULL: the newest */
+    bool pdf;            /* figures as PDF too */
 };
 
 /* Reads only the SQLite file and reports/ in the data directory. Runs gnuplot, one process a

@@ -60,7 +60,7 @@ static const char *file_text(const char *name)
 /* Makes the report and returns its page. */
 static const char *make_page(void)
 {
-    struct report_options options = {results, out, NULL};
+    struct report_options options = {.results = results, .out = out};
     cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
     return file_text("index.html");
 }
@@ -302,7 +302,7 @@ Test(report, shows_the_run_that_was_asked_for)
     store(&run, "first");
     memcpy(first, run_id, sizeof first);
     store(&run, "second");
-    struct report_options options = {results, out, first};
+    struct report_options options = {.results = results, .out = out, .run_id = first};
 
     cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
 
@@ -312,7 +312,7 @@ Test(report, shows_the_run_that_was_asked_for)
 Test(report, names_the_runs_it_knows_when_asked_for_another)
 {
     store(&run, "known");
-    struct report_options options = {results, out, "0000000000000000"};
+    struct report_options options = {.results = results, .out = out, .run_id = "0000000000000000"};
 
     cr_expect(report_write(&options, &error) == STATUS_INVALID);
 
@@ -321,32 +321,13 @@ Test(report, names_the_runs_it_knows_when_asked_for_another)
     cr_expect(access(out, F_OK) != 0);
 }
 
-/* A point of the grid may be missing; points in a row are no grid. */
-Test(report, draws_all_settings_of_a_sweep_as_a_map)
-{
-    store(&run, "routing.top_k=1 parallel.ep=8");
-    store(&run, "routing.top_k=1 parallel.ep=16");
-    store(&run, "routing.top_k=1 parallel.ep=32");
-    store(&run, "routing.top_k=1 parallel.ep=64");
-    cr_expect(!page_holds(make_page(), "<figure id=\"settings\">"));
-    store(&run, "routing.top_k=2 parallel.ep=8");
-    store(&run, "routing.top_k=2 parallel.ep=32");
-
-    cr_expect(page_holds(make_page(), "<figure id=\"settings\">"));
-
-    const char *csv = file_text("figures/settings.csv");
-    cr_expect(page_count(csv, "\nrouting.top_k,1,parallel.ep,") == 4, "%s", csv);
-    cr_expect(page_count(csv, "\nrouting.top_k,2,parallel.ep,") == 2, "%s", csv);
-    cr_expect(page_holds(csv, ",1,2\n"), "the third column of the second row: %s", csv);
-}
-
 Test(report, writes_into_any_directory_and_says_when_it_is_none)
 {
     store(&run, "");
     snprintf(out, sizeof out, "%s/it's \"so\" $(far) `away`/deep", directory);
     cr_expect(page_holds(make_page(), "<figure"));
 
-    struct report_options options = {results, results, NULL};
+    struct report_options options = {.results = results, .out = results};
     cr_expect(report_write(&options, &error) == STATUS_IO);
     cr_expect(page_holds(error.text, "results.db"), "%s", error.text);
 }
@@ -355,7 +336,7 @@ Test(report, says_how_to_install_gnuplot)
 {
     store(&run, "");
     setenv("PATH", directory, 1);
-    struct report_options options = {results, out, NULL};
+    struct report_options options = {.results = results, .out = out};
 
     cr_expect(report_write(&options, &error) == STATUS_IO);
     setenv("PATH", "/usr/bin:/bin", 1);

@@ -71,7 +71,7 @@ static void report_until_signal(int number)
     cr_assert(child >= 0);
     if (child == 0) {
         close(life[0]);
-        struct report_options options = {results, out, NULL};
+        struct report_options options = {.results = results, .out = out};
         (void)!report_write(&options, &error);
         _exit(0);
     }
@@ -97,7 +97,7 @@ Test(report_interrupted, leaves_nothing_when_it_is_interrupted)
 
 Test(report_interrupted, keeps_the_earlier_page_whole_when_it_is_interrupted)
 {
-    struct report_options options = {results, out, NULL};
+    struct report_options options = {.results = results, .out = out};
     cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
     char figure[2 * PATH_LENGTH], draft[2 * PATH_LENGTH];
     snprintf(figure, sizeof figure, "%s/figures/cost.svg", out);
@@ -120,7 +120,7 @@ Test(report_interrupted, clears_away_what_a_crash_left)
     cr_assert(mkdir(out, 0777) == 0 && mkdir(draft, 0777) == 0);
     fclose(fopen(left, "w"));
 
-    struct report_options options = {results, out, NULL};
+    struct report_options options = {.results = results, .out = out};
     cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
 
     cr_expect(access(draft, F_OK) != 0);
@@ -130,7 +130,7 @@ Test(report_interrupted, does_not_write_where_another_report_is_under_way)
 {
     struct draft draft;
     cr_assert(draft_open(&draft, out, &error) == STATUS_OK, "%s", error.text);
-    struct report_options options = {results, out, NULL};
+    struct report_options options = {.results = results, .out = out};
 
     cr_expect(report_write(&options, &error) == STATUS_IO);
 

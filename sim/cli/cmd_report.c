@@ -10,6 +10,7 @@ static const char help[] =
     "Makes one self-contained page, DIR/index.html, from a results file of moesim run or compare;\n"
     "figures as SVG and PNG, with their numbers as CSV, lie in DIR/figures. Needs gnuplot.\n\n"
     "  -o, --output DIR  where to put the page, default out\n"
+    "      --pdf         figures as PDF too, for papers and slides\n"
     "      --run ID      the run to show, by id or label, default the newest; all runs of the "
     "file\n"
     "                    are compared\n\n"
@@ -19,6 +20,7 @@ static const char help[] =
 
 static const struct option long_options[] = {
     {"output", required_argument, NULL, 'o'},
+    {"pdf", no_argument, NULL, 'p'},
     {"run", required_argument, NULL, 'r'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -27,7 +29,7 @@ static const struct option long_options[] = {
 enum status cli_make_page(const char *results, const char *out, const char *run_id,
                           struct error *error)
 {
-    struct report_options options = {results, out, run_id};
+    struct report_options options = {.results = results, .out = out, .run_id = run_id};
     enum status status = out != NULL ? report_write(&options, error) : STATUS_OK;
     if (status == STATUS_IO) {
         return error_add(error, status, "the results are in %s: moesim report %s -o %s", results,
@@ -49,6 +51,9 @@ int command_report(int argc, char **argv)
             break;
         case 'r':
             options.run_id = optarg;
+            break;
+        case 'p':
+            options.pdf = true;
             break;
         case 'h':
             fputs(help, stdout);
