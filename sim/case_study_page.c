@@ -26,8 +26,9 @@ struct study_report {
 };
 
 /* What page_write_figures prints below a figure; one row. */
-static const char origin_sql[] = "SELECT max(commit_id) AS commit_id, ?1 AS digest "
-                                 "FROM point JOIN run USING (run_id)";
+static const char origin_sql[] =
+    "SELECT max(commit_id) AS commit_id, ?1 AS digest, "
+    "max(rebalance_ns) AS rebalance_ns FROM point JOIN run USING (run_id)";
 
 static const char models_sql[] =
     "SELECT gpu, gpu_model, fitted_on <> '' AS is_fitted, error_median, "
@@ -64,11 +65,11 @@ static void tell_models(struct study_report *study_report)
                            percent);
         }
         const char *exchange = rows_text(models, row, "exchange_percent");
+        bool is_fitted = exchange[0] >= '0' && exchange[0] <= '9';
         used += (size_t)snprintf(text + used, MODEL_ERROR_BYTES - used,
                                  "%s %s of %s, %s; its exchange, %s%s", row == 0 ? ":" : ";",
                                  rows_text(models, row, "gpu_model"), rows_text(models, row, "gpu"),
-                                 words, exchange[0] != '\0' ? exchange : "not fitted",
-                                 exchange[0] != '\0' ? " %" : "");
+                                 words, is_fitted ? exchange : "not fitted", is_fitted ? " %" : "");
     }
     if (used + 1 < MODEL_ERROR_BYTES) {
         memcpy(text + used, ".", 2);
@@ -142,7 +143,11 @@ static void write_repeat(const struct study_report *study_report, FILE *page)
             "a run; the %" PRId64 " runs of commit <code>",
             report->runs.num_rows);
     html_text(page, rows_text(&report->run, 0, "commit_id"));
-    fputs("</code> are:</p>\n<div class=\"wrap\">\n", page);
+    /* Figures show mostly settled steps, and would seem to contradict this table. */
+    fprintf(page, "</code> are%s:</p>\n<div class=\"wrap\">\n",
+            rows_number(&report->run, 0, "rebalance_ns") > 0.0
+                ? ", in the mean of all steps, those that wait for moved weights too"
+                : "");
     html_table(page, &report->runs, INT64_MAX, "runs", &report->figures.shown);
     fputs("</div>\n", page);
     html_named(page, "<details><summary>The study, as it was asked</summary>\n<pre tabindex=\"0\">",

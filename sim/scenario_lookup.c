@@ -220,6 +220,25 @@ static void look_up_plugins(struct scenario_loader *loader)
     }
 }
 
+/* Who has no recording of the model is told what generates one like it, where that is known. */
+static void complain_of_trace(struct scenario_loader *loader)
+{
+    const char *written = loader->file.trace_path;
+    const char *model = loader->scenario->model.name;
+    char path[PATH_BYTES];
+    char command[2 * PATH_BYTES] = "moesim trace import makes one of what an engine recorded";
+    if (loader->has_model && data_find(path, sizeof path, "traces", model, NULL) == STATUS_OK) {
+        (void)snprintf(command, sizeof command,
+                       "moesim trace generate --preset %s --tokens 100000 --out %s makes one, or "
+                       "trace import of what an engine recorded",
+                       model, written);
+    }
+    scenario_complain(loader, "trace.path",
+                      "there is no '%s' beside the file that names it, in the data directory %s or "
+                      "here; %s",
+                      written, data_directory(), command);
+}
+
 static void look_up_trace(struct scenario_loader *loader)
 {
     struct scenario *scenario = loader->scenario;
@@ -227,10 +246,7 @@ static void look_up_trace(struct scenario_loader *loader)
     char path[PATH_BYTES];
     if (file->trace_path[0] != '\0' &&
         !scenario_find_path(loader, scenario->trace_path, "trace.path", file->trace_path)) {
-        scenario_complain(loader, "trace.path",
-                          "there is no '%s' beside the file that names it, in the data directory "
-                          "%s or here; moesim trace makes one",
-                          file->trace_path, data_directory());
+        complain_of_trace(loader);
     }
     if (file->trace_preset[0] == '\0') {
         return;

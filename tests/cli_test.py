@@ -663,6 +663,41 @@ def test_list_shows_one():
     check(len(claims) > 20 and set(claims[0]) == {"name", "claim", "source"}, f"{claims[:1]}")
 
 
+def test_studies_are_listed_with_the_command_that_takes_them():
+    listed = json.loads(moesim("list", "studies", "--json").stdout)
+    kinds = {study["command"] for study in listed}
+    check(kinds == {"run", "study"}, f"{kinds}")
+    for study in listed:
+        has_answer = "\nanswer:" in moesim("list", "studies", study["name"]).stdout
+        check((study["command"] == "study") == has_answer, f"{study}")
+        check(f"(moesim {study['command']} {study['name']})" in moesim("list", "studies").stdout,
+              f"{study['name']}: no command in the text")
+
+
+def test_the_claim_in_the_help_holds():
+    text = moesim("claims", "--help").stdout
+    claim = re.search(r"^  version: 1\n(?:  .*\n)+", text, re.MULTILINE)
+    check(claim, text)
+    write("helped.yaml", claim.group(0))
+    said = json.loads(moesim("claims", "helped.yaml", "-o", "helped", "--json").stdout)
+    check("holds" in json.dumps(said), f"{said}")
+
+
+def test_what_is_missing_is_told_with_what_makes_it():
+    expect_error("no recording", moesim("check", "gpt_oss_20b_decode_8xh100"),
+                 "moesim trace generate --preset gpt-oss-20b --tokens 100000 "
+                 "--out traces/gpt-oss-20b makes one", lines=1)
+    write("unknown_model.yaml", SCENARIO.replace("model: gpt-oss-20b", "model: qwen3-30b-a3b")
+          .replace("path: trace,", "path: nowhere,"))
+    expect_error("no preset", moesim("check", "unknown_model.yaml"), "moesim trace import makes one")
+    write("lab.yaml", "source: us\ngpu: nowhere.yaml\ngpus_per_node: 8\n")
+    expect_error("a cluster's file", moesim("plan", "--model", "deepseek-v3", "--gpu", "lab.yaml:2",
+                 "--input", "1k", "--output", "1k", "--requests-per-day", "1M"),
+                 "lab.yaml:2: gpu: 'nowhere.yaml' is neither a file nor one of the gpus", lines=1)
+    expect_error("what is ignored", moesim("calibrate", "--bench", "x.csv", "--out", "fitted"),
+                 "--bench takes no other option", lines=1)
+
+
 def test_names_of_other_kinds_are_pointed_at():
     for name, needle in (("deepseek_r1_1m_requests", "moesim plan"),
                          ("router_lab_capacity", "moesim sweep"), ("gpt-oss-20b", "the models"),

@@ -24,6 +24,7 @@ SHORT = {
     "gb200_h200": ["trace.tokens=4608", "trace.tokens_per_rank=8", "trace.steps=4",
                    "placement.rebalance_interval_steps=2"],
     "drops_capacity": ["trace.steps=2"],
+    "offload_slots": ["trace.steps=16"],
     "failures": ["trace.tokens=43008", "trace.steps=4"],
     "strategies": ["trace.tokens=24576", "trace.tokens_per_rank=16", "context_tokens=16",
                    "trace.steps=24"],
@@ -135,6 +136,16 @@ def drops_capacity(results, sentences):
            f"{100 * dropped['aux_loss']:.1f}", f"{100 * dropped['loss_free']:.1f}")
 
 
+def offload_slots(results, sentences):
+    rate = {}
+    for run in results.runs:
+        offload = results.rows("SELECT * FROM offload WHERE run_id = ?", run["run_id"])[0]
+        if run["label"].startswith("predicted offload"):
+            rate[offload["slots"]] = run["tokens_per_s_per_gpu"]
+    expect(sentences[0], str(min(rate)), str(max(rate)), "32", f"{rate[min(rate)]:.0f}",
+           f"{rate[max(rate)]:.0f}")
+
+
 def failures(results, sentences):
     step = {run["label"].split(" phase")[0].split(" trace")[0]: results.settled_ns(run)
             for run in results.runs}
@@ -182,7 +193,7 @@ def plans(name, results, sentences, document):
 
 RECOMPUTE = {"ep_latency": ep_latency, "redundancy_memory": redundancy_memory,
              "gb200_h200": gb200_h200, "drops_capacity": drops_capacity, "failures": failures,
-             "strategies": strategies}
+             "offload_slots": offload_slots, "strategies": strategies}
 
 
 def check_study(moesim, name, question, scratch):
@@ -204,7 +215,12 @@ def check_study(moesim, name, question, scratch):
         starts = (shown[0], shown[0].upper())  # a page begins lines of a list as sentences
         check(any(start + shown[1:] in page for start in starts),
               f"{name}: not on the page: {sentence}")
-    check("<svg" in page and "held out" in page, f"{name}: no figure or no error on the page")
+    check("<svg" in page and ("held out" in page or "error unknown" in page),
+          f"{name}: no figure or no error on the page")
+    check("unknown %" not in page, f"{name}: a share of nothing")
+    if results.runs:
+        waits = any(run["rebalance_ns"] > 0 for run in results.runs)
+        check(("in the mean of all steps" in page) == waits, f"{name}: whose means are in its table")
     if name == "drops_capacity":
         check(answer(moesim, name, directory)["simulated"] == 0, "a second start simulates again")
 

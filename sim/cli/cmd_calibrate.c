@@ -135,6 +135,11 @@ static int parse(struct options *options, int argc, char **argv)
         code = cli_usage(argv[0], "one of --kernels-moe, --kernels, --alltoall and --bench "
                                   "FILE.csv is needed");
     }
+    if (code == 0 && options->bench != NULL &&
+        (options->calibrate.gpu != NULL || options->holdout != NULL || options->out != NULL ||
+         options->calibrate.num_bootstrap > 0)) {
+        code = cli_usage(argv[0], "--bench takes no other option: it prints what it fits");
+    }
     bool is_gpu = options->table != NULL || options->kernels != NULL;
     if (code == 0 && is_gpu && options->holdout != NULL) {
         code = parse_holdout(options, options->holdout);

@@ -22,6 +22,18 @@ static const char help[] =
     "      --threads N   simulations at a time, default all cores\n"
     "      --list        list the claims and compute none\n"
     "  -j, --json        print the verdicts as JSON\n\n"
+    "A claim of your own; values come from presets, models or runs (moesim list claims NAME):\n"
+    "  version: 1\n"
+    "  claim: An hour of an H200 costs less than two dollars.\n"
+    "  source: me\n"
+    "  values: {hour: {price: h200-neocloud}}\n"
+    "  number: hour\n"
+    "  number_name: an hour\n"
+    "  unit: $\n"
+    "  holds: hour < 2\n"
+    "  base: a smaller cloud owns it\n"
+    "  cases:\n"
+    "    - {name: it is rented for three years, values: {hour: {price: h200-rental-3y}}}\n\n"
     "example:\n"
     "  moesim claims active_share_deepseek_v3 cost_tenth_of_dense -o out/claims\n";
 

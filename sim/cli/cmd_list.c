@@ -39,6 +39,9 @@ static void print_rows(const struct list_row *rows, int32_t count)
     for (int32_t i = 0; i < count; i++) {
         printf("%-*s  ", width, rows[i].name);
         print_wrapped(rows[i].summary, width + 2);
+        if (rows[i].command != NULL) {
+            printf("%*s(moesim %s %s)\n", width + 2, "", rows[i].command, rows[i].name);
+        }
         if (rows[i].source[0] != '\0') {
             char source[SUMMARY_BYTES + 2];
             (void)snprintf(source, sizeof source, "(%s)", rows[i].source);
@@ -88,6 +91,8 @@ static bool add_json(cJSON *list, const char *kind, const struct list_row *rows,
                       cJSON_AddStringToObject(item, "name", rows[i].name) != NULL &&
                       cJSON_AddStringToObject(item, "summary", rows[i].summary) != NULL &&
                       cJSON_AddStringToObject(item, "source", rows[i].source) != NULL &&
+                      (rows[i].command == NULL ||
+                       cJSON_AddStringToObject(item, "command", rows[i].command) != NULL) &&
                       add_figures(item, &rows[i]);
     }
     return is_complete;

@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/plan_cli.h"
 #include "data.h"
+#include "yaml_file.h"
 
 static const char help[] =
     "usage: moesim plan [PLAN.yaml] [options]\n\n"
@@ -22,8 +23,9 @@ static const char help[] =
     "      --set KEY=VALUE       override one key of the plan; may be repeated\n"
     "      --model NAME          the same as --set model=NAME, as are the next:\n"
     "      --gpu NAME[:PRICE]    a GPU, or a cluster of moesim list clusters, whose exchanges are\n"
-    "                            fitted, so that costs have an interval; its price a preset, a\n"
-    "                            YAML file or dollars an hour; may be repeated\n"
+    "                            fitted, so that costs have an interval, or a YAML file of\n"
+    "                            either; its price a preset, a YAML file or dollars an hour; may\n"
+    "                            be repeated\n"
     "      --input TOKENS        of a request\n"
     "      --output TOKENS       of a request\n"
     "      --requests-per-day N  as 250k, 1M\n"
@@ -82,13 +84,21 @@ static int add_override(struct plan_command *command, const char *key, const cha
     return -1;
 }
 
-/* What is neither is told when the plan is read, with the GPUs there are. */
+/* A file is a cluster's when it names its GPU. What is neither is told when the plan is read, with
+ * the GPUs there are. */
 static bool is_cluster(const char *name)
 {
     char path[TEXT_MAX];
     struct error ignored = {0};
-    return data_find(path, sizeof path, "gpus", name, &ignored) != STATUS_OK &&
-           data_find(path, sizeof path, "clusters", name, &ignored) == STATUS_OK;
+    struct arena arena = {0};
+    struct yaml_node *root = NULL;
+    if (data_find(path, sizeof path, "gpus", name, &ignored) != STATUS_OK) {
+        return data_find(path, sizeof path, "clusters", name, &ignored) == STATUS_OK;
+    }
+    bool names_gpu =
+        yaml_load(&root, path, &arena, &ignored) == STATUS_OK && yaml_get(root, "gpu") != NULL;
+    arena_free(&arena);
+    return names_gpu;
 }
 
 static int add_gpu(struct plan_command *command, const char *text)

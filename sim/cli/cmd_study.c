@@ -138,7 +138,7 @@ static int list_studies(const struct command *command, struct error *error)
         for (int32_t i = 0; i < count; i++) {
             printf("%s\n  %s\n", entry[i].name, entry[i].question);
         }
-        puts("\nmoesim study NAME -o out/ answers one on a page");
+        puts("\nmoesim study NAME answers one on a page, out/NAME/index.html");
     }
     arena_free(&arena);
     return code;

@@ -134,9 +134,20 @@ static enum status describe_cluster(struct list_row *row, const char *path, stru
     return status;
 }
 
-static enum status describe_study(struct list_row *row, const char *path, struct error *error)
+static enum status describe_question(struct list_row *row, const char *path, struct error *error)
 {
     return describe_keys(row, path, "question", "source", error);
+}
+
+/* One directory holds scenarios and the studies that are made of them. */
+static enum status describe_study(struct list_row *row, const char *path, struct error *error)
+{
+    struct arena arena = {0};
+    struct yaml_node *root = NULL;
+    enum status status = yaml_load(&root, path, &arena, error);
+    row->command = yaml_get(root, "answer") != NULL ? "study" : "run";
+    arena_free(&arena);
+    return status == STATUS_OK ? describe_question(row, path, error) : status;
 }
 
 static enum status describe_claim(struct list_row *row, const char *path, struct error *error)
@@ -149,9 +160,9 @@ static const struct preset_kind {
     /* Fills summary and source from a preset's file; on failure error says why. */
     enum status (*describe)(struct list_row *row, const char *path, struct error *error);
 } preset_kinds[] = {
-    {"models", describe_model},  {"gpus", describe_gpu},     {"clusters", describe_cluster},
-    {"prices", describe_price},  {"traces", describe_trace}, {"studies", describe_study},
-    {"serving", describe_study}, {"plans", describe_study},  {"sweeps", describe_study},
+    {"models", describe_model},     {"gpus", describe_gpu},       {"clusters", describe_cluster},
+    {"prices", describe_price},     {"traces", describe_trace},   {"studies", describe_study},
+    {"serving", describe_question}, {"plans", describe_question}, {"sweeps", describe_question},
     {"claims", describe_claim},
 };
 

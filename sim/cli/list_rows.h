@@ -26,6 +26,7 @@ struct list_row {
     char source[SUMMARY_BYTES];
     const char *active_params_exclude; /* models only */
     char currency[CURRENCY_BYTES];     /* prices only */
+    const char *command;               /* studies only: of moesim, that takes it */
     struct list_number number[NUMBERS_MAX];
     int32_t num_numbers;
 };
