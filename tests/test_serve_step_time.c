@@ -13,6 +13,8 @@
 #include "serve/step_time.h"
 #include "simulate.h"
 
+#define H800 SOURCE_DIRECTORY "/scenarios/studies/deepseek_v3_decode_32xh800.yaml"
+
 static struct error error;
 
 static void expect(enum status status)
@@ -43,8 +45,7 @@ static void load(struct scenario *scenario, struct trace *trace, const char *mor
                                "memory_fraction=1",    "precision.expert=fp8",
                                "cluster.gpu=h200-sxm", "price=h200-neocloud",
                                "precision.dense=fp8",  more};
-    char path[] = SOURCE_DIRECTORY "/scenarios/studies/deepseek_v3_decode_32xh800.yaml";
-    expect(scenario_load(scenario, path, overrides, more != NULL ? 10 : 9, &error));
+    expect(scenario_load(scenario, H800, overrides, more != NULL ? 10 : 9, &error));
     expect(simulate_open_trace(trace, scenario, 1, &error));
 }
 
@@ -239,6 +240,32 @@ Test(serve_step_time, mixes_chunks_and_sequences_between_the_two_apart_and_their
     cr_assert_lt(both_ns, decode_alone_ns + prompt_alone_ns);
     step_time_close(step_time);
     trace_close(&trace);
+    scenario_free(&scenario);
+}
+
+/* What is kept of attention from step to step changes no bit of it. An H800 has constants for the
+ * GEMMs of attention, where an H200 has some for the whole of it. */
+Test(serve_step_time, keeps_gemms_as_they_are)
+{
+    static const int32_t tokens[] = {1, 63, 200};
+    struct scenario scenario;
+    expect(scenario_load(&scenario, H800, NULL, 0, &error));
+    const struct gpu_spec *gpu = &scenario.cluster.gpu;
+    for (int32_t i = 0; i < 6; i++) {
+        struct gpu_work work = {.phase = GPU_ATTENTION,
+                                .model = &scenario.model,
+                                .prefill = i < 3,
+                                .tokens = tokens[i % 3],
+                                .attended_tokens = 1000 * tokens[i % 3],
+                                .context_tokens = 1000 * tokens[i % 3],
+                                .shards = 1};
+        double asked_ns = scenario.gpu_model->duration_ns(gpu, &work);
+        work.gemms_ns = scenario.gpu_model->gemms_ns(gpu, &work);
+        cr_expect_gt(work.gemms_ns, 0.0);
+        cr_expect_eq(scenario.gpu_model->duration_ns(gpu, &work), asked_ns);
+        work.gemms_ns += 1000.0;
+        cr_expect_float_eq(scenario.gpu_model->duration_ns(gpu, &work), asked_ns + 1000.0, 1e-6);
+    }
     scenario_free(&scenario);
 }
 

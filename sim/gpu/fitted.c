@@ -45,6 +45,7 @@
 #include <string.h>
 
 #include "gpu/fitted_phases.h"
+#include "gpu/fitted_products.h"
 #include "gpu/gpu.h"
 
 #define TILE_COLUMNS     128.0
@@ -267,6 +268,7 @@ const struct gpu_model gpu_fitted = {
     .fitted_on = "",
     .error_median = -1.0,
     .duration_ns = fitted_ns,
+    .gemms_ns = fitted_gemms_ns,
     .evidence = fitted_evidence,
     .coverage = fitted_coverage,
     .phase_error = phase_error,

@@ -15,15 +15,8 @@
 
 #include "gpu/fitted_attention.h"
 #include "gpu/fitted_gemm.h"
+#include "gpu/fitted_products.h"
 #include "gpu/glue.h"
-
-/* One GEMM of a phase: columns x depth weights. */
-struct product {
-    double columns;
-    double depth;
-};
-
-#define PRODUCTS_MAX 5
 
 /* DeepGEMM was measured alone, linear layers of engines with the quantisation of their input. */
 static uint32_t held_by_gemm(const struct gemm_constants *gemm)
@@ -67,56 +60,6 @@ double fitted_or_measured_ns(const struct gpu_spec *gpu, const struct measured_p
     }
     *table_ns += fitted_ns * ratio;
     return fitted_ns * ratio;
-}
-
-static double products_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
-                          const struct gemm_constants *constants, const struct product *product,
-                          int32_t count, double *table_ns)
-{
-    double ns = 0.0;
-    for (int32_t i = 0; i < count; i++) {
-        const struct gemm_shape shape = {.rows = (double)work->tokens,
-                                         .columns = product[i].columns,
-                                         .depth = product[i].depth,
-                                         .groups = 1.0,
-                                         .weight_bytes =
-                                             precision_weight_bytes(constants->precision),
-                                         .num_sms = gpu_gemm_sms(gpu, work),
-                                         .gpu_sms = (double)gpu->num_sms,
-                                         .hbm_taken = gpu_hbm_taken(gpu, work)};
-        const struct measured_place place = measured_place_gemm(&shape, constants->precision);
-        ns += fitted_or_measured_ns(gpu, &place, fitted_gemm_ns(constants, &shape), table_ns);
-    }
-    return ns;
-}
-
-/* The projections' weights on one shard; their number out. */
-static int32_t list_projections(struct product *product, const struct moe_model *model,
-                                double shards)
-{
-    double hidden = (double)model->hidden_dim;
-    double heads = (double)model->num_q_heads / shards;
-    if (model->attention == ATTENTION_GQA) {
-        double width = (double)model->head_dim;
-        double kv_heads = fmax(1.0, (double)model->num_kv_heads / shards);
-        product[0] = (struct product){(heads + 2.0 * kv_heads) * width, hidden};
-        product[1] = (struct product){hidden, heads * width};
-        return 2;
-    }
-    double query = heads * (double)(model->qk_nope_dim + model->qk_rope_dim);
-    double rank = (double)model->kv_lora_rank;
-    int32_t count = 0;
-    if (model->q_lora_rank > 0) {
-        product[count++] = (struct product){(double)model->q_lora_rank, hidden};
-        product[count++] = (struct product){query, (double)model->q_lora_rank};
-    } else {
-        product[count++] = (struct product){query, hidden};
-    }
-    product[count++] = (struct product){rank + (double)model->qk_rope_dim, hidden};
-    product[count++] =
-        (struct product){heads * (double)(model->qk_nope_dim + model->v_head_dim), rank};
-    product[count++] = (struct product){hidden, heads * (double)model->v_head_dim};
-    return count;
 }
 
 /* Sequences as long as their mean. In prefill a token looks back on half of its own. */
@@ -197,12 +140,11 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     if (gemm == NULL) {
         return gpu_roofline.duration_ns(gpu, work);
     }
-    struct product product[PRODUCTS_MAX];
-    int32_t count = list_projections(product, model, (double)work->shards);
+    double gemms_ns =
+        work->gemms_ns > 0.0 ? work->gemms_ns : fitted_projections_ns(gpu, work, gemm, table_ns);
     double core_ns =
         core != NULL ? attended_ns(gpu, core, &shape, table_ns) : core_roofline_ns(gpu, work);
-    return products_ns(gpu, work, gemm, product, count, table_ns) + core_ns +
-           glue_ns(gpu, work, held_by_gemm(gemm) | held_by_core(core));
+    return gemms_ns + core_ns + glue_ns(gpu, work, held_by_gemm(gemm) | held_by_core(core));
 }
 
 static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, double width,
@@ -215,7 +157,7 @@ static double ffn_ns(const struct gpu_spec *gpu, const struct gpu_work *work, do
         return 0.0;
     }
     return gemm == NULL ? gpu_roofline.duration_ns(gpu, work)
-                        : products_ns(gpu, work, gemm, product, 2, table_ns) +
+                        : fitted_products_ns(gpu, work, gemm, product, 2, table_ns) +
                               glue_ns(gpu, work, held_by_gemm(gemm));
 }
 
@@ -241,7 +183,7 @@ static double logits_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     if (gemm == NULL && gpu->num_gemm == 0) {
         return gpu_roofline.duration_ns(gpu, work);
     }
-    double product_ns = gemm != NULL ? products_ns(gpu, work, gemm, &product, 1, table_ns)
+    double product_ns = gemm != NULL ? fitted_products_ns(gpu, work, gemm, &product, 1, table_ns)
                                      : product_roofline_ns(gpu, work, &product);
     return product_ns + glue_ns(gpu, work, 0u);
 }

@@ -39,6 +39,7 @@ struct gpu_work {
     int32_t sms_taken;            /* by communication at the same time */
     int32_t sms_kept;             /* that GEMMs leave free for it at all times */
     double hbm_bytes_per_s_taken; /* likewise, of the HBM's bandwidth */
+    double gemms_ns;              /* GPU_ATTENTION: what the model's gemms_ns says; 0: not known */
 };
 
 struct gpu_cost {
@@ -74,6 +75,9 @@ struct gpu_model {
     double error_median;   /* held-out, as a fraction; < 0: not measured */
     /* Duration in ns, a pure function of its arguments; the caller rounds. */
     double (*duration_ns)(const struct gpu_spec *gpu, const struct gpu_work *work);
+    /* The GEMMs within duration_ns of GPU_ATTENTION, whatever is attended, so that who asks for the
+     * same tokens again and again may keep them; 0: none. NULL: none ever. */
+    double (*gemms_ns)(const struct gpu_spec *gpu, const struct gpu_work *work);
     /* For models whose constants are a GPU's: what those in use rest on, and false when the GPU has
      * none. NULL: fitted_on and error_median hold for every GPU. */
     bool (*evidence)(struct gpu_evidence *evidence, const struct gpu_spec *gpu);

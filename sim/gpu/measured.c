@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "gpu/fitted_phases.h"
+#include "gpu/fitted_products.h"
 #include "gpu/gpu.h"
 
 static double measured_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
@@ -60,6 +61,7 @@ const struct gpu_model gpu_measured = {
     .fitted_on = "",
     .error_median = -1.0,
     .duration_ns = measured_ns,
+    .gemms_ns = fitted_gemms_ns,
     .evidence = measured_evidence,
     .coverage = coverage,
     .phase_error = phase_error,

@@ -4,6 +4,8 @@
 #ifndef MOESIM_STEP_TIME_INTERNAL_H
 #define MOESIM_STEP_TIME_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "arena.h"
 #include "serve/step_time.h"
 
@@ -25,6 +27,9 @@ struct step_time {
     double slowdown; /* of the slowest rank's compute */
     struct attention_span kind[2];
     int32_t num_kinds;
+    _Atomic double *gemms_ns; /* [gemms_max + 1] of attention, by tokens of a replica, kept when
+                                 they are first asked for; in the arena; 0: not yet */
+    int32_t gemms_max;        /* 0: none is kept */
     struct step_point *point; /* [num_points] by tokens, owned */
     int32_t num_points;
     int32_t capacity;
@@ -44,6 +49,10 @@ int32_t step_interval(const struct step_time *step_time, double tokens);
 
 /* Attention of a replica in a step, all layers. */
 double step_attention_ns(const struct step_time *step_time, const struct step_load *load);
+
+/* Keeps GEMMs of so many tokens from now on, where the GPU model tells them apart: for a batch that
+ * is asked for again and again only contexts change. */
+MUST_CHECK enum status step_keep_gemms(struct step_time *step_time, int64_t tokens_max);
 
 /* The output head of one of its ranks. */
 double step_head_ns(const struct step_time *step_time, const struct step_load *load);

@@ -11,8 +11,44 @@
 #define STEPS_MIN      1
 #define STEPS_MAX      16
 #define WARM_UP_STEPS  16
+#define GEMMS_MAX      131072 /* a megabyte */
 
 static const int32_t contexts[STEP_CONTEXTS] = {1, 4096, 32768};
+
+enum status step_keep_gemms(struct step_time *step_time, int64_t tokens_max)
+{
+    if (step_time->scenario.gpu_model->gemms_ns == NULL) {
+        return STATUS_OK;
+    }
+    int32_t most = tokens_max < GEMMS_MAX ? (int32_t)tokens_max : GEMMS_MAX;
+    step_time->gemms_ns =
+        arena_alloc(&step_time->arena, (size_t)most + 1, sizeof *step_time->gemms_ns);
+    step_time->gemms_max = step_time->gemms_ns != NULL ? most : 0;
+    return step_time->gemms_ns != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+/* Of a layer, all kinds alike. Threads that ask at once find the same. */
+static double gemms_ns(const struct step_time *step_time, const struct gpu_work *work)
+{
+    if (work->tokens > step_time->gemms_max) {
+        return 0.0;
+    }
+    const struct scenario *scenario = &step_time->scenario;
+    _Atomic double *kept = &step_time->gemms_ns[work->tokens];
+    double ns = atomic_load_explicit(kept, memory_order_relaxed);
+    if (ns <= 0.0) {
+        ns = scenario->gpu_model->gemms_ns(&scenario->cluster.gpu, work);
+        atomic_store_explicit(kept, ns, memory_order_relaxed);
+    }
+    return ns;
+}
+
+static double attention_work_ns(const struct step_time *step_time, struct gpu_work *work)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    work->gemms_ns = gemms_ns(step_time, work);
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, work);
+}
 
 static double attention_span_ns(const struct step_time *step_time,
                                 const struct attention_span *kind, const struct step_load *load,
@@ -38,7 +74,7 @@ static double attention_span_ns(const struct step_time *step_time,
         work.attended_tokens = context * (load->decode_tokens / load->sequences);
         work.context_tokens = context;
     }
-    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
+    return attention_work_ns(step_time, &work);
 }
 
 static double projections_ns(const struct step_time *step_time, const struct attention_span *kind,
@@ -50,7 +86,7 @@ static double projections_ns(const struct step_time *step_time, const struct att
                             .layer = kind->layer,
                             .shards = scenario->tp,
                             .tokens = tokens};
-    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
+    return attention_work_ns(step_time, &work);
 }
 
 static double layers_ns(const struct step_time *step_time, const struct step_load *load)

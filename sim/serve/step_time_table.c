@@ -284,7 +284,11 @@ static enum status open_reading(struct step_time *step_time,
         cluster_use_constants(&scenario->cluster, scenario->collective->name,
                               precision_name(scenario->dispatch_precision));
     }
-    enum status status = make_table(reading, options->tokens_per_rank_max, options, error);
+    enum status status =
+        step_keep_gemms(reading, (int64_t)options->tokens_per_rank_max * scenario->tp);
+    if (status == STATUS_OK) {
+        status = make_table(reading, options->tokens_per_rank_max, options, error);
+    }
     return status == STATUS_OK ? join_errors(step_time) : status;
 }
 
@@ -332,6 +336,9 @@ enum status step_time_open(struct step_time **step_time, const struct scenario *
     }
     bool is_split = options->decode_per_rank_max > 0;
     int32_t tokens_max = is_split ? options->decode_per_rank_max : options->tokens_per_rank_max;
+    if (status == STATUS_OK) {
+        status = step_keep_gemms(fresh, (int64_t)tokens_max * scenario->tp);
+    }
     if (status == STATUS_OK) {
         status = make_table(fresh, tokens_max, options, error);
     }
