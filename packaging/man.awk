@@ -1,6 +1,6 @@
 # man.awk -- turns one help text of moesim into a manual page.
 #
-#     usage: ...            SYNOPSIS
+#     usage: ...            SYNOPSIS, to the first empty line
 #     text                  DESCRIPTION; indented lines as they stand
 #     -o, --option X  text  OPTIONS; deeper lines below go on with the text
 #     example:              EXAMPLES, to the end
@@ -54,6 +54,13 @@ BEGIN {
     section("SYNOPSIS")
     sub(/^usage: */, "")
     print ".nf\n.B " escape($0) "\n.fi"
+    in_usage = 1
+    next
+}
+# A second form of the command, or what the first line has no room for.
+in_usage && /^ / {
+    sub(/^       /, "") # as wide as "usage: "
+    print ".nf\n\\fB" escape($0) "\\fP\n.fi"
     next
 }
 # The program's own help introduces itself before its usage.
@@ -83,6 +90,7 @@ in_option && /^          / {
 }
 /^$/ {
     in_option = 0
+    in_usage = 0
     if (is_literal) {
         print ""
     }
@@ -91,7 +99,7 @@ in_option && /^          / {
 }
 /^ / {
     in_option = 0
-    section(current == "OPTIONS" ? "NOTES" : "DESCRIPTION")
+    section(current == "OPTIONS" || current == "NOTES" ? "NOTES" : "DESCRIPTION")
     literal(1)
     print escape($0)
     next

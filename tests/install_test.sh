@@ -136,6 +136,11 @@ for command in $("$moesim" --help | sed -n '/^  moesim /d; s/^  \([a-z]*\)  *[a-
         sed 's/\\-/-/g' "$page" | grep -e "$option" >/dev/null || echo "$command $option"
     done >"$directory/missing"
     [ ! -s "$directory/missing" ] || problem "not in the manual: $(cat "$directory/missing")"
+    twice=$(grep '^\.SH' "$page" | sort | uniq -d)
+    [ -z "$twice" ] || problem "$command: two sections of one name: $twice"
+    forms=$("$moesim" "$command" --help | sed '/^$/,$d' | wc -l)
+    shown=$(sed -n '/^\.SH SYNOPSIS/,/^\.SH [^S]/p' "$page" | grep -c '^\.B \|^\\fB')
+    [ "$forms" = "$shown" ] || problem "$command: $shown of $forms lines of its usage"
 done
 [ -s "$prefix/share/man/man1/moesim-trace-import.1" ] || problem "no page for trace import"
 if command -v man >/dev/null && man -l "$prefix/share/man/man1/moesim.1" >/dev/null 2>&1; then
