@@ -160,6 +160,7 @@ Test(serve_step_time, takes_the_collective_of_prompts_where_anybody_reads)
     scenario.collective = scenario.prefill_collective;
     cr_assert_str_eq(scenario.collective->name, "deepep_normal");
     cluster_use_constants(&scenario.cluster, "deepep_normal", "fp8");
+    cr_assert(scenario_choose_kernels(&scenario));
     expect(step_time_open(&prefill, &scenario, &trace, &all, &error));
 
     struct step_load rank[8];

@@ -21,7 +21,8 @@
  * A batch may mix sequences that decode with chunks of prompts: projections run once over all
  * tokens, attention over the cache apart for each kind. Where a group does both, steps in which any
  * replica reads have a table of their own, of the engine's prefill phase: prompts of one request
- * stand together, and tokens travel by the scenario's prefill_collective.
+ * stand together, tokens travel by the scenario's prefill_collective, and kernels are those
+ * measured behind it.
  *
  * Left out: rebalancing (a strategy places once, by the loads of warm-up steps), steps whose
  * experts are busier than the mean of those sampled, and skewed receivers when ranks hold unequal
