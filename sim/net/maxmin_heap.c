@@ -91,10 +91,10 @@ void dirty_heap_push(struct maxmin *net, struct keyed_link link)
     net->dirty[hole] = link;
 }
 
-struct keyed_link dirty_heap_pop(struct maxmin *net)
+int32_t dirty_heap_pop(struct maxmin *net)
 {
     assert(net->num_dirty > 0);
-    struct keyed_link first = net->dirty[0];
+    int32_t first = net->dirty[0].link;
     struct keyed_link last = net->dirty[--net->num_dirty];
     int32_t hole = 0;
     for (int32_t child = 1; child < net->num_dirty; child = 2 * hole + 1) {

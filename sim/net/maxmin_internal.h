@@ -92,7 +92,7 @@ struct maxmin {
     int32_t *place; /* [num_links] in the order of levels; INT32_MAX: has room, and no members */
     struct keyed_link *event; /* [num_links] heap by the time of the link's first finish */
     int32_t *event_place;     /* [num_links] in it */
-    struct keyed_link *dirty; /* [num_links] heap by a level near the one to come */
+    struct keyed_link *dirty; /* [num_links] heap by level as it was */
     int32_t num_dirty;
     double now_ns;
 
@@ -168,7 +168,7 @@ int32_t flow_heap_meld(struct maxmin *net, int32_t a, int32_t b); /* roots, or N
 int32_t flow_heap_pop(struct maxmin *net, int32_t root);          /* the root without it */
 void event_heap_set(struct maxmin *net, int32_t link, double next_ns);
 void dirty_heap_push(struct maxmin *net, struct keyed_link link);
-struct keyed_link dirty_heap_pop(struct maxmin *net);
+int32_t dirty_heap_pop(struct maxmin *net);
 
 /* When the first of the flows finishes that the link is the bottleneck of. */
 static inline double link_next_ns(const struct maxmin *net, int32_t link)

@@ -6,10 +6,12 @@
  *     sum of count_c * min(level, cap_c) = capacity,  cap_c = least level of c's other links
  *
  * and UNLIMITED where the sum of count_c * cap_c fits into the capacity. Links that an event has
- * touched are solved anew, the lowest level first. A level is swayed only by lower ones, so when a
- * level moves from a to b, only links above min(a, b) that share a class not held back elsewhere
- * are touched in turn; the rest of the network is left alone. That no link is touched any more is
- * the definition of max-min fairness, so the order of solving decides the cost and not the result.
+ * touched are solved anew, the lowest level first and those with room last: while others rise and
+ * fall, what passes a link with room may look like too much for it for a moment. A level is swayed
+ * only by lower ones, so when a level moves from a to b, only links above min(a, b) that share a
+ * class not held back elsewhere are touched in turn; the rest of the network is left alone. That no
+ * link is touched any more is the definition of max-min fairness, so the order of solving decides
+ * the cost and not the result.
  */
 #include "net/maxmin_internal.h"
 
@@ -42,11 +44,9 @@ void link_mark_dirty(struct maxmin *net, int32_t link_id)
     if (link->is_dirty) {
         return;
     }
-    double even = link->num_flows > 0 ? link->capacity / link->num_flows : 0.0;
     link->is_dirty = true;
     link_note_limit(net, link_id);
-    double near = net->level[link_id] < UNLIMITED ? net->level[link_id] : even;
-    dirty_heap_push(net, (struct keyed_link){near, link_id});
+    dirty_heap_push(net, (struct keyed_link){net->level[link_id], link_id});
 }
 
 /* The caps of the link's classes, in the order of its list, and the sum of count * cap. */
@@ -265,15 +265,15 @@ static void move_classes(struct maxmin *net, int32_t link_id)
     }
 }
 
-/* near: a level near the one that it will have. */
-static void update_wholly(struct maxmin *net, int32_t link_id, double near)
+static void update_wholly(struct maxmin *net, int32_t link_id)
 {
     struct link *link = &net->link[link_id];
     double old = net->level[link_id];
     double wanted = gather_caps(net, link);
     double level = UNLIMITED;
     if (wanted > link->capacity * (1.0 + LEVEL_TOLERANCE)) {
-        level = solve(net, link, near);
+        double even = link->capacity / link->num_flows;
+        level = solve(net, link, old < UNLIMITED ? old : even);
     }
     if (is_same_level(old, level)) {
         level = old;
@@ -303,10 +303,9 @@ void levels_update(struct maxmin *net)
     int64_t steps_max = 64 * (int64_t)(net->num_links + 1) * (net->num_links + 1);
     for (int64_t step = 0; net->num_dirty > 0; step++) {
         assert(step < steps_max);
-        struct keyed_link dirty = dirty_heap_pop(net);
-        int32_t link = dirty.link;
+        int32_t link = dirty_heap_pop(net);
         if (!update_quickly(net, link)) {
-            update_wholly(net, link, dirty.key);
+            update_wholly(net, link);
         }
         find_next(net, link);
         net->link[link].is_dirty = false;
