@@ -284,7 +284,9 @@ static enum status open_reading(struct step_time *step_time,
         cluster_use_constants(&scenario->cluster, scenario->collective->name,
                               precision_name(scenario->dispatch_precision));
     }
-    (void)scenario_choose_kernels(scenario); /* those that go with the exchange */
+    if (scenario->cluster.gpu.measured == NULL) { /* a table corrects the kernels it was read for */
+        (void)scenario_choose_kernels(scenario);  /* those that go with the exchange */
+    }
     enum status status =
         step_keep_gemms(reading, (int64_t)options->tokens_per_rank_max * scenario->tp);
     if (status == STATUS_OK) {
