@@ -47,6 +47,18 @@ MUST_CHECK enum status cli_make_page(const char *results, const char *out, const
  * such option, with the nearest of known [ends in a NULL name]. As cli_usage; returns 1. */
 int cli_refuse_option(const char *command, int letter, const struct option *known, char **argv);
 
+/* What getopt_long needs to know of a command, and what to say. */
+struct cli_grammar {
+    const char *command;       /* "trace stats" */
+    const char *short_options; /* begins with ':' */
+    const struct option *long_options;
+    const char *help;
+};
+
+/* The next option of argv; -1 after the last; 0 when the command is over with *code: help was
+ * printed or an option was not understood. optind must be 1 before the first call. */
+int cli_next(int *code, const struct cli_grammar *grammar, int argc, char **argv);
+
 /* "moesim: there is no FAMILYcommand ..." on stderr, with the nearest offer; returns 1. family is
  * empty or ends in a space. */
 int cli_no_command(const char *family, const struct suggestion *suggestion);

@@ -112,16 +112,13 @@ static int parse(struct cli_options *options, int argc, char **argv)
                                                  {"json", no_argument, NULL, 'j'},
                                                  {"help", no_argument, NULL, 'h'},
                                                  {NULL, 0, NULL, 0}};
+    static const struct cli_grammar grammar = {"check", ":jh", long_options, help};
     int option = 0;
+    int code = 0;
     optind = 1;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option == ':' || option == '?') {
-            return cli_refuse_option(argv[0], option, long_options, argv);
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
+        if (option == 0) {
+            return code;
         }
         if (option == 's' && options->num_overrides == OVERRIDES_MAX) {
             return cli_usage(argv[0], "more than %d --set", OVERRIDES_MAX);

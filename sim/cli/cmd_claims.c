@@ -53,15 +53,13 @@ struct command {
 /* Returns -1 to go on, else the exit code. */
 static int parse(struct command *command, int argc, char **argv)
 {
+    static const struct cli_grammar grammar = {"claims", ":o:jh", long_options, help};
     int letter;
+    int code = -1;
     *command = (struct command){.directory = "out/claims"};
     optind = 1;
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":o:jh", long_options, NULL)) != -1) {
+    while (code < 0 && (letter = cli_next(&code, &grammar, argc, argv)) > 0) {
         switch (letter) {
-        case 'h':
-            fputs(help, stdout);
-            return 0;
         case 'o':
             command->directory = optarg;
             break;
@@ -71,18 +69,11 @@ static int parse(struct command *command, int argc, char **argv)
         case 'j':
             command->json = true;
             break;
-        case 't': {
-            int code = cli_take_threads(&command->num_threads, argv[0], optarg);
-            if (code >= 0) {
-                return code;
-            }
-            break;
-        }
         default:
-            return cli_refuse_option(argv[0], letter, long_options, argv);
+            code = cli_take_threads(&command->num_threads, argv[0], optarg);
         }
     }
-    return -1;
+    return code;
 }
 
 static cJSON *claim_json(const struct claim *claim)

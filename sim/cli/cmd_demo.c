@@ -98,24 +98,19 @@ int command_demo(int argc, char **argv)
                                                  {"threads", required_argument, NULL, 't'},
                                                  {"help", no_argument, NULL, 'h'},
                                                  {NULL, 0, NULL, 0}};
+    static const struct cli_grammar grammar = {"demo", ":o:h", long_options, help};
     int option;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        int code = -1;
+    int code = -1;
+    optind = 1;
+    while (code < 0 && (option = cli_next(&code, &grammar, argc, argv)) > 0) {
         if (option == 'o') {
             options.report = optarg;
-        } else if (option == 't') {
-            code = cli_take_threads(&options.num_threads, argv[0], optarg);
         } else {
-            code = cli_refuse_option(argv[0], option, long_options, argv);
+            code = cli_take_threads(&options.num_threads, argv[0], optarg);
         }
-        if (code >= 0) {
-            return code;
-        }
+    }
+    if (code >= 0) {
+        return code;
     }
     if (optind < argc) {
         return cli_usage(argv[0], "'%s' is not expected here", argv[optind]);
@@ -125,7 +120,7 @@ int command_demo(int argc, char **argv)
     }
     struct variant *variants = calloc(VARIANTS_EACH, sizeof *variants);
     struct error *error = calloc(1, sizeof *error);
-    int code = 2;
+    code = 2;
     for (int32_t index = 0; variants != NULL && error != NULL && index < NUM_DEMOS; index++) {
         if (index > 0) {
             putchar('\n');

@@ -88,11 +88,11 @@ static int parse(struct kernels_arguments *arguments, int argc, char **argv)
                                                  {"json", no_argument, NULL, 'j'},
                                                  {"help", no_argument, NULL, 'h'},
                                                  {NULL, 0, NULL, 0}};
+    static const struct cli_grammar grammar = {"kernels", ":jh", long_options, help};
     int option = 0;
     int code = -1;
     optind = 1;
-    opterr = 0;
-    while (code < 0 && (option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
+    while (code < 0 && (option = cli_next(&code, &grammar, argc, argv)) > 0) {
         switch (option) {
         case 'g':
             arguments->gpu = optarg;
@@ -106,14 +106,8 @@ static int parse(struct kernels_arguments *arguments, int argc, char **argv)
         case 's':
             code = take_set(&arguments->set, optarg);
             break;
-        case 'j':
-            arguments->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
         default:
-            return cli_refuse_option("kernels", option, long_options, argv);
+            arguments->json = true;
         }
     }
     if (code < 0 && optind + 1 != argc) {

@@ -201,16 +201,13 @@ int command_list(int argc, char **argv)
         {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     bool as_json = false;
     int32_t kind = -1;
+    static const struct cli_grammar grammar = {"list", ":jh", options, help};
     int option = 0;
+    int code = 0;
     optind = 1;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option != 'j') {
-            return cli_refuse_option(argv[0], option, options, argv);
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
+        if (option == 0) {
+            return code;
         }
         as_json = true;
     }

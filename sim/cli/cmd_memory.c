@@ -140,11 +140,8 @@ static int take_option(struct memory_arguments *arguments, int option)
     case 'j':
         arguments->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return 0;
     default:
-        return -1; /* refused already */
+        return -1; /* said already */
     }
 }
 
@@ -164,17 +161,15 @@ static int parse(struct memory_arguments *arguments, int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
+    static const struct cli_grammar grammar = {"memory", ":n:jh", long_options, help};
     int option = 0;
+    int code = -1;
     optind = 1;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":n:jh", long_options, NULL)) != -1) {
-        if (option == ':' || option == '?') {
-            return cli_refuse_option(argv[0], option, long_options, argv);
-        }
-        int code = take_option(arguments, option);
-        if (code >= 0) {
-            return code;
-        }
+    while (code < 0 && (option = cli_next(&code, &grammar, argc, argv)) > 0) {
+        code = take_option(arguments, option);
+    }
+    if (code >= 0) {
+        return code;
     }
     if (optind + 1 != argc) {
         return cli_usage(argv[0], "name one model");

@@ -147,11 +147,8 @@ static int take_option(struct place_arguments *arguments, int option)
     case 'j':
         arguments->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return 0;
     default:
-        return -1; /* refused already */
+        return -1; /* said already */
     }
 }
 
@@ -173,17 +170,15 @@ static int parse(struct place_arguments *arguments, int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
+    static const struct cli_grammar grammar = {"place", ":jh", long_options, help};
     int option = 0;
+    int code = -1;
     optind = 1;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-        if (option == ':' || option == '?') {
-            return cli_refuse_option(argv[0], option, long_options, argv);
-        }
-        int code = take_option(arguments, option);
-        if (code >= 0) {
-            return code;
-        }
+    while (code < 0 && (option = cli_next(&code, &grammar, argc, argv)) > 0) {
+        code = take_option(arguments, option);
+    }
+    if (code >= 0) {
+        return code;
     }
     if (optind != argc) {
         return cli_usage(argv[0], "'%s' is not expected", argv[optind]);

@@ -41,10 +41,11 @@ enum status cli_make_page(const char *results, const char *out, const char *run_
 int command_report(int argc, char **argv)
 {
     struct report_options options = {.out = "out"};
+    static const struct cli_grammar grammar = {"report", ":o:h", long_options, help};
     int letter;
-    opterr = 0;
+    int code = 0;
     optind = 1;
-    while ((letter = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1) {
+    while ((letter = cli_next(&code, &grammar, argc, argv)) != -1) {
         switch (letter) {
         case 'o':
             options.out = optarg;
@@ -55,11 +56,8 @@ int command_report(int argc, char **argv)
         case 'p':
             options.pdf = true;
             break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
         default:
-            return cli_refuse_option(argv[0], letter, long_options, argv);
+            return code;
         }
     }
     if (argc - optind != 1) {

@@ -71,9 +71,6 @@ struct command {
 static int take_option(struct command *command, int letter, char **argv)
 {
     switch (letter) {
-    case 'h':
-        fputs(help, stdout);
-        return 0;
     case 'o':
         command->directory = optarg;
         return -1;
@@ -88,25 +85,24 @@ static int take_option(struct command *command, int letter, char **argv)
     case 'c':
         command->check = true;
         return -1;
-    case 'j':
+    default:
         command->json = true;
         return -1;
-    default:
-        return cli_refuse_option(argv[0], letter, long_options, argv);
     }
 }
 
 static int parse(struct command *command, int argc, char **argv)
 {
+    static const struct cli_grammar grammar = {"study", ":o:jh", long_options, help};
     int letter;
+    int code = -1;
     *command = (struct command){0};
     optind = 1;
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":o:jh", long_options, NULL)) != -1) {
-        int code = take_option(command, letter, argv);
-        if (code >= 0) {
-            return code;
-        }
+    while (code < 0 && (letter = cli_next(&code, &grammar, argc, argv)) > 0) {
+        code = take_option(command, letter, argv);
+    }
+    if (code >= 0) {
+        return code;
     }
     if (optind + 1 < argc) {
         return cli_usage(argv[0], "one study at a time");

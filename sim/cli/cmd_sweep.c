@@ -63,15 +63,13 @@ struct command {
 /* Returns -1 to go on, else the exit code. */
 static int parse(struct command *command, int argc, char **argv)
 {
+    static const struct cli_grammar grammar = {"sweep", ":o:r:jh", long_options, help};
     int letter;
+    int code = -1;
     *command = (struct command){.options = {.results = "results.db", .unit = "points"}};
     optind = 1;
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":o:r:jh", long_options, NULL)) != -1) {
+    while (code < 0 && (letter = cli_next(&code, &grammar, argc, argv)) > 0) {
         switch (letter) {
-        case 'h':
-            fputs(help, stdout);
-            return 0;
         case 'o':
             command->options.results = optarg;
             break;
@@ -84,16 +82,12 @@ static int parse(struct command *command, int argc, char **argv)
         case 'j':
             command->json = true;
             break;
-        case 't': {
-            int code = cli_take_threads(&command->options.num_threads, argv[0], optarg);
-            if (code >= 0) {
-                return code;
-            }
-            break;
-        }
         default:
-            return cli_refuse_option(argv[0], letter, long_options, argv);
+            code = cli_take_threads(&command->options.num_threads, argv[0], optarg);
         }
+    }
+    if (code >= 0) {
+        return code;
     }
     if (optind + 1 != argc) {
         return cli_usage(argv[0], optind == argc ? "name a study file" : "one study at a time");

@@ -35,28 +35,11 @@ static const struct option json_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar info_grammar = {"trace info", ":jh", json_options, info_help};
-static const struct trace_cli_grammar check_grammar = {"trace check", ":jh", json_options,
-                                                       check_help};
+static const struct cli_grammar info_grammar = {"trace info", ":jh", json_options, info_help};
+static const struct cli_grammar check_grammar = {"trace check", ":jh", json_options, check_help};
 
-int trace_cli_next(int *code, const struct trace_cli_grammar *grammar, int argc, char **argv)
-{
-    opterr = 0;
-    int option = getopt_long(argc, argv, grammar->short_options, grammar->long_options, NULL);
-    if (option == 'h') {
-        fputs(grammar->help, stdout);
-        *code = 0;
-        return 0;
-    }
-    if (option == ':' || option == '?') {
-        *code = cli_refuse_option(grammar->command, option, grammar->long_options, argv);
-        return 0;
-    }
-    return option;
-}
-
-const char *trace_cli_argument(int *code, const struct trace_cli_grammar *grammar, int argc,
-                               char **argv, const char *what)
+const char *trace_cli_argument(int *code, const struct cli_grammar *grammar, int argc, char **argv,
+                               const char *what)
 {
     if (optind == argc) {
         *code = cli_usage(grammar->command, "name %s", what);
@@ -223,12 +206,12 @@ int trace_cli_show(const char *directory, bool json)
 }
 
 /* Parses DIR [--json]. NULL: over, with *code. */
-static const char *take_directory(int *code, bool *json, const struct trace_cli_grammar *grammar,
+static const char *take_directory(int *code, bool *json, const struct cli_grammar *grammar,
                                   int argc, char **argv)
 {
     int option;
     optind = 1;
-    while ((option = trace_cli_next(code, grammar, argc, argv)) != -1) {
+    while ((option = cli_next(code, grammar, argc, argv)) != -1) {
         if (option == 0) {
             return NULL;
         }

@@ -28,7 +28,7 @@ static const struct option long_options[] = {{"drop-tags", no_argument, NULL, 't
                                              {"source", required_argument, NULL, 'S'},
                                              {"seed", required_argument, NULL, 's'},
                                              TRACE_EDIT_OPTIONS};
-static const struct trace_cli_grammar grammar = {"trace anonymise", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace anonymise", ":o:jh", long_options, help};
 
 /* False: not understood, and said so. */
 static bool take(struct trace_anonymise *options, struct trace_edit_request *request, int option)
@@ -74,7 +74,7 @@ int command_trace_anonymise(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

@@ -36,7 +36,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace diff", ":jh", long_options, help};
+static const struct cli_grammar grammar = {"trace diff", ":jh", long_options, help};
 
 static void print_number(double value, const char *format, int width)
 {
@@ -164,7 +164,7 @@ int command_trace_diff(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         bool understood = true;
         if (option == 0) {
             return code;

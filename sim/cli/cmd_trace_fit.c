@@ -44,7 +44,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace fit", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace fit", ":o:jh", long_options, help};
 
 struct request {
     struct trace_fit_options fit;
@@ -209,7 +209,7 @@ int command_trace_fit(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

@@ -36,7 +36,7 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace generate", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace generate", ":o:jh", long_options, help};
 
 struct request {
     struct generate_options generate;
@@ -102,7 +102,7 @@ int command_trace_generate(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

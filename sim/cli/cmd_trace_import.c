@@ -79,7 +79,7 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace import", ":o:jh", long_options, NULL};
+static const struct cli_grammar grammar = {"trace import", ":o:jh", long_options, NULL};
 
 struct request {
     struct import_options import;
@@ -337,13 +337,13 @@ int command_trace_import(int argc, char **argv)
         .import = {.axis = {TRACE_AXIS_TOKEN, TRACE_AXIS_LAYER, TRACE_AXIS_K}},
     };
     char text[HELP_BYTES];
-    struct trace_cli_grammar with_help = grammar;
+    struct cli_grammar with_help = grammar;
     int code = 0;
     int option;
     write_help(text, sizeof text);
     with_help.help = text;
     optind = 1;
-    while ((option = trace_cli_next(&code, &with_help, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &with_help, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

@@ -16,7 +16,7 @@ static const char help[] = "usage: moesim trace merge DIR DIR... --out DIR [opti
                            "  moesim trace merge traces/code traces/prose --out traces/mixed\n";
 
 static const struct option long_options[] = {TRACE_EDIT_OPTIONS};
-static const struct trace_cli_grammar grammar = {"trace merge", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace merge", ":o:jh", long_options, help};
 
 int command_trace_merge(int argc, char **argv)
 {
@@ -26,7 +26,7 @@ int command_trace_merge(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

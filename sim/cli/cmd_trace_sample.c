@@ -17,7 +17,7 @@ static const char help[] =
 static const struct option long_options[] = {{"requests", required_argument, NULL, 'r'},
                                              {"seed", required_argument, NULL, 's'},
                                              TRACE_EDIT_OPTIONS};
-static const struct trace_cli_grammar grammar = {"trace sample", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace sample", ":o:jh", long_options, help};
 
 int command_trace_sample(int argc, char **argv)
 {
@@ -30,7 +30,7 @@ int command_trace_sample(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

@@ -32,7 +32,7 @@ static const struct option long_options[] = {
     {"tag", required_argument, NULL, 't'},     {"requests", required_argument, NULL, 'r'},
     {"arrival", required_argument, NULL, 'a'}, {"tokens", required_argument, NULL, 'n'},
     {"layers", required_argument, NULL, 'l'},  TRACE_EDIT_OPTIONS};
-static const struct trace_cli_grammar grammar = {"trace slice", ":o:jh", long_options, help};
+static const struct cli_grammar grammar = {"trace slice", ":o:jh", long_options, help};
 
 struct request {
     struct trace_edit_request edit;
@@ -122,7 +122,7 @@ int command_trace_slice(int argc, char **argv)
     optind = 1;
     request.slice.tags = request.tag;
     request.slice.model_layer = request.layer;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

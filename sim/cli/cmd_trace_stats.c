@@ -47,7 +47,7 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace stats", ":jh", long_options, help};
+static const struct cli_grammar grammar = {"trace stats", ":jh", long_options, help};
 
 static int measure(const char *directory, struct trace_stats_options *options, bool json)
 {
@@ -125,7 +125,7 @@ int command_trace_stats(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         if (option == 0) {
             return code;
         }

@@ -37,7 +37,7 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const struct trace_cli_grammar grammar = {"trace traffic", ":jh", long_options, help};
+static const struct cli_grammar grammar = {"trace traffic", ":jh", long_options, help};
 
 enum figure { LOAD, RANKS, NODES, OFF_NODE, INBOUND, FIGURE_COUNT };
 
@@ -214,7 +214,7 @@ int command_trace_traffic(int argc, char **argv)
     int code = 0;
     int option;
     optind = 1;
-    while ((option = trace_cli_next(&code, &grammar, argc, argv)) != -1) {
+    while ((option = cli_next(&code, &grammar, argc, argv)) != -1) {
         bool understood = true;
         if (option == 0) {
             return code;

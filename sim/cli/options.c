@@ -70,6 +70,22 @@ int cli_refuse_option(const char *command, int letter, const struct option *know
                      suggestion.nearest != NULL ? suggestion.nearest : "");
 }
 
+int cli_next(int *code, const struct cli_grammar *grammar, int argc, char **argv)
+{
+    opterr = 0;
+    int option = getopt_long(argc, argv, grammar->short_options, grammar->long_options, NULL);
+    if (option == 'h') {
+        fputs(grammar->help, stdout);
+        *code = 0;
+        return 0;
+    }
+    if (option == ':' || option == '?') {
+        *code = cli_refuse_option(grammar->command, option, grammar->long_options, argv);
+        return 0;
+    }
+    return option;
+}
+
 /* "A-B", or "A" for one step. */
 static bool parse_steps(const char *text, int64_t *first, int64_t *last)
 {

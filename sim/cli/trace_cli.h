@@ -5,9 +5,9 @@
 #define MOESIM_TRACE_CLI_H
 
 #include <cjson/cJSON.h>
-#include <getopt.h>
 #include <stdint.h>
 
+#include "cli/cli.h"
 #include "progress.h"
 #include "trace.h"
 #include "trace_against.h"
@@ -22,21 +22,9 @@ int command_trace_traffic(int argc, char **argv);
 int command_trace_fit(int argc, char **argv);
 int command_trace_generate(int argc, char **argv);
 
-/* What getopt_long needs to know of a subcommand, and what to say. */
-struct trace_cli_grammar {
-    const char *command;       /* "trace stats" */
-    const char *short_options; /* begins with ':' */
-    const struct option *long_options;
-    const char *help;
-};
-
-/* The next option of argv; -1 after the last; 0 when the command is over with *code: help was
- * printed or an option was not understood. optind must be 1 before the first call. */
-int trace_cli_next(int *code, const struct trace_cli_grammar *grammar, int argc, char **argv);
-
 /* The only argument that is no option, or NULL with *code set and the mistake printed. */
-const char *trace_cli_argument(int *code, const struct trace_cli_grammar *grammar, int argc,
-                               char **argv, const char *what);
+const char *trace_cli_argument(int *code, const struct cli_grammar *grammar, int argc, char **argv,
+                               const char *what);
 
 /* Reads a whole number from min to max; otherwise prints what option expects and returns false. */
 bool trace_cli_number(int64_t *value, const char *command, const char *option, const char *text,

@@ -15,7 +15,7 @@ int command_trace_diff(int argc, char **argv);
 
 /* The options -o, --force and --json, which all of them have. */
 struct trace_edit_request {
-    const struct trace_cli_grammar *grammar;
+    const struct cli_grammar *grammar;
     const char *verb; /* "merging" */
     const char *out;
     bool replace;
