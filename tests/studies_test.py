@@ -221,8 +221,27 @@ def check_study(moesim, name, question, scratch):
     if results.runs:
         waits = any(run["rebalance_ns"] > 0 for run in results.runs)
         check(("in the mean of all steps" in page) == waits, f"{name}: whose means are in its table")
+    if name in ("offload_slots", "ep_latency"):
+        check_drawing(directory)
     if name == "drops_capacity":
         check(answer(moesim, name, directory)["simulated"] == 0, "a second start simulates again")
+
+
+def check_drawing(directory):
+    """No name of a line is cut off at the right edge, and every upright axis has several numbers."""
+    for name in sorted(os.listdir(os.path.join(directory, "figures"))):
+        if not name.endswith(".svg"):
+            continue
+        with open(os.path.join(directory, "figures", name), encoding="utf-8") as file:
+            drawn = file.read()
+        width = float(re.search(r'viewBox="0 0 (\d+)', drawn).group(1))
+        written = re.findall(r'translate\(([\d.]+),[\d.]+\)"[^>]*font-size="([\d.]+)"\s+'
+                             r'text-anchor="(start|end)">\s*<text>([^<]*)</text>', drawn)
+        for left, size, anchor, text in written:
+            check(anchor == "end" or float(left) + 0.5 * float(size) * len(text) < width,
+                  f"{name}: '{text}' is cut off")
+        numbers = [text for _, _, anchor, text in written if anchor == "end"]
+        check(len(numbers) > 2, f"{name}: {numbers} at an axis")
 
 
 def check_mistakes(moesim, scratch):
