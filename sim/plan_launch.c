@@ -81,12 +81,19 @@ void launch_add_unbalanced(struct command *command, const struct launch *launch,
                launch->point->strategy->name, (int)launch->point->redundant_experts);
 }
 
+/* AMD's Instinct cards, for which neither DeepEP nor TensorRT-LLM is. */
+static bool is_amd(const struct launch *launch)
+{
+    return strncmp(launch->plan->gpu[launch->point->gpu].cluster.gpu.name, "mi3", strlen("mi3")) ==
+           0;
+}
+
 /* As the point is simulated. */
 static bool has_deepep(const struct launch *launch)
 {
     struct scenario scenario;
     plan_point_scenario(&scenario, launch->plan, launch->point);
-    return strncmp(scenario.collective->name, "deepep", strlen("deepep")) == 0;
+    return !is_amd(launch) && strncmp(scenario.collective->name, "deepep", strlen("deepep")) == 0;
 }
 
 /* Of a group. */
@@ -161,6 +168,11 @@ static void write_vllm(struct command *command, const struct launch *launch)
     if (may_balance && has_mxfp4(launch)) {
         launch_add_unbalanced(command, launch, "it has no EPLB for mxfp4");
     }
+    if (launch->shared && launch_spreads_experts(launch) && has_deepep(launch)) {
+        launch_add(command,
+                   "\n# one all-to-all serves prompts and answers; the plan's prompts take "
+                   "DeepEP's normal kernels");
+    }
     if (point->micro_batches > 1 && !can_overlap) {
         launch_add(command, "\n# its dual-batch overlap wants data parallelism and DeepEP");
     }
@@ -191,6 +203,9 @@ static void write_sglang(struct command *command, const struct launch *launch)
     }
     if (launch_spreads_experts(launch)) {
         launch_add(command, " \\\n  --ep-size %d", (int)point->ep);
+    }
+    if (launch_spreads_experts(launch) && is_amd(launch)) {
+        launch_add(command, " --moe-a2a-backend mori");
     }
     if (sends) {
         launch_add(command, " --moe-a2a-backend deepep --deepep-mode %s",
@@ -303,7 +318,8 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         return false;
     }
     if ((winner->shared && pool == COST_PREFILL) ||
-        (engine == LAUNCH_TRTLLM && point->tp > 1 && point->tp < point->ep)) {
+        (engine == LAUNCH_TRTLLM &&
+         (is_amd(&launch) || (point->tp > 1 && point->tp < point->ep)))) {
         return false; /* TensorRT-LLM's attention is parallel one way or the other */
     }
     switch (engine) {

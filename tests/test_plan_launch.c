@@ -89,7 +89,8 @@ Test(plan, commands_know_the_machines_of_a_rack)
 }
 
 /* vLLM has no EPLB and SGLang neither that nor DeepEP for mxfp4; TensorRT-LLM's backends go by
- * format and GPU, and those of Triton have no load balancer. */
+ * format and GPU, and those of Triton have no load balancer; AMD's cards have neither it nor
+ * DeepEP. */
 Test(plan, commands_ask_no_engine_for_what_it_has_not)
 {
     struct plan plan;
@@ -123,6 +124,13 @@ Test(plan, commands_ask_no_engine_for_what_it_has_not)
         cr_expect_eq(says(command, "--enable-eplb"), !is_mxfp4, "%s", command);
         cr_expect_eq(says(command, "--moe-a2a-backend"), !is_mxfp4, "%s", command);
     }
+    answer.point[decode].expert_precision = PRECISION_FP8;
+    (void)snprintf(gpu->name, sizeof gpu->name, "mi300x");
+    cr_expect_not(plan_launch(command, &plan, &answer, LAUNCH_TRTLLM, COST_DECODE));
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_DECODE));
+    cr_expect(says(command, "--moe-a2a-backend mori"), "%s", command);
+    cr_assert(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE));
+    cr_expect_not(says(command, "deepep"), "%s", command);
     plan_answer_free(&answer);
     plan_free(&plan);
 }
