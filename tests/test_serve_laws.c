@@ -79,6 +79,40 @@ Test(serve_laws, no_request_and_no_token_is_lost_or_made)
     }
 }
 
+/* From a request's first token to its last there is a gap before each but the first, whatever it
+ * waits for: steps, the cache, weights, or its entries on their way. */
+Test(serve_laws, gaps_between_tokens_add_up_to_answers)
+{
+    for (uint64_t round = 0; round < 200; round++) {
+        struct serving_config config;
+        struct arrivals_law law;
+        struct arrivals arrivals;
+        struct serve_result result;
+        gsl_rng *rng = rng_stream(4, "random serving", round);
+        struct serve_options options = random_options(rng, &config, &law);
+        add_stalls(&options, rng);
+        gsl_rng_free(rng);
+        config.draft_tokens = 0;
+        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
+        small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+        const struct serve_latency *gaps = &result.latency[SERVE_ITL];
+        int64_t count = 0;
+        double sum_s = 0.0;
+        for (int64_t i = 0; i < arrivals.count; i++) {
+            const struct serve_request *request = &result.request[i];
+            if (request->end_ns >= 0) {
+                count += request->decode_tokens - 1;
+                sum_s += (double)(request->end_ns - request->first_token_ns) * 1e-9;
+            }
+        }
+        cr_assert_eq(gaps->count, count, "round %d", (int)round);
+        cr_assert_float_eq(gaps->mean_s * (double)count, sum_s, 1e-6 * sum_s, "round %d",
+                           (int)round);
+        serve_result_free(&result);
+        arrivals_free(&arrivals);
+    }
+}
+
 /* Rounding of each step's end to a nanosecond is all that may differ. */
 Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
 {

@@ -258,6 +258,7 @@ static void close_all(struct serving *serving)
         free(replica->waiting.id);
         free(replica->arriving.id);
         free(replica->ready.id);
+        free(replica->joined.id);
         free(replica->reading.id);
         free(replica->admitted);
         key_heap_free(&replica->ends);

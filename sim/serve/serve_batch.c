@@ -168,6 +168,9 @@ enum status batch_plan(struct serving *serving, struct replica *replica, struct 
         if (status == STATUS_OK) {
             status = blocks_join(serving, replica, id);
         }
+        if (status == STATUS_OK) {
+            status = deque_push(&replica->joined, id, false);
+        }
     }
     if (status != STATUS_OK) {
         return status;

@@ -142,20 +142,30 @@ enum status group_wake(struct serving *serving, int32_t index)
     return push_end(serving, index);
 }
 
-/* Every decoding sequence has got a token, or several, in each of the steps. */
+/* Every decoding sequence has got a token, or several, in each of the steps. Before its first one,
+ * who was read elsewhere has waited for the transfer too. */
+static void note_gaps(struct serving *serving, struct replica *replica, const struct group *group)
+{
+    double step_ns = length_ns(group, group->num_steps) / (double)group->num_steps;
+    double rate = (double)replica->context_rate / ((double)replica->decoding * (double)RATE_ONE);
+    int64_t gaps = (int64_t)replica->decoding * group->num_steps;
+    series_gap(serving, step_ns / rate, gaps - replica->joined.count);
+    while (replica->joined.count > 0) {
+        int64_t last_ns = serving->request[deque_pop(&replica->joined)].last_token_ns;
+        series_gap(serving, step_ns / rate + (double)(group->begin_ns - last_ns), 1);
+    }
+}
+
 static void note_steps(struct serving *serving, struct group *group)
 {
     const struct serve_pool *pool = &serving->options->pool[group->pool];
-    double step_ns = length_ns(group, group->num_steps) / (double)group->num_steps;
     for (int32_t i = 0; i < pool->replicas_per_group; i++) {
-        const struct replica *replica = &serving->replica[group->first_replica + i];
+        struct replica *replica = &serving->replica[group->first_replica + i];
         const struct step_load *load = &group->load[i];
         serving->step_tokens[group->pool] +=
             (int64_t)(load->decode_tokens + load->prefill_tokens) * group->num_steps;
         if (replica->decoding > 0) {
-            double rate =
-                (double)replica->context_rate / ((double)replica->decoding * (double)RATE_ONE);
-            series_gap(serving, step_ns / rate, (int64_t)replica->decoding * group->num_steps);
+            note_gaps(serving, replica, group);
         }
     }
     serving->result->totals.num_steps[group->pool] += group->num_steps;

@@ -67,6 +67,7 @@ struct replica {
     struct deque waiting;
     struct deque arriving;      /* of another pool, waiting for blocks */
     struct deque ready;         /* their KV entries have come */
+    struct deque joined;        /* answers that go on here in the steps under way */
     struct deque reading;       /* prompts being read */
     struct admission *admitted; /* a stack, stale entries among them */
     int32_t num_admitted;
