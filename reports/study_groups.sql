@@ -20,7 +20,10 @@ WHERE study_id = (SELECT study_id FROM study WHERE run_id = ?1 ORDER BY rowid DE
 ORDER BY position;
 
 -- finding
-SELECT printf('Balancing pays in %d of %d settings.', sum(gain >= 0.005), count(*))
+SELECT printf('Balancing pays in %d of %d settings%s.', sum(gain >= 0.005 AND changes > 0), count(*),
+              CASE WHEN sum(gain >= 0.005 AND changes = 0) > 0
+                   THEN printf('; in %d another fixed placement is best', sum(gain >= 0.005 AND changes = 0))
+                   ELSE '' END)
 FROM study
 WHERE study_id = (SELECT study_id FROM study WHERE run_id = ?1 ORDER BY rowid DESC LIMIT 1)
   AND place = 1;

@@ -32,7 +32,9 @@ static void say_setting(const struct study *study, struct study_group *group,
         group->verdict, VERDICT_BYTES, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
         scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
         (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
-    if (interval > 0) { /* else all are placed once and for all */
+    if (interval == 1) {
+        format_append(group->verdict, VERDICT_BYTES, ", a change every step");
+    } else if (interval > 0) { /* else all are placed once and for all */
         format_append(group->verdict, VERDICT_BYTES, ", a change every %d steps", (int)interval);
     }
     format_append(group->verdict, VERDICT_BYTES, ": ");
@@ -54,6 +56,14 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
 {
     const struct study_run *winner = &study->run[group->winner];
     char bytes[FORMAT_BYTES], cost[FORMAT_BYTES];
+    if (winner->scenario->strategy->needs == 0) { /* it has not balanced: it never saw a load */
+        format_append(group->verdict, VERDICT_BYTES,
+                      "another fixed placement is best. %s, which looks at no load and moves "
+                      "nothing, makes a step %.1f %% shorter.",
+                      winner->name, 100.0 * winner->gain);
+        say_runner_up(study, group);
+        return;
+    }
     format_append(group->verdict, VERDICT_BYTES,
                   "balancing pays. %s makes a step %.1f %% shorter, net of its moves", winner->name,
                   100.0 * winner->gain);
@@ -222,6 +232,13 @@ static int32_t without_replicas(const struct study *study, const struct study_gr
     return found;
 }
 
+/* "1.9 % shorter" or "1.9 % longer". */
+static void say_shorter(struct study_group *group, double share)
+{
+    format_append(group->verdict, VERDICT_BYTES, " %.1f %% %s", 100.0 * fabs(share),
+                  share < 0.0 ? "longer" : "shorter");
+}
+
 /* Replicas alone may lengthen steps and take memory: the group's gains do not show either. */
 static void say_redundancy(const struct study *study, struct study_group *group)
 {
@@ -230,6 +247,7 @@ static void say_redundancy(const struct study *study, struct study_group *group)
         return;
     }
     const struct study_run *reference = &study->run[group->reference];
+    const struct study_run *winner = &study->run[group->winner];
     const struct study_run *best = reference;
     for (int32_t index = 0; index < study->num_runs; index++) {
         const struct study_run *run = &study->run[index];
@@ -242,11 +260,13 @@ static void say_redundancy(const struct study *study, struct study_group *group)
     char amount[FORMAT_BYTES];
     format_append(group->verdict, VERDICT_BYTES,
                   " Beside experts left in place with %d redundant ones, %s's steps are",
-                  (int)study->run[plain].scenario->redundant_experts, best->name);
-    format_append(group->verdict, VERDICT_BYTES,
-                  " %+.1f %% shorter, once settled %+.1f %% shorter; replicas take %s more a GPU.",
-                  100.0 * (1.0 - (1.0 - best->gain) * ratio),
-                  100.0 * (1.0 - (1.0 - best->settled_gain) * ratio),
+                  (int)study->run[plain].scenario->redundant_experts, winner->name);
+    say_shorter(group, 1.0 - (1.0 - winner->gain) * ratio);
+    format_append(group->verdict, VERDICT_BYTES, ", once settled%s%s%s",
+                  best == winner ? "" : " those of ", best == winner ? "" : best->name,
+                  best == winner ? "" : " are");
+    say_shorter(group, 1.0 - (1.0 - best->settled_gain) * ratio);
+    format_append(group->verdict, VERDICT_BYTES, "; replicas take %s more a GPU.",
                   format_bytes(amount, (double)bytes));
 }
 

@@ -144,17 +144,29 @@ Test(study, ranks_groups_apart)
     study_free(&study);
 }
 
-/*
- * With 8 replicas static steps take 1100 instead of 1000 ns; eplb's, settled, 880: 12 % less than
- * 1000. 80 behind the change: 79 of 880 and one of 8980 average 981.25 of 1100, 10.795 % less, so
- * 1.9 % less than 1000. A slot more on each of 8 ranks is an expert of 3 x 64 x 32 at 2 bytes.
- */
-Test(study, weighs_replicas_against_experts_left_in_place_without_them)
+/* It was never asked, moves nothing, and is no reason to balance. */
+Test(study, does_not_call_a_fixed_placement_balancing)
 {
-    fake(0, "static", "placement.redundant_experts=0 seed=1", 1000, 0);
-    fake(1, "eplb", "placement.redundant_experts=0 seed=1", 900, 900);
-    fake(2, "static", "placement.redundant_experts=8 seed=1", 1100, 0);
-    fake(3, "eplb", "placement.redundant_experts=8 seed=1", 880, 8980);
+    fake(0, "static", "", 1000, 0);
+    fake(1, "round_robin", "", 900, 0);
+    fake(2, "eplb", "", 990, 1800);
+    scenario[2].rebalance_interval_steps = 1;
+
+    struct study study = judge(3);
+
+    cr_expect_eq(study.group[0].winner, 1);
+    cr_expect(strstr(study.group[0].verdict,
+                     "a change every step: another fixed placement is best. round_robin, which "
+                     "looks at no load and moves nothing, makes a step 10.0 % shorter. Next is "),
+              "%s", study.group[0].verdict);
+    cr_expect_null(strstr(study.group[0].verdict, "balancing pays"));
+    study_free(&study);
+}
+
+/* Four runs, two of them with 8 replicas, of a model whose expert takes 3 x 64 x 32 x 2 bytes; with
+ * replicas steps before the change take 1100 ns, too. */
+static void give_replicas(void)
+{
     for (int32_t index = 0; index < 4; index++) {
         scenario[index].model = (struct moe_model){.hidden_dim = 64,
                                                    .expert_ffn_dim = 32,
@@ -170,13 +182,45 @@ Test(study, weighs_replicas_against_experts_left_in_place_without_them)
         totals[index].step_ns_mean += 20.0 * 100.0 / 100.0; /* steps before the change: 1100, too */
         metrics[index].first_ns = 20 * 1100;
     }
+}
+
+/* Static steps take 1100 instead of 1000 ns; eplb's, settled, 880, but its move costs more than
+ * that is worth. */
+Test(study, says_longer_where_replicas_lengthen_steps)
+{
+    fake(0, "static", "placement.redundant_experts=0", 1000, 0);
+    fake(1, "eplb", "placement.redundant_experts=0", 1000, 1000);
+    fake(2, "static", "placement.redundant_experts=8", 1100, 0);
+    fake(3, "eplb", "placement.redundant_experts=8", 880, 100000);
+    give_replicas();
+
+    struct study study = judge(4);
+
+    cr_expect(strstr(study.group[1].verdict, "static's steps are 10.0 % longer, once settled those "
+                                             "of eplb are 12.0 % shorter; replicas take"),
+              "%s", study.group[1].verdict);
+    study_free(&study);
+}
+
+/*
+ * With 8 replicas static steps take 1100 instead of 1000 ns; eplb's, settled, 880: 12 % less than
+ * 1000. 80 behind the change: 79 of 880 and one of 8980 average 981.25 of 1100, 10.795 % less, so
+ * 1.9 % less than 1000. A slot more on each of 8 ranks is an expert of 3 x 64 x 32 at 2 bytes.
+ */
+Test(study, weighs_replicas_against_experts_left_in_place_without_them)
+{
+    fake(0, "static", "placement.redundant_experts=0 seed=1", 1000, 0);
+    fake(1, "eplb", "placement.redundant_experts=0 seed=1", 900, 900);
+    fake(2, "static", "placement.redundant_experts=8 seed=1", 1100, 0);
+    fake(3, "eplb", "placement.redundant_experts=8 seed=1", 880, 8980);
+    give_replicas();
 
     struct study study = judge(4);
 
     cr_expect_null(strstr(study.group[0].verdict, "Beside"));
     cr_expect(strstr(study.group[1].verdict,
-                     "Beside experts left in place with 0 redundant ones, eplb's steps are +1.9 % "
-                     "shorter, once settled +12.0 % shorter; replicas take 12.3 kB more a GPU."),
+                     "Beside experts left in place with 0 redundant ones, eplb's steps are 1.9 % "
+                     "shorter, once settled 12.0 % shorter; replicas take 12.3 kB more a GPU."),
               "%s", study.group[1].verdict);
     study_free(&study);
 }
