@@ -256,7 +256,7 @@ static enum status calibrate_source(struct calibration *calibration, struct sour
     take_rows(source, rows, calibration, options->holdout == HOLDOUT_GPU);
     struct fitted_kernels start[CALIBRATE_STARTS_MAX];
     int32_t num_starts = make_starts(start, gpu, source->row[0], source->is_pooled);
-    struct fit fit = {.form = source->row[0]->is_exchanged ? &fit_exchanged : &fit_experts,
+    struct fit fit = {.form = calibrate_form(source->row[0]),
                       .predict_ns = predict_ns,
                       .measured_ns = measured_ns,
                       .context = source,

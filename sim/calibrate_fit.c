@@ -17,6 +17,16 @@
 #define T0_PULL    0.4
 #define DEPTH_PULL 0.13
 
+/* Where an engine fixes the tile, launches and a tile's begin and end are alike from model to
+ * model; left to few models' rows, each takes what belongs to the other. Both starts are what ranks
+ * with an expert or two and few tokens take in tables of other models (aiconfigurator @
+ * 095f58a51c4c). */
+#define RULED_T0_PULL   1.0
+#define RULED_TILE_PULL 0.3
+#define RULED_T0_NS     21e3
+#define DEEPGEMM_T0_NS  18.5e3
+#define RULED_TILE_NS   200.0
+
 #define PLAIN(name)                                                                                \
     {                                                                                              \
 #name, offsetof(struct fitted_kernels, name), 0.0, FIT_PULL, FIT_PLAIN                     \
@@ -27,26 +37,31 @@
     }
 
 /* What a phase of moe-bench has too comes first. */
-#define PARAMETERS(t0_pull, depth_pull)                                                            \
+#define PARAMETERS(t0_pull, depth_pull, tile_pull)                                                 \
     {                                                                                              \
         {"t0_ns", offsetof(struct fitted_kernels, t0_ns), 0.0, t0_pull, FIT_PLAIN},                \
             RATE(weight_bytes_per_s, FIT_HBM), RATE(flops_per_s, FIT_PEAK),                        \
             RATE(activation_bytes_per_s, FIT_HBM), RATE(row_bytes_per_s, FIT_HBM), PLAIN(slot_ns), \
             {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0, depth_pull, FIT_PLAIN},   \
-            PLAIN(tile_ns), PLAIN(tile_rows_lost), PLAIN(few_rows_share),                          \
+            {"tile_ns", offsetof(struct fitted_kernels, tile_ns), 0.0, tile_pull, FIT_PLAIN},      \
+            PLAIN(tile_rows_lost), PLAIN(few_rows_share),                                          \
             {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},           \
             RATE(choice_hidden_bytes_per_s, FIT_HBM), RATE(choice_ffn_bytes_per_s, FIT_HBM),       \
             PLAIN(slot_ffn_ns), PLAIN(busiest_ns),                                                 \
             {"depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,         \
              FIT_PLAIN},                                                                           \
-            RATE(sustained_flops_per_s, FIT_PEAK)                                                  \
+            PLAIN(again_share), RATE(sustained_flops_per_s, FIT_PEAK)                              \
     }
 #define NUM_PHASE_PARAMETERS 11
 
-static const struct fit_parameter experts[CALIBRATE_PARAMS] = PARAMETERS(T0_PULL, DEPTH_PULL);
-static const struct fit_parameter weak[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL);
+static const struct fit_parameter experts[CALIBRATE_PARAMS] =
+    PARAMETERS(T0_PULL, DEPTH_PULL, FIT_PULL);
+static const struct fit_parameter ruled[CALIBRATE_PARAMS] =
+    PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL);
+static const struct fit_parameter weak[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL, FIT_PULL);
 
 const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
+const struct fit_form fit_ruled = {ruled, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_exchanged = {weak, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_phases = {weak, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels), 1.0};
 
@@ -107,6 +122,10 @@ static const struct family known_families[NUM_KNOWN] = {{TILE_ROWS_TUNED, 0.0, 0
                                                         {TILE_ROWS_TUNED, 1.5, 0.0, 0.0, 0.0},
                                                         {TILE_ROWS_TUNED, 1.5, 0.0, 0.0, 0.7}};
 
+/* TensorRT-LLM's DeepGEMM leaves other ranks' choices out before it does anything else. */
+static const struct family deepgemm_family = {TILE_ROWS_DEEPGEMM, 0.0, 0.0, 0.0, 0.0};
+#define AGAIN_SHARE 0.3
+
 /* Kernels behind an exchange are tuned. All choices that they see are copies of their rank: what
  * the ones cost cannot be told from what the others do, and a fit of both errs on other shapes. */
 #define NUM_EXCHANGED 2
@@ -134,12 +153,25 @@ static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struc
     return start;
 }
 
+const struct fit_form *calibrate_form(const struct moe_row *row)
+{
+    bool is_ruled = row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM;
+    return row->is_exchanged ? &fit_exchanged : is_ruled ? &fit_ruled : &fit_experts;
+}
+
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
                          const struct gpu_spec *gpu, const struct moe_row *row)
 {
     bool is_known = row->tile_rows != TILE_ROWS_TUNED;
-    const struct family *family = is_known ? known_families : families;
-    int32_t count = row->is_exchanged ? NUM_EXCHANGED : is_known ? NUM_KNOWN : CALIBRATE_STARTS_MAX;
+    bool is_deepgemm = row->tile_rows == TILE_ROWS_DEEPGEMM;
+    bool is_ruled = calibrate_form(row) == &fit_ruled;
+    const struct family *family = is_deepgemm ? &deepgemm_family
+                                  : is_known  ? known_families
+                                              : families;
+    int32_t count = row->is_exchanged ? NUM_EXCHANGED
+                    : is_deepgemm     ? 1
+                    : is_known        ? NUM_KNOWN
+                                      : CALIBRATE_STARTS_MAX;
     for (int32_t i = 0; i < count; i++) {
         start[i] = usual_start(gpu, row);
         start[i].tile_rows = is_known ? row->tile_rows : family[i].tile_rows;
@@ -147,7 +179,12 @@ int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
         start[i].slot_ffn_ns = family[i].slot_ffn_ns;
         start[i].busiest_ns = family[i].busiest_ns;
         start[i].sustained_flops_per_s = family[i].load_share * start[i].flops_per_s;
-        if (row->is_exchanged) {
+        start[i].again_share = is_deepgemm ? AGAIN_SHARE : 0.0;
+        if (is_ruled) {
+            start[i].t0_ns = is_deepgemm ? DEEPGEMM_T0_NS : RULED_T0_NS;
+            start[i].tile_ns = RULED_TILE_NS;
+        }
+        if (row->is_exchanged || is_deepgemm) {
             start[i].choice_hidden_bytes_per_s = 0.0;
             start[i].choice_ffn_bytes_per_s = 0.0;
         }

@@ -36,6 +36,7 @@ struct fit_form {
 };
 
 extern const struct fit_form fit_experts; /* struct fitted_kernels, of whole MoE operations */
+extern const struct fit_form fit_ruled;   /* likewise, of kernels with one tile, or DeepGEMM's */
 /* Likewise, where the start says no more than the order of magnitude: of what follows an exchange,
  * whose layers wait for different things, and of one phase. */
 extern const struct fit_form fit_exchanged;
@@ -62,6 +63,9 @@ struct fit {
  * that the row's may be of; returns how many. A constant at 0 is no part of the family. */
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
                          const struct gpu_spec *gpu, const struct moe_row *row);
+
+/* The form of the row's kernels. */
+const struct fit_form *calibrate_form(const struct moe_row *row);
 
 /* Fits the rows of positive weight; constants [form->bytes] out. */
 MUST_CHECK enum status calibrate_fit(void *constants, struct fit *fit, struct error *error);

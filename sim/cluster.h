@@ -30,8 +30,9 @@ struct port_spec {
 #define FITTED_MAX    16
 #define HOLDOUT_BYTES 256
 
-/* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, or what
- * vLLM's Triton kernels take by the rows of a rank where nothing was tuned. */
+/* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, what
+ * vLLM's Triton kernels take by the rows of a rank where nothing was tuned, or what TensorRT-LLM's
+ * DeepGEMM takes by the mean tokens of an expert. */
 enum tile_height {
     TILE_ROWS_TUNED,
     TILE_ROWS_16,
@@ -40,6 +41,7 @@ enum tile_height {
     TILE_ROWS_128,
     TILE_ROWS_256,
     TILE_ROWS_VLLM,
+    TILE_ROWS_DEEPGEMM,
 };
 
 /* Their names in YAML. */
@@ -78,8 +80,10 @@ struct fitted_kernels {
     double busiest_ns;                /* of each token of the busiest slot */
     double depth_blend;               /* p of the norm that joins depth_ns and the rest of a GEMM;
                                          0: 1, their sum */
-    double sustained_flops_per_s;     /* arithmetic alone, at clocks that sink under load, joined
-                                    with the phase by a norm of p = 2; 0: they do not sink */
+    double again_share;           /* of a slot's weights, that each tile of rows behind its first
+                                     streams again; 0: none */
+    double sustained_flops_per_s; /* arithmetic alone, at clocks that sink under load, joined
+                                with the phase by a norm of p = 2; 0: they do not sink */
     enum tile_height tile_rows;
     double blend; /* p of the norm that joins streaming and arithmetic */
     struct fit_evidence fit;

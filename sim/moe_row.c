@@ -16,7 +16,7 @@ static const struct kernel_name {
     enum tile_height tile_rows;
 } kernel_names[] = {
     {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_TUNED},
-    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED},
+    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_DEEPGEMM},
     {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED},
     {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED},
     {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4, TILE_ROWS_TUNED},

@@ -89,6 +89,7 @@ static void count_load(struct expert_load *load, const struct moe_row *row,
     }
     load->rows = (double)dealt->rows;
     load->choices = (double)dealt->rows * (double)row->top_k;
+    load->experts = (double)row->num_experts;
 }
 
 /* As many experts of rank 0 as its share of the copies fills; the last one with what is left. */

@@ -254,6 +254,46 @@ Test(fitted, shortens_vllms_pipelines_up_to_64_rows)
     cr_expect_float_eq(time_ns(&fitted, &small, many, 1), 1000.0 + 1920.0, 1e-6);
 }
 
+/* Arithmetic of one slot alone, in rows of its tiles; mean: tokens of an expert of the model. */
+static double deepgemm_rows(int64_t slot_tokens, double mean, double num_sms)
+{
+    struct fitted_kernels fitted = plain;
+    struct expert_shape shape = small;
+    struct expert_load load = {0};
+    fitted.flops_per_s = 1e9 * num_sms;
+    fitted.tile_rows = TILE_ROWS_DEEPGEMM;
+    shape.num_sms = num_sms;
+    shape.gpu_sms = num_sms;
+    expert_load_add(&load, slot_tokens, num_sms); /* a tile of rows an SM */
+    load.choices = 8.0 * mean;
+    load.experts = mean > 0.0 ? 8.0 : 0.0;
+    double flops_a_row = 2.0 * 128.0 * (128.0 + 64.0); /* a column tile of each GEMM */
+    return (fitted_expert_ns(&fitted, &shape, &load) - 1000.0) / flops_a_row;
+}
+
+Test(fitted, takes_deepgemms_tiles_by_the_mean_tokens_of_an_expert)
+{
+    cr_expect_float_eq(deepgemm_rows(96, 15.1, 1.0), 96.0, 1e-6);  /* tiles of 16 */
+    cr_expect_float_eq(deepgemm_rows(96, 31.0, 1.0), 96.0, 1e-6);  /* of 32 */
+    cr_expect_float_eq(deepgemm_rows(96, 31.5, 1.0), 128.0, 1e-6); /* of 64 */
+    cr_expect_float_eq(deepgemm_rows(96, 64.5, 1.0), 128.0, 1e-6); /* of 128 */
+    cr_expect_float_eq(deepgemm_rows(97, 31.0, 1.0), 128.0, 1e-6);
+    cr_expect_float_eq(deepgemm_rows(97, 32.0, 78.0), 128.0, 1e-6); /* an H20's, still of 32 */
+    cr_expect_float_eq(deepgemm_rows(66, 0.0, 1.0), 128.0, 1e-6);   /* its own tokens */
+}
+
+Test(fitted, streams_a_share_of_the_weights_again_for_each_further_tile_of_rows)
+{
+    struct fitted_kernels fitted = plain;
+    const int32_t slot_tokens[] = {33, 1, 1, 1}; /* a mean of 9: tiles of 16, three and one */
+    fitted.weight_bytes_per_s = 1e9;
+    fitted.tile_rows = TILE_ROWS_DEEPGEMM;
+    fitted.again_share = 0.25;
+    double slot_ns = 3.0 * 128.0 * 64.0 * 2.0;
+
+    cr_expect_float_eq(time_ns(&fitted, &small, slot_tokens, 4), 1000.0 + 4.5 * slot_ns, 1e-6);
+}
+
 Test(fitted, takes_longer_where_arithmetic_sinks_the_clocks)
 {
     struct fitted_kernels fitted = plain;

@@ -32,6 +32,11 @@
  * column by column: a second tile of rows streams the weights again, unless all columns run at
  * once.
  *
+ * TensorRT-LLM's on Hopper go by the mean tokens of an expert, however uneven they are
+ * (grouped_gemm_dispatch, fp8_blockscale_gemm_kernel.cuh @ 1.3.0rc20): below 32 the weights' rows
+ * are the tile's and tokens its columns, 16 or 32 of them; then 64 rows of tokens up to 64, 128
+ * above. A busy expert's further tiles stream again_share of its weights once more.
+ *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
  * behind the arithmetic of busy ones (slots are summed in bins of like m_e). Left out: which tactic
@@ -51,6 +56,7 @@
 #define TILE_COLUMNS     128.0
 #define ACTIVATION_BYTES 2.0 /* bf16 between kernels */
 #define LOAD_BLEND       2.0
+#define H20_SMS          78.0
 #define VLLM_FEW_ROWS    64.0
 #define VLLM_NEAR_ROWS   128.0 /* of a slot; above, 16 tiles of rows take turns on the columns */
 #define VLLM_TILES_A_SM  2.0
@@ -93,13 +99,49 @@ static int32_t vllm_tile(const struct fitted_kernels *fitted, double rows)
     return rows <= 32.0 ? 0 : rows <= 96.0 ? 1 : rows <= 512.0 ? 2 : 3;
 }
 
+/* Tiles of TensorRT-LLM's DeepGEMM on Hopper. */
+static int32_t deepgemm_tile(const struct expert_shape *shape, const struct expert_load *load)
+{
+    bool knows_choices = load->experts > 0.0 && load->choices > 0.0;
+    double mean = ceil(knows_choices ? load->choices / load->experts : load->copies / load->slots);
+    double swapped_below = shape->gpu_sms == H20_SMS ? 64.0 : 32.0;
+    if (mean < swapped_below) {
+        return mean <= 16.0 ? 0 : mean <= 32.0 ? 1 : 2;
+    }
+    return mean <= 64.0 ? 2 : 3;
+}
+
 /* The share of a slot's weights that every tile of rows behind its first streams again. */
 static double read_again(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                          const struct expert_load *load, double column_tiles)
 {
-    bool is_far = fitted->tile_rows == TILE_ROWS_VLLM && fitted->precision != PRECISION_FP8 &&
-                  floor(load->rows / load->slots) <= VLLM_NEAR_ROWS;
+    if (fitted->tile_rows != TILE_ROWS_VLLM) {
+        return fitted->again_share;
+    }
+    bool is_far =
+        fitted->precision != PRECISION_FP8 && floor(load->rows / load->slots) <= VLLM_NEAR_ROWS;
     return is_far ? fmin(1.0, column_tiles / (VLLM_TILES_A_SM * shape->num_sms)) : 0.0;
+}
+
+/* Index of the tile's height; of those that a tuner chooses, the first it tries. */
+static int32_t first_tile(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                          const struct expert_load *load)
+{
+    switch (fitted->tile_rows) {
+    case TILE_ROWS_TUNED:
+        return 0;
+    case TILE_ROWS_16:
+    case TILE_ROWS_32:
+    case TILE_ROWS_64:
+    case TILE_ROWS_128:
+    case TILE_ROWS_256:
+        break;
+    case TILE_ROWS_VLLM:
+        return vllm_tile(fitted, load->rows);
+    case TILE_ROWS_DEEPGEMM:
+        return deepgemm_tile(shape, load);
+    }
+    return (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
 }
 
 /* Arithmetic of all tiles, at the height that is taken. */
@@ -109,10 +151,7 @@ static double tiles_s(int32_t *height, const struct fitted_kernels *fitted,
 {
     double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
     bool is_tuned = fitted->tile_rows == TILE_ROWS_TUNED;
-    int32_t first = is_tuned ? 0
-                    : fitted->tile_rows == TILE_ROWS_VLLM
-                        ? vllm_tile(fitted, load->rows)
-                        : (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
+    int32_t first = first_tile(fitted, shape, load);
     int32_t last = is_tuned ? FITTED_TILE_SIZES - 1 : first;
     double least_s = HUGE_VAL;
     *height = first;
@@ -200,6 +239,7 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
     load.rows = work->token_rows > 0 ? work->token_rows : load.copies;
     load.choices = (double)work->token_rows * (double)work->model->top_k;
+    load.experts = (double)work->model->num_experts;
     const struct expert_shape shape = {.hidden_dim = (double)work->model->hidden_dim,
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =

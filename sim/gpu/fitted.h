@@ -22,6 +22,7 @@ struct expert_load {
     double busiest;                      /* most tokens of a slot */
     double rows;                         /* distinct tokens read and written */
     double choices;                      /* of those tokens, other ranks' too; copies at least */
+    double experts;                      /* that the choices fall on, other ranks' too; 0: slots */
     double row_tiles[FITTED_TILE_SIZES]; /* sum over slots of ceil(tokens / tile rows) */
     double bin_active[FITTED_BINS];      /* the same by busyness */
     double bin_tiles[FITTED_BINS][FITTED_TILE_SIZES];
