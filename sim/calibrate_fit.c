@@ -155,7 +155,8 @@ static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struc
 
 const struct fit_form *calibrate_form(const struct moe_row *row)
 {
-    bool is_ruled = row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM;
+    bool is_ruled = row->drops_choices ||
+                    (row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM);
     return row->is_exchanged ? &fit_exchanged : is_ruled ? &fit_ruled : &fit_experts;
 }
 
@@ -181,10 +182,10 @@ int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
         start[i].sustained_flops_per_s = family[i].load_share * start[i].flops_per_s;
         start[i].again_share = is_deepgemm ? AGAIN_SHARE : 0.0;
         if (is_ruled) {
-            start[i].t0_ns = is_deepgemm ? DEEPGEMM_T0_NS : RULED_T0_NS;
+            start[i].t0_ns = row->drops_choices ? DEEPGEMM_T0_NS : RULED_T0_NS;
             start[i].tile_ns = RULED_TILE_NS;
         }
-        if (row->is_exchanged || is_deepgemm) {
+        if (row->is_exchanged || row->drops_choices) {
             start[i].choice_hidden_bytes_per_s = 0.0;
             start[i].choice_ffn_bytes_per_s = 0.0;
         }

@@ -14,19 +14,22 @@ static const struct kernel_name {
     const char *kernels;
     enum precision precision;
     enum tile_height tile_rows;
+    bool drops_choices; /* TensorRT-LLM's layer in blocks of fp8, in FlashInfer as well */
 } kernel_names[] = {
-    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_TUNED},
-    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_DEEPGEMM},
-    {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED},
-    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED},
-    {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4, TILE_ROWS_TUNED},
-    {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4, TILE_ROWS_TUNED},
-    {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16, TILE_ROWS_VLLM},
-    {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8, TILE_ROWS_TUNED},
-    {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM},
-    {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED},
-    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_TUNED},
-    {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8, TILE_ROWS_64},
+    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_DEEPGEMM, true},
+    {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4, TILE_ROWS_TUNED,
+     false},
+    {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16, TILE_ROWS_VLLM, false},
+    {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8, TILE_ROWS_TUNED, true},
+    {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM, false},
+    {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED,
+     false},
+    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_TUNED, false},
+    {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8, TILE_ROWS_64, false},
 };
 
 const char *const moe_column_names[COLUMN_COUNT] = {
@@ -127,6 +130,7 @@ static enum moe_skip find_kernels(struct moe_row *row, const char *kernel_source
             strcmp(row->dtype, kernel_names[i].dtype) == 0) {
             row->precision = kernel_names[i].precision;
             row->tile_rows = kernel_names[i].tile_rows;
+            row->drops_choices = kernel_names[i].drops_choices;
             (void)snprintf(row->kernels, sizeof row->kernels, "%s", kernel_names[i].kernels);
             return MOE_USED;
         }

@@ -79,8 +79,9 @@ struct moe_row {
     int32_t num_experts, top_k, hidden_dim, ffn_dim, tp, ep;
     int64_t tokens;
     struct moe_gate gate;
-    bool is_exchanged; /* handed what an exchange brought: choices of other ranks cost nothing */
-    int64_t filled;    /* > 0: experts got so many tokens one after the other, 0: by distribution */
+    bool drops_choices; /* leaves other ranks' out before it does anything else */
+    bool is_exchanged;  /* handed what an exchange brought: choices of other ranks cost nothing */
+    int64_t filled; /* > 0: experts got so many tokens one after the other, 0: by distribution */
     double latency_ns;
     int32_t num_loads;        /* 1, or MOE_DRAWS */
     struct expert_load *load; /* [num_loads], of rank 0 */
