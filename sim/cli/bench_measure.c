@@ -155,7 +155,8 @@ static int measure_all(const char *directory, const char *routing)
             has_mpi = false;
             fputs("moesim: no MPI here: two ranks are left out\n", stderr);
         } else if (code == 127) {
-            return cli_usage("validate", "%s cannot be run: build or install it, or put it in PATH",
+            return cli_usage("validate",
+                             "%s cannot be run: ./bootstrap install-to DIR puts it beside moesim",
                              bench);
         } else if (code != 0) {
             return cli_usage("validate", "%s failed with exit code %d, see above", bench, code);
