@@ -3,10 +3,10 @@
  *
  * Tables of a library hold few n x k, and those all deep: what outputs, short depths and splits of
  * deep products cost cannot be told from them. Starts are what aiconfigurator's public tables say
- * @ 095f58a51c4c (TensorRT-LLM 1.3.0rc20, on A100 1.0.0): 440 to 483 n x k from 32 to 65536, half
- * of them taken, by their names' hash, so that the other half can judge; in shares of what the GPU
- * has, the mean of a generation's two GPUs. Pulls keep them where the rows fitted do not say
- * otherwise.
+ * @ 095f58a51c4c (TensorRT-LLM 1.3.0rc20, on A100 1.0.0): 2000 rows of each format, of all n x k
+ * from 32 to 65536 but the four in kernels.csv; in shares of what the GPU has, the mean of a
+ * generation's two GPUs. What input and output cost goes with the SMs there, not with HBM. Pulls
+ * keep starts where the rows fitted do not say otherwise.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -22,12 +22,12 @@
 #define SHARE(name, unit)                                                                          \
 #name, offsetof(struct gemm_constants, name), 0.0, TIGHT, unit /* of peak and bandwidth */
 #define PREPARE                                                                                    \
-    "prepare_bytes_per_s", offsetof(struct gemm_constants, prepare_bytes_per_s), 0.0, LOOSE, FIT_HBM
+    "prepare_bytes_per_s", offsetof(struct gemm_constants, prepare_bytes_per_s), 0.0, LOOSE, FIT_SMS
 #define BLEND "blend", offsetof(struct gemm_constants, blend), 1.0
 
 #define EVERY_FORM                                                                                 \
     {AT(t0_ns, FIT_PLAIN)}, {SHARE(weight_bytes_per_s, FIT_HBM)}, {SHARE(flops_per_s, FIT_PEAK)},  \
-        {AT(feed_bytes_per_s, FIT_SMS)}, {PREPARE}, {AT(output_bytes_per_s, FIT_HBM)},             \
+        {AT(feed_bytes_per_s, FIT_SMS)}, {PREPARE}, {AT(output_bytes_per_s, FIT_SMS)},             \
     {                                                                                              \
         AT(tile_ns, FIT_PLAIN)                                                                     \
     }
@@ -37,6 +37,7 @@ static const struct fit_parameter tuned[] = {EVERY_FORM,
                                              {AT(split_ns, FIT_PLAIN)},
                                              {AT(depth_ns, FIT_PLAIN)},
                                              {AT(cache_bytes, FIT_PLAIN)},
+                                             {AT(sink_share, FIT_PLAIN)},
                                              {BLEND, USUAL, FIT_PLAIN}};
 static const struct fit_parameter fewest_waves[] = {EVERY_FORM,
                                                     {AT(depth_ns, FIT_PLAIN)},
@@ -55,18 +56,16 @@ static const struct fit_parameter fixed[] = {
         parameters, COUNT(parameters), sizeof(struct gemm_constants), pull                         \
     }
 static const struct fit_form few_shapes[TILE_CHOICE_COUNT] = {
-    [TILES_TUNED] = FORM(tuned, 5.0),
+    [TILES_TUNED] = FORM(tuned, 40.0),
     [TILES_FEWEST_WAVES] = FORM(fewest_waves, 0.5),
-    [TILES_FEWEST_WAVES_SWAPPED] = FORM(fewest_waves, 6.0),
-    [TILES_FIXED] = FORM(fixed, 1.5),
-    [TILES_TUNED_EXPOSED] = FORM(tuned, 5.0),
-    [TILES_TUNED_WHOLE] = FORM(tuned, 10.0)};
+    [TILES_FEWEST_WAVES_SWAPPED] = FORM(fewest_waves, 40.0),
+    [TILES_FIXED] = FORM(fixed, 40.0),
+    [TILES_TUNED_WHOLE] = FORM(tuned, 40.0)};
 static const struct fit_form many_shapes[TILE_CHOICE_COUNT] = {
     [TILES_TUNED] = FORM(tuned, 1.0),
     [TILES_FEWEST_WAVES] = FORM(fewest_waves, 0.5),
     [TILES_FEWEST_WAVES_SWAPPED] = FORM(fewest_waves, 1.0),
     [TILES_FIXED] = FORM(fixed, 1.0),
-    [TILES_TUNED_EXPOSED] = FORM(tuned, 1.0),
     [TILES_TUNED_WHOLE] = FORM(tuned, 1.0)};
 
 const struct fit_form *calibrate_gemm_form(enum tile_choice tiles, int32_t num_shapes)
@@ -90,46 +89,56 @@ static enum generation generation_of(const struct gpu_spec *gpu)
                                                    : AMPERE;
 }
 
-/* Shares are of the HBM's bandwidth and of peak; `feed` is bytes a second and SM. */
+/* Shares are of HBM's bandwidth and of peak; feed, prepare and output are bytes a second and SM. */
 struct start {
     const char *suffix; /* of the kernels' names; of several that fit the first is taken */
     enum generation generation;
     enum precision precision;
     double t0_ns, weight, flops, feed, prepare, output, tile_ns, split_ns, depth_ns;
-    double cache_bytes, sustained, blend;
+    double cache_bytes, sink_share, sustained, blend;
 };
 
-/* What input is not quantised on the way is not prepared: a rate of ten times HBM's. */
+/* What input is not quantised on the way is not prepared: a rate far above HBM's. */
 static const struct start starts[] = {
-    {"", HOPPER, PRECISION_BF16, 1600, 0.87, 0.87, 0.175e12, 10, 0.82, 1100, 2270, 0.33, 37e6, 0,
-     4},
-    {"_fp8_tensor", HOPPER, PRECISION_FP8, 11.1e3, 0.87, 0.81, 0.215e12, 0.31, 0.84, 1330, 2340,
-     0.16, 20e6, 0, 2.9},
-    {"", HOPPER, PRECISION_FP8, 3630, 0.865, 0.835, 0.31e12, 0.29, 0.43, 776, 0, 0.57, 0, 0, 1.75},
-    {"", BLACKWELL, PRECISION_BF16, 2090, 0.78, 0.78, 0.29e12, 10, 0.7, 10, 3100, 0.36, 90e6, 0, 2},
-    {"_fp8_tensor", BLACKWELL, PRECISION_FP8, 13.9e3, 0.81, 0.755, 0.24e12, 0.21, 0.655, 5, 4550,
-     0.215, 0, 0, 1.73},
-    {"", BLACKWELL, PRECISION_FP8, 5600, 0.845, 0.835, 0.33e12, 0.5, 0.385, 1, 0, 0.505, 0, 0, 2.3},
-    {"", BLACKWELL, PRECISION_NVFP4, 5450, 1, 0.75, 0.4e12, 0.345, 0.72, 910, 0, 0, 0, 0.643, 1.53},
-    {"", AMPERE, PRECISION_BF16, 3000, 0.83, 0.9, 0.062e12, 10, 0.55, 900, 1550, 0.42, 26e6, 0,
-     1.9},
-    {"_weight_only", AMPERE, PRECISION_INT8, 7700, 0.85, 0.485, 0.083e12, 8.4, 0.47, 1860, 9.1e3,
-     4.3, 0, 0, 3},
-    {"_weight_only", AMPERE, PRECISION_MXFP4, 9100, 0.85, 0.9, 0.45e12, 2.7, 0.7, 200, 10.7e3, 3.3,
-     0, 0, 1.54},
-    {"_smoothquant", AMPERE, PRECISION_INT8, 9300, 0.85, 0.88, 0.93e12, 2.4, 0.48, 1600, 59e3, 1.5,
-     0, 0, 2.15},
+    {"", HOPPER, PRECISION_BF16, 2000, 0.913, 0.894, 193e9, 1e12, 25.5e9, 763, 2490, 0.493, 39e6,
+     0.22, 0, 3.27},
+    {"_fp8_tensor", HOPPER, PRECISION_FP8, 11.6e3, 0.884, 0.827, 170e9, 8.71e9, 24.8e9, 927, 2540,
+     0.139, 40e6, 0.17, 0, 2.93},
+    {"", HOPPER, PRECISION_FP8, 3530, 0.891, 0.823, 262e9, 8.63e9, 13.5e9, 858, 0, 0.49, 0, 0, 0,
+     1.71},
+    {"", BLACKWELL, PRECISION_BF16, 2060, 0.877, 0.803, 323e9, 1e12, 36.6e9, 44, 2750, 0.48, 91e6,
+     0.33, 0, 2.26},
+    {"_fp8_tensor", BLACKWELL, PRECISION_FP8, 14.0e3, 0.954, 0.808, 214e9, 12.6e9, 37.1e9, 46, 3750,
+     0.208, 82e6, 0.2, 0, 1.55},
+    {"", BLACKWELL, PRECISION_FP8, 5710, 1.07, 0.911, 331e9, 27.3e9, 21.1e9, 5, 0, 0.491, 107e6,
+     0.85, 0, 2.15},
+    {"", BLACKWELL, PRECISION_NVFP4, 5290, 1.01, 0.613, 392e9, 17.9e9, 40.4e9, 1030, 0, 0, 0, 0,
+     0.68, 1.52},
+    {"", AMPERE, PRECISION_BF16, 3110, 0.878, 0.901, 69e9, 333e9, 11.2e9, 904, 1430, 0.937, 29e6, 0,
+     0, 2.44},
+    {"_weight_only", AMPERE, PRECISION_INT8, 8700, 1.06, 0.456, 41e9, 34.7e9, 11.5e9, 1500, 13.6e3,
+     1.35, 0, 0, 0, 4.87},
+    {"_weight_only", AMPERE, PRECISION_MXFP4, 9670, 2.02, 0.908, 451e9, 24.3e9, 14.4e9, 193, 14.1e3,
+     2.16, 0, 0, 0, 1.52},
+    {"_smoothquant", AMPERE, PRECISION_INT8, 9160, 1.26, 0.97, 162e9, 26.8e9, 11.7e9, 1460, 114e3,
+     1.36, 0, 0, 0, 1.58},
 };
 
 /* DeepGEMM alone, on quantised input. */
-static const struct start usual = {"",  HOPPER, PRECISION_FP8, 3400, 0.8, 0.8, 0.25e12, 10,
-                                   1.0, 1000,   2400,          0.17, 0,   0,   2};
+static const struct start usual = {"",   HOPPER, PRECISION_FP8, 3400, 0.8, 0.8, 250e9, 300e9,
+                                   25e9, 1000,   2400,          0.17, 0,   0,   0,     2};
+
+/* CUTLASS and DeepGEMM of vLLM and SGLang, in any format. */
+static const struct start engines[] = {
+    {"", HOPPER, PRECISION_FP8, 5000, 0.9, 0.8, 250e9, 15e9, 15e9, 300, 0, 0.4, 40e6, 0.2, 0, 1.8},
+    {"", BLACKWELL, PRECISION_FP8, 6000, 0.9, 0.8, 400e9, 20e9, 25e9, 300, 0, 0.4, 90e6, 0.2, 0,
+     1.6}};
 
 static const struct start *find_start(const char *kernels, enum generation generation,
                                       enum precision precision)
 {
-    const char *linear = strstr(kernels, "_linear");
-    const char *suffix = strchr(linear != NULL ? linear + 1 : kernels, '_');
+    const char *suffix =
+        strchr(strstr(kernels, "linear") != NULL ? strstr(kernels, "linear") : kernels, '_');
     for (int32_t i = 0; i < COUNT(starts); i++) {
         if (starts[i].generation == generation && starts[i].precision == precision &&
             strcmp(starts[i].suffix, suffix != NULL ? suffix : "") == 0) {
@@ -139,11 +148,22 @@ static const struct start *find_start(const char *kernels, enum generation gener
     return &usual;
 }
 
+static const struct start *start_of(const struct kernel_row *row, const struct gpu_spec *gpu)
+{
+    enum generation generation = generation_of(gpu);
+    if (strncmp(row->kernels, "deepgemm", 8) == 0) {
+        return &usual;
+    }
+    if (strncmp(row->kernels, "trtllm", 6) != 0 && row->tiles == TILES_TUNED_WHOLE) {
+        return &engines[generation == BLACKWELL ? 1 : 0];
+    }
+    return find_start(row->kernels, generation, row->precision);
+}
+
 struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const struct gpu_spec *gpu)
 {
-    bool is_alone = strncmp(row->kernels, "deepgemm", 8) == 0;
-    const struct start *start =
-        is_alone ? &usual : find_start(row->kernels, generation_of(gpu), row->precision);
+    const struct start *start = start_of(row, gpu);
+    bool is_alone = start == &usual;
     double peak = calibrate_peak(gpu, row->precision);
     struct gemm_constants constants = {.precision = row->precision,
                                        .tiles = (int32_t)row->tiles,
@@ -151,8 +171,8 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
                                        .weight_bytes_per_s = start->weight * gpu->hbm_bytes_per_s,
                                        .flops_per_s = start->flops * peak,
                                        .feed_bytes_per_s = start->feed * (double)gpu->num_sms,
-                                       .prepare_bytes_per_s = start->prepare * gpu->hbm_bytes_per_s,
-                                       .output_bytes_per_s = start->output * gpu->hbm_bytes_per_s,
+                                       .prepare_bytes_per_s = start->prepare * (double)gpu->num_sms,
+                                       .output_bytes_per_s = start->output * (double)gpu->num_sms,
                                        .tile_ns = start->tile_ns,
                                        .split_ns = start->split_ns,
                                        .depth_ns = start->depth_ns,
@@ -160,6 +180,7 @@ struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const s
                                        .pad_ns = is_alone ? 0.017 : 0.021,
                                        .sustained_flops_per_s = start->sustained * peak,
                                        .cache_bytes = start->cache_bytes,
+                                       .sink_share = start->sink_share,
                                        .blend = start->blend};
     memcpy(constants.kernels, row->kernels, sizeof constants.kernels);
     return constants;

@@ -95,7 +95,6 @@ enum tile_choice {
     TILES_FEWEST_WAVES,         /* DeepGEMM's rule: fewest waves, then the fullest last wave */
     TILES_FEWEST_WAVES_SWAPPED, /* the same, but below 32 rows weights take the rows */
     TILES_FIXED,                /* 128 x 256, whatever the shape */
-    TILES_TUNED_EXPOSED,        /* tuned, and no stream of weights hides what its tiles wait */
     TILES_TUNED_WHOLE,          /* tuned, and never split along the depth: DeepGEMM on Blackwell */
     TILE_CHOICE_COUNT,
 };
@@ -118,8 +117,10 @@ struct gemm_constants {
         uneven_share; /* fewest_waves: how much slower a tile is whose width does not divide 128 */
     double pad_ns;    /* fewest_waves: of a missing row of the last tile and a unit of depth */
     double sustained_flops_per_s; /* fixed: what clocks sink to under load; 0: they do not */
-    double cache_bytes;           /* input that L2 keeps from the kernel before; 0: all of it */
-    double blend;                 /* p of the norm that joins streaming and arithmetic */
+    double
+        cache_bytes; /* what L2 keeps of input and, where they come again, weights; 0: all input */
+    double sink_share; /* of their speed that clocks lose in kernels of many milliseconds */
+    double blend;      /* p of the norm that joins streaming and arithmetic */
     struct fit_evidence fit;
 };
 

@@ -8,8 +8,8 @@
 
 const char *const tile_height_names[] = {"tuned", "16",   "32",       "64", "128",
                                          "256",   "vllm", "deepgemm", NULL};
-const char *const tile_choice_names[] = {
-    "tuned", "fewest_waves", "fewest_waves_swapped", "fixed", "tuned_exposed", "tuned_whole", NULL};
+const char *const tile_choice_names[] = {"tuned", "fewest_waves", "fewest_waves_swapped",
+                                         "fixed", "tuned_whole",  NULL};
 const char *const split_rule_names[] = {"filling", "flashinfer", "even", "xqa", NULL};
 const char *const attention_phase_names[] = {
     "gqa_decode",        "gqa_prefill",        "mla_decode", "mla_prefill",
@@ -86,6 +86,7 @@ static const struct yaml_field gemm_fields[] = {
     TIME_OPTIONAL(GEMM, pad_ns),
     RATE_OPTIONAL(GEMM, sustained_flops_per_s),
     RATE_OPTIONAL(GEMM, cache_bytes),
+    {"sink_share", YAML_DOUBLE, offsetof(GEMM, sink_share), .max = 10.0},
     {"blend", YAML_DOUBLE, offsetof(GEMM, blend), .required = true, .min = 1.0, .max = 1e3},
     FIT_EVIDENCE_FIELDS(GEMM),
     {.key = NULL},

@@ -10,14 +10,12 @@
 #define NUMBER_MIN 1e-3 /* of all that is read: shapes, tokens, microseconds */
 #define NUMBER_MAX 1e9
 
-/* The collector of SGLang's prefill rows (collect_wideep_deepep_moe.py) fills one expert after the
- * other for `uniform`; that it stops at 128 tokens shows in the times, and is the alignment of
- * DeepGEMM's contiguous layout. */
+/* The collector of SGLang's prefill rows (collect_wideep_deepep_moe.py) fills expert after expert
+ * for `uniform`; times tell that it stops at the alignment of DeepGEMM's contiguous layout. */
 #define FILLED_TOKENS 128
 
-/* Decode of MLA has other kernels for 128 heads than for 8 to 64: on a B200 64 heads take less time
- * than 32 at long contexts, and constants of both together are off by 8 to 10 % on 128 heads
- * (aiconfigurator @ 095f58a). */
+/* Decode of MLA has other kernels for 128 heads than for 8 to 64: constants of both together are
+ * off by 8 to 10 % on 128 heads (aiconfigurator @ 095f58a). */
 #define WIDE_HEADS 128.0
 
 static const char missing[] = "a shape or the latency is missing";
@@ -73,15 +71,13 @@ static enum tile_choice tiles_of(const struct kernel_row *row, const struct csv_
 {
     const char *gpu = table->cell[KERNEL_COLUMN_GPU];
     bool is_hopper = strstr(gpu, "H100") || strstr(gpu, "H20") || strstr(gpu, "H800");
-    bool is_copy = begins_with(row->library, "TRT-LLM");
-    /* DeepGEMM serves fp8 in blocks, by itself and within TensorRT-LLM on Hopper. */
-    if (strstr(row->library, "DeepGEMM") || (is_hopper && strcmp(row->dtype, "fp8_block") == 0)) {
-        return is_copy ? TILES_FEWEST_WAVES_SWAPPED : TILES_FEWEST_WAVES;
-    }
-    return strcmp(row->dtype, "nvfp4") == 0                           ? TILES_FIXED
-           : strcmp(row->dtype, "fp8_block") == 0                     ? TILES_TUNED_WHOLE
-           : is_hopper && (is_copy || strcmp(row->dtype, "fp8") != 0) ? TILES_TUNED_EXPOSED
-                                                                      : TILES_TUNED;
+    bool is_own = begins_with(row->library, "TRT-LLM");
+    bool is_block = strcmp(row->dtype, "fp8_block") == 0;
+    return strstr(row->library, "DeepGEMM")             ? TILES_FEWEST_WAVES
+           : is_own && is_block && is_hopper            ? TILES_FEWEST_WAVES_SWAPPED
+           : is_own && strcmp(row->dtype, "nvfp4") == 0 ? TILES_FIXED
+           : (is_own && !is_block) || strcmp(row->dtype, "bfloat16") == 0 ? TILES_TUNED
+                                                                          : TILES_TUNED_WHOLE;
 }
 
 /* Whose it is: an engine's, measured around its own layer, or a library's alone. */
@@ -102,9 +98,13 @@ static enum status parse_dense(struct kernel_row *row, const struct csv_stream *
                                     {KERNEL_COLUMN_LATENCY_US, &row->latency_ns}};
     const struct gemm_format *format = NULL;
     const char *engine = engine_of(row);
+    bool is_own = strcmp(engine, "trtllm") == 0;
+    bool is_single = strcmp(engine, "vllm") == 0 && strcmp(row->dtype, "nvfp4") == 0;
     bool is_hosted = strcmp(engine, "vllm") == 0 && strcmp(row->dtype, "fp8_block") == 0;
     row->class = KERNEL_GEMM;
     row->gemm.groups = 1.0;
+    /* aiconfigurator's collectors take so many sets of weights in turn (@ 095f58a) */
+    row->gemm.rounds = strcmp(engine, "flash") == 0 ? 0.0 : is_single ? 1.0 : is_own ? 5.0 : 6.0;
     row->tiles = tiles_of(row, table);
     (void)snprintf(row->label, sizeof row->label, "dense GEMM");
     for (size_t i = 0; i < sizeof gemm_formats / sizeof gemm_formats[0]; i++) {
@@ -116,8 +116,8 @@ static enum status parse_dense(struct kernel_row *row, const struct csv_stream *
         (void)snprintf(row->kernels, sizeof row->kernels, "deepgemm");
     } else if (strcmp(engine, "flash") != 0 && format != NULL && !is_hosted) {
         row->precision = format->precision;
-        (void)snprintf(row->kernels, sizeof row->kernels, "%s%s%s", engine,
-                       strcmp(engine, "trtllm") == 0 ? "" : "_linear", format->suffix);
+        (void)snprintf(row->kernels, sizeof row->kernels, "%s%s%s", engine, is_own ? "" : "_linear",
+                       format->suffix);
     } else {
         row->skip = is_hosted ? "vLLM's fp8 in blocks was timed with its host's 83 us"
                               : "the library or its format is not known";

@@ -46,7 +46,7 @@ Test(fitted_gemm, starts_no_wave_in_part)
     constants.tile_ns = 100.0;
     shape.num_sms = 1.0;
 
-    /* Tiles hold 192 x 256 at most: 256 x 256 needs two, one after the other. */
+    /* Tiles hold 256 x 128 at most: 256 x 256 needs two, one after the other. */
     cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 2 * 100.0, 1e-6);
 }
 
@@ -111,9 +111,44 @@ Test(fitted_gemm, waits_for_lost_input_where_it_is_quantised)
     shape.weight_bytes = 1.0;
     constants.weight_bytes_per_s = 1e9;
     constants.cache_bytes = 1.0;
-    constants.tile_ns = 1e6; /* hides the stream of weights */
+    constants.flops_per_s = 1e9; /* hides the stream of weights */
 
-    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 1e6 + 65536, 1e-3);
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 16777216.0 + 65536, 1e-3);
+}
+
+/* Two sets of half the cache: half of them is lost, and the rest takes half the time. */
+Test(fitted_gemm, reads_weights_that_come_again_from_the_cache)
+{
+    struct gemm_constants constants = plain;
+    struct gemm_shape shape = square;
+    double weights_ns = 256 * 128 * 2;
+    shape.rows = 1.0;
+    shape.rounds = 2.0;
+    constants.weight_bytes_per_s = 1e9;
+    constants.cache_bytes = 2.0 * weights_ns;
+
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + 0.75 * weights_ns, 1e-6);
+    shape.rounds = 0.0;
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &shape), 1000.0 + weights_ns, 1e-6);
+}
+
+Test(fitted_gemm, waits_for_tiles_beside_what_streams)
+{
+    struct gemm_constants constants = plain;
+    constants.weight_bytes_per_s = 1e9;
+    constants.tile_ns = 100.0;
+
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &square), 1000.0 + 65536.0 + 100.0, 1e-6);
+}
+
+/* 8 ms at full clocks: half of the loss is reached. */
+Test(fitted_gemm, loses_clocks_in_long_kernels)
+{
+    struct gemm_constants constants = plain;
+    constants.flops_per_s = 16777216.0 / 8e-3;
+    constants.sink_share = 0.2;
+
+    cr_expect_float_eq(fitted_gemm_ns(&constants, &square), 1000.0 + 8e6 * 1.1, 1e-3);
 }
 
 Test(fitted_gemm, splits_deep_products_only_where_the_library_does)

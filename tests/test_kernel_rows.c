@@ -173,11 +173,11 @@ Test(kernel_rows, tells_linear_layers_of_engines_apart)
         const char *dtype;
         const char *kernels; /* NULL: skipped */
         enum tile_choice tiles;
-    } rows_of[] = {{"TRT-LLM 1.3", "fp8", "trtllm_fp8_tensor", TILES_TUNED_EXPOSED},
-                   {"SGLang 0.5.14", "bfloat16", "sglang_linear", TILES_TUNED_EXPOSED},
-                   {"SGLang 0.5.14", "fp8_block", "sglang_linear", TILES_FEWEST_WAVES},
-                   {"vLLM 0.24.0", "fp8", "vllm_linear_fp8_tensor", TILES_TUNED},
-                   {"vLLM 0.24.0", "fp8_block", NULL, TILES_FEWEST_WAVES}};
+    } rows_of[] = {{"TRT-LLM 1.3", "fp8", "trtllm_fp8_tensor", TILES_TUNED},
+                   {"SGLang 0.5.14", "bfloat16", "sglang_linear", TILES_TUNED},
+                   {"SGLang 0.5.14", "fp8_block", "sglang_linear", TILES_TUNED_WHOLE},
+                   {"vLLM 0.24.0", "fp8", "vllm_linear_fp8_tensor", TILES_TUNED_WHOLE},
+                   {"vLLM 0.24.0", "fp8_block", NULL, TILES_TUNED_WHOLE}};
     char text[4096];
     size_t used = (size_t)snprintf(text, sizeof text, "%s", HEADER);
     for (size_t i = 0; i < 5; i++) {
@@ -191,6 +191,7 @@ Test(kernel_rows, tells_linear_layers_of_engines_apart)
         const struct kernel_row *row = &rows.row[i];
         cr_expect_eq(row->skip == NULL, rows_of[i].kernels != NULL);
         cr_expect_eq(row->tiles, rows_of[i].tiles);
+        cr_expect_float_eq(row->gemm.rounds, i == 0 ? 5.0 : 6.0, 0.0);
         if (rows_of[i].kernels != NULL) {
             cr_expect_str_eq(row->kernels, rows_of[i].kernels);
             cr_expect_not_null(kernel_row_gemm(row, &rows.moe.gpu[row->gpu]));
@@ -217,7 +218,7 @@ static void gemm_rows(char *text, size_t bytes)
 Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
 {
     static char text[65536];
-    const struct gemm_constants truth = {.tiles = TILES_TUNED_EXPOSED,
+    const struct gemm_constants truth = {.tiles = TILES_TUNED,
                                          .t0_ns = 3000.0,
                                          .weight_bytes_per_s = 2.5e12,
                                          .flops_per_s = 0.7e15,
@@ -226,8 +227,9 @@ Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
                                          .output_bytes_per_s = 3e12,
                                          .tile_ns = 800.0,
                                          .split_ns = 2000.0,
-                                         .depth_ns = 0.2,
+                                         .depth_ns = 0.3,
                                          .cache_bytes = 30e6,
+                                         .sink_share = 0.1,
                                          .blend = 2.5};
     struct kernel_calibration *found = calloc(KERNEL_CALIBRATIONS_MAX, sizeof *found);
     gsl_rng *rng = rng_stream(3, "test kernel rows", 0);

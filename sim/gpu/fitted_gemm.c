@@ -5,26 +5,29 @@
  *     tile = |2 M T (K / s) / (flops_per_s / SMs), (M + T) (K / s) b / (feed_bytes_per_s / SMs)|_4
  *            + (K / s) depth_ns + tile_ns
  *     C = ceil(tiles s / SMs) tile + (s > 1) (split_ns + partial sums, written and read)
- *     I = groups m K 2 / weight_bytes_per_s / (1 + (cache_bytes / (groups m K 2))^8)
- *     T = t0 + |W + I, C|_blend + groups m K 2 / prepare_bytes_per_s
+ *     lost(x) = 1 / (1 + (cache_bytes / x)^8)
+ *     I = groups m K 2 / weight_bytes_per_s lost(input)
+ *     P = |W + I, C|_blend
+ *     T = t0 + P (1 + sink_share P / (P + 8 ms)) + groups m K 2 / prepare_bytes_per_s
  *
- * for tiles of M x T. Of a `tuned` library M, T and the split s are those with the least C:
- * cuBLASLt and CUTLASS pick among such tiles by heuristics or by trying. `tuned_exposed` differs in
- * that what tiles wait (all of C but the norm) is hidden by no stream: T = t0 + |W, the norm|_blend
- * + the rest. So measured times are on Hopper; on Blackwell accumulators lie in a memory of their
- * own, and the end of a tile runs beside the next. `tuned_whole` takes s = 1, as DeepGEMM does
- * there. I is input that L2 has lost since the kernel before wrote it: a bf16 GEMM's time jumps by
- * what HBM takes for all of it where it outgrows L2 (aiconfigurator @ 095f58a51c4c, H100, m 32768,
- * n 32: 7 us at k 512, 28 us at k 1024). Kernels that quantise the input wait for it by themselves,
- * so there I stands outside the norm. DeepGEMM states its rule (its get_best_configs at a6d97a1c;
- * TensorRT-LLM's copy lets weights take the rows below 32 tokens): M is 64 or 128, T the multiple
- * of 8 with the fewest waves and then the fullest last one, even where that is slower; widths that
- * do not divide 128 pay uneven_share, and where pairs of tiles do not share loads each missing row
- * of the last tile pays pad_ns times the depth. `fixed` libraries take 128 x 256 for every shape,
- * as TensorRT-LLM's nvfp4 GEMM does where it was not tuned: its measured times step where tiles of
- * that size begin another wave, and nowhere else. |T - t0, flops / sustained_flops_per_s|_4 then
- * stands for clocks that sink under load. Left out: what a tuner really picks, L2 hits, and such
- * clocks elsewhere.
+ * for tiles of M x T. Of a `tuned` library T is 64 or 128 and M a multiple of 8, and they and the
+ * split s are those with the least C: names of cuBLASLt's kernels on Hopper tell such a menu, of
+ * which it picks by heuristics. What those tiles wait (all of C but the norm) is hidden by no
+ * stream: P = |W + I, the norm|_blend + the rest. `tuned_whole` takes s = 1, as CUTLASS and
+ * DeepGEMM do. I is input that L2 has lost since the kernel before wrote it: a bf16 GEMM's time
+ * jumps by what HBM takes for all of it where it outgrows L2 (aiconfigurator @ 095f58a51c4c, H100,
+ * m 32768, n 32: 7 us at k 512, 28 us at k 1024). Kernels that quantise the input wait for it by
+ * themselves, so there I stands outside the norm. Weights that a measurement meets again come from
+ * L2, at twice HBM's rate, as far as all that it goes round is not lost: there, 3.7 us for 6.3 MB
+ * of weights, but 6.7 us for 10.5 MB. sink_share is what clocks lose in kernels of milliseconds.
+ * DeepGEMM states its rule (its get_best_configs at a6d97a1c; TensorRT-LLM's copy lets weights take
+ * the rows below 32 tokens): M is 64 or 128, T the multiple of 8 with the fewest waves and then the
+ * fullest last one, even where that is slower; widths that do not divide 128 pay uneven_share, and
+ * where pairs of tiles do not share loads each missing row of the last tile pays pad_ns times the
+ * depth. `fixed` libraries take 128 x 256 for every shape, as TensorRT-LLM's nvfp4 GEMM does where
+ * it was not tuned: its measured times step where tiles of that size begin another wave, and
+ * nowhere else. |T - t0, flops / sustained_flops_per_s|_4 then stands for clocks that sink under
+ * load. Left out: what a library really picks.
  */
 #include "gpu/fitted_gemm.h"
 
@@ -37,17 +40,15 @@
 #define PARTIAL_BYTES 8.0 /* fp32, written and read */
 #define SPLIT_MAX     16.0
 #define SWAP_ROWS     32.0
-#define AREA_MAX      (256.0 * 192.0) /* accumulators of a tile must fit into its registers */
 #define FIXED_HEIGHT  128.0
 #define FIXED_WIDTH   256.0
 #define CLOCK_BLEND   4.0
 #define CACHE_BLEND   8.0
 #define INPUT_BYTES   2.0 /* bf16 */
-
-static const double heights[] = {64.0, 128.0, 192.0, 256.0};
-static const double widths[] = {16.0, 32.0, 64.0, 96.0, 128.0, 160.0, 192.0, 256.0};
-#define NUM_HEIGHTS (sizeof heights / sizeof heights[0])
-#define NUM_WIDTHS  (sizeof widths / sizeof widths[0])
+#define CACHE_SPEEDUP 2.0 /* L2 over HBM */
+#define SINK_NS       8e6
+#define ROWS_STEP     8.0
+#define ROWS_MAX      256.0
 
 /* Of all waves. */
 struct duration {
@@ -94,16 +95,17 @@ static struct duration tuned_tile(const struct gemm_constants *constants,
     return best;
 }
 
+/* A taller tile is worth it where there are fewer of them. */
 static struct duration tuned(const struct gemm_constants *constants, const struct gemm_shape *shape)
 {
     struct duration best = {HUGE_VAL, 0.0};
-    for (size_t i = 0; i < NUM_HEIGHTS; i++) {
-        for (size_t j = 0; j < NUM_WIDTHS; j++) {
-            if (heights[i] * widths[j] > AREA_MAX) {
-                continue;
-            }
-            best = shorter(best, tuned_tile(constants, shape, heights[i], widths[j]));
-            best = shorter(best, tuned_tile(constants, shape, widths[j], heights[i]));
+    double count = HUGE_VAL;
+    for (double rows = ROWS_STEP; rows <= ROWS_MAX && count > 1.0; rows += ROWS_STEP) {
+        double tried = ceil(shape->rows / rows);
+        if (tried < count) {
+            count = tried;
+            best = shorter(best, tuned_tile(constants, shape, rows, 64.0));
+            best = shorter(best, tuned_tile(constants, shape, rows, 128.0));
         }
     }
     return best;
@@ -158,7 +160,6 @@ static struct duration compute(const struct gemm_constants *constants,
 {
     switch ((enum tile_choice)constants->tiles) {
     case TILES_TUNED:
-    case TILES_TUNED_EXPOSED:
     case TILES_TUNED_WHOLE:
         return tuned(constants, shape);
     case TILES_FEWEST_WAVES:
@@ -181,11 +182,29 @@ static double sustained_ns(const struct gemm_constants *constants, const struct 
                : 0.0;
 }
 
-/* Input that comes from HBM, because L2 has lost it. */
-static double missed_bytes(const struct gemm_constants *constants, double input_bytes)
+/* What L2 does not keep of so many bytes. */
+static double lost_share(const struct gemm_constants *constants, double bytes)
 {
-    double fit = constants->cache_bytes / input_bytes;
-    return constants->cache_bytes > 0.0 ? input_bytes / (1.0 + pow(fit, CACHE_BLEND)) : 0.0;
+    return 1.0 / (1.0 + pow(constants->cache_bytes / bytes, CACHE_BLEND));
+}
+
+static double weights_s(const struct gemm_constants *constants, const struct gemm_shape *shape)
+{
+    double bytes = shape->groups * shape->columns * shape->depth * shape->weight_bytes;
+    bool is_cached = shape->rounds > 0.0 && constants->cache_bytes > 0.0;
+    double lost = is_cached ? lost_share(constants, shape->rounds * bytes) : 1.0;
+    return bytes * (lost + (1.0 - lost) / CACHE_SPEEDUP) / constants->weight_bytes_per_s;
+}
+
+/* Input that comes from HBM, because L2 has lost it; a quantised copy lies beside it. */
+static double missed_s(const struct gemm_constants *constants, const struct gemm_shape *shape)
+{
+    double values = shape->rows * shape->groups * shape->depth;
+    double copy_bytes = shape->weight_bytes < INPUT_BYTES ? shape->weight_bytes : 0.0;
+    double lost = constants->cache_bytes > 0.0
+                      ? lost_share(constants, values * (INPUT_BYTES + copy_bytes))
+                      : 0.0;
+    return values * INPUT_BYTES * lost / constants->weight_bytes_per_s;
 }
 
 double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
@@ -194,20 +213,16 @@ double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_
         return 0.0;
     }
     double rows = shape->rows * shape->groups;
+    double stream_s = weights_s(constants, shape) +
+                      rows * shape->columns * OUTPUT_BYTES / constants->output_bytes_per_s;
+    double prepare_s = rows * shape->depth * INPUT_BYTES / constants->prepare_bytes_per_s;
+    *(shape->weight_bytes < INPUT_BYTES ? &prepare_s : &stream_s) += missed_s(constants, shape);
     double left = 1.0 - shape->hbm_taken;
-    double stream_s = (shape->groups * shape->columns * shape->depth * shape->weight_bytes /
-                           constants->weight_bytes_per_s +
-                       rows * shape->columns * OUTPUT_BYTES / constants->output_bytes_per_s) /
-                      left;
-    double input_bytes = rows * shape->depth * INPUT_BYTES;
-    double prepare_s = input_bytes / (constants->prepare_bytes_per_s * left);
-    double missed_s = missed_bytes(constants, input_bytes) / (constants->weight_bytes_per_s * left);
-    *(shape->weight_bytes < INPUT_BYTES ? &prepare_s : &stream_s) += missed_s;
     struct duration tiles = compute(constants, shape);
-    double exposed_ns = constants->tiles == TILES_TUNED_EXPOSED ? tiles.wait_ns : 0.0;
-    double hidden_ns = tiles.flow_ns + tiles.wait_ns - exposed_ns;
-    double both_ns = fitted_norm(stream_s * 1e9, hidden_ns, constants->blend) + exposed_ns;
-    double sink_ns = sustained_ns(constants, shape);
-    double product_ns = sink_ns > 0.0 ? fitted_norm(both_ns, sink_ns, CLOCK_BLEND) : both_ns;
-    return constants->t0_ns + product_ns + prepare_s * 1e9;
+    double both_ns =
+        fitted_norm(stream_s / left * 1e9, tiles.flow_ns, constants->blend) + tiles.wait_ns;
+    double clock_ns = sustained_ns(constants, shape);
+    double product_ns = clock_ns > 0.0 ? fitted_norm(both_ns, clock_ns, CLOCK_BLEND) : both_ns;
+    double sink = constants->sink_share * product_ns / (product_ns + SINK_NS);
+    return constants->t0_ns + product_ns * (1.0 + sink) + prepare_s / left * 1e9;
 }

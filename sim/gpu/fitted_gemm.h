@@ -18,6 +18,7 @@ struct gemm_shape {
     double row_tiles;    /* of all groups, where they differ; 0: as rows and groups make */
     bool is_ragged;      /* groups lie behind each other, cut into tiles of 128 rows */
     double weight_bytes; /* a weight, scales included */
+    double rounds;       /* sets of weights that a measurement goes round; 0: none comes again */
     double num_sms;      /* left for compute */
     double gpu_sms;      /* all of them: what the constants' rates are of */
     double hbm_taken;    /* share of the HBM's bandwidth that is not left for compute */
