@@ -107,6 +107,20 @@ def differences():
         check("is cheapest" not in page, "served runs compared by the batch of steps that they share")
 
 
+def placed_run():
+    """The run behind the page has its experts where a strategy put them to serve."""
+    balancedness = {}
+    for strategy in "static", "eplb":
+        result = moesim("serve", CHAT, *SMALL, "--set", f"placement.strategy={strategy}", "--set",
+                        "placement.redundant_experts=8", "--set",
+                        "placement.rebalance_interval_steps=1000", "-o", "placed.db", "--json")
+        check(result.returncode == 0, f"serve with {strategy}: {result.stderr}")
+        run_id = json.loads(result.stdout)["run_id"]
+        balancedness[strategy] = rows("placed.db", "SELECT avg(balancedness_sum) FROM balance "
+                                                   f"WHERE run_id = '{run_id}'")[0][0]
+    check(balancedness["eplb"] > 1.1 * balancedness["static"], f"no better: {balancedness}")
+
+
 def pages_of_little():
     """Nobody has to set targets, and answers of one token have no further ones."""
     if shutil.which("gnuplot") is None:
@@ -174,6 +188,7 @@ with tempfile.TemporaryDirectory() as directory:
     equal_runs()
     stored()
     differences()
+    placed_run()
     pages_of_little()
     currencies()
     bad_input()

@@ -29,6 +29,7 @@ static const char help[] =
 
 struct serve_command {
     struct variant variant;
+    struct scenario placed; /* the variant's with the experts as serving has them; borrows */
     struct deployment deployment;
     struct serve_result result;
     struct error error;
@@ -62,17 +63,35 @@ static enum status simulate(struct serve_command *command, const struct cli_opti
     return status;
 }
 
-/* The page's other figures are of a run of the deployment, with the scenario's own batch. */
+/* The page's other figures are of a run of the deployment, with the scenario's own batch and, where
+ * a strategy placed them, experts as they lay while it served. */
+static enum status run_steps(struct serve_command *command)
+{
+    struct variant *variant = &command->variant;
+    int32_t *placement = step_time_placement(command->deployment.step_time[SERVE_MAIN]);
+    enum status status = STATUS_OK;
+    if (placement != variant->scenario.initial_expert_of_slot) {
+        command->placed = variant->scenario;
+        command->placed.initial_expert_of_slot = placement;
+        command->placed.rebalance_interval_steps = 0;
+        engine_close(variant->engine);
+        variant->engine = NULL;
+        status = engine_open(&variant->engine, &command->placed, variant->trace, &variant->error);
+    }
+    status = status == STATUS_OK ? variant_run(variant, NULL) : status;
+    if (status != STATUS_OK) {
+        command->error = variant->error;
+    }
+    return status;
+}
+
 static enum status store(struct serve_command *command, const struct cli_options *options)
 {
     struct variant *variant = &command->variant;
     struct store *store = NULL;
     enum status status = store_open(&store, options->results, true, &command->error);
     if (status == STATUS_OK) {
-        status = variant_run(variant, NULL);
-        if (status != STATUS_OK) {
-            command->error = variant->error;
-        }
+        status = run_steps(command);
     }
     if (status == STATUS_OK) {
         status = store_begin(store, variant->run_id, variant->label, &variant->scenario,

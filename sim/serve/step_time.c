@@ -157,6 +157,11 @@ void step_time_close(struct step_time *step_time)
     }
 }
 
+int32_t *step_time_placement(const struct step_time *step_time)
+{
+    return step_time->scenario.initial_expert_of_slot;
+}
+
 struct step_time_error step_time_error(const struct step_time *step_time)
 {
     return step_time->error;

@@ -117,6 +117,10 @@ double step_time_ns(const struct step_time *step_time, const struct step_load *l
 
 struct step_time_error step_time_error(const struct step_time *step_time);
 
+/* Where experts lie in all of its steps: [MoE layers][slots], borrowed; NULL: slot s holds expert
+ * s % experts. */
+int32_t *step_time_placement(const struct step_time *step_time);
+
 /* The table of steps that decode, or the only one: tokens a rank and the step's length there less
  * attention and head, without context. */
 int32_t step_time_num_points(const struct step_time *step_time);
