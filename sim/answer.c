@@ -76,7 +76,7 @@ void answer_model_error(struct report *report)
     const char *fitted_on = text(report, "fitted_on");
     bool measured = text(report, "error_median")[0] != '\0';
     char percent[FORMAT_BYTES];
-    format_percent(percent, number(report, "error_median"));
+    html_percent(percent, number(report, "error_median"));
     if (fitted_on[0] == '\0') {
         snprintf(report->model_error, sizeof report->model_error,
                  "Times and costs come from the compute model '%s', which is not fitted to "
@@ -126,8 +126,8 @@ static void write_time(const struct report *report, FILE *page)
     char step[FORMAT_BYTES], transfer[FORMAT_BYTES], waiting[FORMAT_BYTES];
     double transfer_share = number(report, "dispatch_share") + number(report, "combine_share");
     format_ns(step, number(report, "step_ns_mean"));
-    format_percent(transfer, transfer_share);
-    format_percent(waiting, number(report, "waiting_share"));
+    html_percent(transfer, transfer_share);
+    html_percent(waiting, number(report, "waiting_share"));
     fprintf(page, "A %s step takes <strong>%s</strong>", text(report, "phase"), step);
     if (transfer_share > 0) {
         fprintf(page,
@@ -139,8 +139,8 @@ static void write_time(const struct report *report, FILE *page)
         fprintf(page,
                 "; waiting for experts takes <strong>%s</strong> of it, as GPUs hold %s of those "
                 "that are wanted",
-                format_percent(waiting, number(report, "fetch_share")),
-                format_percent(transfer, number(report, "hits_share")));
+                html_percent(waiting, number(report, "fetch_share")),
+                html_percent(transfer, number(report, "hits_share")));
     }
     fputs(". ", page);
 }
@@ -181,8 +181,8 @@ static void write_drops(const struct report *report, FILE *page)
     if (!has_experts(report)) {
         return;
     }
-    format_percent(dropped, dropped_fraction(report));
-    format_percent(what_if, number(report, "dropped_share_at_1_25"));
+    html_percent(dropped, dropped_fraction(report));
+    html_percent(what_if, number(report, "dropped_share_at_1_25"));
     const char *scope = strcmp(text(report, "capacity_scope"), "rank") == 0
                             ? "counted for each source rank"
                             : "counted over the step";
@@ -206,7 +206,7 @@ static void write_rebalancing(const struct report *report, FILE *page)
     if (changes < 1) {
         return;
     }
-    format_percent(share, number(report, "rebalance_share"));
+    html_percent(share, number(report, "rebalance_share"));
     fprintf(page, "Waiting for moved weights, %.0f time%s, took %s of its time. ", changes,
             changes > 1 ? "s" : "", share);
 }
@@ -261,28 +261,27 @@ static void write_balance_tile(const struct report *report, FILE *page)
 static void write_exchange_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], waiting[FORMAT_BYTES], note[128];
-    format_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
+    html_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
     snprintf(note, sizeof note, "of a step; waiting for slower ranks: %s",
-             format_percent(waiting, number(report, "waiting_share")));
+             html_percent(waiting, number(report, "waiting_share")));
     write_tile(page, "Dispatch and combine", value, note);
 }
 
 static void write_offload_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], best[FORMAT_BYTES], waiting[FORMAT_BYTES], note[160];
-    snprintf(
-        note, sizeof note, "of those wanted, by %s; any policy at most %s. Waiting: %s of a step",
-        text(report, "offload_policy"), format_percent(best, number(report, "best_hits_share")),
-        format_percent(waiting, number(report, "fetch_share")));
-    write_tile(page, "Experts on the GPU", format_percent(value, number(report, "hits_share")),
-               note);
+    snprintf(note, sizeof note,
+             "of those wanted, by %s; any policy at most %s. Waiting: %s of a step",
+             text(report, "offload_policy"), html_percent(best, number(report, "best_hits_share")),
+             html_percent(waiting, number(report, "fetch_share")));
+    write_tile(page, "Experts on the GPU", html_percent(value, number(report, "hits_share")), note);
 }
 
 static void write_drop_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], note[128];
     double factor = number(report, "capacity_factor");
-    format_percent(value, dropped_fraction(report));
+    html_percent(value, dropped_fraction(report));
     if (number(report, "dropped_assignments") <= 0) {
         snprintf(value, sizeof value, "none");
     }

@@ -45,7 +45,10 @@ void html_text(FILE *page, const char *text)
     const unsigned char *c = (const unsigned char *)text;
     while (*c != '\0') {
         int bytes = utf8_bytes(c);
-        const char *entity = *c == '&'    ? "&amp;"
+        bool before_sign = *c == ' ' && c[1] == '%' && c > (const unsigned char *)text &&
+                           c[-1] >= '0' && c[-1] <= '9';
+        const char *entity = before_sign  ? "\xc2\xa0" /* a line does not end in "2.5" */
+                             : *c == '&'  ? "&amp;"
                              : *c == '<'  ? "&lt;"
                              : *c == '>'  ? "&gt;"
                              : *c == '"'  ? "&quot;"
@@ -59,6 +62,16 @@ void html_text(FILE *page, const char *text)
         }
         c += bytes == 0 ? 1 : bytes;
     }
+}
+
+char *html_percent(char *text, double fraction)
+{
+    char *blank = strchr(format_percent(text, fraction), ' ');
+    if (blank != NULL && strlen(text) + 2 <= FORMAT_BYTES) {
+        memmove(blank + 2, blank + 1, strlen(blank));
+        memcpy(blank, "\xc2\xa0", 2);
+    }
+    return text;
 }
 
 void html_named(FILE *page, const char *before, const char *text, const char *after)
@@ -168,7 +181,7 @@ void html_value(FILE *page, const char *column, const char *value, const struct 
         fprintf(page, "%.2f\xc3\x97", number); /* a multiplication sign */
         break;
     case COLUMN_SHARE:
-        fputs(format_percent(text, number), page);
+        fputs(html_percent(text, number), page);
         break;
     case COLUMN_COUNT:
         fputs(format_count(text, number), page);

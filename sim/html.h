@@ -14,8 +14,11 @@
 #include "rows.h"
 
 /* Text as HTML, also inside attributes. Bytes that are no UTF-8 and control characters become
- * U+FFFD. */
+ * U+FFFD, and the blank of "2.5 %" one that does not break. */
 void html_text(FILE *page, const char *text);
+
+/* format_percent with a blank that does not break, into text [FORMAT_BYTES]; returns text. */
+char *html_percent(char *text, double fraction);
 
 /* Text between two pieces of HTML. */
 void html_named(FILE *page, const char *before, const char *text, const char *after);

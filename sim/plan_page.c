@@ -145,7 +145,7 @@ static void write_prices(const struct plan_report *plan_report, FILE *page)
         double income = api_price_income_usd(price, &plan_report->page->plan->traffic);
         html_named(page, "<tr><td>", price->provider, "</td>");
         html_named(page, "<td>", price->sold_as, "</td>");
-        fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f %%", price->usd_per_million_input,
+        fprintf(page, "<td>%.4g</td><td>%.4g</td><td>%.1f\xc2\xa0%%", price->usd_per_million_input,
                 price->usd_per_million_output, plan_margin(winner->cost.usd_total, income));
         if (day->high > day->low) {
             fprintf(page, " (%.1f to %.1f)", plan_margin(day->high, income),

@@ -263,7 +263,7 @@ def test_page():
     plan(SMALL + ["-o", "whole.db", "-r", "page"])
     with open("page/index.html", encoding="utf-8") as file:
         html = file.read()
-    for words in ("What speed costs", "What 10 % more or less does", "To launch it", "<svg",
+    for words in ("What speed costs", "What 10\u00a0% more or less does", "To launch it", "<svg",
                   "Assumptions"):
         check(words in html, f"the page lacks '{words}'")
     for figure in ("front", "shift", "fate", "day"):

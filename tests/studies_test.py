@@ -212,6 +212,7 @@ def check_study(moesim, name, question, scratch):
     for sentence in sentences:
         check(not re.search(r"\s[.,;:]|\(\)", sentence), f"{name}: a gap in: {sentence}")
         shown = sentence.strip().replace("&", "&amp;").replace("'", "&#39;")
+        shown = re.sub(r"(\d) %", "\\1\u00a0%", shown)  # no line ends between number and sign
         starts = (shown[0], shown[0].upper())  # a page begins lines of a list as sentences
         check(any(start + shown[1:] in page for start in starts),
               f"{name}: not on the page: {sentence}")

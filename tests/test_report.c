@@ -137,7 +137,7 @@ Test(report, repeats_the_error_of_a_fitted_model)
     const char *page = make_page();
 
     cr_expect(page_holds(page, "fitted on 412 moe-bench rows, H100, 2026-11"));
-    cr_expect(page_holds(page, "model error \xc2\xb1 8.30 % (median)"));
+    cr_expect(page_holds(page, "model error \xc2\xb1 8.30\xc2\xa0% (median)"));
     cr_expect(!page_holds(page, "error unknown"));
 }
 
@@ -154,7 +154,7 @@ Test(report, tells_the_error_of_exchanges)
     store(&run, "");
 
     cr_expect(page_holds(make_page(), "Exchanges are fitted on 113 rows of a test; held out, their "
-                                      "median error is 7.1 %."));
+                                      "median error is 7.1\xc2\xa0%."));
 }
 
 Test(report, answers_in_words_that_match_the_numbers)
@@ -170,7 +170,7 @@ Test(report, answers_in_words_that_match_the_numbers)
     cr_expect(page_holds(page, "A decode step takes <strong>47.2 ms</strong>"));
     cr_expect(page_holds(page, "A million tokens cost <strong>$0.420</strong> at $2.49"));
     /* fake_run.c: 35 % * exp(-1.4 * 0.25) = 24.66 % */
-    cr_expect(page_holds(page, "at 1.25 it would be 24.7 %"));
+    cr_expect(page_holds(page, "at 1.25 it would be 24.7\xc2\xa0%"));
 }
 
 Test(report, loads_nothing_from_anywhere)
