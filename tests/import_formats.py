@@ -325,6 +325,13 @@ def logs():
     text += [f"{l},{','.join(map(str, e))},{t}" for r, t, l, e, w in rows if r == 1]
     expect([write("log.csv", "\r\n".join(text) + "\r\n")], parts[1], *bare, num_requests=0)
 
+    # Rows that end early: their pads are said.
+    for text in ("layer,token,experts\n0,0,1;2\n0,1,3\n", "layer,token,e0,e1\n0,0,1,2\n0,1,3\n"):
+        expect([write("log.csv", text)], np.array([[[1, 2]], [[3, -1]]]), *bare, num_pads=1,
+               drops={"missing from rows with fewer experts than the first: pads": 1})
+    said = moesim("trace", "import", "--force", "log.csv", *map(str, bare), "--out", "trace").stdout
+    check("2 tokens x 1 layer, top-2" in said and "left out            1 missing from" in said, said)
+
     good = next(lines(rows, False))
     for bad, words in (({"layer": 4096}, "line 2: expected a layer number"),
                        ({"token_idx": -1}, "line 2: expected a token number"),
@@ -527,6 +534,17 @@ def arrivals():
     os.replace("a.csv", "own.csv")
     expect_arrivals("own.csv", "arrivals", expected)
 
+    # What a plan asks of the traffic: a request every 20 s for four hours, every 10 s in the third.
+    seconds = [s for s in range(0, 14400, 10) if s % 20 == 0 or 7200 <= s < 10800]
+    lines = [f"{s},{100 + i % 3},{10 + i % 2}" for i, s in enumerate(seconds)]
+    steady = write("steady.csv", "arrival_s,prompt_tokens,decode_tokens\n" + "\n".join(lines))
+    done = moesim("trace", "import", "--force", steady, "--out", "a.csv")
+    per_day = 900 / 14380 * 86400  # 720 + 180 requests; the last comes at 14 380 s
+    peak = 360 / (900 / 14380 * 3600)
+    flags = (f"--input 101 --output 10 --requests-per-day {per_day:.0f} \\\n"
+             f"                      --set traffic.peak_over_mean={peak:.2f}\n")
+    check(flags in done.stdout, f"{flags} is not in {done.stdout}")
+
     # Attached to a trace: times in order, contexts as measured.
     ids = routing(40, 5, 4, 16)
     lines = write_lines("t.jsonl", [{"routed_experts": {
@@ -701,6 +719,10 @@ def hostile_responses():
     refuse(["."], "", *QWEN)
     refuse(file(raw(text)), "no format 'x'; there are", "--from", "x", *QWEN)
     refuse(file("just words"), "looks like no format", *QWEN)
+    np.save("floats.npy", good.astype(np.float32))
+    for way in ((), ("--from", "npy")):
+        refuse(["floats.npy"], "ids.astype(numpy.int32)", *way, *QWEN)
+    refuse(file('{"choices": [{"text": "yes"}]}'), "--enable-return-routed-experts", *QWEN)
     several = raw(text) + raw("?" + text[1:]) + "{broken\n" + raw(text[:-9]) + raw(text)
     words = refuse(file(several), "line 2: routed_experts: '?'", *QWEN)
     check("line 3: expected a key" in words and "line 4:" in words, f"not all problems: {words}")

@@ -1,4 +1,5 @@
 /* cmd_trace_import.c -- moesim trace import. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "import/import.h"
 
 #define HELP_BYTES 8192
+#define PEAK_MAX   2.0 /* of a plan's traffic: a day's cosine does not go below nothing */
 
 static const char help[] = /* with the list of formats in it */
     "usage: moesim trace import [--from FORMAT] [--model M] FILE... --out PATH [options]\n\n"
@@ -181,12 +183,23 @@ static bool take(struct request *request, int option)
     }
 }
 
+/* Bytes of the reason's first word that one thing keeps: "responses" loses its s, "passes" es. */
+static int singular_bytes(const char *reason, int word_bytes)
+{
+    bool is_plural = word_bytes > 1 && reason[word_bytes - 1] == 's';
+    bool is_long = word_bytes > 4 && strncmp(reason + word_bytes - 4, "sses", 4) == 0;
+    return word_bytes - (is_long ? 2 : is_plural ? 1 : 0);
+}
+
 static void print_drops(const struct import_summary *summary)
 {
     char number[32];
     for (int32_t i = 0; i < summary->num_drops; i++) {
-        printf("  left out            %s %s\n", trace_cli_grouped(number, summary->drop[i].count),
-               summary->drop[i].reason);
+        const struct import_drop *drop = &summary->drop[i];
+        int word_bytes = (int)strcspn(drop->reason, " ");
+        int kept_bytes = drop->count == 1 ? singular_bytes(drop->reason, word_bytes) : word_bytes;
+        printf("  left out            %s %.*s%s\n", trace_cli_grouped(number, drop->count),
+               kept_bytes, drop->reason, drop->reason + word_bytes);
     }
 }
 
@@ -194,20 +207,46 @@ static void print_loads(const struct import_summary *summary, const char *out)
 {
     char number[32];
     char more[32];
-    printf("imported loads of %s assignments: %d layers x %d experts, %s step%s, from %s\n",
+    printf("imported loads of %s assignments: %d layer%s x %d experts, %s step%s, from %s\n",
            trace_cli_grouped(number, summary->num_assignments), summary->num_layers,
-           summary->num_experts, trace_cli_grouped(more, summary->num_steps),
-           summary->num_steps == 1 ? "" : "s", summary->format);
+           summary->num_layers == 1 ? "" : "s", summary->num_experts,
+           trace_cli_grouped(more, summary->num_steps), summary->num_steps == 1 ? "" : "s",
+           summary->format);
     print_drops(summary);
     printf("loads: %s\n", out);
+}
+
+/* As the options of moesim plan. */
+static void print_traffic(const struct import_summary *summary)
+{
+    char number[32];
+    printf("  tokens a request    %.0f of prompt, %.0f of answer (means)\n",
+           summary->prompt_tokens_mean, summary->decode_tokens_mean);
+    if (summary->requests_per_day < 1.0) {
+        return;
+    }
+    int64_t per_day = llround(summary->requests_per_day);
+    printf("  requests a day      %s at this rate\n", trace_cli_grouped(number, per_day));
+    if (summary->peak_over_mean > 0.0) {
+        printf("  busiest hour        %.2f times the mean%s\n", summary->peak_over_mean,
+               summary->peak_over_mean > PEAK_MAX ? " (moesim plan takes at most 2)" : "");
+    }
+    printf("  for moesim plan     --input %.0f --output %.0f --requests-per-day %lld",
+           summary->prompt_tokens_mean, summary->decode_tokens_mean, (long long)per_day);
+    if (summary->peak_over_mean > 1.0) {
+        printf(" \\\n                      --set traffic.peak_over_mean=%.2f",
+               fmin(summary->peak_over_mean, PEAK_MAX));
+    }
+    putchar('\n');
 }
 
 static void print_arrivals(const struct request *request, const struct import_summary *summary)
 {
     char number[32];
-    printf("imported %s arrivals over %.0f s, from %s\n",
-           trace_cli_grouped(number, summary->num_arrivals), summary->arrivals_end_s,
-           summary->format);
+    printf("imported %s arrival%s over %.0f s, from %s\n",
+           trace_cli_grouped(number, summary->num_arrivals), summary->num_arrivals == 1 ? "" : "s",
+           summary->arrivals_end_s, summary->format);
+    print_traffic(summary);
     print_drops(summary);
     if (request->import.attach_path != NULL) {
         printf("trace: %s, %s requests have their times\n", request->import.attach_path,
@@ -221,8 +260,9 @@ static void print_imported(const struct import_summary *summary, const char *out
 {
     char number[32];
     char more[32];
-    printf("imported %s tokens x %d layers, top-%d of %d experts (%s), from %s\n",
-           trace_cli_grouped(number, summary->num_tokens), summary->num_layers, summary->top_k,
+    printf("imported %s token%s x %d layer%s, top-%d of %d experts (%s), from %s\n",
+           trace_cli_grouped(number, summary->num_tokens), summary->num_tokens == 1 ? "" : "s",
+           summary->num_layers, summary->num_layers == 1 ? "" : "s", summary->top_k,
            summary->num_experts, summary->model, summary->format);
     if (summary->num_tokens < summary->num_tokens_in_file) {
         printf("  tokens left out     %s\n",
@@ -274,6 +314,10 @@ static cJSON *summary_json(const struct import_summary *summary, const char *out
     cJSON_AddNumberToObject(object, "num_dense_layers_dropped", summary->num_dense_layers_dropped);
     cJSON_AddNumberToObject(object, "num_arrivals", (double)summary->num_arrivals);
     cJSON_AddNumberToObject(object, "arrivals_end_s", summary->arrivals_end_s);
+    cJSON_AddNumberToObject(object, "prompt_tokens_mean", summary->prompt_tokens_mean);
+    cJSON_AddNumberToObject(object, "decode_tokens_mean", summary->decode_tokens_mean);
+    cJSON_AddNumberToObject(object, "requests_per_day", summary->requests_per_day);
+    cJSON_AddNumberToObject(object, "peak_over_mean", summary->peak_over_mean);
     cJSON_AddNumberToObject(object, "num_steps", (double)summary->num_steps);
     cJSON_AddNumberToObject(object, "num_assignments", (double)summary->num_assignments);
     cJSON_AddNumberToObject(object, "num_tokens", (double)summary->num_tokens);

@@ -52,16 +52,19 @@ static void find_columns(const struct csv_lines *lines, const char *const *list_
     }
 }
 
-/* Reads numbers of a list or of columns. -1: something is no number. An empty column is missing. */
+/* Reads numbers of a list or of columns. -1: something is no number. An empty column is missing;
+ * a line that ends before the last of them holds fewer. */
 static int32_t read_numbers(const struct csv_lines *lines, const struct columns *columns,
                             double missing, double *number)
 {
     int32_t count = 0;
     for (; count < columns->num_columns; count++) {
         int32_t at = columns->at[count];
-        bool is_empty = at >= lines->num_fields || lines->length[at] == 0;
+        if (at >= lines->num_fields) {
+            break;
+        }
         number[count] = missing;
-        if (!is_empty && !csv_double(lines, at, &number[count])) {
+        if (lines->length[at] > 0 && !csv_double(lines, at, &number[count])) {
             return -1;
         }
     }

@@ -102,6 +102,31 @@ static void list_formats(char *text, size_t room)
     }
 }
 
+/* An answer of an inference server (OpenAI's API, or SGLang's own), but without its routing? */
+static bool is_bare_response(const char *text)
+{
+    return strchr("{[ \n\r\t\xef", text[0]) != NULL &&
+           (strstr(text, "\"choices\"") != NULL || strstr(text, "\"meta_info\"") != NULL) &&
+           strstr(text, "\"routed_experts\"") == NULL;
+}
+
+static enum status refuse_unknown(const struct import_probe *probe, const char *names,
+                                  struct error *error)
+{
+    if (is_bare_response((const char *)probe->text)) {
+        return error_add(error, STATUS_INVALID,
+                         "%s: responses without routed_experts: start vLLM or SGLang with "
+                         "--enable-return-routed-experts (SGLang's requests also need "
+                         "\"return_routed_experts\": true); moesim trace import --help lists all "
+                         "formats",
+                         probe->path);
+    }
+    return error_add(error, STATUS_INVALID,
+                     "%s: looks like no format that is known; say with --from which of %s it is; "
+                     "moesim trace import --help says what they are",
+                     probe->path, names);
+}
+
 enum status import_detect(const struct import_format **format, const struct import_options *options,
                           struct error *error)
 {
@@ -131,10 +156,7 @@ enum status import_detect(const struct import_format **format, const struct impo
         }
     }
     if (status == STATUS_OK && best == 0) {
-        status = error_add(error, STATUS_INVALID,
-                           "%s: looks like no format that is known; say with --from which of %s it "
-                           "is",
-                           options->paths[0], names);
+        status = refuse_unknown(&probe, names, error);
     }
     free(text);
     return status;

@@ -34,6 +34,7 @@ struct gather {
     uint16_t *expert; /* [num_rows][top_k] */
     float *weight;    /* the same, or NULL */
     int64_t num_rows;
+    int64_t num_missing; /* experts of rows shorter than the first */
     int64_t capacity;
     uint64_t *key;  /* [num_slots] of a group, 0: free */
     int32_t *group; /* [num_slots] */
@@ -191,6 +192,7 @@ enum status gather_add(struct gather *gather, const char *path, const struct gat
     if (group < 0) {
         return no_memory(gather);
     }
+    gather->num_missing += gather->top_k - line->top_k;
     int64_t row = gather->num_rows++;
     gather->rows[row] = (struct row){
         .group = group,
@@ -335,6 +337,8 @@ enum status gather_finish(struct gather *gather)
     if (gather->num_rows == 0) {
         return STATUS_OK;
     }
+    import_drop(gather->sink, "missing from rows with fewer experts than the first: pads",
+                gather->num_missing);
     struct tokens *tokens = calloc(1, sizeof *tokens);
     enum status status = tokens != NULL ? STATUS_OK : no_memory(gather);
     for (int32_t layer = 0; tokens != NULL && layer < LAYERS_MAX; layer++) {

@@ -204,12 +204,15 @@ static enum status check_layers(struct logits *logits)
         (void)snprintf(place, sizeof place, "layer %d", i);
         if (!is_float || npy->num_dims < 2 || npy->num_dims > 3 ||
             npy->dim[npy->num_dims - 1] != num_experts) {
-            return import_refuse(logits->sink, logits->path, place,
-                                 "holds %s with %d axes, the last of %lld; floats over tokens, or "
-                                 "batch and tokens, and %d experts are expected",
-                                 npy_type_name(npy->type), npy->num_dims,
-                                 (long long)(npy->num_dims > 0 ? npy->dim[npy->num_dims - 1] : 0),
-                                 num_experts);
+            int64_t last = npy->num_dims > 0 ? npy->dim[npy->num_dims - 1] : 0;
+            return import_refuse(
+                logits->sink, logits->path, place,
+                "holds %s with %d axes, the last of %lld; floats over tokens, or batch and tokens, "
+                "and %d experts are expected%s",
+                npy_type_name(npy->type), npy->num_dims, (long long)last, num_experts,
+                is_float ? ": router logits; if these are the ids of the chosen experts, save "
+                           "them as integers, as with ids.astype(numpy.int32)"
+                         : "");
         }
         bool same = npy->num_dims == first->num_dims && npy->type == first->type;
         for (int32_t axis = 0; same && axis < npy->num_dims; axis++) {

@@ -110,6 +110,10 @@ struct import_summary {
     int64_t num_assignments;    /* of loads: tokens x top_k, of all layers */
     int64_t num_arrivals;
     double arrivals_end_s; /* of the last */
+    double prompt_tokens_mean;
+    double decode_tokens_mean;
+    double requests_per_day; /* at the file's mean rate; 0: all arrive at once */
+    double peak_over_mean;   /* its busiest 60 minutes over the mean; 0: it is under two hours */
     bool has_gate_weights;
     bool has_scores;
     int32_t num_drops;

@@ -66,7 +66,8 @@ static enum status check_array(const struct import_input *input, struct import_s
     int64_t size[TRACE_AXIS_COUNT];
     if (file->type == NPY_FLOAT16 || file->type == NPY_FLOAT32 || file->type == NPY_FLOAT64) {
         return import_refuse(sink, path, "",
-                             "holds %s, but expert ids are integers: is it the gate weights?",
+                             "holds %s, but expert ids are integers: save ids as such, as with "
+                             "ids.astype(numpy.int32); gate weights go to --gate-weights",
                              npy_type_name(file->type));
     }
     if (file->num_dims != TRACE_AXIS_COUNT) {

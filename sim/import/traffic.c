@@ -5,6 +5,47 @@
  */
 #include "import/sink.h"
 
+#define SECONDS_AN_HOUR 3600.0
+#define SECONDS_A_DAY   86400.0
+
+/* The most arrivals in any 60 minutes. */
+static int64_t busiest_hour(const struct arrivals *arrivals)
+{
+    int64_t most = 0;
+    int64_t first = 0;
+    for (int64_t last = 0; last < arrivals->count; last++) {
+        double begin_s = arrivals->arrival[last].arrival_s - SECONDS_AN_HOUR;
+        while (arrivals->arrival[first].arrival_s <= begin_s) {
+            first++;
+        }
+        most = last - first + 1 > most ? last - first + 1 : most;
+    }
+    return most;
+}
+
+/* What a plan asks of its traffic. */
+static void summarise(struct import_summary *summary, const struct arrivals *arrivals)
+{
+    int64_t prompt_tokens = 0;
+    int64_t decode_tokens = 0;
+    double count = (double)arrivals->count;
+    double span_s =
+        arrivals->arrival[arrivals->count - 1].arrival_s - arrivals->arrival[0].arrival_s;
+    for (int64_t i = 0; i < arrivals->count; i++) {
+        prompt_tokens += arrivals->arrival[i].prompt_tokens;
+        decode_tokens += arrivals->arrival[i].decode_tokens;
+    }
+    summary->prompt_tokens_mean = (double)prompt_tokens / count;
+    summary->decode_tokens_mean = (double)decode_tokens / count;
+    if (span_s > 0.0) {
+        summary->requests_per_day = count / span_s * SECONDS_A_DAY;
+    }
+    if (span_s >= 2.0 * SECONDS_AN_HOUR) {
+        summary->peak_over_mean =
+            (double)busiest_hour(arrivals) / (count / span_s * SECONDS_AN_HOUR);
+    }
+}
+
 enum status import_arrivals_run(struct import_sink *sink)
 {
     const struct import_options *options = sink->options;
@@ -19,6 +60,7 @@ enum status import_arrivals_run(struct import_sink *sink)
     summary->num_arrivals = arrivals.count;
     if (status == STATUS_OK) {
         summary->arrivals_end_s = arrivals.arrival[arrivals.count - 1].arrival_s;
+        summarise(summary, &arrivals);
         import_drop(sink, "requests without a token of prompt or answer (they failed)",
                     arrivals.num_failed);
     }

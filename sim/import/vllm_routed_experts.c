@@ -1,9 +1,9 @@
 /*
  * vllm_routed_experts.c -- responses of vLLM, Dynamo and LightLLM with routed experts.
  *
- * vLLM: choices[i].routed_experts is base64 of a whole .npy file. Dynamo: an object of data, shape,
- * dtype and start; LightLLM: of data and shape; logs of training loops: nested lists. All are
- * [tokens][layers][k].
+ * vLLM, started with --enable-return-routed-experts: choices[i].routed_experts is base64 of a whole
+ * .npy file. Dynamo: an object of data, shape, dtype and start; LightLLM: of data and shape; logs
+ * of training loops: nested lists. All are [tokens][layers][k].
  */
 #include "import/responses.h"
 
@@ -22,7 +22,8 @@ static enum status read_all(const struct import_input *input, struct import_sink
 
 const struct import_format import_vllm_routed_experts = {
     .name = "vllm_routed_experts",
-    .summary = "responses of vLLM, Dynamo or LightLLM, JSON or JSON lines",
+    .summary = "responses of vLLM, Dynamo or LightLLM, JSON or JSON lines; of vLLM with\n"
+               "                          --enable-return-routed-experts",
     .source = "vllm-project/vllm, ai-dynamo/dynamo, ModelTC/lightllm",
     .level = IMPORT_ROWS,
     .detect = detect,
