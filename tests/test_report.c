@@ -9,67 +9,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fake_run.h"
 #include "page.h"
+#include "report_place.h"
 #include "rows.h"
 #include "textfile.h"
 
-#define PATH_LENGTH 256
-
-static char directory[] = "/tmp/moesim-report-XXXXXX";
-static char results[PATH_LENGTH];
-static char out[PATH_LENGTH];
-static struct arena arena;
-static struct fake_run run;
-static struct error error;
-static char run_id[RUN_ID_BYTES];
+static struct report_place place;
 
 static void set_up(void)
 {
-    cr_assert(mkdtemp(directory) != NULL);
-    snprintf(results, sizeof results, "%s/results.db", directory);
-    snprintf(out, sizeof out, "%s/out", directory);
-    fake_run_make(&run, &(struct fake_size){6, 32, 8, 5, 0.8}, &arena);
+    report_place_make(&place);
 }
 
 static void tear_down(void)
 {
-    char command[PATH_LENGTH];
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_expect(system(command) == 0);
-    arena_free(&arena);
+    report_place_remove(&place);
 }
 
 TestSuite(report, .init = set_up, .fini = tear_down, .timeout = 120);
 
-static void store(const struct fake_run *fake, const char *label)
-{
-    enum status status = fake_run_store(run_id, results, fake, label, &error);
-    cr_assert(status == STATUS_OK, "%s", error.text);
-}
-
-static const char *file_text(const char *name)
-{
-    char path[2 * PATH_LENGTH];
-    const char *text = NULL;
-    snprintf(path, sizeof path, "%s/%s", out, name);
-    cr_assert(text_read(&text, path, &arena, &error) == STATUS_OK, "%s", error.text);
-    return text;
-}
-
-/* Makes the report and returns its page. */
-static const char *make_page(void)
-{
-    struct report_options options = {.results = results, .out = out};
-    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
-    return file_text("index.html");
-}
-
 Test(report, is_balanced_markup)
 {
-    store(&run, "");
+    report_place_store(&place, &place.run, "");
 
-    cr_expect_str_eq(page_unbalanced(make_page()), "");
+    cr_expect_str_eq(page_unbalanced(report_place_page(&place)), "");
 }
 
 static void expect_figure(const char *page, const char *name)
@@ -81,9 +44,9 @@ static void expect_figure(const char *page, const char *name)
     cr_expect(strstr(figure, "</figure>") - figure > 8000, "%s is short", name);
 
     snprintf(text, sizeof text, "figures/%s.svg", name);
-    cr_expect(page_count(file_text(text), "<path") > 3, "%s", name);
+    cr_expect(page_count(report_place_text(&place, text), "<path") > 3, "%s", name);
     struct stat entry;
-    snprintf(text, sizeof text, "%s/figures/%s.png", out, name);
+    snprintf(text, sizeof text, "%s/figures/%s.png", place.out, name);
     cr_expect(stat(text, &entry) == 0 && entry.st_size > 2000, "%s", name);
 }
 
@@ -92,9 +55,9 @@ Test(report, shows_every_figure_that_has_data_and_says_which_has_none)
     static const char *const names[] = {
         "step_time",       "cost",      "expert_load", "hottest_experts", "rank_load",
         "layer_imbalance", "drop_rate", "traffic",     "link_load",       "memory"};
-    store(&run, "");
+    report_place_store(&place, &place.run, "");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         expect_figure(page, names[i]);
@@ -108,10 +71,10 @@ Test(report, shows_every_figure_that_has_data_and_says_which_has_none)
 Test(report, tells_run_commit_and_digest_with_every_figure)
 {
     char origin[64];
-    store(&run, "");
-    snprintf(origin, sizeof origin, "<p class=\"origin\">Run <code>%s</code>", run_id);
+    report_place_store(&place, &place.run, "");
+    snprintf(origin, sizeof origin, "<p class=\"origin\">Run <code>%s</code>", place.run_id);
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     int figures = page_count(page, "<figure id=");
     cr_expect(page_count(page, origin) == figures);
@@ -120,21 +83,22 @@ Test(report, tells_run_commit_and_digest_with_every_figure)
 
 Test(report, says_that_the_error_of_an_unfitted_model_is_unknown)
 {
-    store(&run, "");
+    report_place_store(&place, &place.run, "");
 
-    cr_expect(page_count(make_page(), "not fitted to measurements: error unknown") >= 8);
+    cr_expect(page_count(report_place_page(&place), "not fitted to measurements: error unknown") >=
+              8);
 }
 
 Test(report, repeats_the_error_of_a_fitted_model)
 {
-    struct gpu_model fitted = *run.scenario.gpu_model;
+    struct gpu_model fitted = *place.run.scenario.gpu_model;
     fitted.name = "fitted";
     fitted.fitted_on = "412 moe-bench rows, H100, 2026-11";
     fitted.error_median = 0.083;
-    run.scenario.gpu_model = &fitted;
-    store(&run, "");
+    place.run.scenario.gpu_model = &fitted;
+    report_place_store(&place, &place.run, "");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     cr_expect(page_holds(page, "fitted on 412 moe-bench rows, H100, 2026-11"));
     cr_expect(page_holds(page, "model error \xc2\xb1 8.30\xc2\xa0% (median)"));
@@ -143,28 +107,29 @@ Test(report, repeats_the_error_of_a_fitted_model)
 
 Test(report, tells_the_error_of_exchanges)
 {
-    store(&run, "");
-    cr_expect(page_holds(make_page(), "Exchanges are not fitted to measurements."));
+    report_place_store(&place, &place.run, "");
+    cr_expect(page_holds(report_place_page(&place), "Exchanges are not fitted to measurements."));
 
-    struct cluster *cluster = &run.scenario.cluster;
+    struct cluster *cluster = &place.run.scenario.cluster;
     cluster->num_fitted = 1;
     cluster->fitted_used = 1;
     cluster->fitted[0].fit.error_median = 0.071;
     strcpy(cluster->fitted[0].fit.fitted_on, "113 rows of a test");
-    store(&run, "");
+    report_place_store(&place, &place.run, "");
 
-    cr_expect(page_holds(make_page(), "Exchanges are fitted on 113 rows of a test; held out, their "
-                                      "median error is 7.1\xc2\xa0%."));
+    cr_expect(page_holds(report_place_page(&place),
+                         "Exchanges are fitted on 113 rows of a test; held out, their "
+                         "median error is 7.1\xc2\xa0%."));
 }
 
 Test(report, answers_in_words_that_match_the_numbers)
 {
-    run.totals.rank_tokens_max_over_mean = 1.9;
-    run.totals.step_ns_mean = 47.2e6;
-    run.totals.usd_per_million_tokens = 0.42;
-    store(&run, "");
+    place.run.totals.rank_tokens_max_over_mean = 1.9;
+    place.run.totals.step_ns_mean = 47.2e6;
+    place.run.totals.usd_per_million_tokens = 0.42;
+    report_place_store(&place, &place.run, "");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     cr_expect(page_holds(page, "busiest rank carries <strong>1.90\xc3\x97</strong> the mean load"));
     cr_expect(page_holds(page, "A decode step takes <strong>47.2 ms</strong>"));
@@ -175,9 +140,9 @@ Test(report, answers_in_words_that_match_the_numbers)
 
 Test(report, loads_nothing_from_anywhere)
 {
-    store(&run, "");
+    report_place_store(&place, &place.run, "");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     cr_expect(!page_holds(page, "http:") && !page_holds(page, "https:"));
     cr_expect(!page_holds(page, " src=") && !page_holds(page, "<link"));
@@ -188,17 +153,19 @@ Test(report, escapes_whatever_the_results_file_holds)
 {
     static char evil[] = "</title></script><script>alert(1)</script>\"'><img src=x "
                          "onerror=alert(1)>&amp;<!-- \xff\xc0\x01";
-    snprintf(run.scenario.name, sizeof run.scenario.name, "%.60s", evil);
-    snprintf(run.scenario.question, sizeof run.scenario.question, "%s", evil);
-    snprintf(run.scenario.model.name, sizeof run.scenario.model.name, "%.60s", evil + 20);
-    snprintf(run.scenario.price.source, sizeof run.scenario.price.source, "%s", evil);
-    snprintf(run.metrics.link[0].name, sizeof run.metrics.link[0].name, "%.60s", evil + 8);
-    run.metrics.link[0].busy_ns = 1e12;
-    run.scenario.text = evil;
-    store(&run, evil);
-    store(&run, "two\nlines, \"quotes\" and a, comma");
+    snprintf(place.run.scenario.name, sizeof place.run.scenario.name, "%.60s", evil);
+    snprintf(place.run.scenario.question, sizeof place.run.scenario.question, "%s", evil);
+    snprintf(place.run.scenario.model.name, sizeof place.run.scenario.model.name, "%.60s",
+             evil + 20);
+    snprintf(place.run.scenario.price.source, sizeof place.run.scenario.price.source, "%s", evil);
+    snprintf(place.run.metrics.link[0].name, sizeof place.run.metrics.link[0].name, "%.60s",
+             evil + 8);
+    place.run.metrics.link[0].busy_ns = 1e12;
+    place.run.scenario.text = evil;
+    report_place_store(&place, &place.run, evil);
+    report_place_store(&place, &place.run, "two\nlines, \"quotes\" and a, comma");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     cr_expect(page_holds(page, "<figure id=\"runs\">"));
     cr_expect(!page_holds(page, "<img") && !page_holds(page, "<script>alert"));
@@ -217,34 +184,34 @@ Test(report, tells_runs_of_one_label_apart)
     static const char *const strategies[] = {"static", "eplb"};
     char names[2][64];
     for (int i = 0; i < 2; i++) {
-        run.scenario.strategy = balance_find(strategies[i]);
-        store(&run, "point");
-        snprintf(names[i], sizeof names[i], "\npoint %.4s,%s,", run_id, strategies[i]);
-        run.scenario.text = other_text;
+        place.run.scenario.strategy = balance_find(strategies[i]);
+        report_place_store(&place, &place.run, "point");
+        snprintf(names[i], sizeof names[i], "\npoint %.4s,%s,", place.run_id, strategies[i]);
+        place.run.scenario.text = other_text;
     }
 
-    make_page();
+    report_place_page(&place);
 
-    cr_expect(page_holds(file_text("figures/runs.csv"), names[0]));
-    cr_expect(page_holds(file_text("figures/runs.csv"), names[1]));
+    cr_expect(page_holds(report_place_text(&place, "figures/runs.csv"), names[0]));
+    cr_expect(page_holds(report_place_text(&place, "figures/runs.csv"), names[1]));
 }
 
 Test(report, writes_csv_that_equals_the_database)
 {
-    store(&run, "");
-    make_page();
+    report_place_store(&place, &place.run, "");
+    report_place_page(&place);
 
-    const char *line = file_text("figures/expert_load.csv");
+    const char *line = report_place_text(&place, "figures/expert_load.csv");
     cr_assert(strncmp(line, "layer,expert,tokens,tokens_over_mean\n", 37) == 0);
-    for (int32_t layer = 0; layer < run.metrics.num_layers; layer++) {
-        for (int32_t expert = 0; expert < run.metrics.num_experts; expert++) {
+    for (int32_t layer = 0; layer < place.run.metrics.num_layers; layer++) {
+        for (int32_t expert = 0; expert < place.run.metrics.num_experts; expert++) {
             int layer_read, expert_read;
             long long tokens;
             line = strchr(line, '\n') + 1;
             cr_assert(sscanf(line, "%d,%d,%lld,", &layer_read, &expert_read, &tokens) == 3);
-            cr_assert(layer_read == run.metrics.layer[layer].model_layer);
+            cr_assert(layer_read == place.run.metrics.layer[layer].model_layer);
             cr_assert(expert_read == expert);
-            cr_assert(tokens == run.metrics.expert_tokens[layer * 32 + expert]);
+            cr_assert(tokens == place.run.metrics.expert_tokens[layer * 32 + expert]);
         }
     }
     cr_expect_str_eq(strchr(line, '\n'), "\n");
@@ -255,10 +222,10 @@ Test(report, quotes_what_csv_must_quote)
     struct store *file = NULL;
     struct rows rows = {0};
     char csv[PATH_LENGTH] = "", tabs[PATH_LENGTH] = "";
-    store(&run, "");
-    cr_assert(store_open(&file, results, false, &error) == STATUS_OK);
+    report_place_store(&place, &place.run, "");
+    cr_assert(store_open(&file, place.results, false, &place.error) == STATUS_OK);
     cr_assert(rows_query(&rows, file, "SELECT 'a,b' AS x, 'say \"c\"' AS y, NULL AS z, 1.5 AS w",
-                         run_id, &error) == STATUS_OK);
+                         place.run_id, &place.error) == STATUS_OK);
 
     FILE *text = fmemopen(csv, sizeof csv, "w");
     rows_write_csv(&rows, text);
@@ -276,10 +243,10 @@ Test(report, quotes_what_csv_must_quote)
 Test(report, leaves_out_what_a_dense_model_does_not_have)
 {
     struct fake_run dense;
-    fake_run_make(&dense, &(struct fake_size){0, 0, 1, 1, 0}, &arena);
-    store(&dense, "");
+    fake_run_make(&dense, &(struct fake_size){0, 0, 1, 1, 0}, &place.arena);
+    report_place_store(&place, &dense, "");
 
-    const char *page = make_page();
+    const char *page = report_place_page(&place);
 
     cr_expect(page_holds(page, "This model has no experts, so there is no expert load to show."));
     cr_expect(!page_holds(page, "<figure id=\"expert_load\">"));
@@ -290,71 +257,74 @@ Test(report, leaves_out_what_a_dense_model_does_not_have)
 Test(report, draws_one_layer_one_window_and_few_experts)
 {
     struct fake_run small;
-    fake_run_make(&small, &(struct fake_size){1, 4, 2, 1, 0.4}, &arena);
-    store(&small, "");
+    fake_run_make(&small, &(struct fake_size){1, 4, 2, 1, 0.4}, &place.arena);
+    report_place_store(&place, &small, "");
 
-    cr_expect(page_holds(make_page(), "<figure id=\"expert_load\">"));
+    cr_expect(page_holds(report_place_page(&place), "<figure id=\"expert_load\">"));
 }
 
 Test(report, shows_the_run_that_was_asked_for)
 {
     char first[RUN_ID_BYTES];
-    store(&run, "first");
-    memcpy(first, run_id, sizeof first);
-    store(&run, "second");
-    struct report_options options = {.results = results, .out = out, .run_id = first};
+    report_place_store(&place, &place.run, "first");
+    memcpy(first, place.run_id, sizeof first);
+    report_place_store(&place, &place.run, "second");
+    struct report_options options = {.results = place.results, .out = place.out, .run_id = first};
 
-    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
+    cr_assert(report_write(&options, &place.error) == STATUS_OK, "%s", place.error.text);
 
-    cr_expect(page_holds(file_text("index.html"), "fake \xc2\xb7 run first</p>"));
+    cr_expect(page_holds(report_place_text(&place, "index.html"), "fake \xc2\xb7 run first</p>"));
 }
 
 Test(report, names_the_runs_it_knows_when_asked_for_another)
 {
-    store(&run, "known");
-    struct report_options options = {.results = results, .out = out, .run_id = "0000000000000000"};
+    report_place_store(&place, &place.run, "known");
+    struct report_options options = {
+        .results = place.results, .out = place.out, .run_id = "0000000000000000"};
 
-    cr_expect(report_write(&options, &error) == STATUS_INVALID);
+    cr_expect(report_write(&options, &place.error) == STATUS_INVALID);
 
-    cr_expect(page_holds(error.text, "no complete run 0000000000000000"), "%s", error.text);
-    cr_expect(page_holds(error.text, run_id) && page_holds(error.text, "known"), "%s", error.text);
-    cr_expect(access(out, F_OK) != 0);
+    cr_expect(page_holds(place.error.text, "no complete run 0000000000000000"), "%s",
+              place.error.text);
+    cr_expect(page_holds(place.error.text, place.run_id) && page_holds(place.error.text, "known"),
+              "%s", place.error.text);
+    cr_expect(access(place.out, F_OK) != 0);
 }
 
 Test(report, writes_into_any_directory_and_says_when_it_is_none)
 {
-    store(&run, "");
-    snprintf(out, sizeof out, "%s/it's \"so\" $(far) `away`/deep", directory);
-    cr_expect(page_holds(make_page(), "<figure"));
+    report_place_store(&place, &place.run, "");
+    snprintf(place.out, sizeof place.out, "%s/it's \"so\" $(far) `away`/deep", place.directory);
+    cr_expect(page_holds(report_place_page(&place), "<figure"));
 
-    struct report_options options = {.results = results, .out = results};
-    cr_expect(report_write(&options, &error) == STATUS_IO);
-    cr_expect(page_holds(error.text, "results.db"), "%s", error.text);
+    struct report_options options = {.results = place.results, .out = place.results};
+    cr_expect(report_write(&options, &place.error) == STATUS_IO);
+    cr_expect(page_holds(place.error.text, "results.db"), "%s", place.error.text);
 }
 
 Test(report, says_how_to_install_gnuplot)
 {
-    store(&run, "");
-    setenv("PATH", directory, 1);
-    struct report_options options = {.results = results, .out = out};
+    report_place_store(&place, &place.run, "");
+    setenv("PATH", place.directory, 1);
+    struct report_options options = {.results = place.results, .out = place.out};
 
-    cr_expect(report_write(&options, &error) == STATUS_IO);
+    cr_expect(report_write(&options, &place.error) == STATUS_IO);
     setenv("PATH", "/usr/bin:/bin", 1);
 
-    cr_expect(page_holds(error.text, "apt-get install gnuplot-nox"), "%s", error.text);
-    cr_expect(error.num_problems == 1);
+    cr_expect(page_holds(place.error.text, "apt-get install gnuplot-nox"), "%s", place.error.text);
+    cr_expect(place.error.num_problems == 1);
     char figures[2 * PATH_LENGTH];
-    snprintf(figures, sizeof figures, "%s/figures", out);
+    snprintf(figures, sizeof figures, "%s/figures", place.out);
     cr_expect(access(figures, F_OK) != 0, "figures without a page");
 }
 
 Test(report, leaves_nothing_but_page_and_figures)
 {
     char path[2 * PATH_LENGTH];
-    store(&run, "");
-    make_page();
+    report_place_store(&place, &place.run, "");
+    report_place_page(&place);
 
-    snprintf(path, sizeof path, "%s/figures", out);
+    snprintf(path, sizeof path, "%s/figures", place.out);
     DIR *folder = opendir(path);
     const struct dirent *entry;
     while ((entry = readdir(folder)) != NULL) {
@@ -364,6 +334,6 @@ Test(report, leaves_nothing_but_page_and_figures)
         cr_expect(entry->d_name[0] == '.' || expected, "%s", entry->d_name);
     }
     closedir(folder);
-    snprintf(path, sizeof path, "%s/index.html.partial", out);
+    snprintf(path, sizeof path, "%s/index.html.partial", place.out);
     cr_expect(access(path, F_OK) != 0);
 }

@@ -9,36 +9,21 @@
 #include <unistd.h>
 
 #include "draft.h"
-#include "fake_run.h"
 #include "report.h"
+#include "report_place.h"
 #include "textfile.h"
 
-#define PATH_LENGTH 256
-
-static char directory[] = "/tmp/moesim-draft-XXXXXX";
-static char results[PATH_LENGTH];
-static char out[PATH_LENGTH];
-static struct arena arena;
-static struct error error;
+static struct report_place place;
 
 static void set_up(void)
 {
-    struct fake_run run;
-    char run_id[RUN_ID_BYTES];
-    cr_assert(mkdtemp(directory) != NULL);
-    snprintf(results, sizeof results, "%s/results.db", directory);
-    snprintf(out, sizeof out, "%s/out", directory);
-    fake_run_make(&run, &(struct fake_size){6, 32, 8, 5, 0.8}, &arena);
-    enum status status = fake_run_store(run_id, results, &run, "", &error);
-    cr_assert(status == STATUS_OK, "%s", error.text);
+    report_place_make(&place);
+    report_place_store(&place, &place.run, "");
 }
 
 static void tear_down(void)
 {
-    char command[PATH_LENGTH];
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_expect(system(command) == 0);
-    arena_free(&arena);
+    report_place_remove(&place);
 }
 
 TestSuite(report_interrupted, .init = set_up, .fini = tear_down, .timeout = 120);
@@ -47,13 +32,13 @@ TestSuite(report_interrupted, .init = set_up, .fini = tear_down, .timeout = 120)
 static void replace_gnuplot(const char *script)
 {
     char name[2 * PATH_LENGTH], found[3 * PATH_LENGTH];
-    snprintf(name, sizeof name, "%s/gnuplot", directory);
+    snprintf(name, sizeof name, "%s/gnuplot", place.directory);
     FILE *file = fopen(name, "w");
     cr_assert(file != NULL);
     fprintf(file, "#!/bin/sh\n%s\n", script);
     fclose(file);
     cr_assert(chmod(name, 0755) == 0);
-    snprintf(found, sizeof found, "%s:/usr/bin:/bin", directory);
+    snprintf(found, sizeof found, "%s:/usr/bin:/bin", place.directory);
     setenv("PATH", found, 1);
 }
 
@@ -71,8 +56,8 @@ static void report_until_signal(int number)
     cr_assert(child >= 0);
     if (child == 0) {
         close(life[0]);
-        struct report_options options = {.results = results, .out = out};
-        (void)!report_write(&options, &error);
+        struct report_options options = {.results = place.results, .out = place.out};
+        (void)!report_write(&options, &place.error);
         _exit(0);
     }
     close(life[1]);
@@ -86,9 +71,9 @@ static void report_until_signal(int number)
 Test(report_interrupted, leaves_nothing_when_it_is_interrupted)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGKILL};
-    snprintf(out, sizeof out, "%s/made/for/it", directory);
+    snprintf(place.out, sizeof place.out, "%s/made/for/it", place.directory);
     char made[PATH_LENGTH];
-    snprintf(made, sizeof made, "%s/made", directory);
+    snprintf(made, sizeof made, "%s/made", place.directory);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         report_until_signal(numbers[i]);
         cr_expect(access(made, F_OK) != 0, "signal %d", numbers[i]);
@@ -97,16 +82,17 @@ Test(report_interrupted, leaves_nothing_when_it_is_interrupted)
 
 Test(report_interrupted, keeps_the_earlier_page_whole_when_it_is_interrupted)
 {
-    struct report_options options = {.results = results, .out = out};
-    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
+    struct report_options options = {.results = place.results, .out = place.out};
+    cr_assert(report_write(&options, &place.error) == STATUS_OK, "%s", place.error.text);
     char figure[2 * PATH_LENGTH], draft[2 * PATH_LENGTH];
-    snprintf(figure, sizeof figure, "%s/figures/cost.svg", out);
-    snprintf(draft, sizeof draft, "%s/report.partial", out);
+    snprintf(figure, sizeof figure, "%s/figures/cost.svg", place.out);
+    snprintf(draft, sizeof draft, "%s/report.partial", place.out);
 
     report_until_signal(SIGKILL);
 
     const char *svg = NULL;
-    cr_assert(text_read(&svg, figure, &arena, &error) == STATUS_OK, "%s", error.text);
+    cr_assert(text_read(&svg, figure, &place.arena, &place.error) == STATUS_OK, "%s",
+              place.error.text);
     cr_expect(strstr(svg, "</svg>") != NULL);
     cr_expect(access(draft, F_OK) != 0);
 }
@@ -115,13 +101,13 @@ Test(report_interrupted, keeps_the_earlier_page_whole_when_it_is_interrupted)
 Test(report_interrupted, clears_away_what_a_crash_left)
 {
     char draft[2 * PATH_LENGTH], left[3 * PATH_LENGTH];
-    snprintf(draft, sizeof draft, "%s/report.partial", out);
+    snprintf(draft, sizeof draft, "%s/report.partial", place.out);
     snprintf(left, sizeof left, "%s/cost.svg", draft);
-    cr_assert(mkdir(out, 0777) == 0 && mkdir(draft, 0777) == 0);
+    cr_assert(mkdir(place.out, 0777) == 0 && mkdir(draft, 0777) == 0);
     fclose(fopen(left, "w"));
 
-    struct report_options options = {.results = results, .out = out};
-    cr_assert(report_write(&options, &error) == STATUS_OK, "%s", error.text);
+    struct report_options options = {.results = place.results, .out = place.out};
+    cr_assert(report_write(&options, &place.error) == STATUS_OK, "%s", place.error.text);
 
     cr_expect(access(draft, F_OK) != 0);
 }
@@ -129,12 +115,13 @@ Test(report_interrupted, clears_away_what_a_crash_left)
 Test(report_interrupted, does_not_write_where_another_report_is_under_way)
 {
     struct draft draft;
-    cr_assert(draft_open(&draft, out, &error) == STATUS_OK, "%s", error.text);
-    struct report_options options = {.results = results, .out = out};
+    cr_assert(draft_open(&draft, place.out, &place.error) == STATUS_OK, "%s", place.error.text);
+    struct report_options options = {.results = place.results, .out = place.out};
 
-    cr_expect(report_write(&options, &error) == STATUS_IO);
+    cr_expect(report_write(&options, &place.error) == STATUS_IO);
 
-    cr_expect(strstr(error.text, "another report is written there") != NULL, "%s", error.text);
+    cr_expect(strstr(place.error.text, "another report is written there") != NULL, "%s",
+              place.error.text);
     draft_close(&draft);
-    cr_expect(access(out, F_OK) != 0);
+    cr_expect(access(place.out, F_OK) != 0);
 }

@@ -60,22 +60,38 @@ static void add_stalls(struct serve_options *options, gsl_rng *rng)
     }
 }
 
+/* A deployment and who comes to it. options borrows config. */
+struct world {
+    struct serving_config config;
+    struct arrivals_law law;
+    struct serve_options options;
+    struct arrivals arrivals;
+};
+
+static void draw_world(struct world *world, uint64_t seed, uint64_t round)
+{
+    gsl_rng *rng = rng_stream(seed, "random serving", round);
+    world->options = random_options(rng, &world->config, &world->law);
+    add_stalls(&world->options, rng);
+    gsl_rng_free(rng);
+}
+
+static void serve_world(struct serve_result *result, struct world *world)
+{
+    small_expect(arrivals_generate(&world->arrivals, &world->law, &small_serving_error));
+    small_expect(serve_run(result, &world->arrivals, &world->options, &small_serving_error));
+}
+
 Test(serve_laws, no_request_and_no_token_is_lost_or_made)
 {
     for (uint64_t round = 0; round < 400; round++) {
-        struct serving_config config;
-        struct arrivals_law law;
-        struct arrivals arrivals;
+        struct world world;
         struct serve_result result;
-        gsl_rng *rng = rng_stream(1, "random serving", round);
-        struct serve_options options = random_options(rng, &config, &law);
-        add_stalls(&options, rng);
-        gsl_rng_free(rng);
-        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
-        small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
-        small_check_conservation(&result, &arrivals);
+        draw_world(&world, 1, round);
+        serve_world(&result, &world);
+        small_check_conservation(&result, &world.arrivals);
         serve_result_free(&result);
-        arrivals_free(&arrivals);
+        arrivals_free(&world.arrivals);
     }
 }
 
@@ -84,21 +100,15 @@ Test(serve_laws, no_request_and_no_token_is_lost_or_made)
 Test(serve_laws, gaps_between_tokens_add_up_to_answers)
 {
     for (uint64_t round = 0; round < 200; round++) {
-        struct serving_config config;
-        struct arrivals_law law;
-        struct arrivals arrivals;
+        struct world world;
         struct serve_result result;
-        gsl_rng *rng = rng_stream(4, "random serving", round);
-        struct serve_options options = random_options(rng, &config, &law);
-        add_stalls(&options, rng);
-        gsl_rng_free(rng);
-        config.draft_tokens = 0;
-        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
-        small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+        draw_world(&world, 4, round);
+        world.config.draft_tokens = 0;
+        serve_world(&result, &world);
         const struct serve_latency *gaps = &result.latency[SERVE_ITL];
         int64_t count = 0;
         double sum_s = 0.0;
-        for (int64_t i = 0; i < arrivals.count; i++) {
+        for (int64_t i = 0; i < world.arrivals.count; i++) {
             const struct serve_request *request = &result.request[i];
             if (request->end_ns >= 0) {
                 count += request->decode_tokens - 1;
@@ -109,7 +119,7 @@ Test(serve_laws, gaps_between_tokens_add_up_to_answers)
         cr_assert_float_eq(gaps->mean_s * (double)count, sum_s, 1e-6 * sum_s, "round %d",
                            (int)round);
         serve_result_free(&result);
-        arrivals_free(&arrivals);
+        arrivals_free(&world.arrivals);
     }
 }
 
@@ -117,21 +127,15 @@ Test(serve_laws, gaps_between_tokens_add_up_to_answers)
 Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
 {
     for (uint64_t round = 0; round < 200; round++) {
-        struct serving_config config;
-        struct arrivals_law law;
-        struct arrivals arrivals;
+        struct world world;
         struct serve_result together;
         struct serve_result apart;
-        gsl_rng *rng = rng_stream(2, "random serving", round);
-        struct serve_options options = random_options(rng, &config, &law);
-        add_stalls(&options, rng);
-        gsl_rng_free(rng);
-        law.rate_per_s = fmin(law.rate_per_s, 20.0); /* pauses between requests */
-        config.draft_tokens = 0;                     /* contexts in whole tokens */
-        small_expect(arrivals_generate(&arrivals, &law, &small_serving_error));
-        small_expect(serve_run(&together, &arrivals, &options, &small_serving_error));
-        options.every_step = true;
-        small_expect(serve_run(&apart, &arrivals, &options, &small_serving_error));
+        draw_world(&world, 2, round);
+        world.law.rate_per_s = fmin(world.law.rate_per_s, 20.0); /* pauses between requests */
+        world.config.draft_tokens = 0;                           /* contexts in whole tokens */
+        serve_world(&together, &world);
+        world.options.every_step = true;
+        small_expect(serve_run(&apart, &world.arrivals, &world.options, &small_serving_error));
         cr_assert_eq(together.totals.new_tokens, apart.totals.new_tokens);
         for (int32_t measure = 0; measure < SERVE_MEASURES; measure++) {
             cr_assert_float_eq(together.latency[measure].mean_s, apart.latency[measure].mean_s,
@@ -140,7 +144,7 @@ Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
         }
         serve_result_free(&together);
         serve_result_free(&apart);
-        arrivals_free(&arrivals);
+        arrivals_free(&world.arrivals);
     }
 }
 
