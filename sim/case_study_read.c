@@ -244,7 +244,8 @@ enum status case_study_load(struct case_study *study, const char *name, struct e
     struct reader reader = {.study = study, .error = error};
     struct yaml_node *root = NULL;
     *study = (struct case_study){0};
-    enum status status = data_find(study->path, sizeof study->path, "studies", name, error);
+    enum status status =
+        data_find_with(study->path, sizeof study->path, "studies", "answer", true, name, error);
     if (status == STATUS_OK) {
         data_stem(study->name, sizeof study->name, study->path);
         status = text_read(&study->text, study->path, &study->arena, error);

@@ -144,41 +144,54 @@ static bool names_preset(char *path, size_t path_bytes, const char *kind, const 
     return strchr(name, '/') == NULL && length > 0 && (size_t)length < path_bytes && is_file(path);
 }
 
+/* What a search over all presets of a kind has seen. */
+struct search {
+    const char *kind;
+    const char *key; /* that offered presets have, or have not; NULL: all are offered */
+    bool has_key;
+    const char *name;
+    struct suggestion suggestion;
+    const char **offered; /* [num_offered] */
+    int32_t num_offered;
+};
+
 /* A preset whose file cannot be read has no aliases: naming it directly tells what is wrong. */
-static enum status read_aliases(const struct yaml_node **alias, const char *path,
-                                struct arena *arena)
+static enum status read_aliases(const struct yaml_node **alias, bool *is_offered,
+                                const struct search *search, const char *path, struct arena *arena)
 {
     struct yaml_node *root = NULL;
     *alias = NULL;
+    *is_offered = search->key == NULL;
     enum status status = yaml_load(&root, path, arena, NULL);
     if (status == STATUS_OK) {
         const struct yaml_node *list = yaml_get(root, "aliases");
         *alias = list != NULL ? list->child : NULL;
+        *is_offered =
+            search->key == NULL || (yaml_get(root, search->key) != NULL) == search->has_key;
     }
     return status == STATUS_NO_MEMORY ? status : STATUS_OK;
 }
 
-/* What a search over all presets of a kind has seen. */
-struct search {
-    const char *kind;
-    const char *name;
-    struct suggestion suggestion;
-};
-
-/* Does the preset bear the name, in any letter case? Every name seen is offered as a suggestion. */
+/* Does the preset bear the name, in any letter case? Names of presets with the key are offered. */
 static enum status match_preset(bool *matches, struct search *search, const char *path,
                                 const char *preset, struct arena *arena)
 {
-    suggest_offer(&search->suggestion, preset);
     *matches = strcasecmp(preset, search->name) == 0;
     if (*matches) {
         return STATUS_OK;
     }
     const struct yaml_node *alias = NULL;
-    enum status status = read_aliases(&alias, path, arena);
+    bool is_offered = false;
+    enum status status = read_aliases(&alias, &is_offered, search, path, arena);
+    if (is_offered) {
+        suggest_offer(&search->suggestion, preset);
+        search->offered[search->num_offered++] = preset;
+    }
     for (; alias != NULL && !*matches; alias = alias->next) {
         *matches = strcasecmp(alias->text, search->name) == 0;
-        suggest_offer(&search->suggestion, alias->text);
+        if (is_offered) {
+            suggest_offer(&search->suggestion, alias->text);
+        }
     }
     return status;
 }
@@ -206,8 +219,7 @@ static const char *other_kind(const struct search *search)
     return NULL;
 }
 
-static enum status complain(const struct search *search, const char *const *names, int32_t count,
-                            struct error *error)
+static enum status complain(const struct search *search, struct error *error)
 {
     char words[SUGGEST_BYTES];
     const char *other = other_kind(search);
@@ -217,13 +229,20 @@ static enum status complain(const struct search *search, const char *const *name
                          "what fits here",
                          search->name, search->kind, other, search->kind);
     }
-    suggest_words(words, sizeof words, &search->suggestion, names, count, search->kind);
+    suggest_words(words, sizeof words, &search->suggestion, search->offered, search->num_offered,
+                  search->kind);
     return error_add(error, STATUS_INVALID, "'%s' is neither a file nor one of the %s%s",
                      search->name, search->kind, words);
 }
 
 enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
                       struct error *error)
+{
+    return data_find_with(path, path_bytes, kind, NULL, false, name, error);
+}
+
+enum status data_find_with(char *path, size_t path_bytes, const char *kind, const char *key,
+                           bool has_key, const char *name, struct error *error)
 {
     char config[DIRECTORY_TEXT];
     int config_length = snprintf(config, sizeof config, "%s/config.json", name);
@@ -240,7 +259,8 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
     }
     struct arena arena = {0};
     const char *const *names = NULL;
-    struct search search = {.kind = kind, .name = name, .suggestion.word = name};
+    struct search search = {
+        .kind = kind, .key = key, .has_key = has_key, .name = name, .suggestion.word = name};
     enum status status = STATUS_OK;
     int32_t count = data_list(&names, kind, &arena);
     bool matches = false;
@@ -253,6 +273,11 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
                            "%s/scenarios/%s: no such directory; set MOESIM_DATA to the directory "
                            "that holds scenarios/",
                            data_directory(), kind);
+        goto done;
+    }
+    search.offered = arena_alloc(&arena, PRESETS_MAX, sizeof *search.offered);
+    if (search.offered == NULL) {
+        status = error_add(error, STATUS_NO_MEMORY, "out of memory");
         goto done;
     }
     for (int32_t i = 0; i < count; i++) {
@@ -271,7 +296,7 @@ enum status data_find(char *path, size_t path_bytes, const char *kind, const cha
             goto done;
         }
     }
-    status = complain(&search, names, count, error);
+    status = complain(&search, error);
 done:
     arena_free(&arena);
     return status;

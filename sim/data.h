@@ -8,6 +8,7 @@
 #ifndef MOESIM_DATA_H
 #define MOESIM_DATA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,13 @@ const char *data_directory(void);
  * there is none. path [PATH_BYTES] out. */
 MUST_CHECK enum status data_find(char *path, size_t path_bytes, const char *kind, const char *name,
                                  struct error *error);
+
+/* The same, but lists only presets with that key at their root, or only those without it:
+ * scenarios/studies holds studies, which have an answer, and scenarios. The others are found
+ * nevertheless, for the caller to say what they are. */
+MUST_CHECK enum status data_find_with(char *path, size_t path_bytes, const char *kind,
+                                      const char *key, bool has_key, const char *name,
+                                      struct error *error);
 
 /* The last part of a path, without its suffix, cut to fit: how presets and scenarios are named. */
 void data_stem(char *stem, size_t stem_bytes, const char *path);

@@ -198,7 +198,7 @@ static enum status find_scenario(char found[PATH_BYTES], const char *path, struc
     if (written > 0 && written < PATH_BYTES && stat(found, &entry) == 0) {
         return STATUS_OK;
     }
-    return data_find(found, PATH_BYTES, "studies", path, error);
+    return data_find_with(found, PATH_BYTES, "studies", "answer", false, path, error);
 }
 
 static bool starts_with(const char *text, const char *start)
