@@ -9,6 +9,15 @@
 
 #include "csv_cells.h"
 
+static bool holds(char *const *cell, int32_t count, const char *name)
+{
+    bool found = false;
+    for (int32_t i = 0; i < count && !found; i++) {
+        found = strcmp(cell[i], name) == 0;
+    }
+    return found;
+}
+
 enum status csv_stream_open(struct csv_stream *stream, const char *path, const char *const *name,
                             int32_t num_columns, struct error *error)
 {
@@ -27,6 +36,10 @@ enum status csv_stream_open(struct csv_stream *stream, const char *path, const c
     stream->line_number = 1;
     int32_t count = csv_cells(cell, CSV_STREAM_COLUMNS, stream->line);
     enum status status = STATUS_OK;
+    if (holds(cell, count, "num_sms") && holds(cell, count, "expert_tokens")) {
+        return error_add(error, STATUS_INVALID, "%s: is a CSV of moe-bench: give it with --bench",
+                         path);
+    }
     for (int32_t wanted = 0; wanted < num_columns; wanted++) {
         stream->column[wanted] = -1;
         for (int32_t i = 0; i < count; i++) {

@@ -29,8 +29,9 @@ struct csv_stream {
     char place[CSV_PLACE_BYTES];    /* of the row: path:line */
 };
 
-/* Opens path and finds the columns named; name [num_columns] must outlive the stream. Release with
- * csv_stream_close, also after a failure. */
+/* Opens path and finds the columns named; name [num_columns] must outlive the stream. Of a file of
+ * moe-bench, which --bench reads, STATUS_INVALID says so. Release with csv_stream_close,
+ * also after a failure. */
 MUST_CHECK enum status csv_stream_open(struct csv_stream *stream, const char *path,
                                        const char *const *name, int32_t num_columns,
                                        struct error *error);

@@ -694,6 +694,20 @@ def test_what_is_missing_is_told_with_what_makes_it():
     expect_error("a cluster's file", moesim("plan", "--model", "deepseek-v3", "--gpu", "lab.yaml:2",
                  "--input", "1k", "--output", "1k", "--requests-per-day", "1M"),
                  "lab.yaml:2: gpu: 'nowhere.yaml' is neither a file nor one of the gpus", lines=1)
+    columns = ("device,num_sms,command,version,phase,model,dtype,num_experts,top_k,hidden_dim,"
+               "ffn_dim,shared_ffn_dim,activation,num_tokens,routing,rank,num_ranks,median_ns,min_ns,"
+               "status,expert_tokens\n")
+    bench = write("bench.csv", columns + "".join(
+        f"Box,1,forward,cpu,{phase},m,fp32,4,2,64,32,0,swiglu,{n},balanced,0,1,{n},{n},ok,{n} {n} 0 0\n"
+        for n in (4, 8, 16, 32) for phase in ("gate_up", "layer", "wall")))
+    shown = moesim("validate", "--fit", bench, "--bench", bench).stdout
+    check("\nwall: the layer by the wall clock" in shown, f"what is wall? {shown}")
+    for command in ("validate", "calibrate"):
+        expect_error("a CSV of moe-bench", moesim(command, "--kernels-moe", bench),
+                     "bench.csv: is a CSV of moe-bench: give it with --bench", lines=1)
+    unknown = moesim("run", "nosuch").stderr
+    check("deepseek_v3_decode_32xh800" in unknown and "drops_capacity" not in unknown, unknown)
+    check("drops_capacity" in moesim("study", "nosuch").stderr, "studies are known to study")
     expect_error("what is ignored", moesim("calibrate", "--bench", "x.csv", "--out", "fitted"),
                  "--bench takes no other option", lines=1)
 

@@ -243,6 +243,10 @@ Test(moe_rows, refuses_short_lines_and_missing_columns)
     cr_expect_not_null(strstr(error.text, ":1: there is no column"));
     moe_rows_free(&rows);
 
+    cr_expect_eq(read_text("device,num_sms,command,phase,expert_tokens\n"), STATUS_INVALID);
+    cr_expect_not_null(strstr(error.text, "is a CSV of moe-bench: give it with --bench"));
+    moe_rows_free(&rows);
+
     cr_expect_eq(read_text(""), STATUS_INVALID);
     moe_rows_free(&rows);
     cr_expect_eq(moe_rows_read(&rows, "/nonexistent.csv", &error), STATUS_IO);

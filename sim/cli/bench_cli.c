@@ -110,10 +110,12 @@ static cJSON *validation_json(const struct bench_validation *validation)
 
 static void print_validation(const struct bench_validation *validation)
 {
+    bool has_wall = false;
     printf("%-32s %-6s %-8s %-9s %6s %9s %9s %9s\n", "device", "format", "ranks", "phase", "rows",
            "median", "p90", "max");
     for (int32_t i = 0; i < validation->num_groups; i++) {
         const struct bench_group *group = &validation->group[i];
+        has_wall = has_wall || group->phase == BENCH_WALL;
         printf("%-32.32s %-6s %-8s %-9s ", group->device, group->dtype,
                group->is_parallel ? "several" : "one", bench_phase_name(group->phase));
         print_errors(&group->error);
@@ -127,6 +129,10 @@ static void print_validation(const struct bench_validation *validation)
     printf("\n%-58s ", "total");
     print_errors(&validation->total);
     putchar('\n');
+    if (has_wall) {
+        puts(
+            "wall: the layer by the wall clock, other programs' share in it too; not in the total");
+    }
     for (int32_t reason = BENCH_USED + 1; reason < BENCH_SKIP_COUNT; reason++) {
         if (validation->skipped[reason] > 0) {
             printf("skipped %lld: %s\n", (long long)validation->skipped[reason],
