@@ -22,8 +22,7 @@ static enum status read_all(const struct import_input *input, struct import_sink
 
 const struct import_format import_vllm_routed_experts = {
     .name = "vllm_routed_experts",
-    .summary = "responses of vLLM, Dynamo or LightLLM, JSON or JSON lines; of vLLM with\n"
-               "                          --enable-return-routed-experts",
+    .summary = "JSON of vLLM (--enable-return-routed-experts), Dynamo or LightLLM",
     .source = "vllm-project/vllm, ai-dynamo/dynamo, ModelTC/lightllm",
     .level = IMPORT_ROWS,
     .detect = detect,
