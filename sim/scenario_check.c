@@ -269,17 +269,22 @@ static void choose_constants(struct scenario_loader *loader)
         return;
     }
     for (int32_t i = 0; i < gpu->num_fitted; i++) {
-        used = append_kernels(known, sizeof known, used, gpu->fitted[i].kernels,
-                              gpu->fitted[i].precision);
+        if (!fitted_holds_exchange(gpu->fitted[i].kernels)) {
+            used = append_kernels(known, sizeof known, used, gpu->fitted[i].kernels,
+                                  gpu->fitted[i].precision);
+        }
     }
     for (int32_t i = 0; i < gpu->num_gemm; i++) {
         used =
             append_kernels(known, sizeof known, used, gpu->gemm[i].kernels, gpu->gemm[i].precision);
     }
-    scenario_complain(loader, "compute.model",
-                      "%s has no constants for %s with kernels '%s' in %s; it has: %s",
-                      scenario->gpu_model->name, gpu->name, scenario->kernels,
-                      precision_name(precision), known[0] != '\0' ? known : "none");
+    scenario_complain(
+        loader, "compute.model", "%s has no constants for %s with kernels '%s' in %s%s; it has: %s",
+        scenario->gpu_model->name, gpu->name, scenario->kernels, precision_name(precision),
+        fitted_holds_exchange(scenario->kernels)
+            ? " (those dispatch and combine, too, which is charged apart)"
+            : "",
+        known[0] != '\0' ? known : "none");
 }
 
 static void check_kernels(struct scenario_loader *loader)

@@ -187,11 +187,24 @@ Test(fitted_choice, of_any_kernels_is_what_was_measured_behind_the_exchange)
     expect_any("h800-sxm", NULL, true, PRECISION_FP8, "vllm_triton");
     expect_any("h800-sxm", "deepep_low_latency", false, PRECISION_BF16, "vllm");
     expect_any("gb200-nvl72", "flat", false, PRECISION_FP8, "trtllm");
-    /* All that these have was measured behind an exchange, or holds it: at least of the phase. */
+    /* All that this one has was measured behind another exchange: at least of the phase. */
     expect_any("b300-sxm", "flat", false, PRECISION_FP8, "sglang_deepep_decode");
     expect_any("b300-sxm", "flat", true, PRECISION_FP8, "sglang_deepep_prefill");
-    expect_any("gb300-nvl72", "flat", true, PRECISION_MXFP4, "deepgemm_mega_prefill");
-    expect_any("gb300-nvl72", "flat", false, PRECISION_MXFP4, "deepgemm_mega_decode");
+}
+
+Test(fitted_choice, leaves_kernels_that_dispatch_and_combine_to_measurements)
+{
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    struct kernels_wanted wanted = {"any", PRECISION_MXFP4, "deepep_low_latency", false};
+    cr_assert_eq(gpu_load(gpu, "gb300-nvl72", &error), STATUS_OK, "%s", error.text);
+    cr_expect_not(fitted_choose(gpu, &wanted));
+    cr_expect_eq(gpu->fitted_chosen, -1);
+    wanted.kernels = "deepgemm_mega_decode";
+    cr_expect_not(fitted_choose(gpu, &wanted));
+    wanted.precision = PRECISION_FP8;
+    wanted.kernels = "any";
+    cr_expect(fitted_choose(gpu, &wanted));
+    free(gpu);
 }
 
 /* The exchange of a scenario, by which it takes kernels, and one GPU alone, which has none. */

@@ -32,17 +32,21 @@ static const struct {
     {"_deepep_prefill", "deepep_normal"},
     {"_wideep", "one_sided"},
     {"_wideep", "two_sided"},
-    {"_mega", NULL},
 };
+
+bool fitted_holds_exchange(const char *kernels)
+{
+    return strstr(kernels, "_mega") != NULL;
+}
 
 /* 2: measured behind the exchange wanted; 1: behind none, so with any; 0: behind another. */
 static int32_t goes_behind(const char *kernels, const char *collective)
 {
     int32_t rank = 1;
     for (size_t i = 0; i < sizeof measured_behind / sizeof measured_behind[0]; i++) {
-        const char *own = measured_behind[i].collective;
         if (strstr(kernels, measured_behind[i].word) != NULL) {
-            bool is_wanted = own != NULL && collective != NULL && strcmp(own, collective) == 0;
+            bool is_wanted =
+                collective != NULL && strcmp(measured_behind[i].collective, collective) == 0;
             rank = is_wanted ? 2 : rank == 2 ? 2 : 0;
         }
     }
@@ -65,7 +69,7 @@ bool fitted_choose(struct gpu_spec *gpu, const struct kernels_wanted *wanted)
     gpu->kernels_alone[0] = '\0';
     for (int32_t i = 0; i < gpu->num_fitted; i++) {
         const char *kernels = gpu->fitted[i].kernels;
-        if (gpu->fitted[i].precision == wanted->precision &&
+        if (gpu->fitted[i].precision == wanted->precision && !fitted_holds_exchange(kernels) &&
             (is_any || strcmp(wanted->kernels, kernels) == 0) &&
             suits_wanted(kernels, wanted) > best) {
             best = suits_wanted(kernels, wanted);

@@ -57,9 +57,12 @@ struct kernels_wanted {
     bool prefill;
 };
 
-/* Takes the experts' constants that are wanted; else GEMMs of that name that were measured alone.
- * False: the GPU has neither. */
+/* Takes the experts' constants that are wanted, but none that hold dispatch and combine, too; else
+ * GEMMs of that name that were measured alone. False: the GPU has neither. */
 bool fitted_choose(struct gpu_spec *gpu, const struct kernels_wanted *wanted);
+
+/* Whether these kernels dispatch and combine as well. */
+bool fitted_holds_exchange(const char *kernels);
 
 /* The constants in use of dense GEMMs, of grouped ones (prompts' tokens lie behind each other,
  * those of decode in a block a slot), or of attention, in a format; NULL: there are none. Of
