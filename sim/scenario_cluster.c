@@ -28,6 +28,16 @@ static void read_preset(struct scenario_loader *loader, struct error *problems)
     loader->has_gpu = true;
 }
 
+/* The section "serving.arrivals" of a scenario; NULL: it has none. */
+static struct yaml_node *find_section(const struct yaml_node *root, const char *path)
+{
+    char first[NAME_BYTES];
+    const char *dot = strchr(path, '.');
+    (void)snprintf(first, sizeof first, "%.*s", (int)strcspn(path, "."), path);
+    struct yaml_node *section = yaml_get(root, first);
+    return section != NULL && dot != NULL ? find_section(section, dot + 1) : section;
+}
+
 /* An override without a value takes away, and so says nothing. */
 static bool says(const struct yaml_node *later, const char *override, const char *section,
                  const char *key)
@@ -35,7 +45,7 @@ static bool says(const struct yaml_node *later, const char *override, const char
     char start[NAME_BYTES];
     int length = snprintf(start, sizeof start, "%s.%s=", section, key);
     return later != NULL
-               ? yaml_get(yaml_get(later, section), key) != NULL
+               ? yaml_get(find_section(later, section), key) != NULL
                : strncmp(override, start, (size_t)length) == 0 && override[length] != '\0';
 }
 
@@ -50,9 +60,13 @@ void scenario_drop_rivals(struct yaml_node *root, const struct yaml_node *later,
                   {"cluster", "preset", "gpu"},
                   {"trace", "path", "preset"},
                   {"trace", "path", "tokens"},
-                  {"trace", "preset", "path"}};
+                  {"trace", "preset", "path"},
+                  {"serving.arrivals", "path", "rate_per_s"},
+                  {"serving.arrivals", "path", "duration_s"},
+                  {"serving.arrivals", "path", "prompt_tokens"},
+                  {"serving.arrivals", "path", "decode_tokens"}};
     for (size_t i = 0; i < sizeof rivals / sizeof rivals[0]; i++) {
-        struct yaml_node *section = yaml_get(root, rivals[i].section);
+        struct yaml_node *section = find_section(root, rivals[i].section);
         const struct yaml_node *rival = yaml_get(section, rivals[i].rival);
         if (rival != NULL && says(later, override, rivals[i].section, rivals[i].key) &&
             !says(later, override, rivals[i].section, rivals[i].rival)) {

@@ -45,6 +45,8 @@ Test(serve_scenario, one_wrong_key_is_one_line_that_says_where)
     expect_refused("serving.arrivals.rate_per_s=0", "rate_per_s");
     expect_refused("serving.arrivals.rate_per_s=1e6", "more than memory holds");
     expect_refused("serving.arrivals={path: nowhere.csv}", "there is no nowhere.csv");
+    expect_refused("serving.arrivals.path=nowhere.csv",
+                   "there is no nowhere.csv"); /* no law then */
     expect_refused("serving.arrivals={rate_per_s: 1, duration_s: 1, prompt_tokens: 1}",
                    "serving.arrivals.decode_tokens: is missing");
     expect_refused("serving.batch.tokens=100", "100 are less than 256 sequences with 1 tokens");
