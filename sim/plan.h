@@ -122,11 +122,11 @@ struct plan_point {
     /* Of the simulation: */
     double step_ns;
     double phase_ns[STEP_PHASE_COUNT];
-    double imbalance; /* busiest rank over mean */
-    double hit_rate;  /* of touched experts, those that the GPU had; -1: none is offloaded */
-    double low, high; /* factors on step_ns, by the models' held-out errors; plan_combine's */
+    double imbalance;   /* busiest rank over mean */
+    double hit_rate;    /* of touched experts, those that the GPU had; -1: none is offloaded */
+    double low, high;   /* factors on step_ns, by the models' held-out errors; plan_combine's */
     double known_share; /* of the step's time, that these errors are of */
-    char why[128];    /* PLAN_IMPOSSIBLE */
+    char why[128];      /* PLAN_IMPOSSIBLE */
 };
 
 /* Of requests in the serving simulator, in the busiest hour. */

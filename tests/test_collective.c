@@ -94,6 +94,20 @@ static void one_token(struct world *world)
     count(world);
 }
 
+Test(collective, may_have_nothing_to_send)
+{
+    struct arena arena = {0};
+    struct transfer_plan plan;
+    const struct cluster cluster = {.num_nodes = 1, .gpus_per_node = 2};
+    plan_init(&plan, &cluster, 2, false, &arena);
+    plan_add_group(&plan, 1);
+    cr_assert_eq(plan_finish(&plan), STATUS_OK);
+    cr_expect_eq(plan.num_messages, 0);
+    cr_expect_eq(plan.group[0].count, 0);
+    cr_expect_eq(plan.owned_begin[2] - plan.owned_begin[1], 1);
+    arena_free(&arena);
+}
+
 Test(flat, sends_one_copy_to_each_rank)
 {
     struct world world;

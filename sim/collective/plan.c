@@ -122,6 +122,9 @@ void plan_close_group(struct transfer_plan *plan, const struct message *end,
 /* Who waits for how many messages of the group, and what they bring to ports. */
 static void count_group(struct transfer_plan *plan, struct message_group *group)
 {
+    if (group->count == 0) {
+        return; /* the plan may have no message at all */
+    }
     const struct cluster *cluster = plan->cluster;
     const struct message *restrict message = &plan->message[group->first];
     const int32_t node = cluster_node(cluster, group->owner_rank);
