@@ -72,9 +72,7 @@ double plan_gpu_s_per_million(const struct plan_point *point, double step_ns)
 static const struct collective *collective_of(const struct cluster *cluster, bool prefill)
 {
     bool has_nvlink = cluster->gpu.port[TIER_SCALE_UP].bytes_per_s >= NVLINK;
-    return collective_find(!has_nvlink ? "allgather_reducescatter"
-                           : prefill   ? "deepep_normal"
-                                       : "deepep_low_latency");
+    return collective_find(has_nvlink ? collective_usual(prefill) : "allgather_reducescatter");
 }
 
 static int64_t num_steps(const struct plan_point *point)

@@ -169,11 +169,12 @@ void scenario_complain_plugin(struct scenario_loader *loader, const char *key, c
  * (DeepEPMode.resolve by is_extend_in_batch, sgl-project/sglang). Engines have one of any other. */
 static const char *prefill_collective(const struct scenario_file *file, const char *collective)
 {
-    static const char of_decode[] = "deepep_low_latency";
+    const char *of_decode = collective_usual(false);
     if (file->prefill_collective[0] != '\0') {
         return file->prefill_collective;
     }
-    return strncmp(collective, of_decode, strlen(of_decode)) == 0 ? "deepep_normal" : collective;
+    return strncmp(collective, of_decode, strlen(of_decode)) == 0 ? collective_usual(true)
+                                                                  : collective;
 }
 
 static void look_up_plugins(struct scenario_loader *loader)
@@ -182,7 +183,7 @@ static void look_up_plugins(struct scenario_loader *loader)
     const struct scenario_file *file = &loader->file;
     const char *collective = file->collective;
     if (*collective == '\0') {
-        collective = file->phase == PHASE_PREFILL ? "deepep_normal" : "deepep_low_latency";
+        collective = collective_usual(file->phase == PHASE_PREFILL);
     }
     const char *of_prompts = prefill_collective(file, collective);
     if (file->phase == PHASE_PREFILL && file->prefill_collective[0] != '\0') {

@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/print.h"
+#include "collective/collective.h"
 #include "gpu/fitted_phases.h"
 #include "gpu/glue.h"
 
@@ -246,7 +247,7 @@ int command_kernels(int argc, char **argv)
     const struct kernels_wanted wanted = {
         .kernels = "any",
         .precision = model.precision_expert,
-        .collective = arguments.prefill ? "deepep_normal" : "deepep_low_latency",
+        .collective = collective_usual(arguments.prefill),
         .prefill = arguments.prefill,
     };
     (void)fitted_choose(&gpu, &wanted); /* as scenarios that say nothing do */

@@ -114,5 +114,6 @@ struct collective {
 
 const struct collective *const *collective_all(int32_t *count);
 const struct collective *collective_find(const char *name); /* NULL: no such */
+const char *collective_usual(bool prefill);                 /* where nothing else is said */
 
 #endif

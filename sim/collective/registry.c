@@ -25,6 +25,11 @@ const struct collective *const *collective_all(int32_t *count)
     return all;
 }
 
+const char *collective_usual(bool prefill)
+{
+    return prefill ? "deepep_normal" : "deepep_low_latency";
+}
+
 const struct collective *collective_find(const char *name)
 {
     for (size_t index = 0; index < sizeof all / sizeof all[0]; index++) {
