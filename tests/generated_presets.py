@@ -7,7 +7,7 @@ gpt-oss-20b: every figure of `trace stats --against` within 10 % of the real tra
 spread over requests; rank imbalance, drop rate and step time of the simulator within 5 % in steps
 of 8 to 1,024 tokens. olmoe and mixtral-8x7b: every figure of each domain's load by expert at layers
 0, 7 and 15 as near to the measured counts, and how often Mixtral's first choice repeats.
-gpt-oss-120b: the skew of gpt-oss-20b at the same depth.
+gpt-oss-120b and Qwen3: the skew of gpt-oss-20b at the same depth; minimax-m2: that of deepseek-v3.
 Exits with 77 where NumPy or the data is missing.
 """
 import csv
@@ -48,18 +48,30 @@ def moesim(*args):
     return result.stdout
 
 
-def assumed_skew():
-    """gpt-oss-120b is assumed to be as skewed as gpt-oss-20b was measured to be at the same depth."""
-    layers = json.loads(moesim("trace", "stats", "real", "--json"))["layers"]
-    with open(os.path.join(SOURCE, "scenarios", "traces", "gpt-oss-120b.yaml")) as file:
+def preset_layers(name):
+    with open(os.path.join(SOURCE, "scenarios", "traces", f"{name}.yaml")) as file:
         found = re.findall(r"hottest_percent: ([0-9.]+), top32_percent: ([0-9.]+)", file.read())
-    check(len(found) == 36, "gpt-oss-120b has 36 layers")
-    worst = 0.0
-    for index, (hottest, head) in enumerate(found):
-        tokens = sorted(layers[round(index * 23 / 35)]["expert_tokens"], reverse=True)
-        expected = 100 * tokens[0] * 32 / sum(tokens) / 128, 100 * sum(tokens[:8]) / sum(tokens)
-        worst = max(worst, abs(float(hottest) - expected[0]), abs(float(head) - expected[1]))
-    check(worst < 0.006, f"gpt-oss-120b: {worst:.4f} percent from gpt-oss-20b's shares at most")
+    return [(float(hottest), float(head)) for hottest, head in found]
+
+
+def measured_layers():
+    """Of gpt-oss-20b: a layer's hottest expert if it had 128 experts, its hottest quarter."""
+    for layer in json.loads(moesim("trace", "stats", "real", "--json"))["layers"]:
+        tokens = sorted(layer["expert_tokens"], reverse=True)
+        yield 100 * tokens[0] * 32 / sum(tokens) / 128, 100 * sum(tokens[:8]) / sum(tokens)
+
+
+def assumed_skew():
+    """Presets that are assumed to be as skewed as another model was measured to be, by depth."""
+    gpt, deepseek = list(measured_layers()), preset_layers("deepseek-v3")
+    for name, count, measured in (("gpt-oss-120b", 36, gpt), ("qwen3-235b-a22b", 94, gpt),
+                                  ("qwen3-30b-a3b", 48, gpt), ("minimax-m2", 62, deepseek)):
+        found = preset_layers(name)
+        check(len(found) == count, f"{name} has {count} layers")
+        last = len(measured) - 1
+        worst = max(abs(a - b) for index, layer in enumerate(found)
+                    for a, b in zip(layer, measured[round(index * last / (count - 1))]))
+        check(worst < 0.006, f"{name}: {worst:.4f} percent from the measured shares at most")
 
 
 def gpt_figures():
