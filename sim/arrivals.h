@@ -72,6 +72,7 @@ struct arrivals_law {
     double cv;         /* of the gaps: 1 Poisson, above 1 bursts, 0 a metronome */
     double day_swing;  /* rate = mean (1 + swing cos(2 pi (t / day - 1/2))): most at midday */
     double duration_s;
+    int64_t num_requests; /* not 0: so many, all at 0, and nothing above is read */
     double prompt_tokens; /* mean, at least 1 */
     double prompt_cv;     /* log-normal; 0: all alike */
     double decode_tokens;
@@ -79,8 +80,8 @@ struct arrivals_law {
     uint64_t seed; /* of the streams "arrival gaps", "arrival prompts" and "arrival answers" */
 };
 
-/* Draws requests until duration_s; times in whole microseconds. STATUS_INVALID when none comes,
- * STATUS_NO_MEMORY. Release with arrivals_free, also after a failure. */
+/* Draws requests until duration_s or num_requests; times in whole microseconds. STATUS_INVALID when
+ * none comes, STATUS_NO_MEMORY. Release with arrivals_free, also after a failure. */
 MUST_CHECK enum status arrivals_generate(struct arrivals *arrivals, const struct arrivals_law *law,
                                          struct error *error);
 

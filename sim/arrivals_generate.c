@@ -57,18 +57,28 @@ static int32_t draw_tokens(gsl_rng *rng, double mean, double cv)
     return (int32_t)lround(fmin(fmax(tokens, 1.0), 1e9));
 }
 
+/* False: nobody comes any more. */
+static bool next_arrival(double *arrival_s, double *number, const struct arrivals_law *law,
+                         int64_t count, gsl_rng *gaps)
+{
+    double shape = law->cv > 0.0 ? 1.0 / (law->cv * law->cv) : 0.0;
+    *arrival_s = 0.0;
+    if (law->num_requests > 0) {
+        return count < law->num_requests;
+    }
+    *number += law->cv > 0.0 ? gsl_ran_gamma(gaps, shape, 1.0 / shape) : 1.0;
+    *arrival_s = time_of(law, *number + expected(law, 0.0));
+    return *arrival_s < law->duration_s;
+}
+
 static enum status draw(struct arrivals *arrivals, const struct arrivals_law *law, gsl_rng *gaps,
                         gsl_rng *prompts, gsl_rng *answers, struct error *error)
 {
     int64_t capacity = 0;
     double number = 0.0;
-    double shape = law->cv > 0.0 ? 1.0 / (law->cv * law->cv) : 0.0;
-    for (;;) { /* ends: the mean gap is 1, and duration_s is finite */
-        number += law->cv > 0.0 ? gsl_ran_gamma(gaps, shape, 1.0 / shape) : 1.0;
-        double arrival_s = time_of(law, number + expected(law, 0.0));
-        if (arrival_s >= law->duration_s) {
-            break;
-        }
+    double arrival_s = 0.0;
+    /* Ends: the mean gap is 1, and duration_s is finite. */
+    while (next_arrival(&arrival_s, &number, law, arrivals->count, gaps)) {
         if (arrivals->count == capacity) {
             capacity = capacity == 0 ? 4096 : 2 * capacity;
             void *larger = realloc(arrivals->arrival, (size_t)capacity * sizeof *arrivals->arrival);

@@ -64,7 +64,13 @@ void scenario_drop_rivals(struct yaml_node *root, const struct yaml_node *later,
                   {"serving.arrivals", "path", "rate_per_s"},
                   {"serving.arrivals", "path", "duration_s"},
                   {"serving.arrivals", "path", "prompt_tokens"},
-                  {"serving.arrivals", "path", "decode_tokens"}};
+                  {"serving.arrivals", "path", "decode_tokens"},
+                  {"serving.arrivals", "concurrency", "rate_per_s"},
+                  {"serving.arrivals", "concurrency", "duration_s"},
+                  {"serving.arrivals", "concurrency", "cv"},
+                  {"serving.arrivals", "concurrency", "day_swing"},
+                  {"serving.arrivals", "concurrency", "speed"},
+                  {"serving.arrivals", "rate_per_s", "concurrency"}};
     for (size_t i = 0; i < sizeof rivals / sizeof rivals[0]; i++) {
         struct yaml_node *section = find_section(root, rivals[i].section);
         const struct yaml_node *rival = yaml_get(section, rivals[i].rival);

@@ -2,10 +2,13 @@
  * scenario_serving.c -- the `serving:` keys of a scenario, checked with all others.
  */
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "scenario_internal.h"
+
+#define REQUESTS_MAX 1e8 /* drawn */
 
 static const char *const routers[] = {"round_robin", "least_loaded", NULL}; /* serving_router */
 static const char *const caches[] = {"none", "rate", "hashes", NULL};       /* prefix_cache */
@@ -26,6 +29,7 @@ static const struct yaml_field arrivals_fields[] = {
     {"requests", YAML_INT64, AT(arrivals.requests_max), .min = 1, .max = 1e9},
     {"rate_per_s", YAML_DOUBLE, AT(arrivals.rate_per_s), .min = 1e-6, .max = 1e6},
     {"cv", YAML_DOUBLE, AT(arrivals.cv), .min = 0.0, .max = 100.0},
+    {"concurrency", YAML_INT32, AT(arrivals.concurrency), .min = 1, .max = 1 << 20},
     {"day_swing", YAML_DOUBLE, AT(arrivals.day_swing), .min = 0.0, .max = 1.0},
     {"duration_s", YAML_DOUBLE, AT(arrivals.duration_s), .min = 1e-3, .max = 1e8},
     {"prompt_tokens", YAML_DOUBLE, AT(arrivals.prompt_tokens), .min = 1.0, .max = 1e7},
@@ -85,14 +89,57 @@ static const struct yaml_field serving_fields[] = {
     {.key = NULL},
 };
 
-static const char *const generated_keys[] = {"rate_per_s", "duration_s", "prompt_tokens",
-                                             "decode_tokens"};
+static const struct {
+    const char *key;
+    bool is_drawn; /* who is drawn needs it, and a file says it itself */
+    bool is_timed; /* it says when requests come, and concurrency does so too */
+} arrivals_rules[] = {
+    {"rate_per_s", true, true},     {"duration_s", true, true}, {"prompt_tokens", true, false},
+    {"decode_tokens", true, false}, {"cv", false, true},        {"day_swing", false, true},
+    {"speed", false, true}};
+
+static void check_key(struct scenario_loader *loader, const struct yaml_node *node, size_t rule,
+                      bool is_file, bool is_closed)
+{
+    char key[64];
+    const char *name = arrivals_rules[rule].key;
+    bool is_given = yaml_get(node, name) != NULL;
+    bool is_drawn = arrivals_rules[rule].is_drawn;
+    bool is_rival = is_closed && arrivals_rules[rule].is_timed;
+    (void)snprintf(key, sizeof key, "serving.arrivals.%s", name);
+    if (is_given && is_drawn && is_file) {
+        scenario_complain(loader, key,
+                          "the file says when requests come and how long they are; give one or "
+                          "the other");
+    } else if (is_given && is_rival) {
+        scenario_complain(loader, key,
+                          "with concurrency the next request comes when one is answered; give one "
+                          "or the other");
+    } else if (!is_given && is_drawn && !is_file && !is_rival) {
+        scenario_complain(loader, key, "is missing: name a path, or say who comes");
+    }
+}
+
+/* How many are drawn. */
+static void check_count(struct scenario_loader *loader, const struct yaml_node *node,
+                        const struct serving_arrivals *arrivals, bool is_closed)
+{
+    double count =
+        is_closed ? (double)arrivals->requests_max : arrivals->rate_per_s * arrivals->duration_s;
+    if (is_closed && yaml_get(node, "requests") == NULL) {
+        scenario_complain(loader, "serving.arrivals.requests",
+                          "is missing: with concurrency it says how many come");
+    } else if (count > REQUESTS_MAX) {
+        scenario_complain(loader,
+                          is_closed ? "serving.arrivals.requests" : "serving.arrivals.rate_per_s",
+                          "%.3g requests are more than memory holds (100 million)", count);
+    }
+}
 
 static void check_arrivals(struct scenario_loader *loader, const struct yaml_node *node,
                            struct serving_arrivals *arrivals)
 {
-    char key[64] = "serving.arrivals.";
-    size_t prefix = strlen(key);
+    bool is_closed = yaml_get(node, "concurrency") != NULL;
     if (arrivals->path[0] != '\0') {
         char path[PATH_BYTES];
         if (scenario_find_path(loader, path, "serving.arrivals.path", arrivals->path)) {
@@ -101,21 +148,11 @@ static void check_arrivals(struct scenario_loader *loader, const struct yaml_nod
             scenario_complain(loader, "serving.arrivals.path", "there is no %s", arrivals->path);
         }
     }
-    for (size_t i = 0; i < sizeof generated_keys / sizeof generated_keys[0]; i++) {
-        bool is_given = yaml_get(node, generated_keys[i]) != NULL;
-        memcpy(key + prefix, generated_keys[i], strlen(generated_keys[i]) + 1);
-        if (arrivals->path[0] != '\0' && is_given) {
-            scenario_complain(loader, key,
-                              "the file says when requests come and how long they "
-                              "are; give one or the other");
-        } else if (arrivals->path[0] == '\0' && !is_given) {
-            scenario_complain(loader, key, "is missing: name a path, or say who comes");
-        }
+    for (size_t i = 0; i < sizeof arrivals_rules / sizeof arrivals_rules[0]; i++) {
+        check_key(loader, node, i, arrivals->path[0] != '\0', is_closed);
     }
-    if (arrivals->path[0] == '\0' && arrivals->rate_per_s * arrivals->duration_s > 1e8) {
-        scenario_complain(loader, "serving.arrivals.rate_per_s",
-                          "%.3g requests are more than memory holds (100 million)",
-                          arrivals->rate_per_s * arrivals->duration_s);
+    if (arrivals->path[0] == '\0') {
+        check_count(loader, node, arrivals, is_closed);
     }
 }
 

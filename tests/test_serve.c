@@ -187,6 +187,79 @@ Test(serve, a_request_that_can_never_fit_is_refused)
     serve_result_free(&result);
 }
 
+/* Steps take 1 ms. The first of five is read alone and the others in the next step, so from then on
+ * one is answered a step before the others. Each that comes in its place waits for the step that
+ * has just begun, is read in the next and goes on for 9 more: 11 ms, and four turns of them. */
+Test(serve, a_closed_loop_of_equal_requests_goes_round_by_steps)
+{
+    struct arrival equal[20];
+    struct arrivals arrivals = {.count = 20, .arrival = equal};
+    struct serve_result result;
+    struct serve_options options = small_serving(constant_ns, 5);
+    options.concurrency = 5;
+    for (int32_t i = 0; i < 20; i++) {
+        equal[i] = (struct arrival){.arrival_s = 7.0 * i, .prompt_tokens = 3, .decode_tokens = 10};
+    }
+    small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+    small_check_conservation(&result, &arrivals);
+    for (int32_t i = 0; i < 20; i++) {
+        const struct serve_request *request = &result.request[i];
+        int64_t turn_ns = i / 5 * INT64_C(11000000);
+        bool is_early = i % 5 == 0;
+        cr_expect_eq(request->arrival_ns, turn_ns - (is_early && i > 0 ? 1000000 : 0));
+        cr_expect_eq(request->first_token_ns, turn_ns + (is_early ? 1000000 : 2000000));
+        cr_expect_eq(request->end_ns, turn_ns + (is_early ? 10000000 : 11000000));
+    }
+    cr_expect_float_eq(result.totals.duration_s, 0.044, 1e-12);
+    cr_expect_float_eq(result.totals.new_tokens_per_s, 200.0 / 0.044, 1e-6);
+    /* N = X R, but for the last 1 ms with four. */
+    double rate_per_s = mean_arrival_rate(&result);
+    cr_expect_float_eq(rate_per_s * result.latency[SERVE_E2E].mean_s, 219.0 / 44.0, 1e-9);
+    serve_result_free(&result);
+}
+
+/* Nobody waits: a prompt of 1000 tokens and a second token take 12.5005 ms and 2.012 ms; one of 100
+ * and its only token 3.00505 ms. The second could never fit, so the third comes with it. */
+Test(serve, one_request_at_a_time_takes_the_sum_of_its_parts)
+{
+    struct arrival four[] = {{.prompt_tokens = 1000, .decode_tokens = 2},
+                             {.prompt_tokens = 5000, .decode_tokens = 2},
+                             {.prompt_tokens = 100, .decode_tokens = 1},
+                             {.prompt_tokens = 1000, .decode_tokens = 2}};
+    struct arrivals arrivals = {.count = 4, .arrival = four};
+    struct serve_result result;
+    struct serve_options options = small_serving(small_linear_ns, 4);
+    options.concurrency = 1;
+    options.pool[SERVE_MAIN].kv_blocks = 4000 / 16;
+    small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+    cr_expect_eq(result.totals.num_refused, 1);
+    cr_expect_eq(result.request[0].first_token_ns, 12500500);
+    cr_expect_eq(result.request[0].end_ns, 14512500);
+    cr_expect_eq(result.request[1].arrival_ns, 14512500);
+    cr_expect_eq(result.request[2].arrival_ns, 14512500);
+    cr_expect_eq(result.request[2].end_ns, 17517550);
+    cr_expect_eq(result.request[3].end_ns, 17517550 + 14512500);
+    serve_result_free(&result);
+}
+
+/* As many as ever: each lets the next one in without a call inside a call. */
+Test(serve, a_million_refused_requests_are_over_at_once)
+{
+    static struct arrival huge[1000000];
+    struct arrivals arrivals = {.count = 1000000, .arrival = huge};
+    struct serve_result result;
+    struct serve_options options = small_serving(small_linear_ns, 4);
+    options.concurrency = 2;
+    options.pool[SERVE_MAIN].kv_blocks = 1;
+    for (int32_t i = 0; i < 1000000; i++) {
+        huge[i] = (struct arrival){.prompt_tokens = 100, .decode_tokens = 1};
+    }
+    small_expect(serve_run(&result, &arrivals, &options, &small_serving_error));
+    cr_expect_eq(result.totals.num_refused, 1000000);
+    cr_expect_eq(result.request[999999].arrival_ns, 0);
+    serve_result_free(&result);
+}
+
 /* 1 + 0.8 + 0.8^2 tokens a step. */
 Test(serve, drafts_shorten_answers_by_their_acceptance)
 {

@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "digest.h"
 #include "rng.h"
@@ -144,6 +145,106 @@ Test(serve_laws, steps_taken_together_end_as_they_do_one_by_one)
         }
         serve_result_free(&together);
         serve_result_free(&apart);
+        arrivals_free(&world.arrivals);
+    }
+}
+
+static int compare(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left;
+    int64_t b = *(const int64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* The n-th comes after the first ones when the n-th leaves, answered or refused. */
+static void check_outstanding(const struct serve_result *result, int64_t concurrency)
+{
+    int64_t count = result->totals.num_requests;
+    int64_t *left_ns = malloc((size_t)count * sizeof *left_ns);
+    cr_assert_not_null(left_ns);
+    for (int64_t i = 0; i < count; i++) {
+        const struct serve_request *request = &result->request[i];
+        left_ns[i] = request->end_ns >= 0 ? request->end_ns : request->arrival_ns;
+    }
+    qsort(left_ns, (size_t)count, sizeof *left_ns, compare);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t room_ns = i < concurrency ? 0 : left_ns[i - concurrency];
+        cr_assert_eq(result->request[i].arrival_ns, room_ns, "request %lld", (long long)i);
+    }
+    free(left_ns);
+}
+
+static void close_loop(struct world *world, uint64_t seed, uint64_t round)
+{
+    draw_world(world, seed, round);
+    gsl_rng *rng = rng_stream(seed, "concurrency", round);
+    world->options.concurrency = 1 + (int32_t)gsl_rng_uniform_int(rng, 60);
+    world->law.num_requests = 1 + (int64_t)gsl_rng_uniform_int(rng, 400);
+    gsl_rng_free(rng);
+}
+
+Test(serve_laws, a_closed_loop_keeps_its_number_of_requests_outstanding)
+{
+    int64_t refused = 0;
+    int64_t preemptions = 0;
+    for (uint64_t round = 0; round < 300; round++) {
+        struct world world;
+        struct serve_result result;
+        close_loop(&world, 5, round);
+        serve_world(&result, &world);
+        cr_assert_eq(world.arrivals.count, world.law.num_requests);
+        small_check_conservation(&result, &world.arrivals);
+        check_outstanding(&result, world.options.concurrency);
+        refused += result.totals.num_refused;
+        preemptions += result.totals.preemptions;
+        serve_result_free(&result);
+        arrivals_free(&world.arrivals);
+    }
+    cr_assert_gt(refused, 0);
+    cr_assert_gt(preemptions, 0);
+}
+
+/* Steps of whole nanoseconds: not even rounding differs, in any pool or group. */
+Test(serve_laws, a_closed_loop_is_the_same_step_by_step)
+{
+    int64_t events_together = 0;
+    int64_t events_apart = 0;
+    for (uint64_t round = 0; round < 200; round++) {
+        struct world world;
+        struct serve_result together;
+        struct serve_result apart;
+        close_loop(&world, 6, round);
+        world.config.draft_tokens = 0;
+        for (int32_t pool = 0; pool < SERVE_POOLS; pool++) {
+            world.options.pool[pool].stalls.interval_steps = 0;
+        }
+        serve_world(&together, &world);
+        world.options.every_step = true;
+        small_expect(serve_run(&apart, &world.arrivals, &world.options, &small_serving_error));
+        cr_assert_eq(together.totals.digest, apart.totals.digest, "round %d", (int)round);
+        events_together += together.totals.num_events;
+        events_apart += apart.totals.num_events;
+        serve_result_free(&together);
+        serve_result_free(&apart);
+        arrivals_free(&world.arrivals);
+    }
+    cr_expect_lt(events_together, events_apart);
+}
+
+Test(serve_laws, a_closed_loop_of_all_requests_is_all_coming_at_once)
+{
+    for (uint64_t round = 0; round < 50; round++) {
+        struct world world;
+        struct serve_result closed;
+        struct serve_result open;
+        close_loop(&world, 7, round);
+        world.options.concurrency = (int32_t)world.law.num_requests;
+        serve_world(&closed, &world);
+        world.options.concurrency = 0; /* the law lets all of them come at 0 */
+        small_expect(serve_run(&open, &world.arrivals, &world.options, &small_serving_error));
+        cr_assert_eq(closed.totals.digest, open.totals.digest, "round %d", (int)round);
+        serve_result_free(&closed);
+        serve_result_free(&open);
         arrivals_free(&world.arrivals);
     }
 }

@@ -49,6 +49,14 @@ Test(serve_scenario, one_wrong_key_is_one_line_that_says_where)
                    "there is no nowhere.csv"); /* no law then */
     expect_refused("serving.arrivals={rate_per_s: 1, duration_s: 1, prompt_tokens: 1}",
                    "serving.arrivals.decode_tokens: is missing");
+    expect_refused("serving.arrivals.concurrency=8",
+                   "serving.arrivals.requests: is missing: with concurrency"); /* no rate then */
+    expect_refused("serving.arrivals={concurrency: 0, requests: 9, prompt_tokens: 1, "
+                   "decode_tokens: 1}",
+                   "serving.arrivals.concurrency: must be between 1 and 1048576");
+    expect_refused("serving.arrivals={concurrency: 8, requests: 100000001, prompt_tokens: 1, "
+                   "decode_tokens: 1}",
+                   "serving.arrivals.requests: 1e+08 requests are more than memory holds");
     expect_refused("serving.batch.tokens=100", "100 are less than 256 sequences with 1 tokens");
     expect_refused("serving.draft={tokens: 1}", "acceptance");
     expect_refused("serving.prefix_cache={kind: rate}", "hit_rate: is missing");
@@ -98,6 +106,34 @@ Test(serve_scenario, all_problems_are_told_at_once)
     scenario_free(&scenario);
 }
 
+Test(serve_scenario, concurrency_excludes_all_that_says_when_requests_come)
+{
+    static const char *const rivals[] = {"rate_per_s", "duration_s", "cv", "day_swing", "speed"};
+    const char *override = "serving.arrivals={concurrency: 8, rate_per_s: 1, duration_s: 1, cv: 1, "
+                           "day_swing: 0.5, speed: 2, prompt_tokens: 1, decode_tokens: 1}";
+    cr_assert_eq(load(&override, 1), STATUS_INVALID);
+    cr_expect_eq(error.num_problems, 6, "%s", error.text); /* requests are missing besides */
+    for (int32_t i = 0; i < 5; i++) {
+        char message[128];
+        (void)snprintf(message, sizeof message, "serving.arrivals.%s: with concurrency", rivals[i]);
+        cr_expect(strstr(error.text, message) != NULL, "'%s' lacks '%s'", error.text, message);
+    }
+    scenario_free(&scenario);
+}
+
+/* A rate that is given later takes the place of a concurrency, and the other way round. */
+Test(serve_scenario, the_later_of_rate_and_concurrency_holds)
+{
+    const char *overrides[] = {"serving.arrivals.concurrency=8", "serving.arrivals.requests=9",
+                               "serving.arrivals.rate_per_s=1", "serving.arrivals.duration_s=9"};
+    expect(load(overrides, 2));
+    cr_expect_eq(scenario.serving->arrivals.concurrency, 8);
+    cr_expect_eq(scenario.serving->arrivals.rate_per_s, 0.0);
+    expect(load(overrides, 4));
+    cr_expect_eq(scenario.serving->arrivals.concurrency, 0);
+    scenario_free(&scenario);
+}
+
 static struct arrivals_law law(double cv, double day_swing, double duration_s)
 {
     return (struct arrivals_law){.rate_per_s = 1.0,
@@ -108,6 +144,25 @@ static struct arrivals_law law(double cv, double day_swing, double duration_s)
                                  .prompt_cv = 1.0,
                                  .decode_tokens = 7.0,
                                  .seed = 3};
+}
+
+/* Those of a law that ends by its time are the same, as far as they go. */
+Test(serve_scenario, a_number_of_requests_is_drawn_with_the_same_lengths)
+{
+    struct arrivals by_time;
+    struct arrivals by_number;
+    struct arrivals_law asked = law(1.0, 0.0, 1000.0);
+    expect(arrivals_generate(&by_time, &asked, &error));
+    asked.num_requests = 500;
+    expect(arrivals_generate(&by_number, &asked, &error));
+    cr_assert_eq(by_number.count, 500);
+    for (int64_t i = 0; i < 500; i++) {
+        cr_assert_eq(by_number.arrival[i].arrival_s, 0.0);
+        cr_assert_eq(by_number.arrival[i].prompt_tokens, by_time.arrival[i].prompt_tokens);
+        cr_assert_eq(by_number.arrival[i].decode_tokens, by_time.arrival[i].decode_tokens);
+    }
+    arrivals_free(&by_time);
+    arrivals_free(&by_number);
 }
 
 Test(serve_scenario, drawn_gaps_and_lengths_have_the_moments_asked_for)
@@ -220,6 +275,24 @@ Test(serve_scenario, the_same_scenario_is_the_same_history_on_any_number_of_thre
         serve_result_free(&result);
     }
     cr_assert_eq(digest[0], digest[1]);
+}
+
+Test(serve_scenario, a_closed_loop_is_of_as_many_as_were_asked_for)
+{
+    const char *overrides[] = {"serving.arrivals.concurrency=12", "serving.arrivals.requests=100",
+                               "serving.batch.tokens=64", "serving.batch.sequences=32",
+                               "trace.tokens=4096"};
+    struct serve_result result;
+    serve(&result, 1, overrides, 5);
+    cr_expect_eq(result.totals.num_requests, 100);
+    for (int32_t i = 0; i < 100; i++) {
+        cr_expect_eq(result.request[i].arrival_ns == 0, i < 12);
+    }
+    double outstanding =
+        result.totals.waiting_mean[SERVE_MAIN] + result.totals.running_mean[SERVE_MAIN];
+    cr_expect_lt(outstanding, 12.0);
+    cr_expect_gt(outstanding, 8.0);
+    serve_result_free(&result);
 }
 
 Test(serve_scenario, kv_entries_fill_what_weights_and_buffers_leave)

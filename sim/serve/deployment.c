@@ -69,6 +69,8 @@ static enum status open_arrivals(struct deployment *deployment, const struct sce
                                          .cv = said->cv,
                                          .day_swing = said->day_swing,
                                          .duration_s = said->duration_s,
+                                         .num_requests =
+                                             said->concurrency > 0 ? said->requests_max : 0,
                                          .prompt_tokens = said->prompt_tokens,
                                          .prompt_cv = said->prompt_cv,
                                          .decode_tokens = said->decode_tokens,
@@ -249,7 +251,9 @@ enum status deployment_open(struct deployment *deployment, const struct scenario
     *deployment =
         (struct deployment){.scenario[SERVE_MAIN] = scenario,
                             .trace[SERVE_MAIN] = trace,
-                            .options = {.config = scenario->serving, .seed = scenario->seed}};
+                            .options = {.config = scenario->serving,
+                                        .concurrency = scenario->serving->arrivals.concurrency,
+                                        .seed = scenario->seed}};
     enum status status = STATUS_OK;
     assert(scenario->serving != NULL);
     if (scenario->serving->prefill[0] != '\0') {

@@ -87,11 +87,14 @@ static enum status open_requests(struct serving *serving)
     result->request = calloc((size_t)count, sizeof *result->request);
     gsl_rng *rng = rng_stream(serving->options->seed, "draft acceptance", 0);
     bool is_open = serving->request != NULL && result->request != NULL && rng != NULL;
+    int32_t concurrency = serving->options->concurrency;
+    bool is_closed = concurrency > 0;
+    serving->num_released = is_closed && concurrency < count ? concurrency : count;
     result->totals.num_requests = count;
     for (int64_t i = 0; i < count && is_open; i++) {
         const struct arrival *arrival = &arrivals->arrival[i];
         struct serve_request *request = &result->request[i];
-        request->arrival_ns = llround(arrival->arrival_s * NS_PER_S);
+        request->arrival_ns = is_closed ? 0 : llround(arrival->arrival_s * NS_PER_S);
         request->first_token_ns = -1;
         request->end_ns = -1;
         request->prompt_tokens = arrival->prompt_tokens;
@@ -153,13 +156,22 @@ static void fold(struct serving *serving, int64_t value)
     totals->digest = digest_u64(totals->digest, (uint64_t)value);
 }
 
+/* A request is done or refused; where they are kept outstanding, the next one comes. */
+static void leave(struct serving *serving, int32_t id)
+{
+    serving->num_left++;
+    fold(serving, id);
+    if (serving->num_released < serving->arrivals->count) {
+        serving->result->request[serving->num_released++].arrival_ns = serving->now_ns;
+    }
+}
+
 void serve_request_done(struct serving *serving, int32_t id)
 {
     struct serve_request *request = &serving->result->request[id];
     request->end_ns = serving->now_ns;
     serving->result->totals.prompt_tokens += request->prompt_tokens;
-    serving->num_left++;
-    fold(serving, id);
+    leave(serving, id);
     fold(serving, request->first_token_ns);
     fold(serving, request->end_ns);
 }
@@ -183,8 +195,7 @@ static enum status arrive(struct serving *serving)
     series_now(serving, pool)->arrivals++;
     if (!fits(serving, request)) {
         serving->result->totals.num_refused++;
-        serving->num_left++;
-        fold(serving, id);
+        leave(serving, id);
         return STATUS_OK;
     }
     return enqueue(serving, id, pool, false);
@@ -207,7 +218,7 @@ static enum status finish_transfer(struct serving *serving, int32_t id)
 static enum status next_event(struct serving *serving)
 {
     const struct heap_entry *first = serving->events.count > 0 ? &serving->events.entry[0] : NULL;
-    bool is_arrival = serving->next_arrival < serving->arrivals->count;
+    bool is_arrival = serving->next_arrival < serving->num_released;
     if (is_arrival) {
         int64_t arrival_ns = serving->result->request[serving->next_arrival].arrival_ns;
         is_arrival = first == NULL || arrival_ns <= first->key;

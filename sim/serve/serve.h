@@ -19,6 +19,9 @@
  * Where the placement of experts changes while it serves, each group stops every interval of steps
  * until the weights are in (rebalance_stalls.h).
  *
+ * Closed-loop load keeps a number of requests outstanding: the next comes when one is answered or
+ * refused, just after the step behind that answer has begun, for its client first hears of it.
+ *
  * Left out: time of scheduler, tokeniser and network to the user; sampling; drafts' own model;
  * loading of cached prefixes, which is taken to be hidden; transfer while a prompt is still read.
  */
@@ -60,6 +63,7 @@ struct serve_options {
     const struct serving_config *config; /* batch limits, arrivals and paths are not read */
     double transfer_ns;                  /* of a request's KV entries: start, */
     double transfer_ns_per_token;        /* and more for each */
+    int32_t concurrency; /* requests outstanding, arrivals' times unread; 0: they come by these */
     uint64_t seed;
     bool every_step; /* simulate steps one by one, for tests */
     /* Called now and then; return false to stop. NULL: not wanted. */
@@ -68,7 +72,7 @@ struct serve_options {
 };
 
 struct serve_request {
-    int64_t arrival_ns;
+    int64_t arrival_ns;     /* with a concurrency: when another left and made room for it */
     int64_t first_token_ns; /* -1: refused, because it can never fit into a replica's cache */
     int64_t end_ns;
     int32_t prompt_tokens;

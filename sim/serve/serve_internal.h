@@ -126,6 +126,7 @@ struct serving {
     struct prefix_cache_state *prefixes; /* NULL: none */
     int64_t now_ns;
     int64_t next_arrival;
+    int64_t num_released;              /* requests whose arrival_ns is known */
     int64_t num_left;                  /* requests that are done or refused */
     int32_t next_replica[SERVE_POOLS]; /* round robin */
     struct step_load *scratch;         /* [most replicas of a group] */

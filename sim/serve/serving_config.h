@@ -25,11 +25,12 @@ enum prefix_cache {
 struct serving_arrivals {
     char path[SERVING_PATH_BYTES]; /* resolved; "" : generated */
     double speed;                  /* of a file: 2 lets its requests come in half the time */
-    int64_t requests_max;          /* 0: all */
+    int64_t requests_max;          /* 0: all; generated with a concurrency: so many */
     double rate_per_s;             /* generated: mean over a day */
     double cv;                     /* of the gaps: 1 Poisson, above 1 bursts, 0 a metronome */
     double day_swing;     /* rate = mean (1 + swing cos(2 pi (t / day - 1/2))): most at midday */
     double duration_s;    /* generated: until when requests come */
+    int32_t concurrency;  /* requests outstanding: the next comes when one is answered; 0: above */
     double prompt_tokens; /* generated: mean */
     double prompt_cv;     /* log-normal; 0: all alike */
     double decode_tokens;
