@@ -75,8 +75,10 @@ struct arrivals_law {
     int64_t num_requests; /* not 0: so many, all at 0, and nothing above is read */
     double prompt_tokens; /* mean, at least 1 */
     double prompt_cv;     /* log-normal; 0: all alike */
+    double prompt_spread; /* not 0: uniform, of the mean to either side; cv is not read */
     double decode_tokens;
     double decode_cv;
+    double decode_spread;
     uint64_t seed; /* of the streams "arrival gaps", "arrival prompts" and "arrival answers" */
 };
 

@@ -8,7 +8,9 @@
  * the i-th comes when N(t) is the sum of i gaps of mean 1 and the given coefficient of variation
  * (gamma, shape 1 / cv^2). Without a swing that is a renewal process, with cv 1 a Poisson process,
  * with both a Poisson process of that rate (time rescaling: Cinlar 1975, 4.7). Lengths are
- * log-normal by mean and coefficient of variation, rounded, at least 1.
+ * log-normal by mean and coefficient of variation, rounded, at least 1; or whole numbers between
+ * the mean less a spread and the mean more it, as likely as each other, as benchmarks of engines
+ * draw them.
  */
 #include <gsl/gsl_randist.h>
 #include <math.h>
@@ -47,8 +49,13 @@ static double time_of(const struct arrivals_law *law, double number)
     return round(high_s * US_PER_S) / US_PER_S;
 }
 
-static int32_t draw_tokens(gsl_rng *rng, double mean, double cv)
+static int32_t draw_tokens(gsl_rng *rng, double mean, double cv, double spread)
 {
+    if (spread > 0.0) {
+        int32_t low = (int32_t)lround(fmax((1.0 - spread) * mean, 1.0));
+        int32_t high = (int32_t)lround((1.0 + spread) * mean);
+        return low + (int32_t)gsl_rng_uniform_int(rng, (unsigned long)(high - low) + 1);
+    }
     if (cv == 0.0) {
         return (int32_t)lround(mean);
     }
@@ -90,8 +97,10 @@ static enum status draw(struct arrivals *arrivals, const struct arrivals_law *la
         }
         arrivals->arrival[arrivals->count++] = (struct arrival){
             .arrival_s = arrival_s,
-            .prompt_tokens = draw_tokens(prompts, law->prompt_tokens, law->prompt_cv),
-            .decode_tokens = draw_tokens(answers, law->decode_tokens, law->decode_cv)};
+            .prompt_tokens =
+                draw_tokens(prompts, law->prompt_tokens, law->prompt_cv, law->prompt_spread),
+            .decode_tokens =
+                draw_tokens(answers, law->decode_tokens, law->decode_cv, law->decode_spread)};
     }
     if (arrivals->count == 0) {
         return error_add(error, STATUS_INVALID,

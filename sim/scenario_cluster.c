@@ -70,7 +70,11 @@ void scenario_drop_rivals(struct yaml_node *root, const struct yaml_node *later,
                   {"serving.arrivals", "concurrency", "cv"},
                   {"serving.arrivals", "concurrency", "day_swing"},
                   {"serving.arrivals", "concurrency", "speed"},
-                  {"serving.arrivals", "rate_per_s", "concurrency"}};
+                  {"serving.arrivals", "rate_per_s", "concurrency"},
+                  {"serving.arrivals", "prompt_spread", "prompt_cv"},
+                  {"serving.arrivals", "prompt_cv", "prompt_spread"},
+                  {"serving.arrivals", "decode_spread", "decode_cv"},
+                  {"serving.arrivals", "decode_cv", "decode_spread"}};
     for (size_t i = 0; i < sizeof rivals / sizeof rivals[0]; i++) {
         struct yaml_node *section = find_section(root, rivals[i].section);
         const struct yaml_node *rival = yaml_get(section, rivals[i].rival);

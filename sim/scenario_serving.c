@@ -34,8 +34,10 @@ static const struct yaml_field arrivals_fields[] = {
     {"duration_s", YAML_DOUBLE, AT(arrivals.duration_s), .min = 1e-3, .max = 1e8},
     {"prompt_tokens", YAML_DOUBLE, AT(arrivals.prompt_tokens), .min = 1.0, .max = 1e7},
     {"prompt_cv", YAML_DOUBLE, AT(arrivals.prompt_cv), .min = 0.0, .max = 100.0},
+    {"prompt_spread", YAML_DOUBLE, AT(arrivals.prompt_spread), .min = 0.0, .max = 1.0},
     {"decode_tokens", YAML_DOUBLE, AT(arrivals.decode_tokens), .min = 1.0, .max = 1e7},
     {"decode_cv", YAML_DOUBLE, AT(arrivals.decode_cv), .min = 0.0, .max = 100.0},
+    {"decode_spread", YAML_DOUBLE, AT(arrivals.decode_spread), .min = 0.0, .max = 1.0},
     {.key = NULL},
 };
 
@@ -136,6 +138,16 @@ static void check_count(struct scenario_loader *loader, const struct yaml_node *
     }
 }
 
+static void check_length(struct scenario_loader *loader, const char *what, double cv, double spread)
+{
+    char key[64];
+    (void)snprintf(key, sizeof key, "serving.arrivals.%s_spread", what);
+    if (cv > 0.0 && spread > 0.0) {
+        scenario_complain(loader, key, "is of uniform lengths, %s_cv of log-normal ones; give one",
+                          what);
+    }
+}
+
 static void check_arrivals(struct scenario_loader *loader, const struct yaml_node *node,
                            struct serving_arrivals *arrivals)
 {
@@ -154,6 +166,8 @@ static void check_arrivals(struct scenario_loader *loader, const struct yaml_nod
     if (arrivals->path[0] == '\0') {
         check_count(loader, node, arrivals, is_closed);
     }
+    check_length(loader, "prompt", arrivals->prompt_cv, arrivals->prompt_spread);
+    check_length(loader, "decode", arrivals->decode_cv, arrivals->decode_spread);
 }
 
 static void check_cache(struct scenario_loader *loader, const struct yaml_node *cache,

@@ -57,6 +57,10 @@ Test(serve_scenario, one_wrong_key_is_one_line_that_says_where)
     expect_refused("serving.arrivals={concurrency: 8, requests: 100000001, prompt_tokens: 1, "
                    "decode_tokens: 1}",
                    "serving.arrivals.requests: 1e+08 requests are more than memory holds");
+    expect_refused("serving.arrivals.prompt_spread=1.1", "prompt_spread"); /* no cv then */
+    expect_refused("serving.arrivals={rate_per_s: 1, duration_s: 9, prompt_tokens: 9, "
+                   "decode_tokens: 9, decode_cv: 1, decode_spread: 1}",
+                   "serving.arrivals.decode_spread: is of uniform lengths, decode_cv of log");
     expect_refused("serving.batch.tokens=100", "100 are less than 256 sequences with 1 tokens");
     expect_refused("serving.draft={tokens: 1}", "acceptance");
     expect_refused("serving.prefix_cache={kind: rate}", "hit_rate: is missing");
@@ -163,6 +167,37 @@ Test(serve_scenario, a_number_of_requests_is_drawn_with_the_same_lengths)
     }
     arrivals_free(&by_time);
     arrivals_free(&by_number);
+}
+
+/* A benchmark's 8192 with a range ratio of 0.8 are whole numbers from 6554 to 8192, all as likely:
+ * 7373 on average, give or take 473.1. */
+Test(serve_scenario, a_spread_draws_uniform_lengths)
+{
+    struct arrivals arrivals;
+    struct arrivals_law asked = law(1.0, 0.0, 0.0);
+    double sums[2] = {0};
+    int32_t most = 0;
+    int32_t least = INT32_MAX;
+    asked.num_requests = 200000;
+    asked.prompt_tokens = 0.9 * 8192;
+    asked.prompt_spread = 1.0 / 9.0;
+    asked.decode_tokens = 1.0;
+    asked.decode_spread = 1.0;
+    expect(arrivals_generate(&arrivals, &asked, &error));
+    for (int64_t i = 0; i < arrivals.count; i++) {
+        int32_t tokens = arrivals.arrival[i].prompt_tokens;
+        most = tokens > most ? tokens : most;
+        least = tokens < least ? tokens : least;
+        sums[0] += tokens;
+        sums[1] += (tokens - 7373.0) * (tokens - 7373.0);
+        cr_assert_geq(arrivals.arrival[i].decode_tokens, 1);
+        cr_assert_leq(arrivals.arrival[i].decode_tokens, 2);
+    }
+    cr_expect_eq(least, 6554);
+    cr_expect_eq(most, 8192);
+    cr_expect_float_eq(sums[0] / 200000.0, 7373.0, 5.0); /* five standard errors */
+    cr_expect_float_eq(sqrt(sums[1] / 200000.0), sqrt((1639.0 * 1639.0 - 1.0) / 12.0), 3.0);
+    arrivals_free(&arrivals);
 }
 
 Test(serve_scenario, drawn_gaps_and_lengths_have_the_moments_asked_for)

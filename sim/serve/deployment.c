@@ -73,8 +73,10 @@ static enum status open_arrivals(struct deployment *deployment, const struct sce
                                              said->concurrency > 0 ? said->requests_max : 0,
                                          .prompt_tokens = said->prompt_tokens,
                                          .prompt_cv = said->prompt_cv,
+                                         .prompt_spread = said->prompt_spread,
                                          .decode_tokens = said->decode_tokens,
                                          .decode_cv = said->decode_cv,
+                                         .decode_spread = said->decode_spread,
                                          .seed = scenario->seed};
         enum status status = arrivals_generate(arrivals, &law, error);
         if (status != STATUS_OK) {

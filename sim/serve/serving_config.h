@@ -33,8 +33,10 @@ struct serving_arrivals {
     int32_t concurrency;  /* requests outstanding: the next comes when one is answered; 0: above */
     double prompt_tokens; /* generated: mean */
     double prompt_cv;     /* log-normal; 0: all alike */
+    double prompt_spread; /* uniform from (1 - spread) to (1 + spread) means; 0: by cv */
     double decode_tokens;
     double decode_cv;
+    double decode_spread;
 };
 
 /* Limits of a replica's batch. */
