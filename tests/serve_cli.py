@@ -107,6 +107,34 @@ def differences():
         check("is cheapest" not in page, "served runs compared by the batch of steps that they share")
 
 
+def closed_loop():
+    """A file's requests come in their order, whenever they came when it was written."""
+    digests = []
+    for name, gap_s in (("slow", 100.0), ("fast", 0.25)):
+        with open(f"{name}.csv", "w", encoding="utf-8") as file:
+            file.write("request,tag,arrival_s,prompt_tokens,decode_tokens,row_offset\n")
+            for i in range(40):
+                file.write(f"{i},,{gap_s * i},{10 + 37 * i % 50},{5 + i % 7},\n")
+        run = moesim("serve", CHAT, *SMALL, "--set", f"serving.arrivals.path={name}.csv", "--set",
+                     "serving.arrivals.concurrency=6", "-o", "loop.db", "--json", "--detail")
+        check(run.returncode == 0, f"a closed loop: {run.stderr}")
+        digests.append(json.loads(run.stdout)["digest"])
+    check(digests[0] == digests[1], "a closed loop has to do with a file's times")
+    check(json.loads(run.stdout)["concurrency"] == 6, "no concurrency")
+    run_id = json.loads(run.stdout)["run_id"]
+    requests = rows("loop.db", "SELECT arrival_s, prompt_tokens, end_s FROM request "
+                               f"WHERE run_id = '{run_id}' ORDER BY request")
+    check([row[1] for row in requests] == [10 + 37 * i % 50 for i in range(40)], "out of order")
+    ends = sorted(row[2] for row in requests)
+    check([row[0] for row in requests] == [0.0] * 6 + ends[:34], "not six at a time")
+    if shutil.which("gnuplot") is not None:
+        check(moesim("report", "loop.db", "-o", "loop").returncode == 0, "a page of a closed loop")
+        with open("loop/index.html", encoding="utf-8") as file:
+            page = file.read()
+        check("6 requests are outstanding until the last have come" in page, "no closed loop")
+        check("Of 40 requests, 6 outstanding at a time, on 8 GPUs" in page, "no such verdict")
+
+
 def placed_run():
     """The run behind the page has its experts where a strategy put them to serve."""
     balancedness = {}
@@ -188,6 +216,7 @@ with tempfile.TemporaryDirectory() as directory:
     equal_runs()
     stored()
     differences()
+    closed_loop()
     placed_run()
     pages_of_little()
     currencies()

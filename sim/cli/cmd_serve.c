@@ -15,7 +15,8 @@ static const char help[] =
     "usage: moesim serve SCENARIO [options]\n\n"
     "Simulates requests: they arrive, wait, are read and answered in batches. The scenario's\n"
     "`serving:` keys say who comes and how batches are made. Times of steps come from engine\n"
-    "runs of the deployment with the routing of its trace.\n\n"
+    "runs of the deployment with the routing of its trace. With arrivals.concurrency so many\n"
+    "requests are outstanding, as in benchmarks: the next comes when one is answered.\n\n"
     "  -o, --output FILE     results file (SQLite), default results.db\n"
     "  -r, --report DIR      also make the page, as moesim report does\n"
     "      --set KEY=VALUE   override one key of the scenario; may be repeated\n"
@@ -23,9 +24,11 @@ static const char help[] =
     "      --detail          also store every request\n"
     "      --threads N       threads for trace and step times, default all\n"
     "  -j, --json            print the results as JSON\n\n"
-    "example:\n"
+    "examples:\n"
     "  moesim serve gpt_oss_20b_chat_8xh100 \\\n"
-    "      --set serving.arrivals.rate_per_s=8 --report out/serve\n";
+    "      --set serving.arrivals.rate_per_s=8 --report out/serve\n"
+    "  moesim serve gpt_oss_20b_chat_8xh100 --set serving.arrivals.concurrency=64 \\\n"
+    "      --set serving.arrivals.requests=640\n";
 
 struct serve_command {
     struct variant variant;

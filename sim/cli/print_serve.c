@@ -100,8 +100,12 @@ void print_serve(const struct deployment *deployment, const struct serve_result 
     char answers[FORMAT_BYTES];
     char rate[FORMAT_BYTES];
     char time[FORMAT_BYTES];
-    printf("%lld requests in %s on %d GPUs", (long long)totals->num_requests,
-           format_ns(time, totals->duration_s * 1e9), (int)deployment_num_gpus(deployment));
+    printf("%lld requests", (long long)totals->num_requests);
+    if (deployment->options.concurrency > 0) {
+        printf(", %d outstanding at a time,", (int)deployment->options.concurrency);
+    }
+    printf(" in %s on %d GPUs", format_ns(time, totals->duration_s * 1e9),
+           (int)deployment_num_gpus(deployment));
     if (totals->num_refused > 0) {
         printf(", %lld refused: their tokens fit into no KV cache", (long long)totals->num_refused);
     }
@@ -191,6 +195,7 @@ cJSON *serve_json(const struct deployment *deployment, const struct serve_result
     cJSON_AddNumberToObject(json, "num_gpus", deployment_num_gpus(deployment));
     cJSON_AddNumberToObject(json, "num_requests", (double)totals->num_requests);
     cJSON_AddNumberToObject(json, "num_refused", (double)totals->num_refused);
+    cJSON_AddNumberToObject(json, "concurrency", deployment->options.concurrency);
     cJSON_AddNumberToObject(json, "duration_s", totals->duration_s);
     cJSON_AddNumberToObject(json, "prompt_tokens", (double)totals->prompt_tokens);
     cJSON_AddNumberToObject(json, "cached_tokens", (double)totals->cached_tokens);
