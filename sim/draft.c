@@ -4,12 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "directory.h"
@@ -56,54 +54,27 @@ static enum status make_directory(struct draft *draft, struct error *error)
     return STATUS_OK;
 }
 
-static void clear_away(const struct draft *draft)
+static void clear_away(const void *context)
 {
+    const struct draft *draft = context;
     remove_draft(draft->directory);
     directory_unmake(draft->out, draft->out_existing);
 }
 
-/* The sweeper's life. It is forked while no thread of the writer is at work, so memory and
- * directories may be used as ever. What ends the writer, a key or a group's signal, is not for it;
- * and it holds the writer's standard streams, so who reads them to their end finds all done. */
-static void sweep(const struct draft *draft, int life)
-{
-    static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) {
-        (void)signal(ignored[i], SIG_IGN);
-    }
-    char byte;
-    while (read(life, &byte, 1) < 0 && errno == EINTR) {
-    }
-    clear_away(draft);
-    _exit(0);
-}
-
-/* Children that the writer starts inherit the end of the pipe that tells life. */
 static enum status start_sweeper(struct draft *draft, struct error *error)
 {
-    int life[2];
-    bool has_pipe = pipe(life) == 0;
-    draft->sweeper = has_pipe ? fork() : -1;
+    if (sweeper_start(&draft->sweeper, clear_away, draft)) {
+        return STATUS_OK;
+    }
     int reason = errno;
-    if (draft->sweeper == 0) {
-        close(life[1]);
-        sweep(draft, life[0]);
-    }
-    if (has_pipe) {
-        close(life[0]);
-        draft->life = life[1];
-    }
-    if (draft->sweeper < 0) {
-        clear_away(draft);
-        return error_add(error, STATUS_IO, "%s: no process for the report: %s", draft->out,
-                         strerror(reason));
-    }
-    return STATUS_OK;
+    clear_away(draft);
+    return error_add(error, STATUS_IO, "%s: no process for the report: %s", draft->out,
+                     strerror(reason));
 }
 
 enum status draft_open(struct draft *draft, const char *out, struct error *error)
 {
-    *draft = (struct draft){.lock = -1, .life = -1};
+    *draft = (struct draft){.lock = -1};
     if (strlen(out) + 64 >= sizeof draft->out) { /* names of figures come behind */
         return error_add(error, STATUS_INVALID, "%.40s...: too long a name", out);
     }
@@ -162,10 +133,8 @@ enum status draft_publish(const struct draft *draft, const char *name, const cha
 
 void draft_close(struct draft *draft)
 {
-    if (draft->sweeper > 0) {
-        close(draft->life);
-        while (waitpid(draft->sweeper, NULL, 0) < 0 && errno == EINTR) {
-        }
+    if (draft->sweeper.process > 0) {
+        sweeper_end(&draft->sweeper);
         if (draft->lock >= 0) {
             close(draft->lock);
         }

@@ -1,19 +1,18 @@
 /*
  * draft.h -- files that appear in a directory together, or not at all.
  *
- * They are written into OUT/report.partial and moved to their places when all is whole. A process
- * of its own waits for the writer's end, however it ends, and clears away what is left: after a
- * success, after an error, after a signal, SIGKILL too. What even that could not clear (the machine
- * went down) is cleared by the next draft there.
+ * They are written into OUT/report.partial and moved to their places when all is whole. A sweeper
+ * clears away what is left. What even that could not clear (the machine went down) is cleared by
+ * the next draft there.
  */
 #ifndef MOESIM_DRAFT_H
 #define MOESIM_DRAFT_H
 
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/types.h>
 
 #include "status.h"
+#include "sweeper.h"
 #include "textfile.h"
 
 struct draft {
@@ -21,8 +20,7 @@ struct draft {
     char out[FILE_PATH_BYTES];
     size_t out_existing; /* leading bytes of out that were there before */
     int lock;            /* on directory, so that nobody else writes there */
-    int life;            /* held by the writer and its children: where it ends, they have */
-    pid_t sweeper;       /* clears away */
+    struct sweeper sweeper;
 };
 
 /* Makes OUT with its parents, and an empty directory in it. STATUS_INVALID: the name is too long;

@@ -102,8 +102,7 @@ enum status store_remove(struct store *store, const char *run_id, struct error *
     return code == SQLITE_OK ? STATUS_OK : store_error(store, code, error);
 }
 
-/* The first integer a statement returns, or -1. */
-static int64_t query_integer(struct store *store, const char *sql, int *code)
+int64_t store_query_integer(struct store *store, const char *sql, int *code)
 {
     sqlite3_stmt *statement = NULL;
     int64_t value = -1;
@@ -166,10 +165,10 @@ static enum status create_tables(struct store *store, struct error *error)
 static enum status check_version(struct store *store, struct error *error)
 {
     int code;
-    int64_t version = query_integer(store, "PRAGMA user_version", &code);
+    int64_t version = store_query_integer(store, "PRAGMA user_version", &code);
     int64_t objects = 0;
     if (code == SQLITE_OK) {
-        objects = query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
+        objects = store_query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
     }
     if (code != SQLITE_OK) {
         return store_error(store, code, error);
@@ -227,7 +226,7 @@ static enum status prepare_write(struct store *store, struct error *error)
     return status;
 }
 
-static int open_database(struct store *store, int flags)
+int store_open_database(struct store *store, int flags)
 {
     int code = sqlite3_open_v2(store->path, &store->database, flags, NULL);
     if (code != SQLITE_OK) {
@@ -245,28 +244,29 @@ static int open_database(struct store *store, int flags)
  * read-only connection may not do. */
 static int open_read_only(struct store *store)
 {
-    int code = open_database(store, SQLITE_OPEN_READONLY);
+    int code = store_open_database(store, SQLITE_OPEN_READONLY);
     if (code == SQLITE_OK) {
-        query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
+        store_query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
     }
     if (code != SQLITE_READONLY_ROLLBACK && code != SQLITE_READONLY_RECOVERY) {
         return code;
     }
     sqlite3_close(store->database);
     store->database = NULL;
-    code = open_database(store, SQLITE_OPEN_READWRITE);
+    code = store_open_database(store, SQLITE_OPEN_READWRITE);
     if (code == SQLITE_OK) {
-        query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
+        store_query_integer(store, "SELECT count(*) FROM sqlite_schema", &code);
     }
     if (code == SQLITE_OK) {
         sqlite3_close(store->database);
         store->database = NULL;
-        code = open_database(store, SQLITE_OPEN_READONLY);
+        code = store_open_database(store, SQLITE_OPEN_READONLY);
     }
     return code;
 }
 
-enum status store_open(struct store **opened, const char *path, bool write, struct error *error)
+static enum status open_store(struct store **opened, const char *path, bool write, bool guarded,
+                              struct error *error)
 {
     *opened = NULL;
     struct store *store = calloc(1, sizeof *store);
@@ -278,12 +278,15 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
     struct stat entry;
     store->created = write && strcmp(path, ":memory:") != 0 && stat(path, &entry) != 0;
     store->parents_existing = directory_existing(path);
+    if (guarded && store->created) {
+        store_guard(store);
+    }
     enum status status = write ? directory_make_parents(path, error) : STATUS_OK;
     if (status != STATUS_OK) {
         store_close(store);
         return status;
     }
-    int code = write ? open_database(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
+    int code = write ? store_open_database(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
                      : open_read_only(store);
     code = code == SQLITE_OK ? store_add_functions(store) : code;
     if (code != SQLITE_OK) {
@@ -299,37 +302,14 @@ enum status store_open(struct store **opened, const char *path, bool write, stru
     return STATUS_OK;
 }
 
-/* Plans and sweeps have tables of their own beside those of the schema, so all in the file count.
- */
-static bool is_empty(struct store *store)
+enum status store_open(struct store **store, const char *path, bool write, struct error *error)
 {
-    sqlite3_stmt *tables = NULL;
-    bool has_rows = false;
-    int code = sqlite3_prepare_v2(
-        store->database, "SELECT name FROM sqlite_schema WHERE type = 'table'", -1, &tables, NULL);
-    while (code == SQLITE_OK && !has_rows && (code = sqlite3_step(tables)) == SQLITE_ROW) {
-        char *sql = sqlite3_mprintf("SELECT EXISTS (SELECT 1 FROM %Q)",
-                                    (const char *)sqlite3_column_text(tables, 0));
-        has_rows = query_integer(store, sql, &code) != 0;
-        sqlite3_free(sql);
-    }
-    sqlite3_finalize(tables);
-    return code == SQLITE_DONE && !has_rows;
+    return open_store(store, path, write, false, error);
 }
 
-/* A run that failed leaves no file that it made for nothing. Under the lock nobody else writes, and
- * who opened the file meanwhile is told by store_begin_write. */
-static void remove_if_empty(struct store *store)
+enum status store_open_guarded(struct store **store, const char *path, struct error *error)
 {
-    sqlite3_busy_timeout(store->database, 0);
-    if (sqlite3_exec(store->database, "BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK) {
-        if (is_empty(store)) {
-            (void)unlink(sqlite3_db_filename(store->database,
-                                             "main")); /* what stays keeps its directory in being */
-        }
-        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
-    }
-    directory_unmake(store->path, store->parents_existing);
+    return open_store(store, path, true, true, error);
 }
 
 void store_close(struct store *store)
@@ -339,11 +319,13 @@ void store_close(struct store *store)
     }
     store_abandon(store);
     if (store->created && store->database != NULL) {
-        remove_if_empty(store);
+        sqlite3_busy_timeout(store->database, 0); /* who uses it shall keep it */
+        store_remove_if_empty(store);
     }
     int code = sqlite3_close(store->database);
     assert(code == SQLITE_OK); /* else a statement was not finalised */
     (void)code;
+    sweeper_end(&store->sweeper);
     free(store->path);
     free(store);
 }

@@ -27,6 +27,12 @@ struct store;
  * true. write false opens read-only. */
 MUST_CHECK enum status store_open(struct store **store, const char *path, bool write,
                                   struct error *error);
+
+/* As store_open for writing; and a file that this makes, and into which nothing comes, goes again
+ * even if this process is killed: a process of its own sees to it (sweeper.h, with what that asks
+ * for). After store_open it goes again in store_close alone. */
+MUST_CHECK enum status store_open_guarded(struct store **store, const char *path,
+                                          struct error *error);
 void store_close(struct store *store); /* safe on NULL */
 
 /* 16 hex digits from scenario text, trace digest, label and commit: the same inputs, the same id.

@@ -11,6 +11,7 @@
 
 #include "money.h"
 #include "store.h"
+#include "sweeper.h"
 
 /* The run between store_begin and store_finish: a copy of all that it needs, because the
  * transaction opens late (see store_write.c). */
@@ -34,6 +35,7 @@ struct store {
     bool write;
     bool created;            /* by this opening: the file goes again if nothing comes into it */
     size_t parents_existing; /* leading bytes of path that were there before */
+    struct sweeper sweeper;  /* of a file that this opening made under guard */
     struct currency shown;   /* by the SQL function money */
     sqlite3_stmt *detail;    /* the insert of store_detail, prepared once */
     struct pending_run run;
@@ -50,6 +52,20 @@ extern const struct store_table store_schema[];
 
 /* Says in plain words what SQLite's code means for this file, and returns the status for it. */
 enum status store_error(struct store *store, int code, struct error *error);
+
+/* Opens store->path with SQLite's flags and sets up the connection. Returns SQLite's code; close
+ * store->database after a failure too. */
+int store_open_database(struct store *store, int flags);
+
+/* The first integer a statement returns, or -1. */
+int64_t store_query_integer(struct store *store, const char *sql, int *code);
+
+/* Removes the file if there is no row in it and nobody uses it, and the directories that were made
+ * for it. */
+void store_remove_if_empty(struct store *store);
+
+/* Has store_remove_if_empty done too when this process is killed; before the file is made. */
+void store_guard(struct store *store);
 
 /* Runs statements that return no rows. */
 MUST_CHECK enum status store_execute(struct store *store, const char *sql, struct error *error);

@@ -122,8 +122,11 @@ static enum status prepare(struct sweep_hand *hand, struct error *error)
         status = sweep_lock(&hand->lock, results, error);
         hand->is_locked = status == STATUS_OK;
     }
-    if (status == STATUS_OK && !(hand->options->check_only && is_new)) {
-        status = store_open(&hand->store, results, !hand->options->check_only, error);
+    if (status == STATUS_OK && hand->options->check_only && !is_new) {
+        status = store_open(&hand->store, results, false, error);
+    }
+    if (status == STATUS_OK && !hand->options->check_only) {
+        status = store_open_guarded(&hand->store, results, error);
     }
     if (status == STATUS_OK && !hand->options->check_only) {
         sweep_forget_failures(results);

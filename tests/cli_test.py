@@ -547,6 +547,26 @@ def test_a_kill_leaves_nothing_to_trust():
         check(database.execute("pragma integrity_check").fetchone()[0] == "ok", "integrity")
 
 
+def test_a_kill_takes_back_what_was_made_for_nothing():
+    """As soon as there is a results file the command is killed: it has not stored a run by then."""
+    write("longer.yaml", SCENARIO.replace("interleaved", "interleaved, steps: 40000"))
+    write("longer_sweep.yaml", "version: 1\nscenario: longer.yaml\nvary: {seed: [1, 2]}\n")
+    for command in (["run", "longer.yaml"], ["run", "longer.yaml", "--detail"],
+                    ["sweep", "longer_sweep.yaml"]):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            process = subprocess.Popen([MOESIM, *command, "-o", "nothing/came/in.db"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            while not os.path.exists("nothing/came/in.db") and process.poll() is None:
+                pass
+            process.send_signal(number)
+            process.communicate()  # to the end of its output: who clears away holds it as well
+            check(process.returncode == -number, f"{command}: ended by {process.returncode}")
+            check(not os.path.exists("nothing/came/in.db"), f"{command}, {number}: results stay")
+            check(command[0] == "sweep" or not os.path.exists("nothing"),
+                  f"{command}, {number}: directories stay")
+            shutil.rmtree("nothing", ignore_errors=True)
+
+
 # -------------------------------------------------------------------------- timeline and diff
 
 

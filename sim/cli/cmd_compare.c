@@ -114,7 +114,7 @@ static enum status store_all(const struct study *study, struct variant *variants
                              const struct cli_options *options, struct error *error)
 {
     struct store *store = NULL;
-    enum status status = store_open(&store, options->results, true, error);
+    enum status status = store_open_guarded(&store, options->results, error);
     for (int32_t index = 0; index < count && status == STATUS_OK; index++) {
         if (!variants[index].left_out) {
             status = variant_store(&variants[index], store, error);

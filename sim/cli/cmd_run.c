@@ -144,7 +144,7 @@ static enum status run(struct variant *variant, const struct cli_options *option
         return status;
     }
     struct store *store = NULL;
-    status = store_open(&store, options->results, true, error);
+    status = store_open_guarded(&store, options->results, error);
     if (status == STATUS_OK) {
         status = simulate(variant, store, options, error);
     }

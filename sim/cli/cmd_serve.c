@@ -92,7 +92,7 @@ static enum status store(struct serve_command *command, const struct cli_options
 {
     struct variant *variant = &command->variant;
     struct store *store = NULL;
-    enum status status = store_open(&store, options->results, true, &command->error);
+    enum status status = store_open_guarded(&store, options->results, &command->error);
     if (status == STATUS_OK) {
         status = run_steps(command);
     }

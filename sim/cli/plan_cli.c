@@ -44,7 +44,7 @@ static enum status search(struct planning *planning, struct error *error)
                                                       : (int32_t)omp_get_max_threads(),
                                    .progress = show_progress,
                                    .context = &progress};
-    enum status status = store_open(&store, arguments->results, true, error);
+    enum status status = store_open_guarded(&store, arguments->results, error);
     if (status == STATUS_OK) {
         status = plan_store_open(&plan_store, store, error);
     }
