@@ -10,7 +10,6 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/print_study.h"
-#include "directory.h"
 #include "study.h"
 
 static const char help[] =
@@ -35,99 +34,6 @@ static const char help[] =
     "      --strategies all --report out/strategies\n"
     "  moesim compare router_lab_training_8xh100 \\\n"
     "      --vary routing.capacity_factor=1,1.25,1.5\n";
-
-/* A mistake in one variant is often one in all: tells those of the first that has any. */
-static enum status load_all(struct variant *variants, const struct compare_plan *plan,
-                            const struct cli_options *options, struct error *error)
-{
-    for (int32_t index = 0; index < plan->count; index++) {
-        struct variant *variant = &variants[index];
-        variant->optional = plan->planned[index].optional;
-        variant->status =
-            compare_plan_load(variant, &plan->planned[index], options, &variant->error);
-        variant->left_out = variant->status != STATUS_OK && variant->optional;
-        if (variant->status != STATUS_OK && !variant->optional) {
-            *error = variant->error;
-            return variant->status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status open_all(struct variant *variants, int32_t count,
-                            const struct cli_options *options, struct error *error)
-{
-    for (int32_t index = 0; index < count; index++) {
-        struct variant *variant = &variants[index];
-        if (variant->left_out) {
-            continue;
-        }
-        variant->status =
-            variant_open(variant, variants, index, cli_threads(options), &variant->error);
-        variant->left_out = variant->status != STATUS_OK && variant->optional;
-        if (variant->status != STATUS_OK && !variant->optional) {
-            *error = variant->error;
-            return variant->status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static double mean_bound(double sum, int64_t count)
-{
-    return count > 0 ? sum / (double)count : -1.0;
-}
-
-/* Judges what was not left out; study->run is the caller's to free. */
-static enum status judge(struct study *study, const struct variant *variants, int32_t count)
-{
-    struct study_run *run = calloc((size_t)count, sizeof *run);
-    if (run == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    int32_t num_runs = 0;
-    for (int32_t index = 0; index < count; index++) {
-        const struct variant *variant = &variants[index];
-        if (variant->left_out) {
-            continue;
-        }
-        run[num_runs++] = (struct study_run){
-            .run_id = variant->run_id,
-            .name = variant->name[0] != '\0' ? variant->name : variant->label,
-            .group = variant->group,
-            .is_strategy = variant->wants_bounds,
-            .scenario = &variant->scenario,
-            .metrics = variant->metrics,
-            .totals = &variant->totals,
-            .bound_placement = mean_bound(variant->bound_placement_sum, variant->num_bounds),
-            .bound_split = mean_bound(variant->bound_split_sum, variant->num_bounds)};
-    }
-    enum status status = study_judge(study, run, num_runs);
-    if (status != STATUS_OK) {
-        free(run);
-    }
-    return status;
-}
-
-/* The run the page is about: of the first group, the winner. */
-static enum status store_all(const struct study *study, struct variant *variants, int32_t count,
-                             const struct cli_options *options, struct error *error)
-{
-    struct store *store = NULL;
-    enum status status = store_open_guarded(&store, options->results, error);
-    for (int32_t index = 0; index < count && status == STATUS_OK; index++) {
-        if (!variants[index].left_out) {
-            status = variant_store(&variants[index], store, error);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = store_study(store, study, error);
-    }
-    store_close(store);
-    return status == STATUS_OK ? cli_make_page(options->results, options->report,
-                                               study->run[study->group[0].winner].run_id, error)
-                               : status;
-}
 
 static void print_left_out(const struct variant *variants, int32_t count)
 {
@@ -170,18 +76,12 @@ int compare_run(struct variant *variants, int32_t count, const struct cli_option
                 struct error *error)
 {
     struct study study = {0};
-    enum status status = open_all(variants, count, options, error);
-    if (status == STATUS_OK && options->report != NULL) {
-        status = directory_check(options->report, error); /* not only when all is done */
+    enum status status = compare_judge(&study, variants, count, options, error);
+    if (status == STATUS_OK) {
+        status = compare_store(&study, variants, count, options->results, error);
     }
     if (status == STATUS_OK) {
-        status = compare_simulate(variants, count, cli_threads(options), error);
-    }
-    if (status == STATUS_OK) {
-        status = judge(&study, variants, count);
-    }
-    if (status == STATUS_OK) {
-        status = store_all(&study, variants, count, options, error);
+        status = cli_make_page(options->results, options->report, compare_winner(&study), error);
     }
     int code =
         status == STATUS_OK ? print_all(&study, variants, count, options) : cli_fail(status, error);
@@ -194,21 +94,11 @@ int compare_run(struct variant *variants, int32_t count, const struct cli_option
 static int compare_planned(const struct compare_plan *plan, const struct cli_options *options,
                            struct error *error)
 {
-    struct variant *variants = calloc((size_t)plan->count, sizeof *variants);
-    if (variants == NULL) {
-        return cli_fail(STATUS_NO_MEMORY, error);
-    }
-    enum status status = load_all(variants, plan, options, error);
-    for (int32_t index = 0; index < plan->count; index++) {
-        variants[index].wants_bounds = variants[index].name[0] != '\0' &&
-                                       strcmp(variants[index].name, variants[index].label) != 0;
-    }
+    struct variant *variants = NULL;
+    enum status status = compare_load(&variants, plan, options, error);
     int code = status == STATUS_OK ? compare_run(variants, plan->count, options, error)
                                    : cli_fail(status, error);
-    for (int32_t index = plan->count - 1; index >= 0; index--) {
-        variant_close(&variants[index]);
-    }
-    free(variants);
+    compare_close(variants, plan->count);
     return code;
 }
 

@@ -1,9 +1,12 @@
-/* compare.c -- one simulation a thread. */
+/* compare.c -- variants from their plan to the store: loaded, simulated one a thread, judged. */
 #include "cli/compare.h"
 
 #include <omp.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bound.h"
+#include "directory.h"
 #include "progress.h"
 
 #define BOUND_STEPS 64 /* steps a run whose bounds are computed, evenly spread */
@@ -113,4 +116,136 @@ enum status compare_simulate(struct variant *variants, int32_t count, int32_t nu
         }
     }
     return STATUS_OK;
+}
+
+/* A mistake in one variant is often one in all: tells those of the first that has any. */
+static enum status load_all(struct variant *variants, const struct compare_plan *plan,
+                            const struct cli_options *options, struct error *error)
+{
+    for (int32_t index = 0; index < plan->count; index++) {
+        struct variant *variant = &variants[index];
+        variant->optional = plan->planned[index].optional;
+        variant->status =
+            compare_plan_load(variant, &plan->planned[index], options, &variant->error);
+        variant->left_out = variant->status != STATUS_OK && variant->optional;
+        if (variant->status != STATUS_OK && !variant->optional) {
+            *error = variant->error;
+            return variant->status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status open_all(struct variant *variants, int32_t count,
+                            const struct cli_options *options, struct error *error)
+{
+    for (int32_t index = 0; index < count; index++) {
+        struct variant *variant = &variants[index];
+        if (variant->left_out) {
+            continue;
+        }
+        variant->status =
+            variant_open(variant, variants, index, cli_threads(options), &variant->error);
+        variant->left_out = variant->status != STATUS_OK && variant->optional;
+        if (variant->status != STATUS_OK && !variant->optional) {
+            *error = variant->error;
+            return variant->status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static double mean_bound(double sum, int64_t count)
+{
+    return count > 0 ? sum / (double)count : -1.0;
+}
+
+/* Judges what was not left out; study->run is the caller's to free. */
+static enum status judge_all(struct study *study, const struct variant *variants, int32_t count)
+{
+    struct study_run *run = calloc((size_t)count, sizeof *run);
+    if (run == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int32_t num_runs = 0;
+    for (int32_t index = 0; index < count; index++) {
+        const struct variant *variant = &variants[index];
+        if (variant->left_out) {
+            continue;
+        }
+        run[num_runs++] = (struct study_run){
+            .run_id = variant->run_id,
+            .name = variant->name[0] != '\0' ? variant->name : variant->label,
+            .group = variant->group,
+            .is_strategy = variant->wants_bounds,
+            .scenario = &variant->scenario,
+            .metrics = variant->metrics,
+            .totals = &variant->totals,
+            .bound_placement = mean_bound(variant->bound_placement_sum, variant->num_bounds),
+            .bound_split = mean_bound(variant->bound_split_sum, variant->num_bounds)};
+    }
+    enum status status = study_judge(study, run, num_runs);
+    if (status != STATUS_OK) {
+        free(run);
+    }
+    return status;
+}
+
+enum status compare_load(struct variant **variants, const struct compare_plan *plan,
+                         const struct cli_options *options, struct error *error)
+{
+    *variants = calloc((size_t)plan->count, sizeof **variants);
+    if (*variants == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    enum status status = load_all(*variants, plan, options, error);
+    for (int32_t index = 0; index < plan->count; index++) {
+        struct variant *variant = &(*variants)[index];
+        variant->wants_bounds =
+            variant->name[0] != '\0' && strcmp(variant->name, variant->label) != 0;
+    }
+    return status;
+}
+
+void compare_close(struct variant *variants, int32_t count)
+{
+    for (int32_t index = variants != NULL ? count - 1 : -1; index >= 0; index--) {
+        variant_close(&variants[index]);
+    }
+    free(variants);
+}
+
+enum status compare_judge(struct study *study, struct variant *variants, int32_t count,
+                          const struct cli_options *options, struct error *error)
+{
+    enum status status = open_all(variants, count, options, error);
+    if (status == STATUS_OK && options->report != NULL) {
+        status = directory_check(options->report, error); /* not only when all is done */
+    }
+    if (status == STATUS_OK) {
+        status = compare_simulate(variants, count, cli_threads(options), error);
+    }
+    return status == STATUS_OK ? judge_all(study, variants, count) : status;
+}
+
+const char *compare_winner(const struct study *study)
+{
+    return study->run[study->group[0].winner].run_id;
+}
+
+enum status compare_store(const struct study *study, struct variant *variants, int32_t count,
+                          const char *results, struct error *error)
+{
+    struct store *store = NULL;
+    enum status status = store_open_guarded(&store, results, error);
+    for (int32_t index = 0; index < count && status == STATUS_OK; index++) {
+        if (!variants[index].left_out) {
+            status = variant_store(&variants[index], store, error);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = store_study(store, study, error);
+    }
+    store_close(store);
+    return status;
 }
