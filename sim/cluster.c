@@ -9,7 +9,9 @@
 #include "gpu_constants.h"
 #include "preset.h"
 
-#define RATE_MAX 1e18 /* flops or bytes a second */
+#define GPUS_OF_NODE 8
+#define GPUS_OF_RACK 72
+#define RATE_MAX     1e18 /* flops or bytes a second */
 
 /* A preset's file, and what data_find reads of it on its own. */
 struct gpu_file {
@@ -104,6 +106,11 @@ enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path, struct erro
     *gpu = file.gpu;
     preset_close(&preset);
     return status;
+}
+
+int32_t gpu_usual_node(const struct gpu_spec *gpu)
+{
+    return strstr(gpu->name, "nvl72") != NULL ? GPUS_OF_RACK : GPUS_OF_NODE;
 }
 
 enum status gpu_check_presets(struct error *error)

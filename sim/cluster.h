@@ -319,6 +319,10 @@ static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank
 MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
                                 struct error *error);
 
+/* GPUs of a scale-up domain where nobody says: of a rack for GPUs that are sold by it, else eight.
+ */
+int32_t gpu_usual_node(const struct gpu_spec *gpu);
+
 /* Whether all presets of scenarios/gpus/ can be loaded, with what is wrong in each: where rows of a
  * table are matched with presets, a broken one would pass for an unknown GPU. */
 MUST_CHECK enum status gpu_check_presets(struct error *error);

@@ -20,10 +20,9 @@
 
 #define TOKENS_SAMPLED 8192 /* of a point, if its steps are smaller */
 #define STEPS_MAX      8
-#define STEPS_OFFLOAD  256  /* likewise where caches fill and empty from step to step */
-#define WARM_UP        4    /* part of such steps that is not measured: caches begin arbitrarily */
-#define NVLINK         1e11 /* bytes/s: DeepEP wants GPUs that are joined so, not PCIe */
-#define NO_LIMIT       1e6  /* memory was looked at when points were made */
+#define STEPS_OFFLOAD  256 /* likewise where caches fill and empty from step to step */
+#define WARM_UP        4   /* part of such steps that is not measured: caches begin arbitrarily */
+#define NO_LIMIT       1e6 /* memory was looked at when points were made */
 
 int32_t plan_decode_context(const struct cost_traffic *traffic)
 {
@@ -68,13 +67,6 @@ double plan_gpu_s_per_million(const struct plan_point *point, double step_ns)
     return step_ns * 1e-9 / (double)point->tokens_per_rank * 1e6;
 }
 
-/* Prompts and answers by DeepEP's kernels where GPUs have NVLink, else by NCCL's collectives. */
-static const struct collective *collective_of(const struct cluster *cluster, bool prefill)
-{
-    bool has_nvlink = cluster->gpu.port[TIER_SCALE_UP].bytes_per_s >= NVLINK;
-    return collective_find(has_nvlink ? collective_usual(prefill) : "allgather_reducescatter");
-}
-
 static int64_t num_steps(const struct plan_point *point)
 {
     int64_t steps = TOKENS_SAMPLED / ((int64_t)point->tokens_per_rank * point->ep);
@@ -103,7 +95,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
         .strategy = point->strategy,
         .redundant_experts = point->redundant_experts,
         .replica = dispatch_find("locality"),
-        .collective = collective_of(&gpu->cluster, prefill),
+        .collective = collective_usual_on(&gpu->cluster.gpu, prefill),
         .dispatch_precision = PRECISION_FP8,
         .combine_precision = PRECISION_BF16,
         .micro_batches = point->micro_batches,

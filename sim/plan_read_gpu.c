@@ -5,9 +5,6 @@
 
 #include "plan_read.h"
 
-#define GPUS_OF_NODE 8
-#define GPUS_OF_RACK 72
-
 struct gpu_item {
     char cluster[PATH_BYTES];
     char gpu[PATH_BYTES];
@@ -30,31 +27,14 @@ static const struct yaml_field gpu_fields[] = {
     {.key = NULL},
 };
 
-/* Without a price of its own, a GPU has the first of these that is known. */
+/* Without a price of its own, a GPU has a usual one. */
 static enum status load_price(struct plan_gpu *gpu, const char *name, struct error *error)
 {
-    static const char *const usual[] = {"neocloud", "lease", "rental-3y", "ondemand"};
-    struct error *ignored = calloc(1, sizeof *ignored);
-    enum status status = name[0] != '\0' || ignored == NULL ? STATUS_OK : STATUS_INVALID;
-    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && status != STATUS_OK; i++) {
-        status = price_load_for(&gpu->price, usual[i], &gpu->cluster.gpu, ignored);
-    }
-    if (ignored == NULL) {
-        status = STATUS_NO_MEMORY;
-    } else if (name[0] != '\0') {
-        status = price_load_for(&gpu->price, name, &gpu->cluster.gpu, error);
-    } else if (status != STATUS_OK) {
-        status = error_add(error, STATUS_INVALID,
-                           "no price of an %s is known; give one (moesim list prices) or dollars a "
-                           "GPU-hour",
-                           gpu->cluster.gpu.name);
-    }
-    free(ignored);
-    return status;
+    return name[0] != '\0' ? price_load_for(&gpu->price, name, &gpu->cluster.gpu, error)
+                           : price_load_usual(&gpu->price, &gpu->cluster.gpu, error);
 }
 
-/* A cluster preset brings GPU, wiring and fitted collectives; a GPU alone has its nodes of eight.
- */
+/* A cluster preset brings GPU, wiring and fitted collectives; a GPU alone has its usual nodes. */
 static enum status load_cluster(struct cluster *cluster, const struct gpu_item *item,
                                 struct error *error)
 {
@@ -64,8 +44,7 @@ static enum status load_cluster(struct cluster *cluster, const struct gpu_item *
     enum status status = item->cluster[0] != '\0' ? cluster_load(cluster, item->cluster, error)
                                                   : gpu_load(&cluster->gpu, item->gpu, error);
     if (status == STATUS_OK && item->cluster[0] == '\0') {
-        cluster->gpus_per_node =
-            strstr(cluster->gpu.name, "nvl72") != NULL ? GPUS_OF_RACK : GPUS_OF_NODE;
+        cluster->gpus_per_node = gpu_usual_node(&cluster->gpu);
     }
     if (item->gpus_per_node > 0) {
         cluster->gpus_per_node = item->gpus_per_node;

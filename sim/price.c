@@ -139,3 +139,23 @@ enum status price_load_for(struct price *price, const char *name, const struct g
     }
     return price_load(price, name, error);
 }
+
+enum status price_load_usual(struct price *price, const struct gpu_spec *gpu, struct error *error)
+{
+    static const char *const usual[] = {"neocloud", "lease", "rental-3y", "ondemand"};
+    struct error *ignored = calloc(1, sizeof *ignored);
+    enum status status = STATUS_INVALID;
+    if (ignored == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && status != STATUS_OK; i++) {
+        status = price_load_for(price, usual[i], gpu, ignored);
+    }
+    free(ignored);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_add(error, STATUS_INVALID,
+                           "no price of an %s is known; give one (moesim list prices) or dollars a "
+                           "GPU-hour",
+                           gpu->name);
+}

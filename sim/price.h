@@ -28,4 +28,9 @@ MUST_CHECK enum status price_load(struct price *price, const char *name_or_path,
 MUST_CHECK enum status price_load_for(struct price *price, const char *name,
                                       const struct gpu_spec *gpu, struct error *error);
 
+/* What is told of a GPU where nothing is asked for: of the kinds of offer that presets are named
+ * after, the first that there is for it. STATUS_INVALID: there is none. */
+MUST_CHECK enum status price_load_usual(struct price *price, const struct gpu_spec *gpu,
+                                        struct error *error);
+
 #endif

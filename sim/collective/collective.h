@@ -116,4 +116,7 @@ const struct collective *const *collective_all(int32_t *count);
 const struct collective *collective_find(const char *name); /* NULL: no such */
 const char *collective_usual(bool prefill);                 /* where nothing else is said */
 
+/* Likewise: DeepEP's kernels where GPUs have NVLink, else NCCL's collectives. */
+const struct collective *collective_usual_on(const struct gpu_spec *gpu, bool prefill);
+
 #endif

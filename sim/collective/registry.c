@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define NVLINK 1e11 /* bytes/s: DeepEP wants GPUs that are joined so, not PCIe */
+
 #define COLLECTIVES(X)                                                                             \
     X(flat)                                                                                        \
     X(deepep_normal)                                                                               \
@@ -38,4 +40,10 @@ const struct collective *collective_find(const char *name)
         }
     }
     return NULL;
+}
+
+const struct collective *collective_usual_on(const struct gpu_spec *gpu, bool prefill)
+{
+    bool has_nvlink = gpu->port[TIER_SCALE_UP].bytes_per_s >= NVLINK;
+    return collective_find(has_nvlink ? collective_usual(prefill) : "allgather_reducescatter");
 }

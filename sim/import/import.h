@@ -133,6 +133,20 @@ bool trace_axes_parse(enum trace_axis axis[TRACE_AXIS_COUNT], const char *text);
 MUST_CHECK enum status import_run(const char *path, const struct import_options *options,
                                   struct import_summary *summary, struct error *error);
 
+/* What a file looks like to who does not know its model. */
+struct import_look {
+    const char *format;
+    bool is_routing;    /* ids of every token; else loads or arrivals, and the rest is zero */
+    int32_t num_layers; /* with those that hold one id throughout */
+    int32_t top_k;
+    int32_t id_max; /* the largest among the first rows; 0 also where there are none */
+};
+
+/* Looks at the first rows; the model and numbers of the options are not asked. Errors as
+ * import_run. */
+MUST_CHECK enum status import_look(struct import_look *look, const struct import_options *options,
+                                   struct error *error);
+
 /* ---- for formats ---- */
 
 enum import_level {

@@ -328,3 +328,33 @@ enum status import_run(const char *path, const struct import_options *options,
     free(sink);
     return status;
 }
+
+enum status import_look(struct import_look *look, const struct import_options *options,
+                        struct error *error)
+{
+    struct import_summary summary = {0};
+    struct import_sink *sink = calloc(1, sizeof *sink);
+    *look = (struct import_look){.format = NULL};
+    if (sink == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "no memory to import");
+    }
+    sink->options = options;
+    sink->summary = &summary;
+    sink->error = error;
+    sink->input = (struct import_input){.options = options, .error = error};
+    enum status status = import_detect(&sink->format, options, error);
+    if (status == STATUS_OK) {
+        look->format = sink->format->name;
+        look->is_routing = sink->format->level == IMPORT_ROWS;
+    }
+    if (status == STATUS_OK && look->is_routing) {
+        status = import_survey(sink);
+        look->num_layers = sink->survey.num_layers;
+        look->top_k = sink->survey.top_k_used;
+        look->id_max = (int32_t)(sink->survey.id_max < INT32_MAX ? sink->survey.id_max : INT32_MAX);
+    }
+    free(sink->requests);
+    arena_free(&sink->arena);
+    free(sink);
+    return status;
+}
