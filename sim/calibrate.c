@@ -85,7 +85,7 @@ static double predict_draws_ns(const struct source *source, int64_t index, const
         return moe_row_predict_few(row, gpu, constants, num_draws);
     }
     struct fitted_kernels scaled = *(const struct fitted_kernels *)constants;
-    fit_rescale(&fit_experts, &scaled, gpu, row->precision, false);
+    fit_rescale(&fit_experts, &scaled, gpu, moe_row_arithmetic(row), false);
     return moe_row_predict_few(row, gpu, &scaled, num_draws);
 }
 
@@ -243,7 +243,7 @@ static int32_t make_starts(struct fitted_kernels *start, const struct gpu_spec *
 {
     int32_t count = calibrate_starts(start, gpu, row);
     for (int32_t i = 0; i < count && is_pooled; i++) {
-        fit_rescale(&fit_experts, &start[i], gpu, row->precision, true);
+        fit_rescale(&fit_experts, &start[i], gpu, moe_row_arithmetic(row), true);
     }
     return count;
 }

@@ -133,7 +133,7 @@ static const struct family deepgemm_family = {TILE_ROWS_DEEPGEMM, 0.0, 0.0, 0.0,
 /* A start in the right order of magnitude, from the preset alone. */
 static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struct moe_row *row)
 {
-    double peak = gpu->flops_per_s[row->precision];
+    double peak = gpu->flops_per_s[moe_row_arithmetic(row)];
     struct fitted_kernels start = {.precision = row->precision,
                                    .t0_ns = 22e3,
                                    .weight_bytes_per_s = gpu->hbm_bytes_per_s * gpu->hbm_fraction,
@@ -155,9 +155,10 @@ static struct fitted_kernels usual_start(const struct gpu_spec *gpu, const struc
 
 const struct fit_form *calibrate_form(const struct moe_row *row)
 {
+    bool is_far = row->is_exchanged || row->tile_rows == TILE_ROWS_CHOICES;
     bool is_ruled = row->drops_choices ||
                     (row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM);
-    return row->is_exchanged ? &fit_exchanged : is_ruled ? &fit_ruled : &fit_experts;
+    return is_far ? &fit_exchanged : is_ruled ? &fit_ruled : &fit_experts;
 }
 
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],

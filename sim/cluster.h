@@ -31,8 +31,9 @@ struct port_spec {
 #define HOLDOUT_BYTES 256
 
 /* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, what
- * vLLM's Triton kernels take by the rows of a rank where nothing was tuned, or what TensorRT-LLM's
- * DeepGEMM takes by the mean tokens of an expert. */
+ * vLLM's Triton kernels take by the rows of a rank where nothing was tuned, what TensorRT-LLM's
+ * DeepGEMM takes by the mean tokens of an expert, or what kernels of weights in mxfp4 take by the
+ * mean choices of a slot. */
 enum tile_height {
     TILE_ROWS_TUNED,
     TILE_ROWS_16,
@@ -42,6 +43,7 @@ enum tile_height {
     TILE_ROWS_256,
     TILE_ROWS_VLLM,
     TILE_ROWS_DEEPGEMM,
+    TILE_ROWS_CHOICES,
 };
 
 /* Their names in YAML. */

@@ -119,6 +119,9 @@ double moe_row_predict_few(const struct moe_row *row, const struct gpu_spec *gpu
 const struct fitted_kernels *moe_row_constants(const struct moe_row *row,
                                                const struct gpu_spec *gpu);
 
+/* What the tensor cores compute in: weights of 4 bit meet activations of 16 (w4a16) or 8 (w4a8). */
+enum precision moe_row_arithmetic(const struct moe_row *row);
+
 const char *moe_class_name(enum moe_class class);
 const char *moe_skip_reason(enum moe_skip skip);
 

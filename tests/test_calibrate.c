@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "calibrate.h"
+#include "calibrate_internal.h"
 #include "moe_rows_internal.h"
 #include "rng.h"
 #include "text_file.h"
@@ -264,6 +265,54 @@ Test(moe_rows, leaves_out_what_is_not_modelled_and_says_why)
     cr_expect_eq(rows.row[0].skip, MOE_USED);
     cr_expect_eq(rows.row[1].skip, MOE_SKIP_NOT_GATED);
     cr_expect_eq(rows.row[2].skip, MOE_SKIP_GPU);
+    moe_rows_free(&rows);
+}
+
+/* Weights of 4 bit as engines compute with them: the name of the kernels, what a weight weighs
+ * where it is read, and the rate of tensor cores that a fit starts from. */
+Test(moe_rows, tells_weights_of_4_bit_by_what_meets_them)
+{
+    static const struct {
+        const char *source; /* device to dtype */
+        const char *kernels;
+        enum precision weights;
+        enum precision arithmetic;
+        enum tile_height tile_rows;
+    } layer[] = {{"H100,VLLM,1,vllm_gptossmxfp4moe_triton_oaitritonmxfp4experts,w4a16_mxfp4",
+                  "vllm", PRECISION_MXFP4, PRECISION_BF16, TILE_ROWS_CHOICES},
+                 {"H100,TRTLLM,1,moe_torch_flow,w4a16_mxfp4", "trtllm", PRECISION_MXFP4,
+                  PRECISION_BF16, TILE_ROWS_CHOICES},
+                 {"H100,SGLang,1,sglang_fused_moe_triton,w4a16_mxfp4", "sglang", PRECISION_BF16,
+                  PRECISION_BF16, TILE_ROWS_TUNED},
+                 {"B200,VLLM,1,vllm_gptossmxfp4moe_flashinfer_trtllm_mxfp4_bf16,w4a16_mxfp4",
+                  "vllm", PRECISION_MXFP4, PRECISION_BF16, TILE_ROWS_TUNED},
+                 {"B200,SGLang,1,sglang_flashinfer_trtllm_moe,w4a16_mxfp4", "sglang",
+                  PRECISION_MXFP4, PRECISION_BF16, TILE_ROWS_TUNED},
+                 {"B200,SGLang,1,sglang_flashinfer_trtllm_moe,w4a8_mxfp4_mxfp8", "sglang_mxfp8",
+                  PRECISION_MXFP4, PRECISION_FP8, TILE_ROWS_CHOICES},
+                 {"B200,TRTLLM,1,moe_torch_flow,w4a8_mxfp4_mxfp8", "trtllm_mxfp8", PRECISION_MXFP4,
+                  PRECISION_FP8, TILE_ROWS_CHOICES}};
+    const int32_t count = (int32_t)(sizeof layer / sizeof layer[0]);
+    char text[4096] = HEADER;
+    for (int32_t i = 0; i < count; i++) {
+        size_t used = strlen(text);
+        (void)snprintf(text + used, sizeof text - used,
+                       "1,%s,gpt-oss,32,4,2880,2880,1,1,8,balanced,9,us\n", layer[i].source);
+    }
+    cr_assert_eq(read_text(text), STATUS_OK, "%s", error.text);
+
+    for (int32_t i = 0; i < count; i++) {
+        const struct moe_row *row = &rows.row[i];
+        const struct gpu_spec *gpu = &rows.gpu[row->gpu];
+        double peak = gpu->flops_per_s[layer[i].arithmetic];
+        struct fitted_kernels start[CALIBRATE_STARTS_MAX];
+        cr_assert_eq(row->skip, MOE_USED, "%s", layer[i].source);
+        cr_expect_str_eq(row->kernels, layer[i].kernels, "%s", layer[i].source);
+        cr_expect_eq(row->precision, layer[i].weights, "%s", layer[i].source);
+        cr_expect_eq(row->tile_rows, layer[i].tile_rows, "%s", layer[i].source);
+        cr_expect_geq(calibrate_starts(start, gpu, row), 1);
+        cr_expect_float_eq(start[0].flops_per_s, peak, 1.0, "%s", layer[i].source);
+    }
     moe_rows_free(&rows);
 }
 

@@ -254,14 +254,15 @@ Test(fitted, shortens_vllms_pipelines_up_to_64_rows)
     cr_expect_float_eq(time_ns(&fitted, &small, many, 1), 1000.0 + 1920.0, 1e-6);
 }
 
-/* Arithmetic of one slot alone, in rows of its tiles; mean: tokens of an expert of the model. */
-static double deepgemm_rows(int64_t slot_tokens, double mean, double num_sms)
+/* Arithmetic of num_sms slots, in rows of the tiles of one; 8 experts, mean: choices of each. */
+static double tiled_rows(enum tile_height tile_rows, int64_t slot_tokens, double mean,
+                         double num_sms)
 {
     struct fitted_kernels fitted = plain;
     struct expert_shape shape = small;
     struct expert_load load = {0};
     fitted.flops_per_s = 1e9 * num_sms;
-    fitted.tile_rows = TILE_ROWS_DEEPGEMM;
+    fitted.tile_rows = tile_rows;
     shape.num_sms = num_sms;
     shape.gpu_sms = num_sms;
     expert_load_add(&load, slot_tokens, num_sms); /* a tile of rows an SM */
@@ -273,13 +274,26 @@ static double deepgemm_rows(int64_t slot_tokens, double mean, double num_sms)
 
 Test(fitted, takes_deepgemms_tiles_by_the_mean_tokens_of_an_expert)
 {
-    cr_expect_float_eq(deepgemm_rows(96, 15.1, 1.0), 96.0, 1e-6);  /* tiles of 16 */
-    cr_expect_float_eq(deepgemm_rows(96, 31.0, 1.0), 96.0, 1e-6);  /* of 32 */
-    cr_expect_float_eq(deepgemm_rows(96, 31.5, 1.0), 128.0, 1e-6); /* of 64 */
-    cr_expect_float_eq(deepgemm_rows(96, 64.5, 1.0), 128.0, 1e-6); /* of 128 */
-    cr_expect_float_eq(deepgemm_rows(97, 31.0, 1.0), 128.0, 1e-6);
-    cr_expect_float_eq(deepgemm_rows(97, 32.0, 78.0), 128.0, 1e-6); /* an H20's, still of 32 */
-    cr_expect_float_eq(deepgemm_rows(66, 0.0, 1.0), 128.0, 1e-6);   /* its own tokens */
+    const enum tile_height rule = TILE_ROWS_DEEPGEMM;
+    cr_expect_float_eq(tiled_rows(rule, 96, 15.1, 1.0), 96.0, 1e-6);  /* tiles of 16 */
+    cr_expect_float_eq(tiled_rows(rule, 96, 31.0, 1.0), 96.0, 1e-6);  /* of 32 */
+    cr_expect_float_eq(tiled_rows(rule, 96, 31.5, 1.0), 128.0, 1e-6); /* of 64 */
+    cr_expect_float_eq(tiled_rows(rule, 96, 64.5, 1.0), 128.0, 1e-6); /* of 128 */
+    cr_expect_float_eq(tiled_rows(rule, 97, 31.0, 1.0), 128.0, 1e-6);
+    cr_expect_float_eq(tiled_rows(rule, 97, 32.0, 78.0), 128.0, 1e-6); /* an H20's, still of 32 */
+    cr_expect_float_eq(tiled_rows(rule, 66, 0.0, 1.0), 128.0, 1e-6);   /* its own tokens */
+}
+
+Test(fitted, takes_mxfp4s_tiles_by_the_choices_that_a_rank_is_shown)
+{
+    const enum tile_height rule = TILE_ROWS_CHOICES;
+    cr_expect_float_eq(tiled_rows(rule, 9, 16.9 / 8.0, 1.0), 16.0, 1e-6);
+    cr_expect_float_eq(tiled_rows(rule, 9, 17.0 / 8.0, 1.0), 32.0, 1e-6);
+    cr_expect_float_eq(tiled_rows(rule, 9, 33.0 / 8.0, 1.0), 64.0, 1e-6);
+    cr_expect_float_eq(tiled_rows(rule, 9, 65.0 / 8.0, 1.0), 128.0, 1e-6);
+    cr_expect_float_eq(tiled_rows(rule, 9, 4096.0, 1.0), 128.0, 1e-6); /* never higher */
+    cr_expect_float_eq(tiled_rows(rule, 9, 4.0, 2.0), 16.0, 1e-6);     /* 32 over two slots */
+    cr_expect_float_eq(tiled_rows(rule, 33, 0.0, 1.0), 64.0, 1e-6);    /* its own tokens */
 }
 
 Test(fitted, streams_a_share_of_the_weights_again_for_each_further_tile_of_rows)

@@ -37,6 +37,13 @@
  * are the tile's and tokens its columns, 16 or 32 of them; then 64 rows of tokens up to 64, 128
  * above. A busy expert's further tiles stream again_share of its weights once more.
  *
+ * Experts of weights in mxfp4 go by the choices that a rank is shown, other ranks' too, over its
+ * slots: the next power of two, in OpenAI's library triton_kernels from 16 to 128
+ * (make_default_opt_flags_nvidia, opt_flags.py; under vLLM and TensorRT-LLM on Hopper), and
+ * likewise in TensorRT-LLM's kernels for Blackwell with activations in mxfp8 (computeSelectedTileN,
+ * trtllm_fused_moe_kernel_launcher.cu of FlashInfer). So with EP tiles are higher than experts
+ * need.
+ *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
  * behind the arithmetic of busy ones (slots are summed in bins of like m_e). Left out: which tactic
@@ -111,6 +118,13 @@ static int32_t deepgemm_tile(const struct expert_shape *shape, const struct expe
     return mean <= 64.0 ? 2 : 3;
 }
 
+/* Tiles by the mean choices of a slot, to the next power of two. */
+static int32_t choices_tile(const struct expert_load *load)
+{
+    double mean = floor(fmax(load->choices, load->copies) / load->slots);
+    return mean <= 16.0 ? 0 : mean <= 32.0 ? 1 : mean <= 64.0 ? 2 : 3;
+}
+
 /* The share of a slot's weights that every tile of rows behind its first streams again. */
 static double read_again(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                          const struct expert_load *load, double column_tiles)
@@ -140,6 +154,8 @@ static int32_t first_tile(const struct fitted_kernels *fitted, const struct expe
         return vllm_tile(fitted, load->rows);
     case TILE_ROWS_DEEPGEMM:
         return deepgemm_tile(shape, load);
+    case TILE_ROWS_CHOICES:
+        return choices_tile(load);
     }
     return (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
 }
