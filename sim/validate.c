@@ -13,6 +13,8 @@ static const struct validate_source sources[] = {
     {"alltoall", "exchanges between GPUs, in the columns of alltoall.csv", validate_alltoall},
     {"balance", "what imbalance costs, in the columns of balance.csv", validate_balance},
     {"serving", "throughput of engines, in the columns of serving.csv", validate_serving},
+    {"engines", "TTFT and TPOT of engines under load, in the columns of silicon_sample.csv",
+     validate_engines},
 };
 
 const struct validate_source *validate_sources(int32_t *count)

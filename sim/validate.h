@@ -49,6 +49,11 @@ MUST_CHECK enum status validate_balance(struct error_report *report, const char 
 MUST_CHECK enum status validate_serving(struct error_report *report, const char *path,
                                         struct error *error);
 
+/* TTFT and TPOT of whole engines that keep a number of requests outstanding, by serving the same
+ * load; the columns are those of aiconfigurator's silicon_sample.csv. */
+MUST_CHECK enum status validate_engines(struct error_report *report, const char *path,
+                                        struct error *error);
+
 /* The name of the file at path, as provenance tells it. */
 const char *validate_table_name(const char *path);
 

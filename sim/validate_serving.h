@@ -13,6 +13,7 @@ struct serving_traffic {
     bool is_skewed;   /* as a generator preset named like the model says; else alike */
     bool is_placed;   /* experts by EPLB, from other requests of the same kind */
     bool is_repeated; /* a prompt is a short text over and over */
+    bool is_random;   /* not skewed: each token by itself, not all dealt evenly */
 };
 
 /* Makes the trace of one step of the scenario, whose model has at most 1024 experts, and its

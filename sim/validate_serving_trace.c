@@ -76,8 +76,10 @@ static const int32_t *deck_deal(struct deck *deck, int32_t cards, uint64_t *stat
     return &deck->card[deck->dealt - cards];
 }
 
-/* Balanced choices: groups from a deck of groups, a token's experts evenly from those groups'. */
-static enum status choose(uint16_t *expert, const struct moe_model *model, int64_t num_choices)
+/* Balanced choices: groups from a deck of groups, a token's experts evenly from those groups'. A
+ * random choice shuffles all cards before each hand. */
+static enum status choose(uint16_t *expert, const struct moe_model *model, int64_t num_choices,
+                          bool is_random)
 {
     int32_t groups = model->num_expert_groups;
     int32_t picked = model->topk_groups > 0 && groups > 1 ? model->topk_groups : groups;
@@ -92,6 +94,9 @@ static enum status choose(uint16_t *expert, const struct moe_model *model, int64
         deck_open(&deck[group], per_group);
     }
     for (int64_t token = 0; token < num_choices; token++) {
+        for (int32_t i = 0; i <= groups && is_random; i++) {
+            deck[i].dealt = deck[i].count;
+        }
         const int32_t *group = deck_deal(&deck[groups], picked, &state);
         for (int32_t i = 0; i < picked; i++) {
             int32_t cards = model->top_k * (i + 1) / picked - model->top_k * i / picked;
@@ -106,7 +111,7 @@ static enum status choose(uint16_t *expert, const struct moe_model *model, int64
 }
 
 static enum status balanced_trace(struct trace *trace, const struct scenario *scenario,
-                                  struct error *error)
+                                  bool is_random, struct error *error)
 {
     const struct moe_model *model = &scenario->model;
     int32_t num_layers = model_num_moe_layers(model);
@@ -124,7 +129,7 @@ static enum status balanced_trace(struct trace *trace, const struct scenario *sc
             layer[count++] = i;
         }
     }
-    if (choose(wide, model, num_choices) != STATUS_OK) {
+    if (choose(wide, model, num_choices, is_random) != STATUS_OK) {
         free(wide);
         return error_add(error, STATUS_NO_MEMORY, "out of memory");
     }
@@ -319,7 +324,7 @@ enum status serving_trace(struct trace *trace, struct scenario *scenario,
 {
     scenario->num_steps = 1;
     if (!traffic->is_skewed) {
-        enum status status = balanced_trace(trace, scenario, error);
+        enum status status = balanced_trace(trace, scenario, traffic->is_random, error);
         return status == STATUS_OK && traffic->is_placed
                    ? place_experts(scenario, trace, 0, 0, error)
                    : status;
