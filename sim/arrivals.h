@@ -65,6 +65,11 @@ void arrivals_free(struct arrivals *arrivals); /* safe on a zeroed struct, and t
 
 #define ARRIVALS_HASH_TOKENS 512 /* a block of a prompt in Mooncake's traces */
 
+/* Of all prompts' tokens the share that a cache of hashed blocks answers which begins empty,
+ * forgets nothing and serves every request: no cache that begins empty finds more. *share out, 0
+ * without hashes. STATUS_NO_MEMORY. */
+MUST_CHECK enum status arrivals_cached_share(double *share, const struct arrivals *arrivals);
+
 /* Requests that nobody recorded. Gaps are gamma-distributed in the time in which they would come
  * evenly; a day's curve stretches and shrinks that time. */
 struct arrivals_law {
