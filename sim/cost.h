@@ -43,6 +43,8 @@ struct cost_traffic {
     double requests_per_day;
     double input_tokens; /* of a request, cached ones included */
     double output_tokens;
+    double input_cv; /* standard deviation over the mean; 0: all alike. Costs need none */
+    double output_cv;
     double cached_share;             /* of input tokens that the prefix cache answers */
     double hour_weight[HOURS_A_DAY]; /* relative; all equal: a flat day */
 };

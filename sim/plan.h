@@ -18,6 +18,7 @@
 
 #include "cost.h"
 #include "metrics.h"
+#include "plan_arrivals.h"
 #include "plan_offload.h"
 #include "scenario.h"
 #include "status.h"
@@ -62,10 +63,11 @@ struct plan {
     char model_written[PATH_BYTES]; /* as the plan names it */
     char trace_path[PATH_BYTES];
     char trace_preset[NAME_BYTES];
-    struct cost_traffic traffic; /* of the day */
-    double ttft_s;               /* target, mean in the busiest hour; 0: none */
-    double tpot_s;               /* likewise, of a full batch */
-    int32_t ttft_percentile;     /* the target is this one, of plan_percentiles; 0: the mean */
+    struct cost_traffic traffic;   /* of the day */
+    struct plan_arrivals arrivals; /* a file that it comes from; zeroes: none. Owned */
+    double ttft_s;                 /* target, mean in the busiest hour; 0: none */
+    double tpot_s;                 /* likewise, of a full batch */
+    int32_t ttft_percentile;       /* the target is this one, of plan_percentiles; 0: the mean */
     int32_t tpot_percentile;
     double usd_per_day_max; /* 0: no budget */
     int32_t gpus_max;       /* 0: no limit */

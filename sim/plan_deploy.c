@@ -10,7 +10,9 @@
  *
  *     W = s / 2 * load^(sqrt(2 (c + 1)) - 1) / (c (1 - load))
  *
- * Left out: percentiles, lengths that differ, and the time a decode pool needs to admit a sequence.
+ * and 1 + cv^2 times that where a file of requests says how lengths differ (Allen and Cunneen).
+ *
+ * Left out: percentiles, and the time a decode pool needs to admit a sequence.
  */
 #include <assert.h>
 #include <math.h>
@@ -105,12 +107,12 @@ static double demand(const struct plan *plan, enum cost_pool pool)
     return tokens * plan_peak_requests_per_s(traffic);
 }
 
-static double queue_s(double load, double servers, double service_s)
+static double queue_s(double load, double servers, double service_s, double cv)
 {
     if (load >= 1.0) {
         return LATENCY_MAX;
     }
-    return service_s / 2.0 * pow(load, sqrt(2.0 * (servers + 1.0)) - 1.0) /
+    return (1.0 + cv * cv) * service_s / 2.0 * pow(load, sqrt(2.0 * (servers + 1.0)) - 1.0) /
            (servers * (1.0 - load));
 }
 
@@ -119,6 +121,7 @@ static double queue_s(double load, double servers, double service_s)
 static void time_shared(struct plan_deployment *deployment, const struct plan *plan,
                         const struct plan_point *prefill, const struct plan_point *decode)
 {
+    const struct cost_traffic *traffic = &plan->traffic;
     int32_t groups = deployment->groups[COST_PREFILL];
     struct plan_turns turns = plan_take_turns(plan, prefill, decode, groups);
     double replicas = (double)groups * (double)(decode->ep / decode->tp);
@@ -127,10 +130,10 @@ static void time_shared(struct plan_deployment *deployment, const struct plan *p
     deployment->tpot_s = turns.step_s;
     deployment->read_share = turns.read_share;
     memcpy(deployment->load, turns.load, sizeof deployment->load);
-    deployment->wait_s =
-        queue_s(turns.load[COST_PREFILL], replicas, read_s) +
-        queue_s(turns.load[COST_DECODE], places, plan->traffic.output_tokens * turns.step_s) +
-        turns.step_s / 2.0;
+    deployment->wait_s = queue_s(turns.load[COST_PREFILL], replicas, read_s, traffic->input_cv) +
+                         queue_s(turns.load[COST_DECODE], places,
+                                 traffic->output_tokens * turns.step_s, traffic->output_cv) +
+                         turns.step_s / 2.0;
     deployment->ttft_s = deployment->wait_s + read_s;
 }
 
@@ -163,7 +166,8 @@ static void time_apart(struct plan_deployment *deployment, const struct plan *pl
     double servers = groups * (double)(prefill->ep / prefill->tp) * fmax(1.0, at_once);
     deployment->tpot_s = decode->step_ns * 1e-9;
     deployment->wait_s =
-        queue_s(deployment->load[COST_PREFILL], servers, steps * step_s) + step_s / 2.0;
+        queue_s(deployment->load[COST_PREFILL], servers, steps * step_s, plan->traffic.input_cv) +
+        step_s / 2.0;
     deployment->ttft_s = deployment->wait_s + steps * step_s + transfer_s(plan, prefill, decode);
 }
 

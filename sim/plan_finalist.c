@@ -32,6 +32,7 @@ struct finalist {
     bool shared;
     int64_t *done; /* engine runs and simulations of all finalists */
     uint64_t digest;
+    double rate_per_s; /* of the requests in the scenario */
     char directory[DIRECTORY_BYTES];
 };
 
@@ -46,8 +47,10 @@ static bool report(void *context, int64_t done, int64_t total)
            options->progress(options->context, *finalist->done, *finalist->done + total - done);
 }
 
-static const char *const scenarios[SERVE_POOLS] = {
-    [SERVE_MAIN] = "serve.yaml", [SERVE_PREFILL] = "prefill.yaml"};
+#define FILES (SERVE_POOLS + 1)
+static const char *const files[FILES] = {[SERVE_MAIN] = "serve.yaml",
+                                         [SERVE_PREFILL] = "prefill.yaml",
+                                         [SERVE_POOLS] = PLAN_SERVE_ARRIVALS};
 
 /* Lines of a scenario that change no latency; and no step: how many groups there are, how full
  * their memory gets, and who comes. */
@@ -63,9 +66,9 @@ static bool is_among(const char *const *keys, const char *line)
     return *keys != NULL;
 }
 
-/* Adds a scenario's lines but for those; nothing where there is no such file. */
-static uint64_t digest_scenario(uint64_t digest, const char *directory, const char *name,
-                                const char *const *left_out)
+/* Adds a file's lines but for those; nothing where there is no such file. */
+static uint64_t digest_file(uint64_t digest, const char *directory, const char *name,
+                            const char *const *left_out)
 {
     char path[DIRECTORY_BYTES + 16], line[LINE_BYTES];
     (void)snprintf(path, sizeof path, "%s/%s", directory, name);
@@ -80,7 +83,7 @@ static uint64_t digest_scenario(uint64_t digest, const char *directory, const ch
 }
 
 /* All that a finalist's latencies depend on but its load, and a pool's step times: its scenarios,
- * and what the presets in them hold. */
+ * the requests that a file names, and what the presets in them hold. */
 static void note_digests(struct finalist *finalist, const struct plan_deployment *deployment,
                          const struct plan_answer *answer, const struct plan_world *world)
 {
@@ -91,11 +94,10 @@ static void note_digests(struct finalist *finalist, const struct plan_deployment
         uint64_t digest = plan_point_digest(point, world);
         finalist->digest = digest_u64(finalist->digest, digest);
         finalist->steps[kind].digest =
-            digest_scenario(digest, finalist->directory, scenarios[kind], no_step);
+            digest_file(digest, finalist->directory, files[kind], no_step);
     }
-    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
-        finalist->digest =
-            digest_scenario(finalist->digest, finalist->directory, scenarios[kind], no_latency);
+    for (int32_t i = 0; i < FILES; i++) {
+        finalist->digest = digest_file(finalist->digest, finalist->directory, files[i], no_latency);
     }
 }
 
@@ -168,6 +170,23 @@ static void take_latency(struct plan_latency *to, const struct serve_latency *fr
     to->mean_s = from->mean_s;
 }
 
+/* Those that the scenario has read, faster or slower. */
+static enum status copy_arrivals(struct arrivals *arrivals, const struct finalist *finalist,
+                                 const struct finalist_load *load)
+{
+    const struct arrivals *read = &finalist->deployment.arrivals;
+    size_t bytes = (size_t)read->count * sizeof *arrivals->arrival;
+    *arrivals = (struct arrivals){.count = read->count, .arrival = malloc(bytes)};
+    if (arrivals->arrival == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(arrivals->arrival, read->arrival, bytes);
+    for (int64_t i = 0; i < arrivals->count; i++) {
+        arrivals->arrival[i].arrival_s *= finalist->rate_per_s / load->rate_per_s;
+    }
+    return STATUS_OK;
+}
+
 /* The scenario's requests at the load's rate. */
 static enum status draw_arrivals(struct arrivals *arrivals, const struct finalist *finalist,
                                  const struct finalist_load *load, struct error *error)
@@ -181,7 +200,8 @@ static enum status draw_arrivals(struct arrivals *arrivals, const struct finalis
                                      .decode_tokens = said->decode_tokens,
                                      .decode_cv = said->decode_cv,
                                      .seed = finalist->scenario.seed};
-    return arrivals_generate(arrivals, &law, error);
+    return said->path[0] != '\0' ? copy_arrivals(arrivals, finalist, load)
+                                 : arrivals_generate(arrivals, &law, error);
 }
 
 static enum status serve_load(struct plan_deployment *served, struct finalist *finalist,
@@ -257,6 +277,7 @@ enum status finalist_open(struct finalist **finalist, const struct plan_deployme
     fresh->trace = world->has_trace ? &world->trace : NULL;
     fresh->shared = deployment->shared;
     fresh->done = done;
+    fresh->rate_per_s = share * plan_peak_requests_per_s(&world->plan->traffic);
     int length = snprintf(fresh->directory, DIRECTORY_BYTES, "%s/moesim-plan-XXXXXX",
                           directory != NULL && directory[0] != '\0' ? directory : "/tmp");
     if (length >= DIRECTORY_BYTES || mkdtemp(fresh->directory) == NULL) {
@@ -277,8 +298,8 @@ void finalist_close(struct finalist *finalist)
     }
     deployment_close(&finalist->deployment);
     scenario_free(&finalist->scenario);
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", finalist->directory, scenarios[i]);
+    for (int32_t i = 0; i < FILES; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", finalist->directory, files[i]);
         (void)unlink(path);
     }
     (void)rmdir(finalist->directory);

@@ -310,7 +310,9 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
         .prefill_tokens = reads ? prefill->tokens_per_rank * prefill->tp : 0,
         .mean_tokens = (int32_t)(plan->traffic.input_tokens + plan->traffic.output_tokens),
     };
-    launch.max_tokens = LENGTHS_MAX * launch.mean_tokens;
+    launch.max_tokens = plan->arrivals.file.count > 0
+                            ? plan_arrivals_longest(&plan->arrivals, &plan->traffic)
+                            : LENGTHS_MAX * launch.mean_tokens;
     launch.sequences =
         pool == COST_PREFILL ? plan_prompts(plan, prefill) : decode->tokens_per_rank * decode->tp;
     text[0] = '\0';

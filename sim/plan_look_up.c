@@ -176,8 +176,7 @@ void plan_pass_on(struct plan_file *file, const struct yaml_node *node, const ch
     }
 }
 
-/* A path is tried as it is, beside the plan and in the data directory. */
-static bool find_trace(const struct plan_file *file, char path[PATH_BYTES])
+bool plan_find_path(const struct plan_file *file, char path[PATH_BYTES])
 {
     char tried[PATH_BYTES];
     struct stat entry;
@@ -213,7 +212,7 @@ static void look_up_trace(struct plan_file *file)
     }
     if (has_path && has_preset) {
         plan_complain(file, "trace.preset", "give either a preset or a path");
-    } else if (has_path && !find_trace(file, plan->trace_path)) {
+    } else if (has_path && !plan_find_path(file, plan->trace_path)) {
         plan_complain(file, "trace.path", "there is no such trace; moesim trace makes one");
     } else if (has_preset &&
                data_find(path, sizeof path, "traces", plan->trace_preset, NULL) != STATUS_OK) {

@@ -4,10 +4,10 @@
  * Finalists are the winner by means and what is on the front behind it, the cheapest first, but for
  * those with a pool that missed its target in another already. A finalist that misses a percentile
  * gets more groups of the pool that misses it, prefill for TTFT and decode for TPOT, found by
- * bisection between its own and twice as many (of few, three more), or as many as cost less than
- * the best so far; the cheapest that then meets all targets wins. What means do not know and takes
- * the groups: a group's step is as long as the fullest of its replicas, and prompts of unlike
- * length fill them unlike.
+ * bisection between its own and twice as many (of few, three more; 1 + cv^2 times that where a file
+ * of requests says how unlike prompts are), or as many as cost less than the best so far; the
+ * cheapest that then meets all targets wins. What means do not know and takes the groups: a group's
+ * step is as long as the fullest of its replicas, and prompts of unlike length fill them unlike.
  *
  * A pool is simulated by a few of its groups, at exactly the load of all: prefill beside an ample
  * decode pool, so that it can be sized by itself, then decode beside the prefill pool that came of
@@ -18,12 +18,13 @@
 
 #include "plan_finalist.h"
 
-#define GROUPS_MAX      4  /* of a pool that are simulated for all, */
-#define REPLICAS_ENOUGH 32 /* fewer where they have so many replicas */
-#define AMPLE           2  /* times the groups of decode beside prefill */
-#define TIMES_MAX       2  /* the groups of means, */
-#define MORE_MAX        3  /* or so many more where that is more */
-#define PARTS           32 /* of those added, for the bisection */
+#define GROUPS_MAX       4  /* of a pool that are simulated for all, */
+#define REPLICAS_ENOUGH  32 /* fewer where they have so many replicas */
+#define AMPLE            2  /* times the groups of decode beside prefill */
+#define TIMES_MAX        2  /* the groups of means, */
+#define MORE_MAX         3  /* or so many more where that is more */
+#define PARTS            32 /* of those added, for the bisection */
+#define GROUPS_ADDED_MAX 1e6
 
 struct sizing {
     struct finalist *finalist;
@@ -141,8 +142,10 @@ static int32_t parts_max(const struct sizing *sizing, enum cost_pool pool, int32
 {
     const struct plan_deployment *sized = &sizing->sized;
     double budget_usd = sizing->plan->usd_per_day_max;
-    int32_t most = (TIMES_MAX - 1) * sized->groups[pool];
-    int32_t parts = ((most > MORE_MAX ? most : MORE_MAX) + part - 1) / part;
+    double cv = sizing->plan->traffic.input_cv; /* of a file; unlike lengths fill ranks unlike */
+    double most =
+        fmax((TIMES_MAX * (1.0 + cv * cv) - 1.0) * sized->groups[pool], MORE_MAX * (1.0 + cv * cv));
+    int32_t parts = (int32_t)ceil(fmin(most, GROUPS_ADDED_MAX) / part);
     for (; parts > 0; parts--) {
         struct plan_deployment more = *sized;
         int32_t added[COST_POOLS] = {sized->added[COST_PREFILL], sized->added[COST_DECODE]};

@@ -24,16 +24,26 @@
 #define WARM_UP        4   /* part of such steps that is not measured: caches begin arbitrarily */
 #define NO_LIMIT       1e6 /* memory was looked at when points were made */
 
+/* The mean over tokens of the length of what they are in: long ones have more of them,
+ * E[L^2] / E[L]. */
+static double length_of_tokens(double mean, double cv)
+{
+    return mean * (1.0 + cv * cv);
+}
+
+/* Of prompts and answers that are long apart from each other. */
 int32_t plan_decode_context(const struct cost_traffic *traffic)
 {
-    return (int32_t)lround(traffic->input_tokens + 0.5 * traffic->output_tokens);
+    return (int32_t)lround(traffic->input_tokens +
+                           0.5 * length_of_tokens(traffic->output_tokens, traffic->output_cv));
 }
 
 /* Computed tokens stand behind the cached ones: the mean position of the rest of a prompt of L
  * tokens, of which a share c is cached, is L (1 + c) / 2. */
 int32_t plan_prefill_context(const struct cost_traffic *traffic)
 {
-    return (int32_t)lround(traffic->input_tokens * (1.0 + traffic->cached_share));
+    double length = length_of_tokens(traffic->input_tokens, traffic->input_cv);
+    return (int32_t)lround(length * (1.0 + traffic->cached_share));
 }
 
 void plan_point_words(char *text, size_t bytes, const struct plan_point *point)

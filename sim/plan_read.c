@@ -15,8 +15,6 @@
 #include "quantity.h"
 #include "textfile.h"
 
-#define REQUESTS_MAX 1e15 /* a day */
-
 static const struct yaml_field trace_fields[] = {
     {"path", YAML_TEXT, offsetof(struct plan_file, plan.trace_path), .size = PATH_BYTES},
     {"preset", YAML_TEXT, offsetof(struct plan_file, plan.trace_preset), .size = NAME_BYTES},
@@ -24,13 +22,12 @@ static const struct yaml_field trace_fields[] = {
 };
 
 static const struct yaml_field traffic_fields[] = {
+    {"path", YAML_TEXT, offsetof(struct plan_file, plan.arrivals.path), .size = PATH_BYTES},
     {"requests_per_day", YAML_TEXT, offsetof(struct plan_file, requests), .size = NAME_BYTES},
     {"output_tokens_per_s", YAML_TEXT, offsetof(struct plan_file, output_per_s),
      .size = NAME_BYTES},
-    {"input_tokens", YAML_TEXT, offsetof(struct plan_file, input), .size = NAME_BYTES,
-     .required = true},
-    {"output_tokens", YAML_TEXT, offsetof(struct plan_file, output), .size = NAME_BYTES,
-     .required = true},
+    {"input_tokens", YAML_TEXT, offsetof(struct plan_file, input), .size = NAME_BYTES},
+    {"output_tokens", YAML_TEXT, offsetof(struct plan_file, output), .size = NAME_BYTES},
     {"cached_share", YAML_DOUBLE, offsetof(struct plan_file, plan.traffic.cached_share),
      .max = 0.999},
     {"peak_over_mean", YAML_DOUBLE, offsetof(struct plan_file, peak_over_mean), .min = 1.0,
@@ -208,6 +205,10 @@ static void take_hours(struct plan_file *file)
     const struct yaml_node *hours = file->hours;
     double sum = 0.0;
     int32_t count = 0;
+    bool has_peak = yaml_get(yaml_get(file->root, "traffic"), "peak_over_mean") != NULL;
+    if (hours == NULL && !has_peak && file->plan.arrivals.file.count > 0) {
+        return; /* the file's */
+    }
     if (hours == NULL) {
         cost_cosine_day(traffic, fmin(fmax(file->peak_over_mean, 1.0), 2.0));
         return;
@@ -240,7 +241,10 @@ static void take_rate(struct plan_file *file)
 {
     struct cost_traffic *traffic = &file->plan.traffic;
     double tokens_per_s = 0.0;
-    if ((file->requests[0] != '\0') == (file->output_per_s[0] != '\0')) {
+    bool has_requests = file->requests[0] != '\0';
+    bool has_rate = file->output_per_s[0] != '\0';
+    bool has_file = file->plan.arrivals.path[0] != '\0';
+    if (has_requests ? has_rate : !has_rate && !has_file) {
         plan_complain(file, "traffic.requests_per_day",
                       "give either requests_per_day or output_tokens_per_s, the mean of a day");
         return;
@@ -248,18 +252,33 @@ static void take_rate(struct plan_file *file)
     take_amount(file, &tokens_per_s, "traffic.output_tokens_per_s", file->output_per_s, 1e-3, 1e12);
     if (tokens_per_s > 0.0 && traffic->output_tokens > 0.0) {
         traffic->requests_per_day = tokens_per_s * SECONDS_A_DAY / traffic->output_tokens;
-        if (traffic->requests_per_day < 1.0 || traffic->requests_per_day > REQUESTS_MAX) {
+        if (traffic->requests_per_day < 1.0 || traffic->requests_per_day > PLAN_REQUESTS_MAX) {
             plan_complain(file, "traffic.output_tokens_per_s",
                           "makes less than a request a day, or more than 1e15");
         }
     }
 }
 
+/* Without a file of requests both are needed. */
+static void want_lengths(struct plan_file *file)
+{
+    static const char words[] = "is missing; or give traffic.path, a file of requests";
+    bool has_file = file->plan.arrivals.path[0] != '\0';
+    if (file->input[0] == '\0' && !has_file) {
+        plan_complain(file, "traffic.input_tokens", words);
+    }
+    if (file->output[0] == '\0' && !has_file) {
+        plan_complain(file, "traffic.output_tokens", words);
+    }
+}
+
 static void take_amounts(struct plan_file *file)
 {
     struct cost_traffic *traffic = &file->plan.traffic;
+    want_lengths(file);
+    plan_take_arrivals(file);
     take_amount(file, &traffic->requests_per_day, "traffic.requests_per_day", file->requests, 1.0,
-                REQUESTS_MAX);
+                PLAN_REQUESTS_MAX);
     take_amount(file, &traffic->input_tokens, "traffic.input_tokens", file->input, 1.0, 1e7);
     take_amount(file, &traffic->output_tokens, "traffic.output_tokens", file->output, 1.0, 1e7);
     struct plan *plan = &file->plan;
@@ -278,6 +297,9 @@ static enum status read_tree(struct plan_file *file, const char *path, const cha
     for (int32_t i = 0; i < num_overrides && status == STATUS_OK; i++) {
         status = yaml_override(file->root, overrides[i], arena, file->error);
     }
+    if (status == STATUS_OK) {
+        plan_drop_traffic(file);
+    }
     if (status == STATUS_OK && file->root->kind != YAML_MAPPING) {
         status =
             error_add(file->error, STATUS_INVALID, "%s: keys and values are expected", file->name);
@@ -288,8 +310,8 @@ static enum status read_tree(struct plan_file *file, const char *path, const cha
         }
         if (yaml_get(file->root, "traffic") == NULL || yaml_get(file->root, "gpus") == NULL) {
             status = error_add(file->error, STATUS_INVALID,
-                               "%s: --gpu, --input, --output and --requests-per-day are needed, or "
-                               "the name of a PLAN.yaml",
+                               "%s: --gpu and --arrivals are needed, or --gpu, --input, --output "
+                               "and --requests-per-day, or the name of a PLAN.yaml",
                                file->name);
         }
     }
@@ -336,4 +358,5 @@ void plan_free(struct plan *plan)
 {
     free(plan->text);
     plan->text = NULL;
+    plan_arrivals_free(&plan->arrivals);
 }

@@ -7,6 +7,8 @@
 #include "plan.h"
 #include "yaml_file.h"
 
+#define PLAN_REQUESTS_MAX 1e15 /* a day */
+
 struct plan_file {
     struct plan plan; /* what is read; the rest is as written */
     int32_t version;
@@ -48,6 +50,17 @@ const struct yaml_node *plan_next_item(const struct yaml_node *list, const struc
 /* Each line of problems at the node. */
 void plan_pass_on(struct plan_file *file, const struct yaml_node *node, const char *key,
                   const struct error *problems);
+
+/* A path is tried as it is, beside the plan and in the data directory. */
+bool plan_find_path(const struct plan_file *file, char path[PATH_BYTES]);
+
+/* plan_read_arrivals.c: the command line's file takes the place of the plan's traffic, but for what
+ * the command line says too. */
+void plan_drop_traffic(struct plan_file *file);
+
+/* plan_read_arrivals.c: the traffic of the file of requests, which amounts that are given replace.
+ * Without a file: none. */
+void plan_take_arrivals(struct plan_file *file);
 
 /* plan_read_gpu.c, plan_read_offload.c */
 void plan_take_gpus(struct plan_file *file);

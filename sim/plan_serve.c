@@ -108,20 +108,35 @@ int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill)
     return (int32_t)fmax(PROMPTS_MIN, fmin(2.0 * of_step, width));
 }
 
+/* Who comes, and for how long. */
+struct coming {
+    double rate_per_s;
+    double duration_s;
+};
+
+static struct coming who_comes(const struct plan *plan, const struct plan_deployment *deployment,
+                               double share)
+{
+    double rate_per_s = share * plan_peak_requests_per_s(&plan->traffic);
+    double life_s = deployment->ttft_s + plan->traffic.output_tokens * deployment->tpot_s;
+    return (struct coming){rate_per_s, ceil(fmax(REQUESTS / rate_per_s, LIVES * life_s))};
+}
+
 static void write_serving(FILE *file, const struct plan *plan,
                           const struct plan_deployment *deployment,
                           const struct plan_point *prefill, const struct plan_point *decode,
-                          double share)
+                          const struct coming *coming)
 {
     const struct cost_traffic *traffic = &plan->traffic;
-    double rate_per_s = share * plan_peak_requests_per_s(traffic);
-    double life_s = deployment->ttft_s + traffic->output_tokens * deployment->tpot_s;
-    double duration_s = ceil(fmax(REQUESTS / rate_per_s, LIVES * life_s));
-    fprintf(file,
-            "serving:\n  arrivals: {rate_per_s: %.6g, cv: 1, duration_s: %g, prompt_tokens: %.6g, "
-            "prompt_cv: %g, decode_tokens: %.6g, decode_cv: %g}\n",
-            rate_per_s, duration_s, traffic->input_tokens, LENGTH_CV, traffic->output_tokens,
-            LENGTH_CV);
+    if (plan->arrivals.path[0] != '\0') {
+        fprintf(file, "serving:\n  arrivals: {path: %s}\n", PLAN_SERVE_ARRIVALS);
+    } else {
+        fprintf(file,
+                "serving:\n  arrivals: {rate_per_s: %.6g, cv: 1, duration_s: %g, prompt_tokens: "
+                "%.6g, prompt_cv: %g, decode_tokens: %.6g, decode_cv: %g}\n",
+                coming->rate_per_s, coming->duration_s, traffic->input_tokens, LENGTH_CV,
+                traffic->output_tokens, LENGTH_CV);
+    }
     int32_t read = deployment->shared ? prefill->tokens_per_rank * prefill->tp : 0;
     fprintf(file, "  batch: {tokens: %d, sequences: %d}\n",
             (int)(read + decode->tokens_per_rank * decode->tp),
@@ -156,6 +171,26 @@ static enum status open_file(FILE **file, char path[FILE_PATH_BYTES], const char
     return *file == NULL ? error_add(error, STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
 }
 
+/* Of a file of requests those of the busiest hour. */
+static enum status write_arrivals(const char *directory, const struct plan *plan,
+                                  const struct coming *coming, struct error *error)
+{
+    char path[FILE_PATH_BYTES];
+    struct arrivals drawn = {0};
+    int length = snprintf(path, sizeof path, "%s/%s", directory, PLAN_SERVE_ARRIVALS);
+    if (length < 0 || length >= FILE_PATH_BYTES) {
+        return error_add(error, STATUS_INVALID, "%.40s...: too long a name", directory);
+    }
+    enum status status =
+        plan_arrivals_draw(&drawn, &plan->arrivals, &plan->traffic, coming->rate_per_s,
+                           coming->duration_s, plan->seed, error);
+    if (status == STATUS_OK) {
+        status = arrivals_write(&drawn, path, true, error);
+    }
+    arrivals_free(&drawn);
+    return status;
+}
+
 enum status plan_serve_write(const char *directory, const struct plan *plan,
                              const struct plan_answer *answer,
                              const struct plan_deployment *deployment, double share,
@@ -173,13 +208,17 @@ enum status plan_serve_write(const char *directory, const struct plan *plan,
             status = close_file(file, path, error);
         }
     }
+    const struct coming coming = who_comes(plan, deployment, share);
+    if (status == STATUS_OK && plan->arrivals.path[0] != '\0') {
+        status = write_arrivals(directory, plan, &coming, error);
+    }
     if (status == STATUS_OK) {
         status = open_file(&file, path, directory, "serve.yaml", error);
     }
     if (status == STATUS_OK) {
         fprintf(file, "question: How long do users wait in the busiest hour of %s?\n", plan->name);
         write_point(file, plan, deployment, COST_DECODE, answer);
-        write_serving(file, plan, deployment, prefill, decode, share);
+        write_serving(file, plan, deployment, prefill, decode, &coming);
         status = close_file(file, path, error);
     }
     return status;

@@ -298,6 +298,14 @@ static void say_error(char *line, size_t bytes, const struct plan_answer *answer
 bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer, int32_t index)
 {
+    int32_t of_arrivals = 0;
+    while (of_arrivals <= index && plan_say_arrivals(line, bytes, plan, of_arrivals)) {
+        of_arrivals++;
+    }
+    if (index < of_arrivals) {
+        return true;
+    }
+    index -= of_arrivals;
     switch (index) {
     case 0:
         (void)snprintf(line, bytes,
@@ -311,13 +319,17 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
         (void)snprintf(
             line, bytes,
             "latencies are means of the busiest hour at up to %.0f %% of a pool's rate: "
-            "M/D/c for the queue, every request as long as the mean one; in shared pools a group "
-            "waits for those of its replicas that read; %s",
+            "%s; in shared pools a group waits for those of its replicas that read; %s%s",
             100.0 * plan->utilisation_max,
+            plan->arrivals.file.count > 0
+                ? "M/G/c for the queue by the spread of lengths, contexts as tokens see them "
+                  "(longer requests have more), prompts and answers long apart from each other"
+                : "M/D/c for the queue, every request as long as the mean one",
             answer->num_served > 0
                 ? "percentiles are of finalists in the serving simulator, a few of their "
-                  "groups for all, lengths with a deviation of 0.7 means"
-                : "for percentiles say slo.ttft: 2s at p90");
+                  "groups for all, "
+                : "for percentiles say slo.ttft: 2s at p90",
+            answer->num_served > 0 ? plan_served_words(plan) : "");
         return true;
     case 2:
         (void)snprintf(line, bytes,

@@ -44,6 +44,13 @@ bool plan_sentence(char *line, size_t bytes, const struct plan *plan,
 bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer, int32_t index);
 
+/* Sentence number index of what the plan's file of requests says of a day; false behind the last,
+ * and without a file. */
+bool plan_say_arrivals(char *line, size_t bytes, const struct plan *plan, int32_t index);
+
+/* How finalists' requests differ, and when they come. */
+const char *plan_served_words(const struct plan *plan);
+
 /* Of plan_percentiles those that are shown: p95 where a target is one. */
 bool plan_shows_percentile(const struct plan *plan, int32_t index);
 

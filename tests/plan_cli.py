@@ -225,6 +225,139 @@ def test_kill_among_finalists():
           "kept")
 
 
+def fractions(values):
+    """Mean, and standard deviation over it."""
+    mean = sum(values) / len(values)
+    return mean, (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5 / mean
+
+
+def expect_file(answer, rows):
+    """What the plan takes from rows of (seconds, input, output) that come within a day."""
+    found, (begin, end) = answer["arrivals"], (rows[0][0], rows[-1][0])
+    counts = [0] * 24
+    for row in rows:
+        counts[min(23, int((row[0] - begin) / ((end - begin) / 24)))] += 1
+    (mean_in, cv_in), (mean_out, cv_out) = (fractions([row[i] for row in rows]) for i in (1, 2))
+    expected = {"requests": len(rows), "span_s": end - begin, "input_tokens": mean_in,
+                "requests_per_day": len(rows) / (end - begin) * 86400, "input_cv": cv_in,
+                "output_tokens": mean_out, "output_cv": cv_out,
+                "peak_over_mean": max(counts) / (len(rows) / 24)}
+    for key, value in expected.items():
+        check(abs(found[key] / value - 1) < 1e-6, f"{key} is {found[key]}, not {value}")
+
+
+def read_azure(path):
+    """A file of one day."""
+    with open(path, encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            hours, minutes, seconds = row["TIMESTAMP"].split(" ")[1].split(":")
+            yield (int(hours) * 3600 + int(minutes) * 60 + float(seconds),
+                   int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+
+
+def said_before(requests):
+    """Of input tokens those in blocks of 512 that an earlier prompt began with."""
+    seen, hit = set(), 0
+    for request in requests:
+        known = 0
+        while known < len(request["hash_ids"]) and request["hash_ids"][known] in seen:
+            known += 1
+        seen.update(request["hash_ids"])
+        hit += min(512 * known, request["input_length"] - 1)
+    return hit / sum(request["input_length"] for request in requests)
+
+
+def test_published_arrivals(asked):
+    """Azure's and Mooncake's hours as Python counts them, where they are."""
+    folder = os.path.join(SOURCE, "../shared/data/arrivals")
+    azure = os.path.join(folder, "azure_2023_conv.csv")
+    if os.path.exists(azure):
+        answer = json.loads(plan(asked + ["--arrivals", azure, "--json"]).stdout)
+        expect_file(answer, list(read_azure(azure)))
+        check(answer["assumptions"][0].startswith("19366 requests of 58.4 min in azure_2023_conv.csv"),
+              answer["assumptions"][0])
+    mooncake = os.path.join(folder, "mooncake_conversation.jsonl")
+    if os.path.exists(mooncake):
+        with open(mooncake, encoding="utf-8") as file:
+            requests = [json.loads(line) for line in file]
+        answer = json.loads(plan(asked + ["--arrivals", mooncake, "--json"]).stdout)
+        expect_file(answer, [(request["timestamp"] / 1e3, request["input_length"],
+                              request["output_length"]) for request in requests])
+        share = said_before(requests)
+        check(abs(answer["arrivals"]["cached_share_max"] / share - 1) < 1e-9 and
+              answer["traffic"]["cached_share"] == answer["arrivals"]["cached_share_max"],
+              f"{answer['arrivals']} of which {share} was said before")
+        check("an upper bound" in answer["assumptions"][2], answer["assumptions"][2])
+
+
+def test_arrivals():
+    """A file of requests in place of averages: what it says, what wins over it, how its requests
+    are served; other volumes simulate nothing but the winner's shifted contexts."""
+    random.seed(1)
+    rows = sorted((3600 * random.random() ** 1.2, 1 + int(random.expovariate(1e-3)),
+                   2 + int(random.expovariate(5e-3))) for _ in range(4000))
+    with open("hour.csv", "w", encoding="utf-8") as file:
+        file.write("arrival_s,prompt_tokens,decode_tokens\n")
+        file.writelines(f"{when:.6f},{prompt},{answer}\n" for when, prompt, answer in rows)
+    at = SMALL.index("--input")
+    asked = SMALL[:at] + SMALL[at + 6:] + ["-o", "arrivals.db"]
+    named = asked + ["--arrivals", "hour.csv"]
+    answer = json.loads(plan(named + ["--json", "--requests-per-day", "1G"]).stdout)
+    expect_file(answer, [(round(row[0], 6),) + row[1:] for row in rows])
+    check(answer["traffic"]["requests_per_day"] == 1e9, "another volume than asked")
+    check(answer["traffic"]["input_tokens"] == answer["arrivals"]["input_tokens"], "other lengths")
+    check("4000 requests of " in answer["assumptions"][0] and "in hour.csv: " in
+          answer["assumptions"][0] and "1 G requests a day are planned, as asked" in
+          answer["assumptions"][0], answer["assumptions"][0])
+    text = plan(named + ["--requests-per-day", "1G"]).stdout
+    check("  - " + answer["assumptions"][0] in text, "the terminal does not say so")
+
+    before = points("arrivals.db")[0]
+    plan(named + ["--requests-per-day", "4G"])
+    check(len(points("arrivals.db")[0]) <= len(before) + 8, "points were simulated again")
+
+    percentiles = named + ["--requests-per-day", "4G", "--ttft", "1s at p90", "--json"]
+    answer = json.loads(plan(percentiles + ["--serve", "hour"]).stdout)
+    winner = next(row for row in answer["deployments"] if row["winner"])
+    check("with the file's requests from its busiest stretch on, at their times" in
+          answer["assumptions"][3], answer["assumptions"][3])
+    with open("hour/arrivals.csv", encoding="utf-8") as file:
+        served = list(csv.DictReader(file))
+    lengths = {row[1:] for row in rows}
+    check(len(served) >= 19990 and all((int(row["prompt_tokens"]), int(row["decode_tokens"])) in
+                                       lengths for row in served), "other requests are served")
+    per_s = len(served) / float(served[-1]["arrival_s"])
+    asked_per_s = 4e9 / 86400 * answer["traffic"]["peak_over_mean"]
+    check(abs(per_s / asked_per_s - 1) < 0.01, f"{per_s} a second, not {asked_per_s}")
+    ttft = json.loads(ask("serve", ["hour/serve.yaml", "-o", "serve.db", "--json"]).stdout)
+    p90_s = ttft["latency"]["ttft"]["p90_s"]
+    check(0.7 < p90_s / winner["ttft"]["p90_s"] < 1.1, f"{p90_s} s, {winner['ttft']} of a few groups")
+    with sqlite3.connect("arrivals.db") as database:
+        kept = database.execute("SELECT * FROM plan_served").fetchall()
+    same = json.loads(plan(percentiles).stdout)
+    with sqlite3.connect("arrivals.db") as database:
+        check(kept == database.execute("SELECT * FROM plan_served").fetchall() and
+              same["deployments"] == answer["deployments"], "finalists were simulated again")
+    with open("hour.csv", "a", encoding="utf-8") as file:
+        file.write(f"{rows[-1][0]:.6f},90000,5\n" * 40)
+    other = json.loads(plan(percentiles).stdout)
+    check(other["deployments"] != answer["deployments"], "a longer file changes nothing")
+    test_published_arrivals(asked)
+
+    with open("bad.csv", "w", encoding="utf-8") as file:
+        file.write("arrival_s,prompt_tokens,decode_tokens\n0,1,1\n1,one,1\n")
+    for words, arguments in (("bad.csv:3: expected whole numbers", ["--arrivals", "bad.csv"]),
+                             ("there is no such file of requests", ["--arrivals", "no.csv"]),
+                             ("--gpu and --arrivals are needed", [])):
+        run = subprocess.run([MOESIM, "plan"] + asked + arguments, capture_output=True, text=True,
+                             check=False)
+        check(run.returncode == 1 and words in run.stderr, f"not '{words}' but {run.stderr}")
+    if shutil.which("gnuplot") is not None:
+        plan(named + ["--requests-per-day", "4G", "-r", "hours"])
+        with open("hours/index.html", encoding="utf-8") as file:
+            check("<li>4040 requests of " in file.read(), "the page does not name the file")
+
+
 def test_mistakes():
     """What users get wrong: each told in words, all at once, exit 1, nothing written."""
     run = plan(["--model", "deepseek-v33", "--gpu", "h900", "--input", "4k", "--output", "x",
@@ -385,7 +518,7 @@ def main():
         os.chdir(directory)
         os.environ["MOESIM_DATA"] = SOURCE
         for test in (test_kill, test_reuse, test_serve, test_percentiles, test_kill_among_finalists,
-                     test_mistakes, test_misses, test_page, test_cost, test_currency, test_memory,
+                     test_arrivals, test_mistakes, test_misses, test_page, test_cost, test_currency, test_memory,
                      test_deepseek):
             test()
         os.chdir("/")

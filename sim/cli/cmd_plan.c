@@ -26,6 +26,10 @@ static const char help[] =
     "                            fitted, so that costs have an interval, or a YAML file of\n"
     "                            either; its price a preset, a YAML file or dollars an hour; may\n"
     "                            be repeated\n"
+    "      --arrivals FILE       requests as they came (Azure, BurstGPT, Mooncake, or CSV with\n"
+    "                            arrival_s, prompt_tokens, decode_tokens): how many a day, how\n"
+    "                            long, when, and what a prefix cache could answer, in place of\n"
+    "                            the plan's traffic; options below replace what the file says\n"
     "      --input TOKENS        of a request\n"
     "      --output TOKENS       of a request\n"
     "      --requests-per-day N  as 250k, 1M\n"
@@ -58,6 +62,7 @@ static const struct {
     const char *key;
 } keys[] = {
     {"model", "model"},
+    {"arrivals", "traffic.path"},
     {"input", "traffic.input_tokens"},
     {"output", "traffic.output_tokens"},
     {"requests-per-day", "traffic.requests_per_day"},
@@ -189,8 +194,8 @@ static int parse(struct plan_command *command, int argc, char **argv)
         arguments->overrides[arguments->num_overrides++] = command->gpus;
     }
     if (arguments->plan == NULL && arguments->num_overrides == 0) {
-        return cli_usage(argv[0], "name a plan, or say at least --model, --gpu, --input, --output "
-                                  "and --requests-per-day");
+        return cli_usage(argv[0], "name a plan, or say at least --model, --gpu and --arrivals, or "
+                                  "--model, --gpu, --input, --output and --requests-per-day");
     }
     return -1;
 }

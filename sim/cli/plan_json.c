@@ -64,6 +64,41 @@ static void add_verdict(cJSON *json, const struct plan *plan,
     cJSON_AddStringToObject(json, "judged_by", deployment->is_served ? "requests" : "means");
 }
 
+/* All as the file has them, whatever is planned. */
+static void add_arrivals(cJSON *root, const struct plan_arrivals *arrivals)
+{
+    const struct cost_traffic *traffic = &arrivals->traffic;
+    cJSON *json = cJSON_AddObjectToObject(root, "arrivals");
+    cJSON_AddStringToObject(json, "path", arrivals->path);
+    cJSON_AddNumberToObject(json, "requests", (double)arrivals->file.count);
+    cJSON_AddNumberToObject(json, "left_out", (double)arrivals->file.num_failed);
+    cJSON_AddNumberToObject(json, "span_s", arrivals->span_s);
+    cJSON_AddNumberToObject(json, "stretch_s", arrivals->stretch_s);
+    cJSON_AddNumberToObject(json, "requests_per_day", traffic->requests_per_day);
+    cJSON_AddNumberToObject(json, "input_tokens", traffic->input_tokens);
+    cJSON_AddNumberToObject(json, "input_cv", traffic->input_cv);
+    cJSON_AddNumberToObject(json, "output_tokens", traffic->output_tokens);
+    cJSON_AddNumberToObject(json, "output_cv", traffic->output_cv);
+    cJSON_AddNumberToObject(json, "peak_over_mean", cost_peak_over_mean(traffic));
+    cJSON_AddNumberToObject(json, "busiest_over_mean", arrivals->busiest_over_mean);
+    if (arrivals->file.num_hashes > 0) {
+        cJSON_AddNumberToObject(json, "cached_share_max", traffic->cached_share);
+    }
+}
+
+/* What is planned for. */
+static void add_traffic(cJSON *root, const struct cost_traffic *traffic)
+{
+    cJSON *json = cJSON_AddObjectToObject(root, "traffic");
+    cJSON_AddNumberToObject(json, "requests_per_day", traffic->requests_per_day);
+    cJSON_AddNumberToObject(json, "input_tokens", traffic->input_tokens);
+    cJSON_AddNumberToObject(json, "output_tokens", traffic->output_tokens);
+    cJSON_AddNumberToObject(json, "cached_share", traffic->cached_share);
+    cJSON_AddNumberToObject(json, "peak_over_mean", cost_peak_over_mean(traffic));
+    cJSON_AddItemToObject(json, "hour_weight",
+                          cJSON_CreateDoubleArray(traffic->hour_weight, HOURS_A_DAY));
+}
+
 static void add_target(cJSON *json, const char *name, double target_s, int32_t percentile)
 {
     char at[16] = "mean";
@@ -241,6 +276,10 @@ cJSON *plan_json(const struct plan *plan, const struct plan_answer *answer,
     cJSON_AddStringToObject(root, "model", plan->model.name);
     struct money money = plan_money(plan);
     money_json(root, &money.shown);
+    add_traffic(root, &plan->traffic);
+    if (plan->arrivals.file.count > 0) {
+        add_arrivals(root, &plan->arrivals);
+    }
     add_targets(root, plan);
     cJSON *fates = cJSON_AddObjectToObject(root, "points");
     for (int32_t fate = 0; fate < PLAN_FATES; fate++) {

@@ -57,7 +57,8 @@ static void print_traffic(const struct import_summary *summary)
         printf("  busiest hour        %.2f times the mean%s\n", summary->peak_over_mean,
                summary->peak_over_mean > PEAK_MAX ? " (moesim plan takes at most 2)" : "");
     }
-    printf("  for moesim plan     --input %.0f --output %.0f --requests-per-day %lld",
+    printf("  for moesim plan     --arrivals with the same file, or\n                      --input "
+           "%.0f --output %.0f --requests-per-day %lld",
            summary->prompt_tokens_mean, summary->decode_tokens_mean, (long long)per_day);
     if (summary->peak_over_mean > 1.0) {
         printf(" \\\n                      --set traffic.peak_over_mean=%.2f",

@@ -19,10 +19,11 @@ static void print_asked(const struct plan *plan)
     char price[FORMAT_BYTES];
     struct money money = plan_money(plan);
     const struct cost_traffic *traffic = &plan->traffic;
-    printf("%s: %s requests a day of %s + %s tokens, %s of the input cached, busiest hour %.2f x "
-           "the mean\n",
+    printf("%s: %s requests a day of %s + %s tokens%s, %s of the input cached, busiest hour %.2f "
+           "x the mean\n",
            plan->model.name, format_count(requests, traffic->requests_per_day),
            format_count(input, traffic->input_tokens), format_count(output, traffic->output_tokens),
+           plan->arrivals.file.count > 0 ? " on average" : "",
            format_percent(cached, traffic->cached_share), cost_peak_over_mean(traffic));
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct plan_gpu *gpu = &plan->gpu[i];

@@ -1,11 +1,12 @@
 /*
  * fuzz_arrivals.c -- any bytes as somebody's list of requests: refused with reasons, or served to
- * the last token by a small deployment.
+ * the last token by a small deployment, and a plan's day.
  *
  * The first byte chooses the deployment, the rest is the file.
  */
 #include "arrivals.h"
 #include "input.h"
+#include "plan_arrivals.h"
 #include "serve/serve.h"
 
 #define REQUESTS_MAX 200 /* a long file is read whole, but not served */
@@ -56,6 +57,33 @@ static void serve(struct arrivals *arrivals, uint8_t choice)
     serve_result_free(&result);
 }
 
+/* What a plan takes from the file is no more than it has, and comes in order. */
+static void plan_day(const char *path)
+{
+    static struct error error;
+    struct plan_arrivals arrivals = {0};
+    struct arrivals drawn = {0};
+    error.num_problems = 0;
+    error.text_bytes = 0;
+    (void)snprintf(arrivals.path, sizeof arrivals.path, "%s", path);
+    if (plan_arrivals_read(&arrivals, &error) == STATUS_OK) {
+        const struct cost_traffic *traffic = &arrivals.traffic;
+        if (!(cost_peak_over_mean(traffic) >= 1.0) || !(traffic->requests_per_day > 0.0) ||
+            !(traffic->cached_share >= 0.0 && traffic->cached_share < 1.0) ||
+            plan_arrivals_longest(&arrivals, traffic) < 2 ||
+            plan_arrivals_draw(&drawn, &arrivals, traffic, 10.0, 30.0, 1, &error) != STATUS_OK) {
+            __builtin_trap();
+        }
+        for (int64_t i = 1; i < drawn.count; i++) {
+            if (!(drawn.arrival[i].arrival_s >= drawn.arrival[i - 1].arrival_s)) {
+                __builtin_trap();
+            }
+        }
+    }
+    arrivals_free(&drawn);
+    plan_arrivals_free(&arrivals);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static struct error error;
@@ -72,6 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     if (status == STATUS_OK) {
         serve(&arrivals, data[0]);
+        plan_day(path);
     }
     arrivals_free(&arrivals);
     return 0;
