@@ -65,6 +65,11 @@ void plan_say_missed(char *line, size_t bytes, const struct plan *plan,
 void plan_say_none_of(char *line, size_t bytes, const struct plan *plan,
                       const struct plan_answer *answer, int32_t gpu);
 
+/* Appends to line, which holds a sentence, the searched lists at whose edge the best is of a target
+ * that nothing meets. */
+void plan_say_edges(char *line, size_t bytes, const struct plan *plan,
+                    const struct plan_answer *answer);
+
 /* Without a winner or finalists: each target beside the best there is. */
 void plan_say_none(char *line, size_t bytes, const struct plan *plan,
                    const struct plan_answer *answer);

@@ -292,6 +292,7 @@ void plan_say_none(char *line, size_t bytes, const struct plan *plan,
     struct nearest_to nearest = find_nearest(answer, -1);
     if (answer->num_deployments == 0) {
         say_nothing_left(line, bytes, plan, answer);
+        plan_say_edges(line, bytes, plan, answer);
         return;
     }
     if (plan->usd_per_day_max > 0.0) {
@@ -306,4 +307,5 @@ void plan_say_none(char *line, size_t bytes, const struct plan *plan,
                    "is in the table.",
                    format_money(usd, answer->deployment[0].cost.usd_total, &money.shown), limit,
                    ttft, tpot);
+    plan_say_edges(line, bytes, plan, answer);
 }
