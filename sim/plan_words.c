@@ -322,14 +322,17 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
             "%s; in shared pools a group waits for those of its replicas that read; %s%s",
             100.0 * plan->utilisation_max,
             plan->arrivals.file.count > 0
-                ? "M/G/c for the queue by the spread of lengths, contexts as tokens see them "
-                  "(longer requests have more), prompts and answers long apart from each other"
+                ? "M/G/c for the queue by the spread of lengths, contexts as tokens see them (long "
+                  "requests have more of them), prompts and answers independent"
                 : "M/D/c for the queue, every request as long as the mean one",
             answer->num_served > 0
                 ? "percentiles are of finalists in the serving simulator, a few of their "
                   "groups for all, "
                 : "for percentiles say slo.ttft: 2s at p90",
-            answer->num_served > 0 ? plan_served_words(plan) : "");
+            answer->num_served > 0          ? plan_served_words(plan)
+            : plan->arrivals.file.count > 0 ? ", which serves the file's own requests: means do "
+                                              "not know that unlike prompts fill ranks unlike"
+                                            : "");
         return true;
     case 2:
         (void)snprintf(line, bytes,
