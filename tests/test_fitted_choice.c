@@ -197,14 +197,37 @@ Test(fitted_choice, leaves_kernels_that_dispatch_and_combine_to_measurements)
     struct gpu_spec *gpu = calloc(1, sizeof *gpu);
     struct kernels_wanted wanted = {"any", PRECISION_MXFP4, "deepep_low_latency", false};
     cr_assert_eq(gpu_load(gpu, "gb300-nvl72", &error), STATUS_OK, "%s", error.text);
-    cr_expect_not(fitted_choose(gpu, &wanted));
-    cr_expect_eq(gpu->fitted_chosen, -1);
+    cr_expect(fitted_choose(gpu, &wanted));
+    cr_expect_not(fitted_holds_exchange(gpu->fitted[gpu->fitted_chosen].kernels));
     wanted.kernels = "deepgemm_mega_decode";
     cr_expect_not(fitted_choose(gpu, &wanted));
-    wanted.precision = PRECISION_FP8;
-    wanted.kernels = "any";
-    cr_expect(fitted_choose(gpu, &wanted));
+    cr_expect_eq(gpu->fitted_chosen, -1);
     free(gpu);
+}
+
+/* gpt-oss: experts in mxfp4, all else in bf16, 64 heads; one engine for all of a layer. */
+Test(fitted_choice, has_constants_for_every_part_of_gpt_oss)
+{
+    static const char *const names[] = {"h100-sxm", "h200-sxm", "b200-sxm"};
+    for (int32_t i = 0; i < 3; i++) {
+        struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+        struct moe_model model = {0};
+        struct fitted_part part[FITTED_PARTS];
+        const struct kernels_wanted wanted = {"any", PRECISION_MXFP4, "deepep_low_latency", false};
+        cr_assert_eq(gpu_load(gpu, names[i], &error), STATUS_OK, "%s", error.text);
+        cr_assert_eq(model_load(&model, "gpt-oss-120b", &error), STATUS_OK, "%s", error.text);
+        cr_assert(fitted_choose(gpu, &wanted), "%s", names[i]);
+
+        fitted_parts(part, gpu, &model, false);
+
+        const char *engine = part[FITTED_EXPERTS].kernels;
+        for (int32_t p = 0; p < FITTED_PARTS; p++) {
+            cr_expect_not_null(part[p].fit, "%s: %s", names[i], part[p].name);
+            cr_expect_eq(strncmp(part[p].kernels, engine, strcspn(engine, "_")), 0, "%s: %s is %s",
+                         names[i], part[p].name, part[p].kernels);
+        }
+        free(gpu);
+    }
 }
 
 /* The exchange of a scenario, by which it takes kernels, and one GPU alone, which has none. */
