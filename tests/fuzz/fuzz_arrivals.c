@@ -4,6 +4,8 @@
  *
  * The first byte chooses the deployment, the rest is the file.
  */
+#include <stdio.h>
+
 #include "arrivals.h"
 #include "input.h"
 #include "plan_arrivals.h"
