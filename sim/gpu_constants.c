@@ -6,8 +6,8 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
-const char *const tile_height_names[] = {
-    "tuned", "16", "32", "64", "128", "256", "vllm", "deepgemm", "choices", NULL};
+const char *const tile_height_names[] = {"tuned", "16",   "32",       "64",      "128",
+                                         "256",   "vllm", "deepgemm", "choices", NULL};
 const char *const tile_choice_names[] = {"tuned", "fewest_waves", "fewest_waves_swapped",
                                          "fixed", "tuned_whole",  NULL};
 const char *const split_rule_names[] = {"filling", "flashinfer", "even", "xqa", NULL};

@@ -215,22 +215,25 @@ static bool find_node(struct cluster *cluster, const char *system, int32_t num_g
     return true;
 }
 
-/* Constants of the engine's own experts, where the GPU has some in the format. The sample's vLLM is
- * 0.19 at most, whose kernels in blocks are Triton's. */
+/* Constants of the engine's own experts where the GPU has some in the format, best first. The
+ * sample's vLLM is 0.19 at most, whose kernels in blocks are Triton's; on Blackwell experts in
+ * MXFP4 take activations in mxfp8, by kernels that TensorRT-LLM has made and FlashInfer hands to
+ * others (vLLM's recipe for gpt-oss). */
 static void choose_kernels(struct scenario *scenario, const char *engine)
 {
     const struct gpu_spec *gpu = &scenario->cluster.gpu;
-    const char *const names[] = {engine, strcmp(engine, "vllm") == 0 ? "vllm_triton" : engine};
-    (void)snprintf(scenario->kernels, sizeof scenario->kernels, "any");
-    for (size_t name = 0; name < sizeof names / sizeof names[0]; name++) {
-        for (int32_t i = 0; i < gpu->num_fitted; i++) {
-            if (gpu->fitted[i].precision == scenario->model.precision_expert &&
-                strcmp(gpu->fitted[i].kernels, names[name]) == 0) {
-                (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", names[name]);
-            }
-        }
+    const bool is_vllm = strcmp(engine, "vllm") == 0;
+    const char *const names[] = {"trtllm_mxfp8", is_vllm ? "vllm_triton" : engine, engine};
+    const size_t count = sizeof names / sizeof names[0];
+    bool is_found = false;
+    for (size_t name = 0; name < count && !is_found; name++) {
+        (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", names[name]);
+        is_found = scenario_choose_kernels(scenario);
     }
-    (void)scenario_choose_kernels(scenario);
+    if (!is_found) {
+        (void)snprintf(scenario->kernels, sizeof scenario->kernels, "any");
+        (void)scenario_choose_kernels(scenario);
+    }
     const struct gpu_model *fitted = gpu_find("fitted");
     scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");
 }
