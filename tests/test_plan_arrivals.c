@@ -109,18 +109,20 @@ Test(plan_arrivals, days_lie_over_each_other)
     plan_arrivals_free(&arrivals);
 }
 
-/* An exact day is whole hours, and its last request, at 24:00, another hour's first. */
+/* An exact day is whole hours; its last requests, at 24:00, are hour 0's and no stretch of it. */
 Test(plan_arrivals, a_day_exactly_is_a_day)
 {
     struct plan_arrivals arrivals;
     struct error error;
-    cr_assert_eq(read_text(&arrivals, ".csv", HEAD "0,1,1\n43200,1,1\n86400,1,1\n", &error),
+    cr_assert_eq(read_text(&arrivals, ".csv",
+                           HEAD "0,1,1\n43200,1,1\n86400,1,1\n86400,1,1\n86400,1,1\n", &error),
                  STATUS_OK, "%s", error.text);
     cr_expect(plan_arrivals_have_days(&arrivals));
-    cr_expect_float_eq(arrivals.traffic.requests_per_day, 3.0, 1e-9);
-    cr_expect_float_eq(arrivals.traffic.hour_weight[0], 2.0 / 3600.0, 1e-12);
+    cr_expect_float_eq(arrivals.traffic.requests_per_day, 5.0, 1e-9);
+    cr_expect_float_eq(arrivals.traffic.hour_weight[0], 4.0 / 3600.0, 1e-12);
     cr_expect_float_eq(arrivals.traffic.hour_weight[12], 1.0 / 3600.0, 1e-12);
-    cr_expect_float_eq(arrivals.busiest_over_mean, 8.0, 1e-9, "one where an eighth would come");
+    cr_expect_float_eq(arrivals.busiest_over_mean, 1.0 / (5.0 / 24.0), 1e-9);
+    cr_expect_eq(arrivals.busiest_begin, 0);
     plan_arrivals_free(&arrivals);
 }
 
@@ -281,6 +283,30 @@ Test(plan_arrivals, what_is_said_beside_the_file_wins)
     cr_expect_float_eq(cost_peak_over_mean(&plan.traffic), 1.0, 1e-9);
     cr_expect_eq(plan.traffic.cached_share, 0.25);
     expect_line(&plan, 1, "; 1.00 x is planned, as asked");
+    plan_free(&plan);
+}
+
+/* Prompts as unlike as exponential ones wait twice as long as equal ones; nothing else changes. */
+Test(plan_arrivals, unlike_prompts_wait_longer)
+{
+    static const double utilisation[COST_POOLS] = {0.9, 0.9};
+    struct plan plan;
+    load_small(&plan, "traffic={requests_per_day: 4G, input_tokens: 1000, output_tokens: 20}");
+    struct plan_answer answer = small_plan_search(&plan, 1, NULL);
+    cr_assert_gt(answer.num_deployments, 0);
+    struct plan_deployment alike = answer.deployment[0];
+    struct plan_deployment unlike = answer.deployment[0];
+    double half_step_s = answer.point[alike.point[COST_PREFILL]].step_ns * 1e-9 / 2.0;
+    cr_assert(plan_deploy_at(&alike, &plan, answer.point, utilisation));
+    plan.traffic.input_cv = 1.0;
+    cr_assert(plan_deploy_at(&unlike, &plan, answer.point, utilisation));
+
+    double queue_s = alike.wait_s - half_step_s;
+    cr_expect_gt(queue_s, 0.0);
+    cr_expect_float_eq((unlike.wait_s - half_step_s) / queue_s, 2.0, 1e-9);
+    cr_expect_float_eq(unlike.ttft_s - alike.ttft_s, queue_s, 1e-12);
+    cr_expect_eq(unlike.cost.usd_total, alike.cost.usd_total);
+    plan_answer_free(&answer);
     plan_free(&plan);
 }
 

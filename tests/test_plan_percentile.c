@@ -113,6 +113,22 @@ Test(plan_percentile, what_twice_the_groups_cannot_meet_is_given_up_in_words)
     plan_free(&plan);
 }
 
+/* Prompts of a file as unlike as exponential ones get up to four times the groups. */
+Test(plan_percentile, unlike_prompts_may_take_more_groups)
+{
+    struct plan plan;
+    load_small(&plan, "slo={ttft: 1.6ms at p99, tpot: 20ms}");
+    plan.traffic.input_cv = 1.0;
+    struct plan_answer answer = small_plan_search(&plan, 1, NULL);
+
+    cr_assert_eq(answer.winner, -1);
+    cr_assert_eq(answer.num_deployments, 2);
+    cr_expect_eq(answer.deployment[1].groups[COST_PREFILL],
+                 4 * answer.deployment[0].groups[COST_PREFILL]);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
 /* GPUs that may be had end the search for groups: one more is too few. */
 Test(plan_percentile, no_more_groups_than_may_be_had)
 {
