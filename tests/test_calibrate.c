@@ -312,6 +312,7 @@ Test(moe_rows, tells_weights_of_4_bit_by_what_meets_them)
         cr_expect_eq(row->tile_rows, layer[i].tile_rows, "%s", layer[i].source);
         cr_expect_geq(calibrate_starts(start, gpu, row), 1);
         cr_expect_float_eq(start[0].flops_per_s, peak, 1.0, "%s", layer[i].source);
+        cr_expect_eq(start[0].few_rows_share > 0.0, layer[i].tile_rows != TILE_ROWS_CHOICES);
     }
     moe_rows_free(&rows);
 }
