@@ -105,8 +105,8 @@ static bool worker_open(struct generate_worker *worker, const struct generator *
         generate_table_init(&worker->table, preset);
         return worker->rng != NULL;
     }
-    worker->skipped =
-        calloc((size_t)preset->num_layers * (size_t)preset->top_k, sizeof worker->skipped[0]);
+    worker->skipped = calloc((size_t)preset->num_layers * COUPLED_BLOCK * (size_t)preset->top_k,
+                             sizeof worker->skipped[0]);
     return worker->rng != NULL && worker->skipped != NULL &&
            coupled_walk_open(&worker->walk, preset->coupled, &generator->noise, &generator->normal);
 }

@@ -1,4 +1,11 @@
-/* generate_coupled.c -- walks through a request of a coupled law, token by token. */
+/*
+ * generate_coupled.c -- walks through a request of a coupled law.
+ *
+ * Random numbers are drawn token by token, so that how many tokens are walked at once changes
+ * nothing. What they mean is then worked out layer by layer, all tokens in each: the table of one
+ * layer stays in the core's cache, which that of all layers (10 MB for 94 of 128 experts) does not
+ * fit.
+ */
 #include "generate_coupled.h"
 
 #include <assert.h>
@@ -28,6 +35,12 @@ double coupled_quantile(const double quantiles[COUPLED_QUANTILES], double at)
     return quantiles[below] + (place - below) * (quantiles[below + 1] - quantiles[below]);
 }
 
+/* Random numbers of a token in a layer: two experts' noise is from one. */
+static size_t noise_numbers(const struct coupled_law *law)
+{
+    return ((size_t)law->num_experts + 1) / 2;
+}
+
 bool coupled_walk_open(struct coupled_walk *walk, const struct coupled_law *law,
                        const struct coupled_noise *noise, const struct generate_normal *normal)
 {
@@ -35,16 +48,17 @@ bool coupled_walk_open(struct coupled_walk *walk, const struct coupled_law *law,
     *walk = (struct coupled_walk){.law = law, .noise = noise, .normal = normal};
     size_t experts = (size_t)law->num_experts;
     size_t layers = (size_t)law->num_layers;
-    size_t floats = (layers + 3) * experts;
-    walk->memory = calloc(floats + layers * (size_t)law->top_k, sizeof(float));
+    size_t numbers = COUPLED_BLOCK * layers * noise_numbers(law);
+    walk->memory = calloc(numbers + 4 * experts + layers * (size_t)law->top_k, sizeof(float));
     if (walk->memory == NULL) {
         return false;
     }
-    walk->bias = walk->memory;
-    walk->common = walk->bias + layers * experts;
+    walk->random = walk->memory;
+    walk->bias = (float *)walk->memory + numbers;
+    walk->common = walk->bias + experts;
     walk->score = walk->common + experts;
     walk->final = walk->score + experts;
-    walk->before = (int32_t *)walk->memory + floats;
+    walk->before = (int32_t *)walk->memory + numbers + 4 * experts;
     for (int32_t i = 0; i < COUPLED_DRIFTS; i++) {
         double keep = round(exp(-UPDATE_TOKENS / law->drift_tokens[i]) * GRID) / GRID;
         walk->keep[i] = keep;
@@ -77,31 +91,6 @@ void coupled_walk_begin(struct coupled_walk *walk, int32_t domain, gsl_rng *rng)
     walk->token = 0;
 }
 
-/* bias[e] = sum over factors of z request[e], one factor after the other. */
-static void bias_set(struct coupled_walk *walk)
-{
-    const struct coupled_law *law = walk->law;
-    const int32_t experts = law->num_experts;
-    const int64_t layer_cells = (int64_t)coupled_first_row(law, COUPLED_ROW_KINDS) * experts;
-    const int16_t *rows = law->table + (int64_t)coupled_first_row(law, COUPLED_REQUEST) * experts;
-    float z[COUPLED_FACTORS_MAX];
-    for (int32_t factor = 0; factor < law->num_factors; factor++) {
-        double sum = walk->constant[factor] + walk->drift[0][factor] + walk->drift[1][factor];
-        z[factor] = (float)(floor(sum * COUPLED_UNIT + 0.5) / COUPLED_UNIT);
-    }
-    memset(walk->bias, 0, (size_t)(law->num_layers * experts) * sizeof walk->bias[0]);
-    for (int64_t layer = 0; layer < law->num_layers; layer++) {
-        float *bias = walk->bias + layer * experts;
-        for (int32_t factor = 0; factor < law->num_factors; factor++) {
-            const int16_t *row = rows + layer * layer_cells + (int64_t)factor * experts;
-#pragma omp simd
-            for (int32_t expert = 0; expert < experts; expert++) {
-                bias[expert] += z[factor] * (float)row[expert];
-            }
-        }
-    }
-}
-
 static void factors_update(struct coupled_walk *walk, gsl_rng *rng)
 {
     for (int32_t factor = 0; factor < walk->law->num_factors; factor++) {
@@ -109,6 +98,49 @@ static void factors_update(struct coupled_walk *walk, gsl_rng *rng)
             walk->drift[i][factor] = walk->keep[i] * walk->drift[i][factor] +
                                      walk->stir[i] * generate_normal_draw(walk->normal, rng);
         }
+    }
+}
+
+static void factors_round(struct coupled_walk *walk)
+{
+    for (int32_t factor = 0; factor < walk->law->num_factors; factor++) {
+        double sum = walk->constant[factor] + walk->drift[0][factor] + walk->drift[1][factor];
+        walk->now[factor] = (float)(floor(sum * COUPLED_UNIT + 0.5) / COUPLED_UNIT);
+    }
+}
+
+/* All that is random about the next tokens, in the order in which they come. */
+static void numbers_draw(struct coupled_walk *walk, int32_t count, gsl_rng *rng)
+{
+    uint32_t *random = walk->random;
+    const size_t numbers = (size_t)walk->law->num_layers * noise_numbers(walk->law);
+    for (int32_t i = 0; i < count; i++) {
+        if ((walk->token + i) % UPDATE_TOKENS == 0) {
+            if (walk->token + i > 0) {
+                factors_update(walk, rng);
+            }
+            factors_round(walk);
+        }
+        memcpy(walk->z[i], walk->now, sizeof walk->now);
+        for (size_t number = 0; number < numbers; number++) {
+            *random++ = (uint32_t)gsl_rng_get(rng);
+        }
+    }
+}
+
+/* bias[e] = sum over factors of z request[e], one factor after the other. table: of the layer. */
+static void bias_set(struct coupled_walk *walk, const int16_t *table, const float *z)
+{
+    const struct coupled_law *law = walk->law;
+    const int32_t experts = law->num_experts;
+    const int16_t *row = table + (int64_t)coupled_first_row(law, COUPLED_REQUEST) * experts;
+    memset(walk->bias, 0, (size_t)experts * sizeof walk->bias[0]);
+    for (int32_t factor = 0; factor < law->num_factors; factor++) {
+#pragma omp simd
+        for (int32_t expert = 0; expert < experts; expert++) {
+            walk->bias[expert] += z[factor] * (float)row[expert];
+        }
+        row += experts;
     }
 }
 
@@ -120,29 +152,56 @@ static void add_row(float *sum, const int16_t *row, int32_t num_experts)
     }
 }
 
-/* Request and noise: two experts' noise from one number. */
-static void common_begin(struct coupled_walk *walk, const float *bias, gsl_rng *rng)
+/* Request and noise, two experts' from one number. */
+static void common_begin(struct coupled_walk *walk, const uint32_t *random)
 {
     const int32_t experts = walk->law->num_experts;
     const float *noise = walk->noise->value;
     for (int32_t expert = 0; expert < experts; expert += 2) {
-        unsigned long bits = gsl_rng_get(rng);
-        walk->common[expert] = bias[expert] + noise[bits >> (32 - NORMAL_BITS)];
+        uint32_t bits = *random++;
+        walk->common[expert] = walk->bias[expert] + noise[bits >> (32 - NORMAL_BITS)];
         if (expert + 1 < experts) {
             walk->common[expert + 1] =
-                bias[expert + 1] + noise[bits >> (32 - 2 * NORMAL_BITS) & (NORMAL_SIZE - 1)];
+                walk->bias[expert + 1] + noise[bits >> (32 - 2 * NORMAL_BITS) & (NORMAL_SIZE - 1)];
         }
     }
+}
+
+/* The largest score, by lanes that do not wait for each other: gcc 12 keeps the sum of a
+ * reduction in memory, which takes three times as long. */
+static float best_score(const float *score, int32_t num_experts)
+{
+    enum { LANES = 8 };
+    float lane[LANES];
+    int32_t expert = 0;
+    for (int32_t i = 0; i < LANES; i++) {
+        lane[i] = score[0];
+    }
+    for (; expert + LANES <= num_experts; expert += LANES) {
+#pragma omp simd
+        for (int32_t i = 0; i < LANES; i++) {
+            lane[i] = score[expert + i] > lane[i] ? score[expert + i] : lane[i];
+        }
+    }
+    float best = lane[0];
+    for (int32_t i = 1; i < LANES; i++) {
+        best = lane[i] > best ? lane[i] : best;
+    }
+    for (; expert < num_experts; expert++) {
+        best = score[expert] > best ? score[expert] : best;
+    }
+    return best;
 }
 
 /* The expert with the largest score, of equals the lowest. */
 static int32_t best_expert(const float *score, int32_t num_experts)
 {
-    int32_t best = 0;
-    for (int32_t expert = 1; expert < num_experts; expert++) {
-        best = score[expert] > score[best] ? expert : best;
+    float best = best_score(score, num_experts);
+    int32_t expert = 0;
+    while (expert < num_experts - 1 && score[expert] < best) {
+        expert++;
     }
-    return best;
+    return expert;
 }
 
 /* Chooses top_k experts. below: those of the layer below, before: of the token before; or NULL. */
@@ -171,7 +230,12 @@ static void layer_choose(struct coupled_walk *walk, int32_t *expert, const int16
                 law->num_experts);
         walk->common[expert[k]] = TAKEN;
     }
-    for (int32_t e = 0; e < law->num_experts; e++) {
+}
+
+/* Those that were not chosen keep the score of the last choice. */
+static void final_fill(struct coupled_walk *walk)
+{
+    for (int32_t e = 0; e < walk->law->num_experts; e++) {
         walk->final[e] = walk->common[e] == TAKEN ? walk->final[e] : walk->score[e];
     }
 }
@@ -241,49 +305,79 @@ static void scores_write(float *score, const struct coupled_walk *walk, const in
     }
 }
 
-void coupled_walk_token(struct coupled_walk *walk, const struct coupled_token *token, gsl_rng *rng)
+/* What all choices of a token in a layer have in common. at: the token's number in the request. */
+static void common_set(struct coupled_walk *walk, const int16_t *table, const uint32_t *random,
+                       int64_t at, const int32_t *below, const int32_t *before)
 {
     const struct coupled_law *law = walk->law;
     const int64_t experts = law->num_experts;
-    const int64_t layer_cells = coupled_first_row(law, COUPLED_ROW_KINDS) * experts;
-    const int32_t opening = coupled_opening(walk->token);
-    if (walk->token % UPDATE_TOKENS == 0) {
-        if (walk->token > 0) {
-            factors_update(walk, rng);
-        }
-        bias_set(walk);
+    const int32_t opening = coupled_opening(at);
+    const int16_t *repeat = table + coupled_first_row(law, COUPLED_REPEAT) * experts;
+    common_begin(walk, random);
+    if (opening >= 0) {
+        add_row(walk->common, table + (coupled_first_row(law, COUPLED_OPENING) + opening) * experts,
+                law->num_experts);
     }
-    for (int64_t layer = 0; layer < law->num_layers; layer++) {
-        const int16_t *table = law->table + layer * layer_cells;
-        const int16_t *repeat = table + coupled_first_row(law, COUPLED_REPEAT) * experts;
-        const int32_t *below = layer > 0 ? token->expert + (layer - 1) * token->stride : NULL;
-        int32_t *expert = token->expert + layer * token->stride;
-        int32_t *before = walk->before + layer * law->top_k;
-        common_begin(walk, walk->bias + layer * experts, rng);
-        if (opening >= 0) {
-            add_row(walk->common,
-                    table + (coupled_first_row(law, COUPLED_OPENING) + opening) * experts,
-                    law->num_experts);
-        }
-        for (int32_t k = 0; k < law->top_k && walk->token > 0; k++) {
-            walk->common[before[k]] += (float)repeat[before[k]];
-        }
-        for (int32_t k = 0; k < law->top_k && below != NULL; k++) {
-            add_row(walk->common,
-                    table + (coupled_first_row(law, COUPLED_BELOW) + below[k]) * experts,
-                    law->num_experts);
-        }
-        layer_choose(walk, expert, table, below, walk->token > 0 ? before : NULL);
-        memcpy(before, expert, (size_t)law->top_k * sizeof before[0]);
-        if (token->gate_weight != NULL || token->score != NULL) {
-            final_sort(walk, expert);
-        }
-        if (token->gate_weight != NULL) {
-            gate_weights_write(token->gate_weight + layer * token->stride, walk, expert);
-        }
-        if (token->score != NULL) {
-            scores_write(token->score + layer * token->score_stride, walk, expert);
-        }
+    for (int32_t k = 0; k < law->top_k && before != NULL; k++) {
+        walk->common[before[k]] += (float)repeat[before[k]];
     }
-    walk->token++;
+    for (int32_t k = 0; k < law->top_k && below != NULL; k++) {
+        add_row(walk->common, table + (coupled_first_row(law, COUPLED_BELOW) + below[k]) * experts,
+                law->num_experts);
+    }
+}
+
+/* Writes token i of those walked at once in a layer, whose choice is made. */
+static void token_write(const struct coupled_tokens *tokens, struct coupled_walk *walk,
+                        int64_t layer, int64_t i)
+{
+    const int64_t top_k = walk->law->top_k;
+    const int32_t *expert = tokens->expert + layer * tokens->stride + i * top_k;
+    if (tokens->gate_weight != NULL || tokens->score != NULL) {
+        final_fill(walk);
+        final_sort(walk, expert);
+    }
+    if (tokens->gate_weight != NULL) {
+        gate_weights_write(tokens->gate_weight + layer * tokens->stride + i * top_k, walk, expert);
+    }
+    if (tokens->score != NULL) {
+        scores_write(tokens->score + layer * tokens->score_stride + i * walk->law->num_experts,
+                     walk, expert);
+    }
+}
+
+static void layer_walk(struct coupled_walk *walk, const struct coupled_tokens *tokens,
+                       int64_t layer)
+{
+    const struct coupled_law *law = walk->law;
+    const int16_t *table =
+        law->table + layer * coupled_first_row(law, COUPLED_ROW_KINDS) * law->num_experts;
+    int32_t *kept = walk->before + layer * law->top_k;
+    const int32_t *before = walk->token > 0 ? kept : NULL;
+    int32_t *expert = tokens->expert + layer * tokens->stride;
+    for (int64_t i = 0; i < tokens->count; i++) {
+        const int32_t *below = layer > 0 ? expert - tokens->stride : NULL;
+        if (i == 0 || (walk->token + i) % UPDATE_TOKENS == 0) {
+            bias_set(walk, table, walk->z[i]);
+        }
+        common_set(walk, table,
+                   walk->random + (size_t)(i * law->num_layers + layer) * noise_numbers(law),
+                   walk->token + i, below, before);
+        layer_choose(walk, expert, table, below, before);
+        token_write(tokens, walk, layer, i);
+        before = expert;
+        expert += law->top_k;
+    }
+    memcpy(kept, before, (size_t)law->top_k * sizeof kept[0]);
+}
+
+void coupled_walk_tokens(struct coupled_walk *walk, const struct coupled_tokens *tokens,
+                         gsl_rng *rng)
+{
+    assert(tokens->count >= 1 && tokens->count <= COUPLED_BLOCK);
+    numbers_draw(walk, tokens->count, rng);
+    for (int64_t layer = 0; layer < walk->law->num_layers; layer++) {
+        layer_walk(walk, tokens, layer);
+    }
+    walk->token += tokens->count;
 }

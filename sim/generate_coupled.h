@@ -39,6 +39,7 @@
 #define COUPLED_DRIFTS      2   /* quick, slow */
 #define COUPLED_OPENINGS    24  /* stretches of a request's first tokens, at first of one token */
 #define COUPLED_UNIT        256 /* of a table: 1/256 of a natural logarithm */
+#define COUPLED_BLOCK       64  /* tokens walked at once, at most */
 
 /* Requests that follow each other and are alike. */
 struct coupled_domain {
@@ -117,24 +118,28 @@ struct coupled_walk {
     const struct generate_normal *normal;
     double constant[COUPLED_FACTORS_MAX];
     double drift[COUPLED_DRIFTS][COUPLED_FACTORS_MAX];
-    double keep[COUPLED_DRIFTS]; /* of a drift, from one update to the next */
-    double stir[COUPLED_DRIFTS]; /* times a normal number makes up for what is lost */
-    int64_t token;               /* of the request, from 0 */
-    float *bias;                 /* [num_layers][num_experts] of the request, now */
-    float *common;               /* [num_experts] of a token's score, that is for all choices */
-    float *score;                /* [num_experts] */
-    float *final;                /* [num_experts] scores as chosen, the others' last */
-    int32_t *before;             /* [num_layers][top_k] the token before */
+    double keep[COUPLED_DRIFTS];    /* of a drift, from one update to the next */
+    double stir[COUPLED_DRIFTS];    /* times a normal number makes up for what is lost */
+    int64_t token;                  /* of the request, from 0 */
+    float now[COUPLED_FACTORS_MAX]; /* z of the token drawn last */
+    float z[COUPLED_BLOCK][COUPLED_FACTORS_MAX]; /* of the tokens walked at once */
+    uint32_t *random; /* [COUPLED_BLOCK][num_layers][(num_experts + 1) / 2] their noise */
+    float *bias;      /* [num_experts] of the request, in the layer */
+    float *common;    /* [num_experts] of a token's score, that is for all choices */
+    float *score;     /* [num_experts] */
+    float *final;     /* [num_experts] scores as chosen, the others' last */
+    int32_t *before;  /* [num_layers][top_k] the token before */
     void *memory;
 };
 
-/* What a token is written to; gate_weight and scores may be NULL. */
-struct coupled_token {
-    int32_t *expert;    /* [num_layers] at stride, [top_k] each */
+/* What tokens are written to; gate_weight and scores may be NULL. */
+struct coupled_tokens {
+    int32_t *expert;    /* [num_layers] at stride, [count][top_k] each */
     float *gate_weight; /* the same */
-    float *score;       /* [num_layers] at score_stride, [num_experts] each, exact as float16 */
+    float *score;       /* [num_layers] at score_stride, [count][num_experts], exact as float16 */
     int64_t stride;
     int64_t score_stride;
+    int32_t count; /* 1 to COUPLED_BLOCK */
 };
 
 /* Borrows the three for the walk's life. False: no memory. Release with coupled_walk_close, also
@@ -147,8 +152,10 @@ void coupled_walk_close(struct coupled_walk *walk);
 /* Starts a request of a domain: its factors are the first numbers drawn from rng. */
 void coupled_walk_begin(struct coupled_walk *walk, int32_t domain, gsl_rng *rng);
 
-/* Draws the request's next token. The numbers drawn do not depend on what is written. */
-void coupled_walk_token(struct coupled_walk *walk, const struct coupled_token *token, gsl_rng *rng);
+/* Draws the request's next tokens. The numbers drawn do not depend on what is written, nor on how
+ * many tokens are walked at once. */
+void coupled_walk_tokens(struct coupled_walk *walk, const struct coupled_tokens *tokens,
+                         gsl_rng *rng);
 
 /* Value at a quantile from 0 to 1, between the points on a straight line. */
 double coupled_quantile(const double quantiles[COUPLED_QUANTILES], double at);

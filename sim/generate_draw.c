@@ -62,20 +62,24 @@ static void walk_draw(struct generator *generator, struct generate_worker *worke
     end = end < first + count ? end : first + count;
     rng_restream(worker->rng, generator->options.seed, "generate.walk", (uint64_t)index);
     coupled_walk_begin(&worker->walk, generator->requests.domain[index], worker->rng);
-    for (int64_t row = request->row_offset; row < end; row++) {
-        struct coupled_token token = {.expert = worker->skipped, .stride = top_k};
+    int32_t walked = 0;
+    for (int64_t row = request->row_offset; row < end; row += walked) {
+        int64_t rest = (row < first ? first : end) - row;
+        walked = rest < COUPLED_BLOCK ? (int32_t)rest : COUPLED_BLOCK;
+        struct coupled_tokens tokens = {
+            .expert = worker->skipped, .stride = COUPLED_BLOCK * top_k, .count = walked};
         if (row >= first) {
-            token.expert = generator->expert + (row - first) * top_k;
-            token.stride = count * top_k;
-            token.score_stride = count * experts;
+            tokens.expert = generator->expert + (row - first) * top_k;
+            tokens.stride = count * top_k;
+            tokens.score_stride = count * experts;
             if (generator->gate_weight != NULL) {
-                token.gate_weight = generator->gate_weight + (row - first) * top_k;
+                tokens.gate_weight = generator->gate_weight + (row - first) * top_k;
             }
             if (generator->score != NULL) {
-                token.score = generator->score + (row - first) * experts;
+                tokens.score = generator->score + (row - first) * experts;
             }
         }
-        coupled_walk_token(&worker->walk, &token, worker->rng);
+        coupled_walk_tokens(&worker->walk, &tokens, worker->rng);
     }
 }
 

@@ -16,7 +16,7 @@ struct generate_worker {
     struct generate_table table;
     uint32_t factor[GENERATE_EXPERTS_MAX];
     struct coupled_walk walk; /* of a coupled law */
-    int32_t *skipped;         /* [num_layers][top_k] a token that is drawn for the next one */
+    int32_t *skipped;         /* [num_layers][COUPLED_BLOCK][top_k] tokens drawn for the next */
 };
 
 struct generator {

@@ -61,12 +61,15 @@ static void scores_sample(double *score, struct coupled_walk *walk, int32_t *exp
                           gsl_rng *rng)
 {
     const struct coupled_law *law = walk->law;
-    const struct coupled_token token = {
-        .expert = expert, .score = scores, .stride = law->top_k, .score_stride = law->num_experts};
+    const struct coupled_tokens token = {.expert = expert,
+                                         .score = scores,
+                                         .stride = law->top_k,
+                                         .score_stride = law->num_experts,
+                                         .count = 1};
     for (int32_t request = 0; request < SAMPLE_REQUESTS; request++) {
         coupled_walk_begin(walk, request % law->num_domains, rng);
         for (int32_t i = 0; i < SAMPLE_TOKENS; i++) {
-            coupled_walk_token(walk, &token, rng);
+            coupled_walk_tokens(walk, &token, rng);
             for (int64_t layer = 0; layer < law->num_layers; layer++) {
                 const float *own = scores + layer * law->num_experts;
                 const int32_t *chosen = expert + layer * law->top_k;

@@ -208,8 +208,8 @@ Test(trace_fit, finds_the_scale_of_gate_weights)
     struct coupled_walk walk;
     int32_t chosen[SMALL_LAYERS][SMALL_TOP_K];
     float weight[SMALL_LAYERS][SMALL_TOP_K];
-    const struct coupled_token token = {
-        .expert = chosen[0], .gate_weight = weight[0], .stride = SMALL_TOP_K};
+    const struct coupled_tokens token = {
+        .expert = chosen[0], .gate_weight = weight[0], .stride = SMALL_TOP_K, .count = 1};
     generate_normal_init(&normal);
     coupled_noise_init(&noise);
     cr_assert(coupled_walk_open(&walk, fitted.coupled, &noise, &normal));
@@ -219,7 +219,7 @@ Test(trace_fit, finds_the_scale_of_gate_weights)
         if (i % 100 == 0) {
             coupled_walk_begin(&walk, i / 100 % fitted.coupled->num_domains, rng);
         }
-        coupled_walk_token(&walk, &token, rng);
+        coupled_walk_tokens(&walk, &token, rng);
         sum += (double)weight[i % SMALL_LAYERS][0];
     }
     cr_expect_float_eq(sum / 20000, 0.75, 0.015, "%g", sum / 20000);
