@@ -136,7 +136,8 @@ MUST_CHECK enum status import_run(const char *path, const struct import_options 
 /* What a file looks like to who does not know its model. */
 struct import_look {
     const char *format;
-    bool is_routing;    /* ids of every token; else loads or arrivals, and the rest is zero */
+    bool is_routing;    /* ids of every token; else the numbers below are zero */
+    bool is_loads;      /* tokens of every expert */
     int32_t num_layers; /* with those that hold one id throughout */
     int32_t top_k;
     int32_t id_max; /* the largest among the first rows; 0 also where there are none */

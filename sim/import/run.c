@@ -12,6 +12,8 @@
 #include "import/loads.h"
 #include "import/sink.h"
 
+#define LOOK_EXPERTS 65535 /* more than any id */
+
 bool trace_axes_parse(enum trace_axis axis[TRACE_AXIS_COUNT], const char *text)
 {
     static const char *const names[TRACE_AXIS_COUNT] = {"token", "layer", "k"};
@@ -341,11 +343,13 @@ enum status import_look(struct import_look *look, const struct import_options *o
     sink->options = options;
     sink->summary = &summary;
     sink->error = error;
-    sink->input = (struct import_input){.options = options, .error = error};
+    sink->input =
+        (struct import_input){.options = options, .num_experts = LOOK_EXPERTS, .error = error};
     enum status status = import_detect(&sink->format, options, error);
     if (status == STATUS_OK) {
         look->format = sink->format->name;
         look->is_routing = sink->format->level == IMPORT_ROWS;
+        look->is_loads = sink->format->level == IMPORT_LOADS;
     }
     if (status == STATUS_OK && look->is_routing) {
         status = import_survey(sink);

@@ -126,7 +126,8 @@ static void survey_ids(struct import_sink *sink, const struct import_block *bloc
                 int64_t id = import_array_int(&block->expert, index, ones_are_pads);
                 int64_t *constant = &survey->constant[layer];
                 *constant = *constant == CONSTANT_UNSEEN || *constant == id ? id : CONSTANT_VARIES;
-                survey->id_max = id > survey->id_max ? id : survey->id_max;
+                bool may_be_pad = block->expert.type == NPY_UINT8 && id == UINT8_MAX;
+                survey->id_max = id > survey->id_max && !may_be_pad ? id : survey->id_max;
                 if (id != -1 && k >= survey->top_k_used) {
                     survey->top_k_used = k + 1;
                 }

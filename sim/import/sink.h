@@ -28,7 +28,7 @@ struct import_survey {
     int32_t num_layers; /* of the file; 0: no block yet */
     int32_t top_k;      /* columns of the block */
     int32_t top_k_used; /* columns that hold more than pads */
-    int64_t id_max;     /* of those that are no pads; 0: none */
+    int64_t id_max;     /* of those that can be no pads; 0: none */
     bool has_gate_weights;
     bool has_scores;
     bool has_model_layers;

@@ -65,5 +65,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (status == STATUS_OK && (choice == 0 || choice == 3)) {
         check_trace(out);
     }
+    error.num_problems = 0;
+    error.text_bytes = 0;
+    struct import_look look;
+    bool has_look = import_look(&look, &options, &error) == STATUS_OK;
+    if (has_look != (error.num_problems == 0) || look.num_layers < 0 || look.id_max < 0) {
+        __builtin_trap();
+    }
     return 0;
 }

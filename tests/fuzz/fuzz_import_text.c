@@ -111,5 +111,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (status == STATUS_OK) {
         check_result(out, &summary);
     }
+    clear_error();
+    struct import_look look;
+    bool has_look = import_look(&look, &options, &error) == STATUS_OK;
+    if (has_look != (error.num_problems == 0) || look.num_layers < 0 || look.id_max < 0) {
+        __builtin_trap();
+    }
     return 0;
 }
