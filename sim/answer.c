@@ -219,8 +219,23 @@ static void write_currency(const struct report *report, FILE *page)
     }
 }
 
+static void write_advice(const struct report *report, FILE *page)
+{
+    fputs("<dl class=\"advice\">\n", page);
+    for (int32_t i = 0; i < report->options->num_advice; i++) {
+        const struct report_advice *advice = &report->options->advice[i];
+        html_named(page, "<dt>", advice->topic, "</dt>");
+        html_named(page, "<dd>", advice->text, "</dd>\n");
+    }
+    fputs("</dl>\n", page);
+}
+
 void answer_write(const struct report *report, FILE *page)
 {
+    if (report->options->num_advice > 0) {
+        write_advice(report, page);
+        return;
+    }
     if (text(report, "verdict")[0] != '\0') {
         fputs("<p class=\"answer\">", page);
         html_text(page, text(report, "verdict"));
