@@ -14,6 +14,7 @@
 /* argv[0] is the command's name. Each handles --help itself. */
 int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);
+int command_advise(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_sweep(int argc, char **argv);
 int command_study(int argc, char **argv);

@@ -10,6 +10,8 @@ static const struct command {
     const char *summary;
     int (*run)(int argc, char **argv);
 } commands[] = {
+    {"advise", "what recorded routing asks for, in words: the command to start with",
+     command_advise},
     {"run", "simulate a scenario and store the results", command_run},
     {"serve", "simulate requests that arrive, wait and are answered in batches", command_serve},
     {"compare", "simulate variants of a scenario side by side", command_compare},
