@@ -182,6 +182,9 @@ int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
         start[i].busiest_ns = family[i].busiest_ns;
         start[i].sustained_flops_per_s = family[i].load_share * start[i].flops_per_s;
         start[i].again_share = is_deepgemm ? AGAIN_SHARE : 0.0;
+        if (row->tile_rows == TILE_ROWS_CHOICES) {
+            start[i].few_rows_share = 0.0; /* few tokens change the tile alone */
+        }
         if (is_ruled) {
             start[i].t0_ns = row->drops_choices ? DEEPGEMM_T0_NS : RULED_T0_NS;
             start[i].tile_ns = RULED_TILE_NS;

@@ -155,7 +155,7 @@ enum status price_load_usual(struct price *price, const struct gpu_spec *gpu, st
     return status == STATUS_OK
                ? STATUS_OK
                : error_add(error, STATUS_INVALID,
-                           "no price of an %s is known; give one (moesim list prices) or dollars a "
+                           "no price of %s is known; give one (moesim list prices) or dollars a "
                            "GPU-hour",
                            gpu->name);
 }
