@@ -186,10 +186,11 @@ struct plan_deployment {
 /* What the models behind a step were off when held out: medians, so that half of all measurements
  * lie within; all parts of a step off the same way. */
 struct plan_error {
-    double share;     /* of the step's time that comes from models with a measured error */
-    double low, high; /* factors on the step's time */
-    bool is_known;    /* some part of the step has a measured error */
-    char words[384];  /* by part of the step */
+    double share;      /* of the step's time that comes from models with a measured error */
+    double low, high;  /* factors on the step's time */
+    bool is_known;     /* some part of the step has a measured error */
+    char words[384];   /* by part of the step */
+    const char *whole; /* of whole steps; NULL: not known either */
 };
 
 /* What 10 % more or less of something does to the winner. */

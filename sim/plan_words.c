@@ -287,9 +287,11 @@ static void say_error(char *line, size_t bytes, const struct plan_answer *answer
     if (answer->num_deployments == 0) {
         (void)snprintf(line, bytes, "error: no deployment was simulated");
     } else if (error->is_known) {
-        (void)snprintf(line, bytes,
-                       "error of %s, medians held out: %s; nothing is known of the other %.0f %%",
-                       name, error->words, 100.0 * (1.0 - error->share));
+        (void)snprintf(
+            line, bytes,
+            "error of %s, medians held out: %s; nothing is known of the other %.0f %%%s%s", name,
+            error->words, 100.0 * (1.0 - error->share), error->whole != NULL ? "; " : "",
+            error->whole != NULL ? error->whole : "");
     } else {
         (void)snprintf(line, bytes, "error of %s: %s", name, error->words);
     }
