@@ -47,6 +47,9 @@
 #define INPUT_BYTES   2.0 /* bf16 */
 #define CACHE_SPEEDUP 2.0 /* L2 over HBM */
 #define SINK_NS       8e6
+#define WIDTH_MIN     16.0
+#define WIDTH_MAX     128.0
+#define WIDTH_STEP    8.0
 #define ROWS_STEP     8.0
 #define ROWS_MAX      256.0
 
@@ -111,6 +114,18 @@ static struct duration tuned(const struct gemm_constants *constants, const struc
     return best;
 }
 
+/* Wider tiles are never more, so the widest need the fewest waves; of those that need no more, the
+ * narrowest fill the last one best. */
+static double fewest_waves_width(double row_tiles, double columns, double num_sms)
+{
+    double fewest = ceil(row_tiles * ceil(columns / WIDTH_MAX) / num_sms);
+    double width = WIDTH_MIN;
+    while (width < WIDTH_MAX && ceil(row_tiles * ceil(columns / width) / num_sms) > fewest) {
+        width += WIDTH_STEP;
+    }
+    return width;
+}
+
 static double fewest_waves_ns(const struct gemm_constants *constants,
                               const struct gemm_shape *shape)
 {
@@ -120,19 +135,10 @@ static double fewest_waves_ns(const struct gemm_constants *constants,
     double height = rows <= 64.0 && !shape->is_ragged ? 64.0 : 128.0;
     double row_tiles =
         shape->row_tiles > 0.0 ? shape->row_tiles : ceil(rows / height) * shape->groups;
-    double waves = HUGE_VAL;
-    double last = 0.0; /* tiles in the last wave */
-    double width = 0.0;
-    for (double tried = 16.0; tried <= 128.0; tried += 8.0) {
-        double tiles = row_tiles * ceil(columns / tried);
-        double tried_waves = ceil(tiles / shape->num_sms);
-        double tried_last = tiles - (tried_waves - 1.0) * shape->num_sms;
-        if (tried_waves < waves || (tried_waves <= waves && tried_last > last)) {
-            waves = tried_waves;
-            last = tried_last;
-            width = tried;
-        }
-    }
+    double width = fewest_waves_width(row_tiles, columns, shape->num_sms);
+    double tiles = row_tiles * ceil(columns / width);
+    double waves = ceil(tiles / shape->num_sms);
+    double last = tiles - (waves - 1.0) * shape->num_sms; /* tiles in the last wave */
     bool is_uneven = fmod(128.0, width) > 0.0;
     bool is_shared =
         !is_swapped && shape->groups <= 1.0 && rows >= 1024.0 && fmod(columns, 2.0 * width) <= 0.0;
