@@ -121,6 +121,7 @@ struct plan_point {
     enum plan_fate fate;
     struct memory_use memory; /* at the mean context */
     double bound_ns;          /* the step takes at least as long */
+    double own_bound_ns;      /* part of it that a rank's own tokens take, without experts */
     /* Of the simulation: */
     double step_ns;
     double phase_ns[STEP_PHASE_COUNT];

@@ -41,8 +41,9 @@ double plan_computed_tokens(const struct cost_traffic *traffic);
 double plan_replica_tokens(const struct plan_point *point);
 double plan_prompt_steps(const struct plan *plan, const struct plan_point *prefill);
 
-/* Lower bound of the step: what the fullest rank computes with experts in perfect balance. */
-double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point);
+/* Lower bound of the step: what the fullest rank computes with experts in perfect balance. *own_ns
+ * out: the part of it that is no expert's. */
+double plan_point_bound_ns(double *own_ns, const struct plan *plan, const struct plan_point *point);
 
 /* Simulates a step and fills step_ns, phase_ns, imbalance and fate. STATUS_INVALID of the engine
  * becomes PLAN_IMPOSSIBLE. */

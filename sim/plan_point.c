@@ -169,31 +169,39 @@ static double expert_bound_ns(const struct scenario *scenario, int32_t tokens)
     return flops / (peak + scenario->offload.cpu_flops_per_s) * 1e9;
 }
 
-static double layer_bound_ns(const struct scenario *scenario, int32_t layer, int32_t tokens)
+static double own_bound_ns(const struct scenario *scenario, int32_t layer, int32_t tokens)
 {
-    const struct moe_model *model = &scenario->model;
-    double sum_ns = phase_ns(scenario, GPU_ATTENTION, layer, tokens);
-    if (!model_layer_is_moe(model, layer)) {
-        return sum_ns + phase_ns(scenario, GPU_DENSE_FFN, layer, tokens);
+    bool is_moe = model_layer_is_moe(&scenario->model, layer);
+    return phase_ns(scenario, GPU_ATTENTION, layer, tokens) +
+           phase_ns(scenario, is_moe ? GPU_GATE : GPU_DENSE_FFN, layer, tokens);
+}
+
+static double layer_experts_bound_ns(const struct scenario *scenario, int32_t layer, int32_t tokens)
+{
+    if (!model_layer_is_moe(&scenario->model, layer)) {
+        return 0.0;
     }
-    sum_ns += phase_ns(scenario, GPU_GATE, layer, tokens) + expert_bound_ns(scenario, tokens);
-    return model->shared_ffn_dim > 0 ? sum_ns + phase_ns(scenario, GPU_SHARED, layer, tokens)
-                                     : sum_ns;
+    double sum_ns = expert_bound_ns(scenario, tokens);
+    return scenario->model.shared_ffn_dim > 0
+               ? sum_ns + phase_ns(scenario, GPU_SHARED, layer, tokens)
+               : sum_ns;
 }
 
 /* Micro-batches of a rank compute one after another. */
-double plan_point_bound_ns(const struct plan *plan, const struct plan_point *point)
+double plan_point_bound_ns(double *own_ns, const struct plan *plan, const struct plan_point *point)
 {
     struct scenario scenario;
     plan_point_scenario(&scenario, plan, point);
     const struct moe_model *model = &scenario.model;
     int32_t tokens = point->tokens_per_rank;
-    double sum_ns = phase_ns(&scenario, GPU_HEAD, model->num_layers, tokens);
+    double experts_ns = 0.0;
+    *own_ns = phase_ns(&scenario, GPU_HEAD, model->num_layers, tokens);
     for (int32_t layer = 0; layer < model->num_layers; layer++) {
         int32_t parts = model_layer_is_moe(model, layer) ? point->micro_batches : 1;
-        sum_ns += (double)parts * layer_bound_ns(&scenario, layer, tokens / parts);
+        *own_ns += (double)parts * own_bound_ns(&scenario, layer, tokens / parts);
+        experts_ns += (double)parts * layer_experts_bound_ns(&scenario, layer, tokens / parts);
     }
-    return sum_ns;
+    return *own_ns + experts_ns;
 }
 
 /* Experts where the point's strategy puts them after a look at the whole trace. */

@@ -116,10 +116,18 @@ bool plan_point_fits(const struct plan *plan, const struct plan_point *point)
     return use.total_bytes <= use.limit_bytes && plan_offload_fits(plan, point);
 }
 
+/* A shared pool reads a prompt alone, in steps that are as long as it is of them, and experts then
+ * have the tokens of one replica. */
 double plan_point_least_s(const struct plan *plan, const struct plan_point *point)
 {
-    double steps = point->pool == COST_DECODE ? 1.0 : plan_prompt_steps(plan, point);
-    return steps * point->bound_ns * 1e-9;
+    if (point->pool == COST_DECODE) {
+        return point->bound_ns * 1e-9;
+    }
+    if (!plan->shared) {
+        return plan_prompt_steps(plan, point) * point->bound_ns * 1e-9;
+    }
+    double full_steps = plan_computed_tokens(&plan->traffic) / plan_replica_tokens(point);
+    return full_steps * point->own_bound_ns * 1e-9;
 }
 
 static bool misses_target(const struct plan *plan, const struct plan_point *point)
@@ -140,7 +148,7 @@ static void judge(struct plan_point *point, const struct plan *plan)
         return;
     }
     point->memory = memory_of(plan, point);
-    point->bound_ns = plan_point_bound_ns(plan, point);
+    point->bound_ns = plan_point_bound_ns(&point->own_bound_ns, plan, point);
     if (!plan_point_fits(plan, point)) {
         point->fate = PLAN_NO_MEMORY;
     } else if (point->ep > gpus_max || (plan->gpus_max > 0 && point->ep > plan->gpus_max)) {

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "plan_internal.h"
+#include "small_plan.h"
 
 /* 10 requests a second of 1024 + 100 tokens; prefill steps of 1024 tokens a replica take 80 ms, of
  * which 30 are the experts', and decode steps of 16 sequences 20 ms. */
@@ -103,4 +104,30 @@ Test(plan_shared, groups_are_as_many_as_find_room)
     cr_expect_gt(fmax(fewer.load[COST_PREFILL], fewer.load[COST_DECODE]), 0.9);
     cr_expect_eq(plan_shared_groups(&pool.plan, &pool.prefill, &pool.decode, groups + 3),
                  groups + 3, "never fewer than asked");
+}
+
+/* Prompts much shorter than a chunk, read alone: what prunes points must not rule them out. */
+Test(plan_shared, no_deployment_is_quicker_than_its_bounds)
+{
+    static const char *const keys[] = {
+        "traffic={requests_per_day: 1G, input_tokens: 100, output_tokens: 20}",
+        "search.prefill={ep: [1, 2, 8], tokens_per_rank: [1024, 8192]}",
+        "search.decode={ep: [1, 2, 8], sequences_per_rank: [16, 64]}",
+        "search.micro_batches=[1, 2]"};
+    struct plan plan;
+    int32_t num_shared = 0;
+    small_plan_load(&plan, keys, sizeof keys / sizeof keys[0], NULL);
+    struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+
+    for (int32_t i = 0; i < answer.num_deployments; i++) {
+        const struct plan_deployment *row = &answer.deployment[i];
+        const struct plan_point *prefill = &answer.point[row->point[COST_PREFILL]];
+        const struct plan_point *decode = &answer.point[row->point[COST_DECODE]];
+        num_shared += row->shared;
+        cr_expect_geq(row->ttft_s, plan_point_least_s(&plan, prefill), "TTFT of %d", (int)i);
+        cr_expect_geq(row->tpot_s, plan_point_least_s(&plan, decode), "TPOT of %d", (int)i);
+    }
+    cr_expect_gt(num_shared, 10);
+    plan_answer_free(&answer);
+    plan_free(&plan);
 }
