@@ -167,9 +167,9 @@ static void common_begin(struct coupled_walk *walk, const uint32_t *random)
     }
 }
 
-/* The largest score, by lanes that do not wait for each other: gcc 12 keeps the sum of a
- * reduction in memory, which takes three times as long. */
-static float best_score(const float *score, int32_t num_experts)
+/* By lanes that do not wait for each other: gcc 12 keeps what a reduction has found in memory,
+ * which takes three times as long. */
+float coupled_best_score(const float *score, int32_t num_experts)
 {
     enum { LANES = 8 };
     float lane[LANES];
@@ -196,7 +196,7 @@ static float best_score(const float *score, int32_t num_experts)
 /* The expert with the largest score, of equals the lowest. */
 static int32_t best_expert(const float *score, int32_t num_experts)
 {
-    float best = best_score(score, num_experts);
+    float best = coupled_best_score(score, num_experts);
     int32_t expert = 0;
     while (expert < num_experts - 1 && score[expert] < best) {
         expert++;

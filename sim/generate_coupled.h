@@ -157,6 +157,9 @@ void coupled_walk_begin(struct coupled_walk *walk, int32_t domain, gsl_rng *rng)
 void coupled_walk_tokens(struct coupled_walk *walk, const struct coupled_tokens *tokens,
                          gsl_rng *rng);
 
+/* The largest of score[num_experts], none of them NaN. */
+float coupled_best_score(const float *score, int32_t num_experts);
+
 /* Value at a quantile from 0 to 1, between the points on a straight line. */
 double coupled_quantile(const double quantiles[COUPLED_QUANTILES], double at);
 

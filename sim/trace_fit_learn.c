@@ -44,7 +44,6 @@ static inline float exp_of(float x)
         int32_t bits;
         float value;
     } power;
-    x = x > EXP_MIN ? x : EXP_MIN;
     int32_t whole = (int32_t)(x * 1.44269504f - 0.5f);
     float rest = x - (float)whole * 0.693359375f + (float)whole * 2.12194440e-4f;
     float sum = 1.0f + rest / 7.0f;
@@ -96,13 +95,14 @@ static void slope_set(struct learner *learner, const uint16_t *expert, int32_t k
     for (int32_t before = 0; before < k; before++) {
         odds[expert[before]] = -INFINITY;
     }
-    float most = odds[expert[k]];
-    for (int32_t i = 0; i < learner->num_experts; i++) {
-        most = odds[i] > most ? odds[i] : most;
+    const float most = coupled_best_score(odds, learner->num_experts);
+#pragma omp simd
+    for (int32_t i = 0; i < learner->num_experts; i++) { /* apart: a branch would stop vectors */
+        odds[i] = odds[i] - most > EXP_MIN ? odds[i] - most : EXP_MIN;
     }
 #pragma omp simd
     for (int32_t i = 0; i < learner->num_experts; i++) {
-        odds[i] = exp_of(odds[i] - most);
+        odds[i] = exp_of(odds[i]);
     }
     for (int32_t before = 0; before < k; before++) {
         odds[expert[before]] = 0;

@@ -205,6 +205,20 @@ Test(generate_coupled, gives_each_domain_its_requests_in_turn)
     generate_preset_free(&preset);
 }
 
+/* In every place of arrays with and without a rest behind the last whole vector. */
+Test(generate_coupled, finds_the_largest_score_wherever_it_is)
+{
+    for (int32_t count = 1; count <= 20; count++) {
+        for (int32_t best = 0; best < count; best++) {
+            float score[20];
+            for (int32_t i = 0; i < count; i++) {
+                score[i] = i == best ? -1.0f : -2.0f - (float)i;
+            }
+            cr_expect_eq(coupled_best_score(score, count), -1.0f, "%d of %d", best, count);
+        }
+    }
+}
+
 struct drawn {
     int32_t expert[SMALL_LAYERS][SMALL_TOP_K];
     float gate_weight[SMALL_LAYERS][SMALL_TOP_K];
