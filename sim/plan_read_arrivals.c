@@ -51,7 +51,8 @@ void plan_take_arrivals(struct plan_file *file)
     }
     refuse_both(file, node);
     if (!plan_find_path(file, arrivals->path)) {
-        plan_complain(file, "traffic.path", "there is no such file of requests");
+        plan_complain(file, "traffic.path", "there is no such file of requests: %s",
+                      arrivals->path);
         return;
     }
     enum status status = plan_arrivals_read(arrivals, file->error);

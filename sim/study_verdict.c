@@ -75,9 +75,9 @@ static void say_why_it_pays(const struct study *study, struct study_group *group
     }
     if (winner->changes > 0 && winner->is_settled) {
         format_append(group->verdict, VERDICT_BYTES,
-                      ", each costing %s and paid back after %.0f steps against %s",
+                      ", each costing %s and paid back after %.0f step%s against %s",
                       format_ns(cost, winner->change_ns), ceil(winner->payback_steps),
-                      study->run[group->reference].name);
+                      winner->payback_steps > 1.0 ? "s" : "", study->run[group->reference].name);
     }
     format_append(group->verdict, VERDICT_BYTES, ".");
     say_runner_up(study, group);
