@@ -27,9 +27,17 @@
 #define DEEPGEMM_T0_NS  18.5e3
 #define RULED_TILE_NS   200.0
 
+/* Choices of other ranks' experts cost SGLang's layer, and models of one choice a token cannot say
+ * whether by hidden_dim or by ffn_dim: a factor of e off is like 30 % in a row. */
+#define CHOICE_PULL 0.3
+
 #define PLAIN(name)                                                                                \
     {                                                                                              \
 #name, offsetof(struct fitted_kernels, name), 0.0, FIT_PULL, FIT_PLAIN                     \
+    }
+#define PULLED(name, pull, unit)                                                                   \
+    {                                                                                              \
+#name, offsetof(struct fitted_kernels, name), 0.0, pull, unit                              \
     }
 #define RATE(name, unit)                                                                           \
     {                                                                                              \
@@ -37,31 +45,36 @@
     }
 
 /* What a phase of moe-bench has too comes first. */
-#define PARAMETERS(t0_pull, depth_pull, tile_pull)                                                 \
+#define PARAMETERS(t0_pull, depth_pull, tile_pull, choice_pull)                                    \
     {                                                                                              \
-        {"t0_ns", offsetof(struct fitted_kernels, t0_ns), 0.0, t0_pull, FIT_PLAIN},                \
-            RATE(weight_bytes_per_s, FIT_HBM), RATE(flops_per_s, FIT_PEAK),                        \
-            RATE(activation_bytes_per_s, FIT_HBM), RATE(row_bytes_per_s, FIT_HBM), PLAIN(slot_ns), \
-            {"depth_ns", offsetof(struct fitted_kernels, depth_ns), 0.0, depth_pull, FIT_PLAIN},   \
-            {"tile_ns", offsetof(struct fitted_kernels, tile_ns), 0.0, tile_pull, FIT_PLAIN},      \
+        PULLED(t0_ns, t0_pull, FIT_PLAIN), RATE(weight_bytes_per_s, FIT_HBM),                      \
+            RATE(flops_per_s, FIT_PEAK), RATE(activation_bytes_per_s, FIT_HBM),                    \
+            RATE(row_bytes_per_s, FIT_HBM), PLAIN(slot_ns),                                        \
+            PULLED(depth_ns, depth_pull, FIT_PLAIN), PULLED(tile_ns, tile_pull, FIT_PLAIN),        \
             PLAIN(tile_rows_lost), PLAIN(few_rows_share),                                          \
             {"blend", offsetof(struct fitted_kernels, blend), 1.0, FIT_PULL, FIT_PLAIN},           \
-            RATE(choice_hidden_bytes_per_s, FIT_HBM), RATE(choice_ffn_bytes_per_s, FIT_HBM),       \
-            PLAIN(slot_ffn_ns), PLAIN(busiest_ns),                                                 \
+            PULLED(choice_hidden_bytes_per_s, choice_pull, FIT_HBM),                               \
+            PULLED(choice_ffn_bytes_per_s, choice_pull, FIT_HBM), PLAIN(slot_ffn_ns),              \
+            PLAIN(busiest_ns),                                                                     \
             {"depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,         \
              FIT_PLAIN},                                                                           \
-            PLAIN(again_share), RATE(sustained_flops_per_s, FIT_PEAK)                              \
+            PLAIN(again_share), RATE(sustained_flops_per_s, FIT_PEAK),                             \
+            RATE(gather_bytes_per_s, FIT_HBM), RATE(scatter_bytes_per_s, FIT_HBM)                  \
     }
 #define NUM_PHASE_PARAMETERS 11
 
 static const struct fit_parameter experts[CALIBRATE_PARAMS] =
-    PARAMETERS(T0_PULL, DEPTH_PULL, FIT_PULL);
+    PARAMETERS(T0_PULL, DEPTH_PULL, FIT_PULL, FIT_PULL);
 static const struct fit_parameter ruled[CALIBRATE_PARAMS] =
-    PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL);
-static const struct fit_parameter weak[CALIBRATE_PARAMS] = PARAMETERS(FIT_PULL, FIT_PULL, FIT_PULL);
+    PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL, FIT_PULL);
+static const struct fit_parameter sglang[CALIBRATE_PARAMS] =
+    PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL, CHOICE_PULL);
+static const struct fit_parameter weak[CALIBRATE_PARAMS] =
+    PARAMETERS(FIT_PULL, FIT_PULL, FIT_PULL, FIT_PULL);
 
 const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_ruled = {ruled, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
+const struct fit_form fit_sglang = {sglang, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_exchanged = {weak, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_phases = {weak, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels), 1.0};
 
@@ -158,12 +171,46 @@ const struct fit_form *calibrate_form(const struct moe_row *row)
     bool is_far = row->is_exchanged || row->tile_rows == TILE_ROWS_CHOICES;
     bool is_ruled = row->drops_choices ||
                     (row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM);
-    return is_far ? &fit_exchanged : is_ruled ? &fit_ruled : &fit_experts;
+    return is_far                               ? &fit_exchanged
+           : row->tile_rows == TILE_ROWS_SGLANG ? &fit_sglang
+           : is_ruled                           ? &fit_ruled
+                                                : &fit_experts;
+}
+
+/* SGLang's Triton kernels in bf16, as in the engine's tables of models that are not in the data
+ * folder: nine of H100 and H200, eight of A100 (aiconfigurator @ 095f58a51c4c). Hopper's tensor
+ * cores outrun its L2 by more. Ranks of 0.5.10's collector have no choices of other ranks'. */
+static struct fitted_kernels sglang_start(const struct gpu_spec *gpu, const struct moe_row *row)
+{
+    bool is_hopper = gpu->flops_per_s[PRECISION_FP8] > 0.0;
+    struct fitted_kernels start = usual_start(gpu, row);
+    double hbm_bytes_per_s = gpu->hbm_bytes_per_s;
+    start.tile_rows = TILE_ROWS_SGLANG;
+    start.t0_ns = 19e3;
+    start.slot_ns = 4.0;
+    start.depth_ns = 13.0;
+    start.depth_blend = 2.5;
+    start.tile_ns = 190.0;
+    start.tile_rows_lost = is_hopper ? 200.0 : 60.0;
+    start.flops_per_s *= is_hopper ? 1.8 : 1.4;
+    start.weight_bytes_per_s = 0.62 * hbm_bytes_per_s;
+    start.few_rows_share = 1.45;
+    start.blend = 4.0;
+    start.activation_bytes_per_s = (row->drops_choices ? 1.0 : 4.0) * hbm_bytes_per_s;
+    start.choice_hidden_bytes_per_s = row->drops_choices ? 0.0 : 0.23 * hbm_bytes_per_s;
+    start.choice_ffn_bytes_per_s = row->drops_choices ? 0.0 : 0.65 * hbm_bytes_per_s;
+    start.gather_bytes_per_s = is_hopper ? 4.0 * hbm_bytes_per_s : 0.0;
+    start.scatter_bytes_per_s = is_hopper ? 0.0 : hbm_bytes_per_s;
+    return start;
 }
 
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
                          const struct gpu_spec *gpu, const struct moe_row *row)
 {
+    if (row->tile_rows == TILE_ROWS_SGLANG) {
+        start[0] = sglang_start(gpu, row);
+        return 1;
+    }
     bool is_known = row->tile_rows != TILE_ROWS_TUNED;
     bool is_deepgemm = row->tile_rows == TILE_ROWS_DEEPGEMM;
     bool is_ruled = calibrate_form(row) == &fit_ruled;

@@ -36,6 +36,7 @@ struct fit_form {
 };
 
 extern const struct fit_form fit_experts; /* struct fitted_kernels, of whole MoE operations */
+extern const struct fit_form fit_sglang;  /* likewise, of kernels with a table of tiles */
 extern const struct fit_form fit_ruled;   /* likewise, of kernels with one tile, or DeepGEMM's */
 /* Likewise, where the start says no more than the order of magnitude: of what follows an exchange,
  * whose layers wait for different things, and of one phase. */

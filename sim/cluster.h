@@ -32,8 +32,8 @@ struct port_spec {
 
 /* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, what
  * vLLM's Triton kernels take by the rows of a rank where nothing was tuned, what TensorRT-LLM's
- * DeepGEMM takes by the mean tokens of an expert, or what kernels of weights in mxfp4 take by the
- * mean choices of a slot. */
+ * DeepGEMM takes by the mean tokens of an expert, what kernels of weights in mxfp4 take by the mean
+ * choices of a slot, or what SGLang's Triton kernels take by a table (gpu/sglang_tiles.c). */
 enum tile_height {
     TILE_ROWS_TUNED,
     TILE_ROWS_16,
@@ -44,6 +44,7 @@ enum tile_height {
     TILE_ROWS_VLLM,
     TILE_ROWS_DEEPGEMM,
     TILE_ROWS_CHOICES,
+    TILE_ROWS_SGLANG,
 };
 
 /* Their names in YAML. */
@@ -74,7 +75,8 @@ struct fitted_kernels {
     double tile_rows_lost;         /* a tile of m rows takes the time of m + tile_rows_lost */
     double few_rows_share;         /* how many times as fast weights stream where a rank has no more
                                       tokens than experts, and as short pipelines are; of vLLM's
-                                      tiles, pipelines up to 64 tokens; 0: as otherwise */
+                                      tiles, pipelines up to 64 tokens; of SGLang's, weights of all
+                                      tiles but the default's; 0: as otherwise */
     double choice_hidden_bytes_per_s; /* hidden_dim of each choice of a token, other ranks' too;
                                          0: they cost nothing, as the next three */
     double choice_ffn_bytes_per_s;    /* likewise its intermediate */
@@ -86,6 +88,9 @@ struct fitted_kernels {
                                      streams again; 0: none */
     double sustained_flops_per_s; /* arithmetic alone, at clocks that sink under load, joined
                                 with the phase by a norm of p = 2; 0: they do not sink */
+    double gather_bytes_per_s;  /* SGLang's default tiles: at which they read rows that L2 has lost
+                                   of a slot that has many; 0: none are */
+    double scatter_bytes_per_s; /* likewise of rows that lie among many others */
     enum tile_height tile_rows;
     double blend; /* p of the norm that joins streaming and arithmetic */
     struct fit_evidence fit;

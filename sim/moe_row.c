@@ -31,7 +31,7 @@ static const struct kernel_name {
     {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM, false},
     {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED,
      false},
-    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_TUNED, false},
+    {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_SGLANG, false},
     {"sglang_fused_moe_triton", "fp8_block", "sglang", PRECISION_FP8, TILE_ROWS_64, false},
     {"triton_oaitritonmxfp4experts", "w4a16_mxfp4", "vllm", PRECISION_MXFP4, TILE_ROWS_CHOICES,
      false},
@@ -219,5 +219,8 @@ enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, s
     row->latency_ns = number * 1e3;
     row->skip = classify(row, cell);
     row->gate = find_gate(row, cell[COLUMN_VERSION]);
+    if (strcmp(row->kernels, "sglang") == 0 && !has_layer(cell[COLUMN_VERSION])) {
+        row->drops_choices = true; /* what rank 0 is handed is all its own */
+    }
     return STATUS_OK;
 }

@@ -88,6 +88,10 @@ static void count_load(struct expert_load *load, const struct moe_row *row,
         expert_load_add(load, dealt->tokens_of[expert], 1.0);
     }
     load->rows = (double)dealt->rows;
+    /* The power law hands an expert neighbouring tokens, but rank 0's first expert those left over.
+     */
+    bool is_together = row->class == MOE_SKEWED && load->copies > 0.0;
+    load->span = is_together ? fmin(load->rows, load->squares / load->copies) : load->rows;
     load->choices = (double)dealt->rows * (double)row->top_k;
     load->experts = (double)row->num_experts;
 }
@@ -202,10 +206,12 @@ double moe_row_predict_few(const struct moe_row *row, const struct gpu_spec *gpu
                            const struct fitted_kernels *fitted, int32_t num_draws)
 {
     int32_t num_loads = num_draws < row->num_loads ? num_draws : row->num_loads;
-    const struct expert_shape shape = {.hidden_dim = (double)row->hidden_dim,
+    const struct expert_shape shape = {.gpu = gpu->name,
+                                       .hidden_dim = (double)row->hidden_dim,
                                        .ffn_dim = (double)row->ffn_dim,
                                        .weight_bytes = precision_weight_bytes(row->precision),
                                        .num_sms = (double)gpu->num_sms,
+                                       .is_looped = true,
                                        .gpu_sms = (double)gpu->num_sms};
     double sum_ns = 0.0;
     for (int32_t draw = 0; draw < num_loads; draw++) {

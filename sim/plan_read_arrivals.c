@@ -51,8 +51,10 @@ void plan_take_arrivals(struct plan_file *file)
     }
     refuse_both(file, node);
     if (!plan_find_path(file, arrivals->path)) {
-        plan_complain(file, "traffic.path", "there is no such file of requests: %s",
-                      arrivals->path);
+        char words[PATH_BYTES + 64];
+        (void)snprintf(words, sizeof words, "there is no such file of requests: %s",
+                       arrivals->path);
+        plan_complain(file, "traffic.path", words);
         return;
     }
     enum status status = plan_arrivals_read(arrivals, file->error);

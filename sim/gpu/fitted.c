@@ -22,9 +22,9 @@
  * TensorRT-LLM's masked layer (fused_moe_deepgemm.py @ 01738366) starts blocks by slots and ffn_dim
  * whether or not there are tokens, and as few for a busy slot as for an idle one.
  *
- * SGLang's Triton kernels take another tile while a rank has no more tokens than experts
- * (get_default_config, fused_moe_triton_config.py @ 083d6013): weights then stream few_rows_share
- * times as fast, and the pipeline of K is as much shorter.
+ * Kernels whose rows and columns come out of a table (SGLang's Triton in bf16) have a form of their
+ * own: gpu/fitted_sglang.c. Of others, few_rows_share is how many times as fast weights stream
+ * while a rank has no more tokens than experts, and how much shorter the pipeline of K is.
  *
  * vLLM's go by the rank's rows alone (get_default_config, fused_moe.py @ 2cf0a6915): 16 rows a tile
  * up to 32, then 32, 64 above 96 and 128 above 512; in blocks of fp8 16 up to 64, then 64. Up to 64
@@ -58,6 +58,7 @@
 
 #include "gpu/fitted_phases.h"
 #include "gpu/fitted_products.h"
+#include "gpu/fitted_sglang.h"
 #include "gpu/gpu.h"
 
 #define TILE_COLUMNS     128.0
@@ -83,6 +84,7 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
     load->active += slots;
     load->bin_active[bin] += slots;
     load->copies += slots * (double)slot_tokens;
+    load->squares += slots * (double)slot_tokens * (double)slot_tokens;
     load->busiest = fmax(load->busiest, (double)slot_tokens);
     for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
         double tiles = slots * ceil((double)slot_tokens / tile_rows[size]);
@@ -156,6 +158,8 @@ static int32_t first_tile(const struct fitted_kernels *fitted, const struct expe
         return deepgemm_tile(shape, load);
     case TILE_ROWS_CHOICES:
         return choices_tile(load);
+    case TILE_ROWS_SGLANG: /* a form of its own */
+        break;
     }
     return (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
 }
@@ -187,6 +191,9 @@ static double tiles_s(int32_t *height, const struct fitted_kernels *fitted,
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                      const struct expert_load *load, double columns, double depth)
 {
+    if (fitted->tile_rows == TILE_ROWS_SGLANG) {
+        return fitted_sglang_gemm_s(fitted, shape, load, columns, depth);
+    }
     bool is_vllm = fitted->tile_rows == TILE_ROWS_VLLM;
     bool is_few = fitted->few_rows_share > 0.0 && load->rows > 0.0 &&
                   load->rows <= (is_vllm ? VLLM_FEW_ROWS : load->slots);
@@ -213,7 +220,7 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
                                      : sum_s + depth_s;
 }
 
-static double quotient(double amount, double amount_per_s)
+double fitted_quotient(double amount, double amount_per_s)
 {
     return amount_per_s > 0.0 ? amount / amount_per_s : 0.0;
 }
@@ -232,8 +239,8 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double choices = fmax(load->choices, load->copies);
     double moved_s =
         copy_bytes / fitted->activation_bytes_per_s + row_bytes / fitted->row_bytes_per_s +
-        quotient(choices * hidden * ACTIVATION_BYTES, fitted->choice_hidden_bytes_per_s) +
-        quotient(choices * ffn * ACTIVATION_BYTES, fitted->choice_ffn_bytes_per_s);
+        fitted_quotient(choices * hidden * ACTIVATION_BYTES, fitted->choice_hidden_bytes_per_s) +
+        fitted_quotient(choices * ffn * ACTIVATION_BYTES, fitted->choice_ffn_bytes_per_s);
     double seconds = fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
                      fitted_gemm_s(fitted, shape, load, hidden, ffn) +
                      moved_s / (1.0 - shape->hbm_taken);
@@ -241,7 +248,7 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
                       load->busiest * fitted->busiest_ns + seconds * 1e9;
     double share = shape->num_sms / shape->gpu_sms;
     double arithmetic_s =
-        quotient(6.0 * load->copies * hidden * ffn, fitted->sustained_flops_per_s * share);
+        fitted_quotient(6.0 * load->copies * hidden * ffn, fitted->sustained_flops_per_s * share);
     return fitted_norm(phase_ns, arithmetic_s * 1e9, LOAD_BLEND);
 }
 
@@ -256,7 +263,9 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     load.rows = work->token_rows > 0 ? work->token_rows : load.copies;
     load.choices = (double)work->token_rows * (double)work->model->top_k;
     load.experts = (double)work->model->num_experts;
-    const struct expert_shape shape = {.hidden_dim = (double)work->model->hidden_dim,
+    load.span = load.rows;
+    const struct expert_shape shape = {.gpu = gpu->name,
+                                       .hidden_dim = (double)work->model->hidden_dim,
                                        .ffn_dim = (double)work->model->expert_ffn_dim,
                                        .weight_bytes =
                                            precision_weight_bytes(work->model->precision_expert),

@@ -7,6 +7,7 @@
 #ifndef MOESIM_FITTED_H
 #define MOESIM_FITTED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cluster.h"
@@ -19,6 +20,8 @@ struct expert_load {
     double slots;                        /* with tokens or without */
     double active;                       /* slots with tokens */
     double copies;                       /* token copies, over all slots */
+    double squares;                      /* sum over slots of their copies squared */
+    double span;                         /* rows that those of a slot lie between */
     double busiest;                      /* most tokens of a slot */
     double rows;                         /* distinct tokens read and written */
     double choices;                      /* of those tokens, other ranks' too; copies at least */
@@ -29,11 +32,13 @@ struct expert_load {
 };
 
 struct expert_shape {
+    const char *gpu; /* the preset's name, for tiles tuned on it; NULL: none are */
     double hidden_dim;
     double ffn_dim;      /* of one expert, gated: three matrices */
     double weight_bytes; /* a weight, scales included */
     double num_sms;      /* left for compute */
     double gpu_sms;      /* all of them: what flops_per_s is of */
+    bool is_looped;      /* a loop of measurements meets its weights again */
     double hbm_taken;    /* share of the HBM's bandwidth that is not left for compute */
 };
 
@@ -42,6 +47,9 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
 
 /* |x, y| of the form: (x^p + y^p)^(1/p). */
 double fitted_norm(double x, double y, double p);
+
+/* Amount over rate; 0 where the rate is 0, which costs nothing. */
+double fitted_quotient(double amount, double amount_per_s);
 
 /* One grouped GEMM of the phase, in seconds: columns x depth weights a slot. */
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
