@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moesim advise as a new user meets it: dumps whose loads are known, mistakes, a second call, a kill.
+"""moesim advise as a new user meets it: dumps of known loads, mistakes, a second call, a kill.
 
 Usage: advise_cli.py MOESIM SOURCE_DIRECTORY
 
@@ -9,6 +9,7 @@ with experts 4 r to 4 r + 3.
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,7 @@ HOT_LAYER = 7
 EXPERT_BYTES = 3 * 2880 * 2880 * 17 // 32  # gate, up and down; mxfp4: 4 bits and a scale of 32
 KV_BYTES = LAYERS * 2 * 8 * 64 * 2  # keys and values of 8 heads, bf16
 ON_8 = ["--model", "gpt-oss-20b", "--gpu", "h100-sxm", "--gpus", "8"]
+HOT = ["hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot"]
 failures = 0
 
 
@@ -55,7 +57,7 @@ def refused(what, *needles, arguments):
 
 
 def even_rows():
-    """Token t takes experts r, r + 8, r + 16, r + 24 of r = t % 8: all 32 the same over 8 tokens."""
+    """Token t takes r, r + 8, r + 16 and r + 24 of r = t % 8: 8 tokens take all 32 once."""
     rows = np.arange(TOKENS)[:, None] % 8 + 8 * np.arange(TOP_K)[None, :]
     return np.repeat(rows[:, None, :], LAYERS, axis=1).astype(np.uint8)
 
@@ -75,8 +77,8 @@ def line_of(answer, topic):
 
 
 def test_a_hot_layer_is_named():
-    """All of a layer's tokens on one of 8 ranks, and on 4 of 32 experts: 8 times the mean of both."""
-    answer = json.loads(advise("hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot", "--json").stdout)
+    """A layer's tokens on one of 8 ranks and 4 of 32 experts: 8 times the mean of both."""
+    answer = json.loads(advise(*HOT, "--json").stdout)
     words = line_of(answer, "hot layers")
     check(words.startswith("1 of 24 layers is hot:"), words)
     check(f"Hottest is layer {HOT_LAYER}, 8.00 times" in words, words)
@@ -100,8 +102,8 @@ def test_a_hot_layer_is_named():
 
 
 def test_replicas_take_their_memory():
-    """One slot more a GPU and layer; a capacity of 6 leaves 12 of 16 tokens of the 4 hot experts."""
-    answer = json.loads(advise("hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot", "--json").stdout)
+    """One slot more a GPU and layer; a capacity of 6 leaves each hot expert 12 of 16 tokens."""
+    answer = json.loads(advise(*HOT, "--json").stdout)
     check(answer["trace_reused"], "the trace was imported anew")
     more = answer["replication"][1]
     check(more["redundant_experts"] == 8, more)
@@ -119,7 +121,8 @@ def test_replicas_take_their_memory():
 def test_even_routing_needs_nothing():
     answer = json.loads(advise("even.npy", *ON_8, "--redundant", "0,8", "-o", "even",
                                "--json").stdout)
-    check(line_of(answer, "hot layers").startswith("No layer is hot"), line_of(answer, "hot layers"))
+    words = line_of(answer, "hot layers")
+    check(words.startswith("No layer is hot"), words)
     check("balancing does not pay" in line_of(answer, "balancing"), line_of(answer, "balancing"))
     check("Replication is not worth its memory" in line_of(answer, "replication"),
           line_of(answer, "replication"))
@@ -128,10 +131,11 @@ def test_even_routing_needs_nothing():
 
 def test_the_files_that_are_left():
     """The page has the sentences on top; the scenario runs; results hold every run once."""
-    answer = json.loads(advise("hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot", "--json").stdout)
+    answer = json.loads(advise(*HOT, "--json").stdout)
     with open("hot/index.html", encoding="utf-8") as page:
         html = page.read()
-    check(f"Hottest is layer {HOT_LAYER}" in html.replace("\u00a0", " "), "the page lacks the advice")
+    check(f"Hottest is layer {HOT_LAYER}" in html.replace("\u00a0", " "),
+          "the page lacks the advice")
     check(sorted(os.listdir("hot")) == ["figures", "index.html", "results.db", "scenario.yaml",
                                         "trace"], os.listdir("hot"))
     run = subprocess.run([MOESIM, "run", "hot/scenario.yaml", "--json", "-o", "run.db"],
@@ -141,23 +145,24 @@ def test_the_files_that_are_left():
     with sqlite3.connect("hot/results.db") as database:
         count = database.execute("SELECT count(*) FROM run WHERE complete = 1").fetchone()[0]
         check(count == sum(len(group["ranking"]) for group in answer["study"]["groups"]), count)
-    words = advise("hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot").stdout
+    words = advise(*HOT).stdout
     check("hot/trace (as imported before)" in words, words[:300])
     check(words.count("\n    moesim ") == 3, "three commands to go on with")
     for command in re.findall(r"\n    moesim (place .*|trace stats .*)", words):
-        run = subprocess.run([MOESIM, *command.split()], capture_output=True, text=True, check=False)
+        run = subprocess.run([MOESIM, *command.split()], capture_output=True, text=True,
+                             check=False)
         check(run.returncode == 0, f"{command}: {run.stderr}")
     os.remove("hot/placement.csv")
 
 
 def test_what_changed_is_not_written_over():
     os.utime("hot.npy", (1, 1))
-    refused("a dump that changed", "hot/trace", "--force", arguments=["hot.npy", *ON_8, "-o", "hot"])
-    advise("hot.npy", *ON_8, "--redundant", "0,8", "-o", "hot", "--force")
+    refused("a dump that changed", "hot/trace", "--force", arguments=HOT)
+    advise(*HOT, "--force")
     with open("hot/scenario.yaml", "a", encoding="utf-8") as scenario:
         scenario.write("# mine\n")
     refused("an edited scenario", "hot/scenario.yaml: has been edited", "--force",
-            arguments=["hot.npy", *ON_8, "-o", "hot"])
+            arguments=HOT)
     with open("hot/scenario.yaml", encoding="utf-8") as scenario:
         check(scenario.read().endswith("# mine\n"), "the edit is gone")
 
@@ -187,7 +192,8 @@ def test_mistakes():
     refused("no price", "no price of rtx-4090 is known",
             arguments=["hot/trace", "--gpu", "rtx-4090", "--gpus", "2", "-o", "none"])
     refused("uneven nodes", "7 GPUs do not make 2 equal nodes",
-            arguments=["hot/trace", "--gpu", "h100-sxm", "--gpus", "7", "--nodes", "2", "-o", "none"])
+            arguments=["hot/trace", "--gpu", "h100-sxm", "--gpus", "7", "--nodes", "2", "-o",
+                       "none"])
     check(not os.path.exists("none"), "a refusal left a directory")
 
 
@@ -201,20 +207,35 @@ def test_loads_become_a_trace_first():
     with open("history.json", "w", encoding="utf-8") as file:
         json.dump({"load_history": [{"logical_expert_load": loads}]}, file)
     words = advise("history.json", *ON_8, "-o", "none", code=1).stderr
-    for command in re.search(r"moesim (trace import .*) && moesim (trace generate .*)", words).groups():
-        run = subprocess.run([MOESIM, *command.replace("200000", "4096").split()],
+    commands = re.search(r"moesim (trace import .*) && moesim (trace generate .*)", words)
+    for command in commands.groups():
+        run = subprocess.run([MOESIM, *command.replace("200000", "9000").split()],
                              capture_output=True, text=True, check=False)
         check(run.returncode == 0, f"{command}: {run.stderr}")
-    answer = json.loads(advise("trace", *ON_8, "--redundant", "0", "-o", "loads", "--json").stdout)
+    answer = json.loads(advise("trace", *ON_8, "--redundant", "0", "--tokens-per-rank", "1", "-o",
+                               "loads", "--json").stdout)
     check(answer["layers"][0]["busiest_expert"] == 9, answer["layers"][0])
     check(abs(answer["layers"][0]["busiest_expert_over_mean"] - 9 * 32 / 40) < 0.5,
           answer["layers"][0])
+    check(line_of(answer, "left out").startswith("Simulated were 1024 of 1125 steps, to be done"),
+          line_of(answer, "left out"))
+    with open("loads/scenario.yaml", encoding="utf-8") as scenario:
+        check("\n  steps: 1024 # of 1125" in scenario.read(), "the scenario has other steps")
+
+
+def test_recorded_steps_are_kept():
+    """16 recorded steps of 256 tokens are 32 a rank, whatever would be the default."""
+    shutil.copytree("hot/trace", "recorded")
+    np.save("recorded/steps.npy", np.arange(0, TOKENS + 1, 256, dtype=np.int64))
+    answer = json.loads(advise("recorded", *ON_8, "--redundant", "0", "-o", "steps",
+                               "--json").stdout)
+    check((answer["num_steps"], answer["tokens_per_rank"]) == (16, 32), answer["num_steps"])
 
 
 def test_two_nodes_and_prefill():
     """EP16 on two nodes: what leaves its node is told, and 32 experts leave two a GPU."""
-    answer = json.loads(advise("hot/trace", "--gpu", "h100-cx7", "--gpus", "16", "--phase", "prefill",
-                               "--redundant", "0", "-o", "far", "--json").stdout)
+    answer = json.loads(advise("hot/trace", "--gpu", "h100-cx7", "--gpus", "16", "--phase",
+                               "prefill", "--redundant", "0", "-o", "far", "--json").stdout)
     check(answer["cluster"] == "h100-cx7" and answer["ep"] == 16, answer["cluster"])
     check(0.2 < answer["cross_node_share"] < 0.8, answer["cross_node_share"])
     check(line_of(answer, "nodes").startswith(f"{100 * answer['cross_node_share']:.1f} % of what "
@@ -244,7 +265,8 @@ def main():
         for test in (test_a_hot_layer_is_named, test_replicas_take_their_memory,
                      test_even_routing_needs_nothing, test_the_files_that_are_left,
                      test_what_changed_is_not_written_over, test_mistakes,
-                     test_loads_become_a_trace_first, test_two_nodes_and_prefill,
+                     test_loads_become_a_trace_first, test_recorded_steps_are_kept,
+                     test_two_nodes_and_prefill,
                      test_a_kill_leaves_nothing_half_made):
             test()
         os.chdir("/")

@@ -6,6 +6,7 @@
  * question has the same answer on every machine.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +26,10 @@
 #define CONTEXT_DECODE  4096 /* where the trace does not say */
 #define STEPS_ENOUGH    32
 #define STEPS_MIN       8
-#define INTERVALS       8   /* changes of placement in a run, to see some of them paid back */
-#define WORK_MAX        2e9 /* assignments: some 20 s of one core at 10 ns each */
+#define INTERVALS       8     /* changes of placement in a run, to see some of them paid back */
+#define STEPS_MOST      1024  /* enough to see what lasts */
+#define WORK_MAX        2.5e9 /* assignments: up to half a minute of one core at 10 ns each */
+#define WORK_OF_RANK    200   /* a layer and step, beside its tokens: some 2 us */
 #define FEW_STRATEGIES  "static,eplb,sglang,trtllm,omni,swift,drift_aware"
 #define FINGERPRINT     "# moesim advise wrote this; fingerprint of what follows: "
 
@@ -37,10 +40,20 @@ static int64_t steps_of(const struct advise *advise, int32_t tokens_per_rank)
                                 : trace->num_tokens / ((int64_t)tokens_per_rank * advise->num_gpus);
 }
 
+/* Of a step that was recorded, those it had. */
+static int32_t tokens_recorded(const struct advise *advise)
+{
+    int64_t slots = advise->trace.num_steps * advise->num_gpus;
+    return (int32_t)((advise->trace.num_tokens + slots - 1) / slots);
+}
+
 static enum status choose_tokens(struct advise *advise, struct error *error)
 {
     advise->is_asked_tokens = advise->tokens_per_rank > 0;
-    if (!advise->is_asked_tokens) {
+    if (advise->trace.num_steps > 0) {
+        advise->is_asked_tokens = true;
+        advise->tokens_per_rank = tokens_recorded(advise);
+    } else if (!advise->is_asked_tokens) {
         int32_t tokens = advise->prefill ? TOKENS_PREFILL : TOKENS_DECODE;
         while (tokens > 1 && steps_of(advise, tokens) < STEPS_ENOUGH) {
             tokens /= 2;
@@ -119,7 +132,15 @@ static enum status choose_redundant(struct advise *advise, struct error *error)
     return STATUS_OK;
 }
 
-/* Few strategies before fewer steps: those that engines ship come first. */
+/* What all ranks and redundancies of a step are worth, in assignments. */
+static double work_of_step(const struct advise *advise)
+{
+    double layers = (double)advise->trace.num_layers * advise->num_redundant;
+    double of_rank = (double)advise->tokens_per_rank * advise->trace.top_k + WORK_OF_RANK;
+    return layers * of_rank * advise->num_gpus;
+}
+
+/* Few strategies, those that engines ship first, before fewer steps than are enough. */
 static void choose_work(struct advise *advise)
 {
     int32_t all = 0;
@@ -129,17 +150,16 @@ static void choose_work(struct advise *advise)
         few += *letter == ',';
     }
     int64_t there = steps_of(advise, advise->tokens_per_rank);
-    double of_step = (double)advise->trace.num_layers * advise->trace.top_k *
-                     advise->tokens_per_rank * advise->num_gpus * advise->num_redundant;
+    bool is_free = !advise->all && advise->trace.num_steps == 0; /* recorded steps are all run */
+    double of_step = work_of_step(advise);
     advise->num_steps_there = there;
-    advise->num_steps = there;
+    advise->num_steps = is_free && there > STEPS_MOST ? STEPS_MOST : there;
     advise->strategies = "all";
-    if (!advise->all && of_step * (double)there * all > WORK_MAX) {
+    if (!advise->all && of_step * (double)advise->num_steps * all > WORK_MAX) {
         advise->strategies = FEW_STRATEGIES;
-        double most = WORK_MAX / (of_step * few);
-        most = most < STEPS_ENOUGH ? STEPS_ENOUGH : most;
-        bool is_cut = advise->trace.num_steps == 0 && (double)there > most;
-        advise->num_steps = is_cut ? (int64_t)most : there;
+        double most = fmax(WORK_MAX / (of_step * few), STEPS_ENOUGH);
+        bool is_cut = is_free && (double)advise->num_steps > most;
+        advise->num_steps = is_cut ? (int64_t)most : advise->num_steps;
     }
     advise->interval = (int32_t)(advise->num_steps / INTERVALS);
 }

@@ -21,10 +21,10 @@ int print_advise(const struct advise *advise, const struct study *study)
            scenario->cluster.preset[0] != '\0' ? ")" : "", (int)scenario->cluster.num_nodes,
            scenario->cluster.num_nodes == 1 ? "" : "s", (int)scenario->tokens_per_rank,
            advise->prefill ? "tokens" : "sequences");
-    printf("%s%s: %s tokens, %d layers, top-%d of %d experts; ", advise->trace_path,
+    printf("%s%s: %s tokens (%s), %d layers, top-%d of %d experts; ", advise->trace_path,
            advise->is_reused ? " (as imported before)" : "",
-           trace_cli_grouped(number, trace->num_tokens), (int)trace->num_layers, (int)trace->top_k,
-           (int)trace->num_experts);
+           trace_cli_grouped(number, trace->num_tokens), trace->origin, (int)trace->num_layers,
+           (int)trace->top_k, (int)trace->num_experts);
     printf("%lld of %lld steps, %d simulations\n\n", (long long)advise->num_steps,
            (long long)advise->num_steps_there, (int)study->num_runs);
     for (int32_t i = 0; i < advise->num_lines; i++) {
