@@ -707,7 +707,7 @@ def test_what_is_missing_is_told_with_what_makes_it():
     expect_error("no recording", moesim("check", "gpt_oss_20b_decode_8xh100"),
                  "moesim trace generate --preset gpt-oss-20b --tokens 100000 "
                  "--out traces/gpt-oss-20b makes one", lines=1)
-    write("unknown_model.yaml", SCENARIO.replace("model: gpt-oss-20b", "model: qwen3-30b-a3b")
+    write("unknown_model.yaml", SCENARIO.replace("model: gpt-oss-20b", "model: mixtral-8x22b")
           .replace("path: trace,", "path: nowhere,"))
     expect_error("no preset", moesim("check", "unknown_model.yaml"), "moesim trace import makes one")
     write("lab.yaml", "source: us\ngpu: nowhere.yaml\ngpus_per_node: 8\n")
