@@ -125,8 +125,9 @@ static struct moe_gate find_gate(const struct moe_row *row, const char *version)
     bool is_deepseek = strncmp(row->model_shape, "DeepSeek-V3", 11) == 0 ||
                        strncmp(row->model_shape, "DeepSeek-R1", 11) == 0;
     bool is_min_latency = strcmp(row->kernels, "trtllm_min_latency") == 0;
-    bool is_bare =
-        is_sglang && row->ep > 1 && (is_kernel || strncmp(row->model_shape, "Mixtral", 7) == 0);
+    bool is_plain = strncmp(row->model_shape, "Mixtral", 7) == 0 ||
+                    strncmp(row->model_shape, "Gemma", 5) == 0; /* softmax, then top-k, no more */
+    bool is_bare = is_sglang && row->ep > 1 && (is_kernel || is_plain);
     bool is_grouped = is_min_latency || (is_deepseek && !is_trtllm && !is_kernel);
     return (struct moe_gate){.is_grouped = is_grouped,
                              .remote = is_bare ? MOE_REMOTE_TO_FIRST : MOE_REMOTE_SEEN};
