@@ -197,8 +197,8 @@ static struct fitted_kernels sglang_start(const struct gpu_spec *gpu, const stru
     start.few_rows_share = 1.45;
     start.blend = 4.0;
     start.activation_bytes_per_s = (row->drops_choices ? 1.0 : 4.0) * hbm_bytes_per_s;
-    start.choice_hidden_bytes_per_s = row->drops_choices ? 0.0 : 0.23 * hbm_bytes_per_s;
-    start.choice_ffn_bytes_per_s = row->drops_choices ? 0.0 : 0.65 * hbm_bytes_per_s;
+    start.choice_hidden_bytes_per_s = row->drops_choices ? 0.0 : 0.31 * hbm_bytes_per_s;
+    start.choice_ffn_bytes_per_s = row->drops_choices ? 0.0 : 0.43 * hbm_bytes_per_s;
     start.gather_bytes_per_s = is_hopper ? 4.0 * hbm_bytes_per_s : 0.0;
     start.scatter_bytes_per_s = is_hopper ? 0.0 : hbm_bytes_per_s;
     return start;
