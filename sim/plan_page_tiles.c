@@ -38,7 +38,7 @@ static void write_amount_tile(FILE *page, const char *name, double usd,
     bool is_vague = plan_amount_is_vague(winner, amount);
     char value[FORMAT_BYTES], ends[96], note[192];
     const char *of_models = is_vague ? " by held-out errors, unknown of half the step and more"
-                                     : " by the models\xe2\x80\x99 held-out error";
+                                     : " as models and engines were off";
     if (!is_known) {
         of_models = "models not fitted to measurements: error unknown";
     } else if (range->high == range->low) {

@@ -124,7 +124,8 @@ void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
     say_unknown(unknown, sizeof unknown, deployment);
     (void)snprintf(
         line, bytes,
-        "By the models' held-out errors%s a day costs %s, a request %s, a million input tokens %s, "
+        "By what models and whole engines were off%s, a day costs %s, a request %s, a million "
+        "input tokens %s, "
         "a million output tokens %s, with %s; TTFT %s, TPOT %s%s.",
         unknown, plan_range_money(day, sizeof day, &interval->usd_per_day, &money.shown),
         plan_range_money(request, sizeof request, &interval->usd_per_request, &money.shown),

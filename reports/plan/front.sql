@@ -5,7 +5,7 @@
 --   at the side. Dots of the front are those that nobody beats in cost, time to the first token and
 --   time between tokens at once; several on one column differ in the time to the first token. Left
 --   of the upright line the target for the time between tokens is met. Bars of winner and reference
---   go to what they cost when the models are off by their held-out errors.
+--   go to what they cost when steps are off as models and whole engines were.
 -- empty: No deployment could be made of the points that were simulated.
 SELECT role, gpu, pools, prefill, decode, num_gpus, ttft_ms, tpot_ms,
        plan_deployment.usd_per_day, plan_interval.usd_per_day_low, plan_interval.usd_per_day_high,

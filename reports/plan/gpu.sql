@@ -5,7 +5,7 @@
 -- row_pixels: 26 44
 -- table: open
 -- caption: Of every kind of GPU the cheapest deployment that meets the targets, by a day's cost.
---   The bar's whisker goes from the least to the most by the models' held-out errors; without one
+--   The bar's whisker goes from the least to the most by what models and whole engines were off; without one
 --   the error is unknown, or groups come so large that it moves none. Traffic that fills a group of one kind may leave another half idle: more of it can turn the order.
 -- empty: Deployments of only one kind of GPU meet the targets.
 SELECT gpu, usd_per_day, usd_per_day_low, usd_per_day_high, num_gpus, ttft_ms, tpot_ms,
