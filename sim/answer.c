@@ -10,6 +10,7 @@
 #include "format.h"
 #include "html.h"
 #include "report_internal.h"
+#include "whole_engine.h"
 
 static double number(const struct report *report, const char *name)
 {
@@ -74,7 +75,9 @@ void answer_model_error(struct report *report)
 {
     const char *gpu_model = text(report, "gpu_model");
     const char *fitted_on = text(report, "fitted_on");
-    bool measured = text(report, "error_median")[0] != '\0';
+    bool measured = fitted_on[0] != '\0' && text(report, "error_median")[0] != '\0';
+    const struct whole_engine_error *whole =
+        whole_engine_error(strcmp(text(report, "phase"), "prefill") == 0);
     char percent[FORMAT_BYTES];
     html_percent(percent, number(report, "error_median"));
     if (fitted_on[0] == '\0') {
@@ -98,10 +101,15 @@ void answer_model_error(struct report *report)
                  "held out from the fit its median error is %s.",
                  gpu_model, fitted_on, percent);
         snprintf(report->model_error_short, sizeof report->model_error_short,
-                 "model error \xc2\xb1 %s (median)", percent);
+                 "median error %s of kernels, %s", percent, whole->brief);
     }
     if (has_ranks(report)) {
         add_exchange_error(report);
+    }
+    if (measured) {
+        size_t used = strlen(report->model_error);
+        snprintf(report->model_error + used, sizeof report->model_error - used,
+                 " Kernels alone are not an engine: %s.", whole->words);
     }
 }
 

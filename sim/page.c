@@ -122,7 +122,9 @@ static enum status write_plot(const struct report *report, const struct figure *
 static void write_caption(const struct report *report, const struct figure *figure, FILE *page)
 {
     html_named(page, "<figcaption>\n<p>", figure->caption, "</p>\n");
-    if (figure->tells_model_error) {
+    if (figure->tells_model_error && report->model_error_short[0] != '\0') {
+        html_named(page, "<p>Times and costs: ", report->model_error_short, ".</p>\n");
+    } else if (figure->tells_model_error) {
         html_named(page, "<p>", report->model_error, "</p>\n");
     }
     if (report->run_id[0] != '\0') {

@@ -14,20 +14,7 @@
 
 #include "collective/exchange.h"
 #include "plan_internal.h"
-
-/* How far whole engines were off, with nothing fitted to them. Decode: time per token of mixtures
- * of experts under load (moesim validate --engines with aiconfigurator's silicon_sample.csv @
- * 095f58a), as often too long as too short. Prefill: tokens a second that DeepSeek and SGLang
- * published (validate --serving), which later kernels, each alone, promise too much of. */
-static const struct {
-    double low, high; /* factors on the step's time */
-    const char *words;
-} whole_engine[] = {
-    [COST_PREFILL] = {1.0, 1.20,
-                      "whole prefills came out 20 % too fast in the median of 3 published rows"},
-    [COST_DECODE] = {1.0 / 1.10, 1.10,
-                     "whole engines' time per token 10 % off in the median of 250 published rows"},
-};
+#include "whole_engine.h"
 
 /* The phase of the GPU that most of a part of the step is. */
 static bool gpu_phase_of(enum gpu_phase *gpu_phase, enum step_phase phase)
@@ -86,10 +73,11 @@ struct plan_error plan_point_error(const struct plan *plan, const struct plan_po
         error.high += share * off;
     }
     if (error.is_known && scenario.gpu_model->phase_error != NULL) {
-        enum cost_pool pool = scenario.phase == PHASE_PREFILL ? COST_PREFILL : COST_DECODE;
-        error.low = fmin(error.low, whole_engine[pool].low);
-        error.high = fmax(error.high, whole_engine[pool].high);
-        error.whole = whole_engine[pool].words;
+        const struct whole_engine_error *whole =
+            whole_engine_error(scenario.phase == PHASE_PREFILL);
+        error.low = fmin(error.low, whole->low);
+        error.high = fmax(error.high, whole->high);
+        error.whole = whole->words;
     } else if (!error.is_known) {
         (void)snprintf(
             error.words, sizeof error.words,

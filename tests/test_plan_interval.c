@@ -108,7 +108,7 @@ Test(plan_interval, an_interval_is_as_wide_as_whole_engines_were_off)
     bool is_said = false;
     for (int32_t i = 0;
          plan_assumption(line, sizeof line, &fitted.plan, &fitted.answer, i) && !is_said; i++) {
-        is_said = strstr(line, "whole engines' time per token 10 % off") != NULL;
+        is_said = strstr(line, "whole engines' time per token was 10 % off") != NULL;
     }
     cr_expect(is_said);
     release(&fitted);

@@ -9,6 +9,7 @@
 #include "collective/exchange.h"
 #include "format.h"
 #include "run_json.h"
+#include "whole_engine.h"
 
 #define BAR_CELLS        40
 #define HOTTEST_SHOWN    5
@@ -185,10 +186,10 @@ void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario
         snprintf(text, EVIDENCE_BYTES, "unknown: %s and %s are not fitted to measurements",
                  gpu_model->name, scenario->net->name);
     } else {
-        snprintf(text, EVIDENCE_BYTES, "%s%s%s: median %.1f %% on held-out %s", gpu_model->name,
+        snprintf(text, EVIDENCE_BYTES, "%s%s%s: median %.1f %% on held-out %s; %s", gpu_model->name,
                  evidence.kernels != NULL ? ", " : "",
                  evidence.kernels != NULL ? evidence.kernels : "", 100.0 * evidence.error_median,
-                 evidence.fitted_on);
+                 evidence.fitted_on, whole_engine_error(scenario->phase == PHASE_PREFILL)->brief);
     }
 }
 

@@ -1,0 +1,19 @@
+/*
+ * whole_engine.h -- how far whole engines came out off, with nothing fitted to them.
+ *
+ * What kernels and exchanges are off by, each alone, says too little of an engine under load.
+ */
+#ifndef MOESIM_WHOLE_ENGINE_H
+#define MOESIM_WHOLE_ENGINE_H
+
+#include <stdbool.h>
+
+struct whole_engine_error {
+    double low, high;  /* factors on a step's time, low <= 1 <= high */
+    const char *brief; /* beside a number */
+    const char *words; /* a clause, with the number of rows */
+};
+
+const struct whole_engine_error *whole_engine_error(bool is_prefill);
+
+#endif
