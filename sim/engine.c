@@ -130,7 +130,7 @@ static enum status make_placements(struct engine *engine)
     for (int32_t layer = 0; layer < engine->num_moe_layers; layer++) {
         enum status status = placement_init(&engine->placement[layer], &engine->run_arena,
                                             scenario->model.num_experts, engine->num_slots,
-                                            scenario->ep, engine->error);
+                                            scenario_expert_groups(scenario), engine->error);
         if (status == STATUS_OK && scenario->initial_expert_of_slot != NULL) {
             const int32_t *initial =
                 scenario->initial_expert_of_slot + (int64_t)layer * engine->num_slots;

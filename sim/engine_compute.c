@@ -34,6 +34,21 @@ static int32_t rank_tokens(const struct trace_batch *batch, int32_t rank)
     return batch->rank_begin[rank + 1] - batch->rank_begin[rank];
 }
 
+/* The same of the so many ranks that the rank is one of. */
+static int32_t group_tokens(const struct trace_batch *batch, int32_t rank, int32_t num_ranks)
+{
+    int32_t first = rank / num_ranks * num_ranks;
+    return batch->rank_begin[first + num_ranks] - batch->rank_begin[first];
+}
+
+/* Ranks that gate and shared experts of a layer have in common. Where experts are whole, a rank has
+ * its own tokens when it gets there; where they are cut, an all-reduce has left the tokens of all
+ * that share attention on each, and shared experts are cut as attention is (vLLM, TensorRT-LLM). */
+static int32_t expert_peers(const struct scenario *scenario)
+{
+    return scenario->expert_tp > 1 ? scenario->tp : 1;
+}
+
 /* Tokens and looked-back positions of the ranks that compute attention together. */
 static void sum_group(const struct engine *engine, struct gpu_work *work,
                       const struct token_share *share, int32_t rank)
@@ -100,20 +115,25 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
         break;
     case STAGE_GATE:
         work.phase = GPU_GATE;
+        work.tokens = group_tokens(share->batch, rank, expert_peers(scenario));
         break;
     case STAGE_SHARED:
         work.phase = GPU_SHARED;
+        work.shards = expert_peers(scenario);
+        work.tokens = group_tokens(share->batch, rank, work.shards);
         break;
     case STAGE_EXPERT: {
         const struct layer_run *run = layer_run_of(engine, lane_index, lane->layer);
-        const struct placement *placement = run->placement;
+        int32_t group = rank / scenario->expert_tp;
+        const int32_t *begin = &run->placement->rank_begin[group];
         work.phase = GPU_EXPERT;
-        work.num_slots = placement->rank_begin[rank + 1] - placement->rank_begin[rank];
-        work.slot_tokens = &run->slot_tokens[placement->rank_begin[rank]];
+        work.shards = scenario->expert_tp;
+        work.num_slots = begin[1] - begin[0];
+        work.slot_tokens = &run->slot_tokens[begin[0]];
         if (engine->offload != NULL) {
             work.slot_tokens = offload_gpu_tokens(engine, rank);
         }
-        work.token_rows = run->received_tokens[rank];
+        work.token_rows = run->received_tokens[group];
         break;
     }
     case STAGE_HEAD:

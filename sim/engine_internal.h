@@ -112,13 +112,13 @@ struct layer_run {
     int32_t moe_layer; /* among MoE layers; -1: dense */
     int32_t ranks_left;
     const struct token_share *share;     /* of the leader: attention, dense FFN, gate, head */
-    const struct trace_batch *moe_batch; /* of the lane: experts */
+    const struct trace_batch *moe_batch; /* of the lane: experts; ranks are groups */
     struct route route; /* arrays: the engine's scratch, while the layer is being made */
     const struct placement *placement; /* of the slots that route names: in force, or loans' */
     struct dispatch_loans loans;
     struct traffic traffic;   /* as route */
     int32_t *slot_tokens;     /* [placement->num_slots] */
-    int32_t *received_tokens; /* [ep] distinct tokens, once a source */
+    int32_t *received_tokens; /* [groups] distinct tokens, once a source */
     struct transfer transfer[TRANSFER_KIND_COUNT];
     double expert_ns_max;
     double expert_ns_sum;
@@ -147,7 +147,8 @@ struct offload; /* engine_offload.c */
 struct engine {
     const struct scenario *scenario;
     const struct trace *trace;
-    struct trace_side side; /* of the trace, if router or drop policy needs scores */
+    const struct cluster *expert_cluster; /* whose ranks are groups of ranks that share experts */
+    struct trace_side side;               /* of the trace, if router or drop policy needs scores */
     struct route_settings route_settings;
     bool weighs_gates; /* router or drop policy have to do with gate weights, or the trace has some
                         */
@@ -168,7 +169,7 @@ struct engine {
     bool shares_late;      /* the shared expert is computed behind the routed ones */
     struct token_share whole;
     struct token_share *micro_batch; /* [micro_batches] */
-    struct token_share *chunk;       /* [num_lanes] */
+    struct token_share *chunk;       /* [num_lanes] of groups where experts are cut */
     struct placement *placement;     /* [num_moe_layers] */
     void *router_state;
     void *replica_state;

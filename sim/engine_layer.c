@@ -130,7 +130,7 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
                                 .batch = run->moe_batch,
                                 .trace_layer = engine->trace_layer[run->moe_layer],
                                 .placement = &engine->placement[run->moe_layer],
-                                .cluster = &scenario->cluster,
+                                .cluster = engine->expert_cluster,
                                 .scratch = &engine->scratch};
     status = scenario->router->route(engine->router_state, &input, route, engine->error);
     if (status == STATUS_OK) {
@@ -147,7 +147,7 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
     }
     run->placement = &engine->placement[run->moe_layer];
     run->loans.num_moves = 0;
-    struct dispatch_input dispatch = {run->placement, run->moe_batch, &scenario->cluster,
+    struct dispatch_input dispatch = {run->placement, run->moe_batch, engine->expert_cluster,
                                       run->moe_layer, &run->arena,    scenario->seed,
                                       run->lane,      &run->loans};
     status = scenario->replica->assign(engine->replica_state, &dispatch, route);
@@ -155,8 +155,8 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
         return status;
     }
     run->placement = run->loans.num_moves > 0 ? &run->loans.placement : run->placement;
-    status = traffic_count(&run->traffic, route, run->placement, run->moe_batch, &scenario->cluster,
-                           &engine->scratch);
+    status = traffic_count(&run->traffic, route, run->placement, run->moe_batch,
+                           engine->expert_cluster, &engine->scratch);
     return status == STATUS_OK ? keep_counts(run) : status;
 }
 
@@ -197,17 +197,30 @@ static enum status plan_loans(const struct scenario *scenario, const struct laye
     return loans->num_moves > 0 ? plan_finish(plan) : STATUS_OK;
 }
 
+/* What the collective of experts that are cut is told: every token goes to every rank, so it asks
+ * for no flows, and every rank of a group has the group's tokens. */
+static struct traffic traffic_to_all(const struct scenario *scenario, const struct traffic *traffic)
+{
+    return (struct traffic){.num_ranks = scenario->ep,
+                            .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
+                            .copies = traffic->copies * scenario->expert_tp,
+                            .tokens = traffic->tokens * scenario->expert_tp};
+}
+
 static enum status plan_tokens(struct engine *engine, struct layer_run *run)
 {
     const struct scenario *scenario = engine->scenario;
+    const bool is_cut = scenario->expert_tp > 1;
+    const struct traffic to_all = traffic_to_all(scenario, &run->traffic);
     double hidden = (double)scenario->model.hidden_dim;
+    assert(!is_cut || scenario->collective->goes_to_all);
     struct collective_input input = {
         &scenario->cluster,
-        &run->traffic,
+        is_cut ? &to_all : &run->traffic,
         hidden * precision_activation_bytes(scenario->dispatch_precision),
         hidden * precision_activation_bytes(scenario->combine_precision),
         &engine->scratch,
-        run->moe_batch->rank_begin};
+        is_cut ? run->share->batch->rank_begin : run->moe_batch->rank_begin};
     for (int32_t kind = TRANSFER_DISPATCH; kind <= TRANSFER_COMBINE; kind++) {
         struct transfer *transfer = &run->transfer[kind];
         *transfer = (struct transfer){.lane = run->lane, .layer = run->layer, .kind = kind};

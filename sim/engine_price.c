@@ -32,7 +32,7 @@ static double experts_ns(const struct engine *engine, int32_t *slot_tokens, int3
                             .model = &scenario->model,
                             .layer = layer,
                             .prefill = scenario->phase == PHASE_PREFILL,
-                            .shards = 1,
+                            .shards = scenario->expert_tp,
                             .num_slots = num_slots,
                             .slot_tokens = slot_tokens};
     return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work);
@@ -43,7 +43,7 @@ enum status price_moves(struct engine *engine, struct balance_input *input)
     const struct scenario *scenario = engine->scenario;
     const struct port_spec *port = scenario->cluster.gpu.port;
     double bytes = (double)input->expert_bytes;
-    int32_t num_slots = engine->num_slots / scenario->ep;
+    int32_t num_slots = engine->num_slots / scenario_expert_groups(scenario);
     int32_t *slot_tokens =
         arena_take(&engine->rebalance_arena, (size_t)num_slots, sizeof *slot_tokens);
     if (slot_tokens == NULL) {

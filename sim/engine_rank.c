@@ -278,27 +278,30 @@ static enum status leave_layer(struct engine *engine, int32_t rank, int32_t lane
     return is_last ? next_layer(engine, rank, leader) : STATUS_OK;
 }
 
-/* The order of a lane's stages: that of their numbers, but for what micro-batches change. */
+/* The order of a lane's stages: that of their numbers, but for what micro-batches change, and that
+ * shared experts which are cut need others' tokens, too. */
 static enum stage stage_after(const struct engine *engine, enum stage stage)
 {
+    bool is_cut = engine->scenario->expert_tp > 1;
     switch (stage) {
     case STAGE_ATTENTION:
         return STAGE_ATTENTION_CORE;
     case STAGE_ATTENTION_CORE:
         return STAGE_ATTENTION_SCATTER;
     case STAGE_GATE:
-        return engine->shares_late ? STAGE_DISPATCH : STAGE_SHARED;
+        return engine->shares_late || is_cut ? STAGE_DISPATCH : STAGE_SHARED;
+    case STAGE_DISPATCH:
+        return is_cut ? STAGE_SHARED : STAGE_EXPERT;
     case STAGE_EXPERT:
         return engine->shares_late ? STAGE_SHARED : STAGE_COMBINE;
     case STAGE_SHARED:
-        return engine->shares_late ? STAGE_COMBINE : STAGE_DISPATCH;
+        return engine->shares_late ? STAGE_COMBINE : is_cut ? STAGE_EXPERT : STAGE_DISPATCH;
     case STAGE_REBALANCE:
     case STAGE_ATTENTION_GATHER:
     case STAGE_ATTENTION_SCATTER:
     case STAGE_DENSE_GATHER:
     case STAGE_DENSE:
     case STAGE_DENSE_SCATTER:
-    case STAGE_DISPATCH:
     case STAGE_COMBINE:
     case STAGE_HEAD:
     case STAGE_DONE:

@@ -142,13 +142,15 @@ void rebalance_note_load(struct engine *engine, const struct layer_run *run)
     }
 }
 
-/* Groups the moves by sender: one group a rank, in the order of layers. */
+/* Groups the moves by sender: one group a rank, in the order of layers. Of an expert that is cut
+ * every rank sends its part to the rank that is to have the same. */
 static enum status plan_weights(struct engine *engine, const struct expert_move *move,
                                 int32_t num_moves)
 {
     struct transfer *weights = &engine->weights;
     struct arena *arena = &engine->rebalance_arena;
-    int64_t bytes = model_expert_bytes(&engine->scenario->model);
+    const int32_t expert_tp = engine->scenario->expert_tp;
+    int64_t bytes = scenario_expert_bytes(engine->scenario);
     *weights = (struct transfer){.layer = -1, .kind = TRANSFER_WEIGHTS};
     plan_init(&weights->plan, &engine->scenario->cluster, engine->scenario->ep, false, arena);
     int32_t num_ranks = engine->scenario->ep;
@@ -167,9 +169,11 @@ static enum status plan_weights(struct engine *engine, const struct expert_move 
         order[begin[move[index].from_rank + 1]++] = index;
     }
     for (int32_t rank = 0; rank < num_ranks; rank++) {
+        int32_t group = rank / expert_tp;
         plan_add_group(&weights->plan, rank);
-        for (int32_t index = begin[rank]; index < begin[rank + 1]; index++) {
-            plan_add_message(&weights->plan, move[order[index]].to_rank, bytes, true, NO_GROUP);
+        for (int32_t index = begin[group]; index < begin[group + 1]; index++) {
+            int32_t to_rank = move[order[index]].to_rank * expert_tp + rank % expert_tp;
+            plan_add_message(&weights->plan, to_rank, bytes, true, NO_GROUP);
         }
     }
     enum status status = plan_finish(&weights->plan);
@@ -188,7 +192,7 @@ static enum status apply_plan(struct engine *engine, const int32_t *expert_of_sl
             continue;
         }
         *num_moves += placement_moves(placement, &move[*num_moves], layer, fresh,
-                                      engine->scenario->cluster.gpus_per_node);
+                                      scenario_groups_per_node(engine->scenario));
         (*layers_changed)++;
         enum status status = placement_set(placement, fresh, engine->error);
         if (status != STATUS_OK) {
@@ -210,8 +214,8 @@ static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
         .num_layers = engine->num_moe_layers,
         .num_experts = scenario->model.num_experts,
         .num_slots = engine->num_slots,
-        .num_ranks = scenario->ep,
-        .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
+        .num_ranks = scenario_expert_groups(scenario),
+        .num_nodes = scenario_group_nodes(scenario),
         .num_groups = scenario->model.num_expert_groups,
         .load_tokens = engine->window_tokens,
         .step_tokens = engine->window_steps,
@@ -219,7 +223,7 @@ static enum status ask_strategy(struct engine *engine, int32_t *expert_of_slot)
         .pair_tokens = engine->window_pairs,
         .transition_tokens = engine->window_transitions,
         .placement = engine->placement,
-        .expert_bytes = model_expert_bytes(&scenario->model),
+        .expert_bytes = scenario_expert_bytes(scenario),
         .interval_steps = scenario->rebalance_interval_steps,
         .scratch = &engine->rebalance_arena,
     };

@@ -54,9 +54,9 @@ static void count_ranks(struct engine *engine, const struct layer_run *run)
     int64_t max = 0;
     double square_sum = 0.0;
     for (int32_t rank = 0; rank < num_ranks; rank++) {
+        const int32_t *begin = &placement->rank_begin[rank / engine->scenario->expert_tp];
         int64_t tokens = 0;
-        for (int32_t slot = placement->rank_begin[rank]; slot < placement->rank_begin[rank + 1];
-             slot++) {
+        for (int32_t slot = begin[0]; slot < begin[1]; slot++) {
             tokens += run->slot_tokens[slot];
         }
         by_layer[rank] += tokens;

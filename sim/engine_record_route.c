@@ -116,7 +116,7 @@ void record_wishes(struct engine *engine, const struct layer_run *run)
     struct capacities capacity = {.scope_tokens = -1};
     drop_counter *count_drops = best_drop_counter();
     memset(layer_tokens, 0, experts * sizeof *layer_tokens);
-    for (int32_t rank = 0; rank < engine->scenario->ep; rank++) {
+    for (int32_t rank = 0; rank < scenario_expert_groups(engine->scenario); rank++) {
         int64_t begin = run->moe_batch->rank_begin[rank];
         int64_t end = run->moe_batch->rank_begin[rank + 1];
         memset(source_tokens, 0, experts * sizeof *source_tokens);

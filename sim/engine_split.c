@@ -8,6 +8,7 @@
  */
 #include "engine_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 static enum status share_init(struct engine *engine, struct token_share *share, bool is_part)
@@ -30,6 +31,25 @@ static enum status share_init(struct engine *engine, struct token_share *share, 
     return complete ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
+/* As many nodes, of groups instead of ranks. */
+static enum status make_expert_cluster(struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    engine->expert_cluster = &scenario->cluster;
+    if (scenario->expert_tp == 1) {
+        return STATUS_OK;
+    }
+    struct cluster *cluster = arena_alloc(&engine->run_arena, 1, sizeof *cluster);
+    if (cluster == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    *cluster = scenario->cluster;
+    cluster->gpus_per_node = scenario_groups_per_node(scenario);
+    cluster->num_nodes = scenario_group_nodes(scenario);
+    engine->expert_cluster = cluster;
+    return STATUS_OK;
+}
+
 enum status split_init(struct engine *engine)
 {
     const struct scenario *scenario = engine->scenario;
@@ -40,12 +60,16 @@ enum status split_init(struct engine *engine)
     if (engine->micro_batch == NULL || engine->chunk == NULL) {
         return STATUS_NO_MEMORY;
     }
-    enum status status = share_init(engine, &engine->whole, false);
+    enum status status = make_expert_cluster(engine);
+    if (status == STATUS_OK) {
+        status = share_init(engine, &engine->whole, false);
+    }
     for (int32_t part = 0; part < micro_batches && status == STATUS_OK; part++) {
         status = share_init(engine, &engine->micro_batch[part], micro_batches > 1);
     }
     for (int32_t part = 0; part < engine->num_lanes && status == STATUS_OK; part++) {
-        status = share_init(engine, &engine->chunk[part], scenario->chunks > 1);
+        bool is_part = scenario->chunks > 1 || scenario->expert_tp > 1;
+        status = share_init(engine, &engine->chunk[part], is_part);
     }
     bool is_split = micro_batches > 1;
     engine->halves_attention = is_split && scenario->phase == PHASE_DECODE;
@@ -93,6 +117,25 @@ static void take_part(const struct engine *engine, struct token_share *share,
     }
 }
 
+/* The step as routing sees it where experts are cut: ranks of a group are one. */
+static void join_groups(const struct engine *engine, struct token_share *share)
+{
+    const struct trace_batch *from = engine->batch;
+    struct trace_batch *own = &share->own;
+    int32_t expert_tp = engine->scenario->expert_tp;
+    own->step = from->step;
+    own->num_tokens = from->num_tokens;
+    own->row = from->row;
+    own->context_tokens = from->context_tokens;
+    for (int32_t group = 0; group < scenario_expert_groups(engine->scenario); group++) {
+        own->rank_begin[group + 1] = from->rank_begin[(group + 1) * expert_tp];
+    }
+    for (int32_t slot = 0; slot < from->num_tokens; slot++) {
+        own->source_rank[slot] = from->source_rank[slot] / expert_tp;
+    }
+    share->batch = own;
+}
+
 void split_step(struct engine *engine)
 {
     int32_t micro_batches = engine->scenario->micro_batches;
@@ -105,6 +148,10 @@ void split_step(struct engine *engine)
             take_part(engine, &engine->chunk[part * chunks + chunk], micro_batch->batch, chunk,
                       chunks);
         }
+    }
+    if (engine->scenario->expert_tp > 1) {
+        assert(engine->num_lanes == 1); /* a scenario's check */
+        join_groups(engine, &engine->chunk[0]);
     }
 }
 

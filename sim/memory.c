@@ -21,6 +21,19 @@ static double unquantised_bytes(const struct moe_model *model)
     return fmax(precision_weight_bytes(model->precision_dense), BF16_BYTES);
 }
 
+/* On this many ranks lie the shared experts of a layer together. */
+static double shared_shards(const struct memory_layout *layout)
+{
+    return layout->expert_tp > 1 ? (double)layout->tp : 1.0;
+}
+
+/* Slots of a GPU and layer, in whole experts. */
+static double experts_of(const struct memory_layout *layout)
+{
+    double slots = (double)layout->model->num_experts + (double)layout->redundant_experts;
+    return ceil(slots / (double)(layout->ep / layout->expert_tp)) / (double)layout->expert_tp;
+}
+
 static int64_t dense_bytes(const struct memory_layout *layout)
 {
     const struct moe_model *model = layout->model;
@@ -29,7 +42,8 @@ static int64_t dense_bytes(const struct memory_layout *layout)
     double unquantised = unquantised_bytes(model);
     double shards = (double)layout->tp;
     return whole_bytes((params.attention + params.dense_ffn) * weight / shards +
-                       params.embedding * unquantised / shards + params.shared_expert * weight +
+                       params.embedding * unquantised / shards +
+                       params.shared_expert * weight / shared_shards(layout) +
                        params.router * unquantised);
 }
 
@@ -43,12 +57,11 @@ static int64_t slot_bytes(const struct moe_model *model, double slots)
 static int64_t expert_bytes(const struct memory_layout *layout)
 {
     const struct moe_model *model = layout->model;
-    double slots = (double)model->num_experts + (double)layout->redundant_experts;
     if (layout->is_offloaded) {
         return slot_bytes(model, (double)layout->cached_slots) +
                layout->buffer_slots * model_expert_bytes(model);
     }
-    return model->num_experts == 0 ? 0 : slot_bytes(model, ceil(slots / (double)layout->ep));
+    return model->num_experts == 0 ? 0 : slot_bytes(model, experts_of(layout));
 }
 
 /* Sequences of one rank whose KV entries are kept at the same time. */
@@ -97,7 +110,8 @@ static double copy_bytes(const struct memory_layout *layout)
 
 struct memory_use memory_use(const struct memory_layout *layout, int64_t kv_tokens)
 {
-    assert(layout->ep >= 1);
+    assert(layout->expert_tp >= 1);
+    assert(layout->ep >= layout->expert_tp);
     assert(layout->tp >= 1);
     assert(kv_tokens >= 0);
     struct memory_use use = {
@@ -125,7 +139,7 @@ struct memory_parts memory_parts(const struct memory_layout *layout)
         .dense_ffn_bytes = whole_bytes(params.dense_ffn * weight / shards),
         .embedding_bytes = whole_bytes(params.embedding * unquantised / shards),
         .router_bytes = whole_bytes(params.router * unquantised),
-        .shared_expert_bytes = whole_bytes(params.shared_expert * weight),
+        .shared_expert_bytes = whole_bytes(params.shared_expert * weight / shared_shards(layout)),
         .routed_expert_bytes = slot_bytes(model, (double)model->num_experts / (double)layout->ep),
         .activation_bytes = whole_bytes(activation_bytes(layout)),
         .logits_bytes = whole_bytes(logits_bytes(layout)),

@@ -2,9 +2,11 @@
  * memory.h -- what a deployment keeps on its fullest GPU, and how much more would fit.
  *
  *   attention, dense FFN, embedding   divided by tp
- *   router, shared experts            whole on every rank
- *   routed experts, redundant ones    ceil((num_experts + redundant_experts) / ep) slots a layer;
- *                  offloaded: cached_slots a layer and buffer_slots in all
+ *   router, shared experts            whole on every rank; shared experts divided by tp where
+ *                  routed ones are cut
+ *   routed experts, redundant ones    ceil((num_experts + redundant_experts) / (ep / expert_tp))
+ *                  slots a layer, each 1 / expert_tp of an expert; offloaded: cached_slots a layer
+ *                  and buffer_slots in all
  *   KV cache       entries of the tp ranks that share sequences, divided by the KV heads they split
  *                  (MLA's latent is on every rank); layers with a sliding window keep that many
  *                  tokens a sequence
@@ -31,6 +33,7 @@ struct memory_layout {
     const struct moe_model *model; /* its precisions count */
     const struct gpu_spec *gpu;
     int32_t ep;                /* ranks that share the experts */
+    int32_t expert_tp;         /* of them, those that each expert is cut over; 1: none */
     int32_t tp;                /* ranks that share attention and dense FFN; 1: data-parallel */
     int32_t redundant_experts; /* a layer */
     bool prefill;

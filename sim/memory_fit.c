@@ -23,6 +23,7 @@ struct memory_fit memory_fit(const struct memory_question *question, int32_t num
         .model = question->model,
         .gpu = question->gpu,
         .ep = num_gpus,
+        .expert_tp = 1,
         .tp = question->tensor_parallel ? num_gpus : 1,
         .redundant_experts = fit.redundant_experts,
         .dispatch_precision = PRECISION_BF16,

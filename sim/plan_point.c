@@ -93,6 +93,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
         .model = plan->model,
         .cluster = gpu->cluster,
         .ep = point->ep,
+        .expert_tp = 1,
         .tp = point->tp,
         .phase = prefill ? PHASE_PREFILL : PHASE_DECODE,
         .context_tokens =

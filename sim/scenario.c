@@ -136,6 +136,7 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     scenario->cluster.gpus_per_node = file->gpus_per_node;
     scenario->ep = ep_is_given ? file->ep : all_gpus; /* given and wrong: 0, and told */
     scenario->tp = file->attention == 0 ? 1 : (file->tp > 0 ? file->tp : scenario->ep);
+    scenario->expert_tp = file->expert_tp > 0 ? file->expert_tp : 1; /* wrong: told */
     scenario->phase = file->phase == PHASE_PREFILL ? PHASE_PREFILL : PHASE_DECODE;
     scenario->context_tokens = file->context_tokens;
     scenario->trace_tokens = file->trace_tokens;

@@ -49,8 +49,9 @@ struct scenario {
     char question[TEXT_BYTES];
     struct moe_model model;
     struct cluster cluster;
-    int32_t ep; /* ranks of the expert-parallel group that is simulated */
-    int32_t tp; /* tensor-parallel degree of attention and dense FFN; 1: data-parallel */
+    int32_t ep; /* ranks, each a GPU, that share the experts of a layer: those that are simulated */
+    int32_t expert_tp; /* ranks that every expert is cut over, by its intermediate size; 1: none */
+    int32_t tp;        /* tensor-parallel degree of attention and dense FFN; 1: data-parallel */
     enum phase phase;
     int32_t context_tokens; /* decode: KV tokens of every sequence, 0: from the trace's requests;
                                prefill: prompt length */
@@ -139,6 +140,32 @@ const char *offload_misses_name(enum offload_misses choice);
 static inline int32_t scenario_experts_per_rank(const struct scenario *scenario)
 {
     return (scenario->model.num_experts + scenario->redundant_experts) / scenario->ep;
+}
+
+/* Ranks that hold the same experts, each its part of them, are a group: a rank to whatever places
+ * experts or sends tokens to them. */
+static inline int32_t scenario_expert_groups(const struct scenario *scenario)
+{
+    return scenario->ep / scenario->expert_tp;
+}
+
+/* Groups of a node; 1 where one spans several. */
+static inline int32_t scenario_groups_per_node(const struct scenario *scenario)
+{
+    int32_t groups = scenario->cluster.gpus_per_node / scenario->expert_tp;
+    return groups > 1 ? groups : 1;
+}
+
+/* Nodes of so many groups. */
+static inline int32_t scenario_group_nodes(const struct scenario *scenario)
+{
+    return (scenario_expert_groups(scenario) - 1) / scenario_groups_per_node(scenario) + 1;
+}
+
+/* Weight bytes of an expert on each rank of its group. */
+static inline int64_t scenario_expert_bytes(const struct scenario *scenario)
+{
+    return model_expert_bytes(&scenario->model) / scenario->expert_tp;
 }
 
 /* At what rate an offloaded expert comes to a GPU while no other fetches: of the link, or of the

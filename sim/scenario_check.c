@@ -10,47 +10,6 @@
 #include "gpu/fitted_phases.h"
 #include "scenario_internal.h"
 
-static void check_parallel(struct scenario_loader *loader)
-{
-    struct scenario *scenario = loader->scenario;
-    const struct scenario_file *file = &loader->file;
-    int64_t num_gpus = (int64_t)file->nodes * file->gpus_per_node;
-    if (scenario->ep < 1) {
-        return; /* nodes and ep are missing or wrong, and told */
-    }
-    if (num_gpus > 0 && num_gpus % scenario->ep != 0) {
-        scenario_complain(loader, "parallel.ep",
-                          "%d does not divide the %lld GPUs of the cluster (nodes %d x %d GPUs)",
-                          (int)scenario->ep, (long long)num_gpus, (int)file->nodes,
-                          (int)file->gpus_per_node);
-    }
-    if (file->attention == 0 && file->tp > 1) {
-        scenario_complain(loader, "parallel.tp", "needs attention: tp, not dp");
-    }
-    if (scenario->tp > 1 && scenario->ep % scenario->tp != 0) {
-        scenario_complain(loader, "parallel.tp", "%d does not divide ep %d", (int)scenario->tp,
-                          (int)scenario->ep);
-    }
-    if (!loader->has_model || scenario->tp <= 1) {
-        return;
-    }
-    const struct moe_model *model = &scenario->model;
-    if (model->num_q_heads % scenario->tp != 0) {
-        scenario_complain(loader, "parallel.tp", "%d does not divide the %d attention heads of %s",
-                          (int)scenario->tp, (int)model->num_q_heads, model->name);
-    }
-    if (model->dense_ffn_dim % scenario->tp != 0) {
-        scenario_complain(loader, "parallel.tp", "%d does not divide the dense FFN width %d of %s",
-                          (int)scenario->tp, (int)model->dense_ffn_dim, model->name);
-    }
-    bool is_split = model->attention == ATTENTION_MLA || model->num_kv_heads % scenario->tp == 0 ||
-                    scenario->tp % model->num_kv_heads == 0;
-    if (!is_split) {
-        scenario_complain(loader, "parallel.tp", "%d and the %d KV heads of %s do not divide",
-                          (int)scenario->tp, (int)model->num_kv_heads, model->name);
-    }
-}
-
 static void check_fabric(struct scenario_loader *loader)
 {
     const struct scenario_file *file = &loader->file;
@@ -79,10 +38,11 @@ static void check_slots(struct scenario_loader *loader)
     const struct scenario *scenario = loader->scenario;
     int64_t experts = scenario->model.num_experts;
     int64_t redundant = scenario->redundant_experts;
-    int64_t ep = scenario->ep;
-    if (!loader->has_model || ep < 1) {
+    if (!loader->has_model || scenario->ep < 1 || scenario->ep % scenario->expert_tp != 0) {
         return;
     }
+    const bool is_cut = scenario->expert_tp > 1;
+    int64_t ep = scenario_expert_groups(scenario);
     if (experts == 0) {
         if (redundant > 0) {
             scenario_complain(loader, "placement.redundant_experts", "%s has no experts",
@@ -100,10 +60,11 @@ static void check_slots(struct scenario_loader *loader)
         (void)snprintf(choice, sizeof choice, "%lld or ", (long long)fewer);
     }
     scenario_complain(loader, "placement.redundant_experts",
-                      "%lld experts + %lld redundant = %lld slots do not divide over ep %lld; use "
+                      "%lld experts + %lld redundant = %lld slots do not divide over %s%lld%s; use "
                       "%s%lld redundant",
                       (long long)experts, (long long)redundant, (long long)(experts + redundant),
-                      (long long)ep, choice, (long long)more);
+                      is_cut ? "" : "ep ", (long long)ep, is_cut ? " groups of GPUs" : "", choice,
+                      (long long)more);
 }
 
 static void check_trace(struct scenario_loader *loader)
@@ -327,7 +288,7 @@ static void check_price(struct scenario_loader *loader)
 
 void scenario_cross_check(struct scenario_loader *loader)
 {
-    check_parallel(loader);
+    scenario_check_parallel(loader);
     check_fabric(loader);
     check_phase(loader);
     check_precision(loader);

@@ -26,6 +26,7 @@ const struct scenario_file scenario_defaults = {
                 .min_capacity = SCENARIO_UNSET,
                 .exempt_share = 0.1},
     .strategy = "static",
+    .expert_tp = 1,
     .replica = "locality",
     .dispatch_dtype = PRECISION_BF16,
     .combine_dtype = PRECISION_BF16,
@@ -62,6 +63,7 @@ static const struct yaml_field parallel_fields[] = {
     {"ep", YAML_INT32, offsetof(struct scenario_file, ep), .min = 1, .max = 65536},
     {"attention", YAML_CHOICE, offsetof(struct scenario_file, attention), .choices = attentions},
     {"tp", YAML_INT32, offsetof(struct scenario_file, tp), .min = 1, .max = 4096},
+    {"expert_tp", YAML_INT32, offsetof(struct scenario_file, expert_tp), .min = 1, .max = 4096},
     {.key = NULL},
 };
 

@@ -26,6 +26,7 @@ struct scenario_file {
     int32_t ep;
     int32_t attention; /* 0: dp, 1: tp */
     int32_t tp;
+    int32_t expert_tp;
     int32_t phase; /* enum phase */
     int32_t context_tokens;
     int32_t precision_dense; /* enum precision, as are the next two */
@@ -105,6 +106,9 @@ bool scenario_find_path(const struct scenario_loader *loader, char path[PATH_BYT
 /* Problems of what a key names, told again as problems of the key. */
 void scenario_pass_on(struct scenario_loader *loader, const char *key,
                       const struct error *problems);
+
+/* Checks the parallel section. */
+void scenario_check_parallel(struct scenario_loader *loader);
 
 /* Reads and checks the offload keys, once model, GPU and plug-ins are known. */
 void scenario_read_offload(struct scenario_loader *loader);

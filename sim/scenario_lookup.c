@@ -183,7 +183,8 @@ static void look_up_plugins(struct scenario_loader *loader)
     const struct scenario_file *file = &loader->file;
     const char *collective = file->collective;
     if (*collective == '\0') {
-        collective = collective_usual(file->phase == PHASE_PREFILL);
+        collective = file->expert_tp > 1 ? "allgather_reducescatter"
+                                         : collective_usual(file->phase == PHASE_PREFILL);
     }
     const char *of_prompts = prefill_collective(file, collective);
     if (file->phase == PHASE_PREFILL && file->prefill_collective[0] != '\0') {

@@ -7,6 +7,7 @@ struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_to
         .model = &scenario->model,
         .gpu = &scenario->cluster.gpu,
         .ep = scenario->ep,
+        .expert_tp = scenario->expert_tp,
         .tp = scenario->tp,
         .redundant_experts = scenario->redundant_experts,
         .prefill = scenario->phase == PHASE_PREFILL,

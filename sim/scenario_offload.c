@@ -176,6 +176,10 @@ static void check_others(struct scenario_loader *loader)
                           "dispatch.replica: locality",
                           scenario->replica->name);
     }
+    if (scenario->expert_tp > 1) {
+        scenario_complain(loader, "offload",
+                          "keeps whole experts, and parallel.expert_tp cuts them");
+    }
     if (scenario->micro_batches * scenario->chunks > 1) {
         scenario_complain(loader, "offload", "does not go with overlap.micro_batches or chunks");
     }

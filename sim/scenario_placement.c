@@ -48,9 +48,8 @@ static void read_file(struct scenario_loader *loader, const char *path, struct e
     const struct place_options options = {
         .strategy = balance_find("eplb"),
         .num_slots = num_slots,
-        .num_ranks = scenario->ep,
-        .num_nodes =
-            (scenario->ep + scenario->cluster.gpus_per_node - 1) / scenario->cluster.gpus_per_node,
+        .num_ranks = scenario_expert_groups(scenario),
+        .num_nodes = scenario_group_nodes(scenario),
         .num_groups = model->num_expert_groups > 0 ? model->num_expert_groups : 1,
     };
     int32_t *expert_of_slot = NULL;
@@ -77,7 +76,8 @@ void scenario_read_placement(struct scenario_loader *loader)
     char path[PATH_BYTES];
     int32_t num_slots = scenario->model.num_experts + scenario->redundant_experts;
     if (name[0] == '\0' || !loader->has_model || scenario->ep < 1 ||
-        scenario->cluster.gpus_per_node < 1 || num_slots % scenario->ep != 0) {
+        scenario->cluster.gpus_per_node < 1 || scenario->ep % scenario->expert_tp != 0 ||
+        num_slots % scenario_expert_groups(scenario) != 0) {
         return; /* what is wrong has been told */
     }
     if (scenario->model.num_experts == 0) {

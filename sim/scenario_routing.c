@@ -20,7 +20,7 @@ struct route_settings scenario_route_settings(const struct scenario *scenario)
     struct route_settings settings = scenario->routing;
     settings.capacity_factor = scenario->capacity_factor;
     settings.capacity_scope = scenario->capacity_scope;
-    settings.num_ranks = scenario->ep;
+    settings.num_ranks = scenario_expert_groups(scenario);
     settings.seed = scenario->seed;
     return settings;
 }

@@ -266,6 +266,7 @@ const char *sample_scenario(struct scenario *scenario, struct serving_config *se
         return "no preset of a cluster has so many of these GPUs in a node";
     }
     (void)snprintf(scenario->name, sizeof scenario->name, "%s", sample->table.path);
+    scenario->expert_tp = 1;
     scenario->tp = row->tp;
     scenario->phase = PHASE_DECODE;
     scenario->context_tokens = row->isl + row->osl / 2;

@@ -264,6 +264,7 @@ static const char *complete(struct scenario *scenario, const struct row *row)
         cluster->gpus_per_node < scenario->ep ? cluster->gpus_per_node : scenario->ep;
     cluster->num_nodes = (scenario->ep + cluster->gpus_per_node - 1) / cluster->gpus_per_node;
     cluster->spine_oversubscription = 1.0;
+    scenario->expert_tp = 1;
     scenario->tp = 1;
     scenario->batching = BATCHING_CONSECUTIVE;
     scenario->router = route_find("trace");

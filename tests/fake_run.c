@@ -87,6 +87,7 @@ static void fill_scenario(struct scenario *scenario, const struct fake_size *siz
                     .num_nodes = (size->num_ranks + 7) / 8,
                     .gpus_per_node = size->num_ranks < 8 ? size->num_ranks : 8},
         .ep = size->num_ranks,
+        .expert_tp = 1,
         .tp = 1,
         .phase = PHASE_DECODE,
         .context_tokens = 4096,

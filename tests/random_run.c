@@ -168,6 +168,7 @@ void random_run_make(struct random_run *run, uint64_t round)
     strcpy(scenario->name, "random");
     draw_model(rng, &scenario->model);
     draw_plugins(rng, scenario);
+    scenario->expert_tp = 1;
     scenario->tp = tps[draw(rng, 0, 3)];
     scenario->ep = scenario->tp * draw(rng, 1, 12 / scenario->tp);
     scenario->cluster = (struct cluster){.gpu = simple_gpu(), .gpus_per_node = draw(rng, 1, 4)};

@@ -98,6 +98,7 @@ Test(memory, one_sequence_more_than_the_largest_batch_does_not_fit)
     struct memory_layout layout = {.model = &model,
                                    .gpu = &gpu,
                                    .ep = 32,
+                                   .expert_tp = 1,
                                    .tp = 1,
                                    .dispatch_precision = PRECISION_BF16,
                                    .combine_precision = PRECISION_BF16,

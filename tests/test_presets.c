@@ -74,6 +74,7 @@ static struct scenario roomy(const struct moe_model *model)
         .model = *model,
         .cluster = {.gpu = simple_gpu(), .num_nodes = NUM_RANKS / 2, .gpus_per_node = 2},
         .ep = NUM_RANKS,
+        .expert_tp = 1,
         .tp = 1,
         .context_tokens = 1000,
         .tokens_per_rank = TOKENS_PER_RANK,

@@ -62,6 +62,7 @@ static void uniform_trace(struct trace *trace, const struct moe_model *model, in
 static struct scenario low_latency(int32_t num_nodes, const char *network)
 {
     struct scenario scenario = {.ep = 8 * num_nodes,
+                                .expert_tp = 1,
                                 .tp = 1,
                                 .context_tokens = 1,
                                 .tokens_per_rank = 128,

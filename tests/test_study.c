@@ -175,6 +175,7 @@ static void give_replicas(void)
                                                    .num_experts = 8,
                                                    .top_k = 2,
                                                    .precision_expert = PRECISION_BF16};
+        scenario[index].expert_tp = 1;
         scenario[index].tp = 1;
         scenario[index].redundant_experts = index < 2 ? 0 : 8;
     }

@@ -46,6 +46,7 @@ struct scenario two_ranks(void)
                   .precision_kv = PRECISION_BF16},
         .cluster = {.gpu = simple_gpu(), .num_nodes = 1, .gpus_per_node = 2},
         .ep = 2,
+        .expert_tp = 1,
         .tp = 1,
         .context_tokens = 10,
         .tokens_per_rank = 1,

@@ -163,6 +163,7 @@ static void choose_compute(struct advise *advise)
     scenario->model = advise->model;
     scenario->cluster = advise->cluster;
     scenario->ep = advise->num_gpus;
+    scenario->expert_tp = 1;
     scenario->phase = advise->prefill ? PHASE_PREFILL : PHASE_DECODE;
     scenario->collective = advise->collective;
     (void)snprintf(scenario->kernels, sizeof scenario->kernels, "any");

@@ -102,6 +102,7 @@ const struct collective collective_allgather_reducescatter = {
     .dispatch_startup_ns = 7400.0,
     .combine_startup_ns = 7400.0,
     .num_sms = 16,
+    .goes_to_all = true,
     .plan_dispatch = gather,
     .plan_combine = scatter,
 };

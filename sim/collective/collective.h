@@ -105,7 +105,9 @@ struct collective {
     int32_t num_sms; /* SMs it takes while it runs */
     bool holds_gpu;  /* its start-up is kernels on all SMs; what is under way then takes none */
     enum copied copied;
-    bool by_nic; /* also ranks of one node reach each other through their NICs */
+    bool by_nic;      /* also ranks of one node reach each other through their NICs */
+    bool goes_to_all; /* every token goes to every rank, and all that ranks make of it is summed up
+                         on the way back: so experts may be cut. It looks at no flows of traffic */
     enum status (*plan_dispatch)(const struct collective_input *input, struct transfer_plan *plan);
     /* The way back: what dispatch brought to a rank leaves it again, reduced where the collective
      * reduces on the way. */

@@ -264,14 +264,14 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     load.choices = (double)work->token_rows * (double)work->model->top_k;
     load.experts = (double)work->model->num_experts;
     load.span = load.rows;
-    const struct expert_shape shape = {.gpu = gpu->name,
-                                       .hidden_dim = (double)work->model->hidden_dim,
-                                       .ffn_dim = (double)work->model->expert_ffn_dim,
-                                       .weight_bytes =
-                                           precision_weight_bytes(work->model->precision_expert),
-                                       .num_sms = gpu_gemm_sms(gpu, work),
-                                       .gpu_sms = (double)gpu->num_sms,
-                                       .hbm_taken = gpu_hbm_taken(gpu, work)};
+    const struct expert_shape shape = {
+        .gpu = gpu->name,
+        .hidden_dim = (double)work->model->hidden_dim,
+        .ffn_dim = (double)work->model->expert_ffn_dim / (double)work->shards,
+        .weight_bytes = precision_weight_bytes(work->model->precision_expert),
+        .num_sms = gpu_gemm_sms(gpu, work),
+        .gpu_sms = (double)gpu->num_sms,
+        .hbm_taken = gpu_hbm_taken(gpu, work)};
     const struct measured_place place = measured_place_experts(&shape, &load, fitted->precision);
     return fitted_or_measured_ns(gpu, &place, fitted_expert_ns(fitted, &shape, &load), table_ns);
 }

@@ -193,7 +193,7 @@ static double experts_ns(const struct gpu_spec *gpu, const struct gpu_work *work
                          const struct gemm_constants *gemm)
 {
     double hidden = (double)work->model->hidden_dim;
-    double width = (double)work->model->expert_ffn_dim;
+    double width = (double)work->model->expert_ffn_dim / (double)work->shards;
     const struct product product[] = {{2.0 * width, hidden}, {hidden, width}};
     double copies = 0.0;
     double active = 0.0;
@@ -238,7 +238,7 @@ double fitted_phase_ns(const struct gpu_spec *gpu, const struct gpu_work *work, 
     case GPU_DENSE_FFN:
         return ffn_ns(gpu, work, (double)model->dense_ffn_dim / (double)work->shards, table_ns);
     case GPU_SHARED:
-        return ffn_ns(gpu, work, (double)model->shared_ffn_dim, table_ns);
+        return ffn_ns(gpu, work, (double)model->shared_ffn_dim / (double)work->shards, table_ns);
     case GPU_GATE:
         return logits_ns(gpu, work, (double)model->num_experts, table_ns);
     case GPU_HEAD:

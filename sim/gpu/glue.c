@@ -211,10 +211,10 @@ bool glue_applies(const struct glue_kernel *kernel, enum glue_set set,
 
 static double ffn_width(const struct moe_model *model, enum gpu_phase phase, double shards)
 {
-    if (phase == GPU_DENSE_FFN) {
-        return (double)model->dense_ffn_dim / shards;
-    }
-    return (double)(phase == GPU_SHARED ? model->shared_ffn_dim : model->expert_ffn_dim);
+    int32_t width = phase == GPU_DENSE_FFN ? model->dense_ffn_dim
+                    : phase == GPU_SHARED  ? model->shared_ffn_dim
+                                           : model->expert_ffn_dim;
+    return (double)width / shards;
 }
 
 static double rotary_width(const struct moe_model *model)

@@ -32,7 +32,8 @@ struct gpu_work {
     int32_t tokens;               /* tokens of this rank, all but GPU_EXPERT */
     int64_t attended_tokens;      /* sum over tokens of the positions each looks back on */
     int64_t context_tokens;       /* KV entries read once a sequence (decode: the same sum) */
-    int32_t shards;               /* tensor-parallel degree of attention and dense FFN; 1: none */
+    int32_t shards;               /* GPUs that the phase's weights are cut over, but for the gate's;
+                                     of FFNs by the intermediate size; 1: none */
     int32_t num_slots;            /* GPU_EXPERT: slots on this rank */
     const int32_t *slot_tokens;   /* [num_slots] */
     int32_t token_rows;           /* GPU_EXPERT: distinct tokens among the copies; 0: not known */

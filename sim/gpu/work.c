@@ -91,6 +91,7 @@ static struct gpu_cost gate_cost(const struct gpu_work *work)
 static struct gpu_cost expert_cost(const struct gpu_work *work)
 {
     const struct moe_model *model = work->model;
+    double shards = (double)work->shards;
     int64_t tokens = 0;
     int32_t active = 0;
     for (int32_t slot = 0; slot < work->num_slots; slot++) {
@@ -101,10 +102,11 @@ static struct gpu_cost expert_cost(const struct gpu_work *work)
         return (struct gpu_cost){.precision = model->precision_expert};
     }
     struct gpu_cost cost =
-        gemm_cost(model_expert_params(model), (double)tokens, model->precision_expert);
+        gemm_cost(model_expert_params(model) / shards, (double)tokens, model->precision_expert);
     cost.weight_bytes *= (double)active;
     cost.activation_bytes =
-        (double)tokens * (6.0 * (double)model->hidden_dim + 5.0 * (double)model->expert_ffn_dim) *
+        (double)tokens *
+        (6.0 * (double)model->hidden_dim + 5.0 * (double)model->expert_ffn_dim / shards) *
         ACTIVATION_BYTES;
     cost.num_kernels = 5;
     return cost;
@@ -134,7 +136,7 @@ struct gpu_cost gpu_work_cost(const struct gpu_work *work)
     case GPU_GATE:
         return gate_cost(work);
     case GPU_SHARED:
-        return ffn_cost(work, work->model->shared_ffn_dim, 1.0);
+        return ffn_cost(work, work->model->shared_ffn_dim, (double)work->shards);
     case GPU_EXPERT:
         return expert_cost(work);
     case GPU_HEAD:

@@ -99,20 +99,22 @@ static enum status send_all(const struct measuring *measuring, const struct expe
     const struct scenario *scenario = measuring->scenario;
     const struct net_model *net = scenario->net;
     void *state = NULL;
-    struct net_message *message = calloc((size_t)num_moves + 1, sizeof *message);
-    enum status status = message == NULL
-                             ? STATUS_NO_MEMORY
-                             : net->open(&state, &scenario->cluster, measuring->options.num_ranks);
+    const int32_t parts = scenario->expert_tp; /* each goes from rank to rank by itself */
+    const int64_t num_messages = num_moves * parts;
+    struct net_message *message = calloc((size_t)num_messages + 1, sizeof *message);
+    enum status status =
+        message == NULL ? STATUS_NO_MEMORY : net->open(&state, &scenario->cluster, scenario->ep);
     *stall_ns = 0.0;
-    for (int64_t i = 0; i < num_moves && status == STATUS_OK; i++) {
+    for (int64_t i = 0; i < num_messages && status == STATUS_OK; i++) {
+        int32_t part = (int32_t)(i % parts);
         message[i] = (struct net_message){.id = (int32_t)i,
-                                          .src_rank = move[i].from_rank,
-                                          .dst_rank = move[i].to_rank,
+                                          .src_rank = move[i / parts].from_rank * parts + part,
+                                          .dst_rank = move[i / parts].to_rank * parts + part,
                                           .bytes = measuring->options.expert_bytes};
     }
     if (status == STATUS_OK && num_moves > 0) {
-        qsort(message, (size_t)num_moves, sizeof *message, compare_senders);
-        status = net->send(state, 0, message, (int32_t)num_moves);
+        qsort(message, (size_t)num_messages, sizeof *message, compare_senders);
+        status = net->send(state, 0, message, (int32_t)num_messages);
     }
     while (status == STATUS_OK && net->next_done_ns(state) != NET_IDLE) {
         *stall_ns = scenario->cluster.gpu.kernel_ns + (double)net->next_done_ns(state);
@@ -177,10 +179,10 @@ enum status rebalance_stalls_measure(struct rebalance_stalls *stalls,
         .window_tokens = window_tokens(scenario, trace),
         .options = {.strategy = scenario->strategy,
                     .num_slots = model->num_experts + scenario->redundant_experts,
-                    .num_ranks = scenario->ep,
-                    .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
+                    .num_ranks = scenario_expert_groups(scenario),
+                    .num_nodes = scenario_group_nodes(scenario),
                     .num_groups = model->num_expert_groups,
-                    .expert_bytes = model_expert_bytes(model)},
+                    .expert_bytes = scenario_expert_bytes(scenario)},
         .load = {.num_steps = WINDOW_PARTS,
                  .num_layers = trace->num_layers,
                  .num_experts = trace->num_experts}};

@@ -314,13 +314,13 @@ enum status step_place(struct step_time *step_time, struct error *error)
                           .file = {.num_steps = WARM_UP_STEPS,
                                    .num_layers = model_num_moe_layers(model),
                                    .num_experts = model->num_experts}};
-    const struct place_options options = {
-        .strategy = scenario->strategy,
-        .num_slots = model->num_experts + scenario->redundant_experts,
-        .num_ranks = scenario->ep,
-        .num_nodes = cluster_node(&scenario->cluster, scenario->ep - 1) + 1,
-        .num_groups = model->num_expert_groups,
-        .expert_bytes = model_expert_bytes(model)};
+    const struct place_options options = {.strategy = scenario->strategy,
+                                          .num_slots =
+                                              model->num_experts + scenario->redundant_experts,
+                                          .num_ranks = scenario_expert_groups(scenario),
+                                          .num_nodes = scenario_group_nodes(scenario),
+                                          .num_groups = model->num_expert_groups,
+                                          .expert_bytes = scenario_expert_bytes(scenario)};
     struct place_result result;
     enum status status = count_loads(step_time, &loads, error);
     if (status == STATUS_OK) {
