@@ -71,7 +71,7 @@ bool sample_same_deployment(const struct sample *sample, const struct sample_row
             return false;
         }
     }
-    return a->tp == b->tp && a->dp == b->dp && a->ep == b->ep;
+    return a->tp == b->tp && a->dp == b->dp && a->ep == b->ep && a->moe_tp == b->moe_tp;
 }
 
 bool sample_same_measurement(const struct sample_row *a, const struct sample_row *b)
@@ -92,7 +92,8 @@ static const char *find_reason(const struct sample *sample, const struct sample_
     if (row->pp > 1) {
         return "layers are dealt to GPUs in turn, which is not predicted";
     }
-    if (row->tp < 1 || row->dp < 1 || row->ep < 1 || (row->tp > 1 && row->dp > 1)) {
+    if (row->tp < 1 || row->dp < 1 || row->ep < 1 || row->moe_tp < 1 ||
+        (row->tp > 1 && row->dp > 1)) {
         return "its degrees of parallelism contradict each other";
     }
     if ((int64_t)row->tp * row->dp > GPUS_MAX || row->batch > BATCH_MAX) {
@@ -251,10 +252,10 @@ const char *sample_scenario(struct scenario *scenario, struct serving_config *se
         return "whether it drafted tokens is not said, and its model can";
     }
     const bool is_moe = model_num_moe_layers(&scenario->model) > 0;
-    if (is_moe && row->moe_tp > 1) {
-        return "experts are cut across GPUs, which is not predicted";
+    if (is_moe && row->moe_tp > 1 && row->moe_tp == row->ep) {
+        return "experts are cut and dealt alike, as where degrees are given as their product";
     }
-    if (is_moe && row->ep != row->tp * row->dp) {
+    if (is_moe && row->ep * row->moe_tp != row->tp * row->dp) {
         return "its degrees of parallelism contradict each other";
     }
     if (!set_formats(&scenario->model, sample_cell(sample, row, SAMPLE_GEMM_FORMAT),
@@ -266,7 +267,7 @@ const char *sample_scenario(struct scenario *scenario, struct serving_config *se
         return "no preset of a cluster has so many of these GPUs in a node";
     }
     (void)snprintf(scenario->name, sizeof scenario->name, "%s", sample->table.path);
-    scenario->expert_tp = 1;
+    scenario->expert_tp = is_moe ? row->moe_tp : 1;
     scenario->tp = row->tp;
     scenario->phase = PHASE_DECODE;
     scenario->context_tokens = row->isl + row->osl / 2;
