@@ -6,24 +6,26 @@
 static bool divides(const struct memory_question *question, int32_t num_gpus)
 {
     const struct moe_model *model = question->model;
-    return !question->tensor_parallel || num_gpus == 1 ||
-           (model->num_q_heads % num_gpus == 0 && model->dense_ffn_dim % num_gpus == 0);
+    bool cuts = !question->cuts_experts || model->expert_ffn_dim % num_gpus == 0;
+    return cuts && (!question->tensor_parallel || num_gpus == 1 ||
+                    (model->num_q_heads % num_gpus == 0 && model->dense_ffn_dim % num_gpus == 0));
 }
 
 struct memory_fit memory_fit(const struct memory_question *question, int32_t num_gpus)
 {
     assert(num_gpus >= 1);
+    int32_t groups = question->cuts_experts ? 1 : num_gpus;
     struct memory_fit fit = {
         .num_gpus = num_gpus,
         .divides = divides(question, num_gpus),
         .redundant_experts =
-            memory_redundant_for(question->model, question->redundant_experts, num_gpus),
+            memory_redundant_for(question->model, question->redundant_experts, groups),
     };
     struct memory_layout layout = {
         .model = question->model,
         .gpu = question->gpu,
         .ep = num_gpus,
-        .expert_tp = 1,
+        .expert_tp = num_gpus / groups,
         .tp = question->tensor_parallel ? num_gpus : 1,
         .redundant_experts = fit.redundant_experts,
         .dispatch_precision = PRECISION_BF16,

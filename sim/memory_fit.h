@@ -1,9 +1,10 @@
 /*
  * memory_fit.h -- on how many GPUs does a model fit, and what is left for sequences?
  *
- * All GPUs form one expert-parallel group, and tensor parallelism, where it is asked for, spans all
- * of them. One GPU more or less at a time: where the experts do not divide evenly, the fewest
- * redundant ones that make them do are added, because they take memory too.
+ * All GPUs share the experts, whole ones or a part of each, and tensor parallelism of attention,
+ * where it is asked for, spans all of them. One GPU more or less at a time: where the experts do
+ * not divide evenly, the fewest redundant ones that make them do are added, because they take
+ * memory too.
  */
 #ifndef MOESIM_MEMORY_FIT_H
 #define MOESIM_MEMORY_FIT_H
@@ -14,6 +15,7 @@ struct memory_question {
     const struct moe_model *model; /* its precisions count */
     const struct gpu_spec *gpu;
     bool tensor_parallel;      /* attention and dense FFN; otherwise data-parallel */
+    bool cuts_experts;         /* every expert is cut over all GPUs; otherwise they are dealt out */
     int32_t redundant_experts; /* a layer, at least */
     int32_t context_tokens;    /* of every decoding sequence */
     double memory_fraction;
@@ -23,7 +25,7 @@ struct memory_question {
 
 struct memory_fit {
     int32_t num_gpus;
-    bool divides; /* false: the ranks do not divide the attention heads or the dense FFN */
+    bool divides; /* false: the GPUs do not divide attention heads, dense FFN or experts' width */
     int32_t redundant_experts;
     int32_t batch_max;         /* sequences of ranks that share attention; 0 or less: none fits */
     int64_t sequences_max;     /* on all GPUs together */

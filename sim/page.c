@@ -25,6 +25,9 @@ static void write_setting(const struct report *report, FILE *page)
     html_named(page, " \xc2\xb7 ", text(report, "num_gpus"), " \xc3\x97 ");
     html_text(page, text(report, "gpu"));
     html_named(page, " \xc2\xb7 EP ", text(report, "ep"), "");
+    if (strcmp(text(report, "expert_tp"), "1") != 0) {
+        html_named(page, " in groups of ", text(report, "expert_tp"), " that experts are cut over");
+    }
     html_named(page, ", TP ", text(report, "tp"), "");
     html_named(page, " \xc2\xb7 ", text(report, "phase"), "");
     html_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");

@@ -162,6 +162,11 @@ static inline int32_t scenario_group_nodes(const struct scenario *scenario)
     return (scenario_expert_groups(scenario) - 1) / scenario_groups_per_node(scenario) + 1;
 }
 
+#define SHARING_BYTES 64
+
+/* In words: "EP8"; "TP8", where every expert is cut over all; "EP2 x TP4". Returns text. */
+const char *scenario_sharing(char text[SHARING_BYTES], const struct scenario *scenario);
+
 /* Weight bytes of an expert on each rank of its group. */
 static inline int64_t scenario_expert_bytes(const struct scenario *scenario)
 {

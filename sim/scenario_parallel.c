@@ -10,7 +10,23 @@
  * number. vLLM without --enable-expert-parallel is expert_tp: ep; TensorRT-LLM's moe_tp_size is
  * expert_tp and its moe_ep_size ep / expert_tp.
  */
+#include <stdio.h>
+
 #include "scenario_internal.h"
+
+const char *scenario_sharing(char text[SHARING_BYTES], const struct scenario *scenario)
+{
+    int groups = (int)scenario_expert_groups(scenario);
+    int expert_tp = (int)scenario->expert_tp;
+    if (expert_tp == 1) {
+        (void)snprintf(text, SHARING_BYTES, "EP%d", groups);
+    } else if (groups == 1) {
+        (void)snprintf(text, SHARING_BYTES, "TP%d", expert_tp);
+    } else {
+        (void)snprintf(text, SHARING_BYTES, "EP%d x TP%d", groups, expert_tp);
+    }
+    return text;
+}
 
 static void check_parallel(struct scenario_loader *loader)
 {

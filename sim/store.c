@@ -216,8 +216,8 @@ static enum status prepare_write(struct store *store, struct error *error)
         status = remove_incomplete(store, error);
     }
     if (status == STATUS_OK) {
-        static_assert(STORE_SCHEMA_VERSION == 3, "the pragma below takes no parameter");
-        status = store_execute(store, "PRAGMA user_version = 3", error);
+        static_assert(STORE_SCHEMA_VERSION == 4, "the pragma below takes no parameter");
+        status = store_execute(store, "PRAGMA user_version = 4", error);
     }
     if (status == STATUS_OK) {
         return store_execute(store, "COMMIT", error);

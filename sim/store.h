@@ -17,7 +17,7 @@
 #include "status.h"
 #include "trace.h"
 
-#define STORE_SCHEMA_VERSION 3
+#define STORE_SCHEMA_VERSION 4
 #define RUN_ID_BYTES         17
 
 struct store;

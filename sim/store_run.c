@@ -33,6 +33,7 @@ static int32_t scenario_values(struct store_value *value, const struct scenario 
         integer_value("num_gpus", cluster_num_gpus(&scenario->cluster)),
         integer_value("num_nodes", scenario->cluster.num_nodes),
         integer_value("ep", scenario->ep),
+        integer_value("expert_tp", scenario->expert_tp),
         integer_value("tp", scenario->tp),
         text_value("phase", phase_names[scenario->phase]),
         integer_value("tokens_per_rank", scenario->tokens_per_rank),

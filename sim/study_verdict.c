@@ -28,10 +28,12 @@ static void say_setting(const struct study *study, struct study_group *group,
 {
     const struct scenario *scenario = run->scenario;
     int32_t interval = interval_steps(study, group);
-    format_append(
-        group->verdict, VERDICT_BYTES, "%s of %s, EP%d, %d tokens a rank, %d redundant experts",
-        scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
-        (int)scenario->ep, (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
+    char sharing[SHARING_BYTES];
+    format_append(group->verdict, VERDICT_BYTES,
+                  "%s of %s, %s, %d tokens a rank, %d redundant experts",
+                  scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
+                  scenario_sharing(sharing, scenario), (int)scenario->tokens_per_rank,
+                  (int)scenario->redundant_experts);
     if (interval == 1) {
         format_append(group->verdict, VERDICT_BYTES, ", a change every step");
     } else if (interval > 0) { /* else all are placed once and for all */

@@ -518,6 +518,41 @@ def test_check_says_what_redundant_experts_take():
     check("redundant" not in moesim("check", "scenario.yaml").stdout, "a word on none")
 
 
+def test_experts_cut_over_gpus_are_compared_with_whole_ones():
+    """Every GPU computes every choice, at a part of the width: nobody is busier than another."""
+    cut = ("--set", "dispatch.collective=allgather_reducescatter", "--set", "parallel.attention=tp")
+    result = moesim("compare", "scenario.yaml", "--vary", "parallel.expert_tp=1,8", *cut, "--json",
+                    "-o", "cut.db")
+    check(result.returncode == 0, result.stderr)
+    whole, parts = json.loads(result.stdout)["runs"]
+    check(parts["rank_tokens_max_over_mean"] == 1 < whole["rank_tokens_max_over_mean"], "imbalance")
+    check(parts["digest"] != whole["digest"], "one digest for both")
+    kept = sqlite3.connect("cut.db").execute("SELECT expert_tp FROM run ORDER BY expert_tp")
+    check([row[0] for row in kept] == [1, 8], "expert_tp is stored")
+    text = moesim("run", "scenario.yaml", "--set", "parallel.expert_tp=8", *cut, "-o", "cut.db",
+                  "--report", "cut").stdout
+    check(", TP8, " in text.split("\n")[0], text)
+    page = open("cut/index.html", encoding="utf-8").read()
+    check("EP 8 in groups of 8 that experts are cut over" in page, "a page that does not say so")
+    checked = moesim("check", "scenario.yaml", "--set", "parallel.expert_tp=2", *cut).stdout
+    check("ep 8, expert_tp 2, tp 8" in checked and "note" not in checked, checked)
+    checked = moesim("check", "scenario.yaml", "--set", "parallel.expert_tp=4", "--set",
+                     "precision.expert=fp8", *cut).stdout
+    check("no multiple of 128" in checked, checked)
+
+
+def test_memory_cuts_experts_or_deals_them():
+    """Mixtral's 8 experts: one each, or an eighth of each; three do not divide their width."""
+    fits = [json.loads(moesim("memory", "mixtral-8x7b", "--gpu", "h100-sxm", "--gpus", "8",
+                              "--experts", way, "--json").stdout)["rows"][0] for way in ("ep", "tp")]
+    check(fits[0]["routed_expert_bytes"] == fits[1]["routed_expert_bytes"], fits)
+    text = moesim("memory", "mixtral-8x7b", "--gpu", "h100-sxm", "--gpus", "3", "--experts",
+                  "tp").stdout
+    check("does not divide" in text and "experts cut over all GPUs" in text, text)
+    expect_error("neither", moesim("memory", "mixtral-8x7b", "--gpu", "h100-sxm", "--experts", "x"),
+                 "neither ep nor tp", lines=1)
+
+
 def test_trace_stats_names_the_hottest_layers():
     layers = json.loads(moesim("trace", "stats", "trace", "--json").stdout)["layers"]
     text = moesim("trace", "stats", "trace").stdout

@@ -67,13 +67,19 @@ static double decode_ns(const struct step_time *step_time, int32_t sequences, in
 }
 
 /* Largest error at batches and contexts that the table does not hold. */
-static double worst_error(const char *more)
+static double worst_error(const char *more, int32_t expert_tp)
 {
     static const int32_t sequences[] = {3, 13, 50, 77, 150, 230};
     static const int32_t contexts[] = {100, 1500, 5000};
     struct scenario scenario;
     struct trace trace;
     load(&scenario, &trace, more);
+    if (expert_tp > 1) {
+        scenario.expert_tp = expert_tp;
+        scenario.redundant_experts = 0;
+        scenario.collective = scenario.prefill_collective =
+            collective_find("allgather_reducescatter");
+    }
     struct step_time *step_time = table(&scenario, &trace);
     double worst = 0.0;
     scenario.memory_fraction = 1e6;
@@ -96,12 +102,12 @@ static double worst_error(const char *more)
 
 Test(serve_step_time, lies_within_two_percent_of_runs_it_has_not_seen)
 {
-    cr_assert_lt(worst_error(NULL), 0.02); /* 0.4 % */
+    cr_assert_lt(worst_error(NULL, 1), 0.02); /* 0.4 % */
 }
 
 Test(serve_step_time, knows_what_two_micro_batches_hide)
 {
-    cr_assert_lt(worst_error("overlap.micro_batches=2"), 0.02); /* 0.8 % */
+    cr_assert_lt(worst_error("overlap.micro_batches=2", 1), 0.02); /* 0.8 % */
 }
 
 /* Largest error of steps that read a prompt a rank, as the engine's prefill has them. */
@@ -122,6 +128,11 @@ static double worst_chunk_error(const struct step_time *step_time, struct scenar
         worst = fmax(worst, fabs(step_time_ns(step_time, &prompt, 1) / run_ns - 1.0));
     }
     return worst;
+}
+
+Test(serve_step_time, knows_experts_that_are_cut)
+{
+    cr_assert_lt(worst_error(NULL, 8), 0.02); /* 0.3 % */
 }
 
 Test(serve_step_time, knows_chunks_of_prompts)

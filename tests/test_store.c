@@ -346,9 +346,9 @@ Test(store, refuses_somebody_elses_database)
 Test(store, refuses_a_newer_schema)
 {
     store_run("");
-    write_with_sqlite("PRAGMA user_version = 4");
+    write_with_sqlite("PRAGMA user_version = 5");
 
-    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 4, this one knows 3)");
+    assert_refused(false, STATUS_INVALID, "a newer moesim (schema 5, this one knows 4)");
 }
 
 Test(store, refuses_tables_that_are_not_its_own)

@@ -19,7 +19,8 @@ static struct study_run run[RUNS_MAX];
 static void fake(int32_t index, const char *strategy, const char *group, int64_t settled_ns,
                  int64_t landing_ns)
 {
-    scenario[index] = (struct scenario){.strategy = balance_find(strategy), .ep = 8};
+    scenario[index] =
+        (struct scenario){.strategy = balance_find(strategy), .ep = 8, .expert_tp = 1};
     metrics[index] = (struct run_metrics){.num_steps = 100, .first_steps = 100};
     int64_t whole_ns = 20 * 1000 + 80 * settled_ns;
     if (landing_ns > 0) {

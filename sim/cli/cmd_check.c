@@ -29,6 +29,7 @@ struct part {
 };
 
 #define NUM_PARTS 6
+#define FP8_BLOCK 128 /* rows and columns of weights that share a scale */
 
 static void list_parts(struct part parts[NUM_PARTS], const struct memory_use *use)
 {
@@ -55,6 +56,18 @@ static int64_t redundant_bytes(const struct scenario *scenario)
     return scenario_memory(scenario, 0).expert_bytes - scenario_memory(&plain, 0).expert_bytes;
 }
 
+/* Formats with a scale a block of weights want whole blocks on every GPU. */
+static void print_expert_blocks(const struct scenario *scenario)
+{
+    int32_t width = scenario->model.expert_ffn_dim / scenario->expert_tp;
+    if (scenario->expert_tp > 1 && scenario->model.precision_expert == PRECISION_FP8 &&
+        width % FP8_BLOCK != 0) {
+        printf("  note     a GPU's %d columns of an expert are no multiple of %d, which vLLM "
+               "refuses\n           of fp8 weights with a scale a block\n",
+               (int)width, FP8_BLOCK);
+    }
+}
+
 static void print_check(const struct variant *variant, const struct memory_use *use)
 {
     const struct scenario *scenario = &variant->scenario;
@@ -63,9 +76,13 @@ static void print_check(const struct variant *variant, const struct memory_use *
     list_parts(parts, use);
     printf("%s\n", scenario->name);
     printf("  model    %s\n", scenario->model.name);
-    printf("  cluster  %d x %d %s, ep %d, tp %d\n", (int)scenario->cluster.num_nodes,
-           (int)scenario->cluster.gpus_per_node, scenario->cluster.gpu.name, (int)scenario->ep,
-           (int)scenario->tp);
+    printf("  cluster  %d x %d %s, ep %d, ", (int)scenario->cluster.num_nodes,
+           (int)scenario->cluster.gpus_per_node, scenario->cluster.gpu.name, (int)scenario->ep);
+    if (scenario->expert_tp > 1) {
+        printf("expert_tp %d, ", (int)scenario->expert_tp);
+    }
+    printf("tp %d\n", (int)scenario->tp);
+    print_expert_blocks(scenario);
     if (variant->trace != NULL) {
         printf("  trace    %s: %lld tokens, %d layers, top %d of %d experts (%s)\n",
                variant->trace->name, (long long)variant->trace->num_tokens,
@@ -96,6 +113,7 @@ static cJSON *check_json(const struct variant *variant, const struct memory_use 
     cJSON_AddStringToObject(root, "model", variant->scenario.model.name);
     cJSON_AddStringToObject(root, "gpu", variant->scenario.cluster.gpu.name);
     cJSON_AddNumberToObject(root, "ep", variant->scenario.ep);
+    cJSON_AddNumberToObject(root, "expert_tp", variant->scenario.expert_tp);
     cJSON_AddNumberToObject(root, "tp", variant->scenario.tp);
     cJSON *memory = cJSON_AddObjectToObject(root, "memory");
     for (int32_t i = 0; i < NUM_PARTS; i++) {

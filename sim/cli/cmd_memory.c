@@ -20,16 +20,13 @@ static const char help[] =
     "      --gpu NAME          a GPU of moesim list gpus, or a YAML file\n"
     "  -n, --gpus N|A-B        how many (1-16)\n"
     "      --context TOKENS    KV tokens of every sequence (4096)\n"
-    "      --attention dp|tp   data- or tensor-parallel attention and dense FFN (dp; a dense "
-    "model:\n"
-    "                          tp)\n"
+    "      --attention dp|tp   how attention and dense FFN are shared (dp; a dense model: tp)\n"
+    "      --experts ep|tp     whole experts on each GPU, or a part of every one (ep)\n"
     "      --redundant N       redundant experts a layer, at least (0)\n"
-    "      --offload SLOTS     experts live in host memory or on drives; of each layer a GPU "
-    "keeps\n"
-    "                          so many, and two buffers for those that arrive\n"
-    "      --dense FORMAT      attention, dense and shared FFN (the model's): fp32, bf16, fp8, "
-    "int8,\n"
-    "                          mxfp4, nvfp4\n"
+    "      --offload SLOTS     experts live in host memory or on drives; a GPU keeps so many of\n"
+    "                          each layer, and two buffers for those that arrive\n"
+    "      --dense FORMAT      attention, dense and shared FFN (the model's): fp32, bf16, fp8,\n"
+    "                          int8, mxfp4, nvfp4\n"
     "      --expert FORMAT     routed experts (the model's)\n"
     "      --kv FORMAT         KV cache (the model's)\n"
     "      --fraction SHARE    of HBM that may be filled (0.9)\n"
@@ -56,7 +53,7 @@ struct memory_arguments {
 };
 
 enum { OPTION_GPU = 256, OPTION_CONTEXT, OPTION_ATTENTION, OPTION_REDUNDANT, OPTION_FRACTION };
-enum { OPTION_OFFLOAD = 290 };
+enum { OPTION_OFFLOAD = 290, OPTION_EXPERTS };
 enum { OPTION_PRECISION = 300 }; /* and the next two: dense, expert, kv */
 
 static bool take_whole(int32_t *value, const char *text, long min, long max, const char **end)
@@ -122,6 +119,11 @@ static int take_option(struct memory_arguments *arguments, int option)
         return arguments->attention == 1 || strcmp(optarg, "dp") == 0
                    ? -1
                    : cli_usage("memory", "--attention %s: neither dp nor tp", optarg);
+    case OPTION_EXPERTS:
+        arguments->question.cuts_experts = strcmp(optarg, "tp") == 0;
+        return arguments->question.cuts_experts || strcmp(optarg, "ep") == 0
+                   ? -1
+                   : cli_usage("memory", "--experts %s: neither ep nor tp", optarg);
     case OPTION_REDUNDANT:
         return take_number(&arguments->question.redundant_experts, "redundant", optarg, 0, 65536);
     case OPTION_OFFLOAD:
@@ -152,6 +154,7 @@ static int parse(struct memory_arguments *arguments, int argc, char **argv)
         {"gpus", required_argument, NULL, 'n'},
         {"context", required_argument, NULL, OPTION_CONTEXT},
         {"attention", required_argument, NULL, OPTION_ATTENTION},
+        {"experts", required_argument, NULL, OPTION_EXPERTS},
         {"redundant", required_argument, NULL, OPTION_REDUNDANT},
         {"fraction", required_argument, NULL, OPTION_FRACTION},
         {"offload", required_argument, NULL, OPTION_OFFLOAD},
@@ -196,9 +199,13 @@ static enum status load(struct memory_arguments *arguments, struct error *error)
             *chosen[part] = (enum precision)arguments->precision[part];
         }
     }
-    if (arguments->question.is_offloaded && arguments->model.num_experts == 0) {
-        return error_add(error, STATUS_INVALID, "--offload: %s has no experts",
+    if ((arguments->question.is_offloaded || arguments->question.cuts_experts) &&
+        arguments->model.num_experts == 0) {
+        return error_add(error, STATUS_INVALID, "%s has no experts for --offload or --experts",
                          arguments->model.name);
+    }
+    if (arguments->question.is_offloaded && arguments->question.cuts_experts) {
+        return error_add(error, STATUS_INVALID, "--experts tp: --offload keeps whole experts");
     }
     arguments->question.model = &arguments->model;
     arguments->question.gpu = &arguments->gpu;
@@ -217,7 +224,7 @@ static void print_row(const struct memory_fit *fit, bool has_experts)
         printf(" %10d", (int)fit->redundant_experts);
     }
     if (!fit->divides) {
-        printf("  does not divide the attention heads and the dense FFN\n");
+        printf("  does not divide attention heads, dense FFN or experts\n");
         return;
     }
     printf(" %9s %9s", format_bytes(weights, (double)weight_bytes),
@@ -304,9 +311,10 @@ static void print_table(const struct memory_arguments *arguments)
            format_bytes(weights, memory_weight_bytes(model)),
            precision_name(model->precision_dense), precision_name(model->precision_expert),
            format_bytes(kv, memory_kv_bytes_per_token(model)), precision_name(model->precision_kv));
-    printf("%s: %s, of which %g may be filled; attention %s-parallel\n", arguments->gpu.name,
+    printf("%s: %s, of which %g may be filled; attention %s-parallel%s\n", arguments->gpu.name,
            format_bytes(hbm, (double)arguments->gpu.hbm_bytes), question->memory_fraction,
-           question->tensor_parallel ? "tensor" : "data");
+           question->tensor_parallel ? "tensor" : "data",
+           question->cuts_experts ? ", experts cut over all GPUs" : "");
     if (question->is_offloaded) {
         printf("experts offloaded: %s in host memory or on drives, %d of each layer on a GPU\n",
                format_bytes(weights, memory_expert_bytes(model)), (int)question->offload_slots);
@@ -331,6 +339,7 @@ static cJSON *table_json(const struct memory_arguments *arguments)
     cJSON_AddStringToObject(root, "model", arguments->model.name);
     cJSON_AddStringToObject(root, "gpu", arguments->gpu.name);
     cJSON_AddStringToObject(root, "attention", question->tensor_parallel ? "tp" : "dp");
+    cJSON_AddStringToObject(root, "experts", question->cuts_experts ? "tp" : "ep");
     cJSON_AddNumberToObject(root, "context_tokens", question->context_tokens);
     cJSON_AddNumberToObject(root, "memory_fraction", question->memory_fraction);
     cJSON_AddNumberToObject(root, "weight_bytes", memory_weight_bytes(&arguments->model));

@@ -273,8 +273,9 @@ void print_summary(const struct variant *variant)
     const struct run_totals *totals = &variant->totals;
     char text[FORMAT_BYTES];
     char more[FORMAT_BYTES];
-    printf("%s on %d x %s, EP%d, %s%s%s\n%s\n\n", scenario->model.name, (int)scenario->ep,
-           scenario->cluster.gpu.name, (int)scenario->ep,
+    char sharing[SHARING_BYTES];
+    printf("%s on %d x %s, %s, %s%s%s\n%s\n\n", scenario->model.name, (int)scenario->ep,
+           scenario->cluster.gpu.name, scenario_sharing(sharing, scenario),
            scenario->phase == PHASE_DECODE ? "decode" : "prefill",
            variant->label[0] != '\0' ? ", " : "", variant->label, scenario->question);
     printf("  steps          %lld of %lld tokens\n", (long long)variant->metrics->num_steps,
