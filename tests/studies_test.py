@@ -25,6 +25,7 @@ SHORT = {
                    "placement.rebalance_interval_steps=2"],
     "drops_capacity": ["trace.steps=2"],
     "offload_slots": ["trace.steps=16"],
+    "ep_or_tp": ["trace.tokens=16384", "trace.steps=2"],
     "failures": ["trace.tokens=43008", "trace.steps=4"],
     "strategies": ["trace.tokens=24576", "trace.tokens_per_rank=16", "context_tokens=16",
                    "trace.steps=24"],
@@ -146,6 +147,22 @@ def offload_slots(results, sentences):
            f"{rate[max(rate)]:.0f}")
 
 
+def ep_or_tp(results, sentences):
+    step = {(run["label"].split(" parallel")[0], run["ep"] * run["tokens_per_rank"]):
+            results.settled_ns(run) / 1e6 for run in results.runs}
+    batches = sorted(tokens for way, tokens in step if way == "TP")
+    few, many = batches[0], batches[-1]
+    faster = [tokens for tokens in batches if step["TP", tokens] <= 0.99 * step["EP", tokens]]
+    expect(sentences[0], f"{step['EP', few]:.2f}", f"{step['TP', few]:.2f}", str(few),
+           f"{step['EP', many]:.2f}", f"{step['TP', many]:.2f}", str(many), str(len(faster)),
+           str(len(batches)), str(max(faster)))
+    even = step["EP, even routing", many]
+    expect(sentences[1], str(many), f"{100 * (step['EP', many] / even - 1):.1f}",
+           f"{100 * abs(even / step['TP', many] - 1):.1f}")
+    expect(sentences[2], "8192", f"{step['prompts, EP', 8192]:.1f}",
+           f"{step['prompts, TP', 8192]:.1f}")
+
+
 def failures(results, sentences):
     step = {run["label"].split(" phase")[0].split(" trace")[0]: results.settled_ns(run)
             for run in results.runs}
@@ -192,8 +209,8 @@ def plans(name, results, sentences, document):
 
 
 RECOMPUTE = {"ep_latency": ep_latency, "redundancy_memory": redundancy_memory,
-             "gb200_h200": gb200_h200, "drops_capacity": drops_capacity, "failures": failures,
-             "offload_slots": offload_slots, "strategies": strategies}
+             "gb200_h200": gb200_h200, "ep_or_tp": ep_or_tp, "drops_capacity": drops_capacity,
+             "failures": failures, "offload_slots": offload_slots, "strategies": strategies}
 
 
 def check_study(moesim, name, question, scratch):
