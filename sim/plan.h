@@ -79,6 +79,7 @@ struct plan {
     struct plan_list redundant_experts; /* at least; rounded up to equal slots */
     struct plan_list micro_batches;
     struct plan_list attention_tp;
+    struct plan_list expert_tp;
     struct plan_list expert_precision; /* enum precision */
     const struct balance_strategy *strategy[PLAN_LIST_MAX];
     int32_t num_strategies;
@@ -111,6 +112,7 @@ struct plan_point {
     enum cost_pool pool;
     int32_t ep;
     int32_t tp;
+    int32_t expert_tp; /* GPUs that every expert is cut over; 1 or less: none is */
     int32_t redundant_experts;
     int32_t tokens_per_rank;
     int32_t micro_batches;

@@ -25,7 +25,7 @@
 
 bool plan_same_layout(const struct plan_point *a, const struct plan_point *b)
 {
-    return a->gpu == b->gpu && a->ep == b->ep && a->tp == b->tp &&
+    return a->gpu == b->gpu && a->ep == b->ep && a->tp == b->tp && a->expert_tp == b->expert_tp &&
            a->redundant_experts == b->redundant_experts && a->strategy == b->strategy &&
            a->expert_precision == b->expert_precision &&
            plan_offload_same(&a->offload, &b->offload);

@@ -58,9 +58,15 @@ static bool can_offload(const struct launch *launch, enum launch_engine engine)
     return false;
 }
 
+int32_t launch_expert_groups(const struct launch *launch)
+{
+    int32_t expert_tp = launch->point->expert_tp;
+    return expert_tp > 1 ? launch->point->ep / expert_tp : launch->point->ep;
+}
+
 bool launch_spreads_experts(const struct launch *launch)
 {
-    return launch->plan->model.num_experts > 0 && launch->point->ep > 1;
+    return launch->plan->model.num_experts > 0 && launch_expert_groups(launch) > 1;
 }
 
 bool launch_balances(const struct launch *launch)
@@ -202,9 +208,9 @@ static void write_sglang(struct command *command, const struct launch *launch)
                    (int)launch->nodes);
     }
     if (launch_spreads_experts(launch)) {
-        launch_add(command, " \\\n  --ep-size %d", (int)point->ep);
+        launch_add(command, " \\\n  --ep-size %d", (int)launch_expert_groups(launch));
     }
-    if (launch_spreads_experts(launch) && is_amd(launch)) {
+    if (launch_spreads_experts(launch) && is_amd(launch) && point->expert_tp <= 1) {
         launch_add(command, " --moe-a2a-backend mori");
     }
     if (sends) {
@@ -316,8 +322,10 @@ bool plan_launch(char text[LAUNCH_BYTES], const struct plan *plan, const struct 
     launch.sequences =
         pool == COST_PREFILL ? plan_prompts(plan, prefill) : decode->tokens_per_rank * decode->tp;
     text[0] = '\0';
-    if (!can_offload(&launch, engine)) {
-        return false;
+    bool is_cut = point->expert_tp > 1;
+    if (!can_offload(&launch, engine) ||
+        (engine == LAUNCH_VLLM && is_cut && point->expert_tp < point->ep)) {
+        return false; /* vLLM's experts are whole, or cut over all GPUs */
     }
     if ((winner->shared && pool == COST_PREFILL) ||
         (engine == LAUNCH_TRTLLM &&

@@ -30,7 +30,11 @@ struct launch {
 void __attribute__((format(printf, 2, 3)))
 launch_add(struct command *command, const char *format, ...);
 
-/* On one GPU there is nobody to exchange tokens with, and nothing to balance. */
+/* Groups of GPUs that have different experts: all GPUs, where experts are whole. */
+int32_t launch_expert_groups(const struct launch *launch);
+
+/* On one GPU there is nobody to exchange tokens with, and nothing to balance;
+ * nor where experts are cut over all GPUs. */
 bool launch_spreads_experts(const struct launch *launch);
 
 /* Whether the point places experts by their loads. */

@@ -49,8 +49,11 @@ void launch_write_trtllm(struct command *command, const struct launch *launch)
     bool may_balance = launch_spreads_experts(launch) && launch_balances(launch);
     bool can_balance = may_balance && strcmp(trtllm_backend(launch), "TRITON") != 0;
     launch_add(command, "cat > config.yaml <<EOF\ntensor_parallel_size: %d\n", (int)point->ep);
+    if (point->expert_tp > 1) {
+        launch_add(command, "moe_tensor_parallel_size: %d\n", (int)point->expert_tp);
+    }
     if (launch_spreads_experts(launch)) {
-        launch_add(command, "moe_expert_parallel_size: %d\n", (int)point->ep);
+        launch_add(command, "moe_expert_parallel_size: %d\n", (int)launch_expert_groups(launch));
     }
     launch_add(command,
                "enable_attention_dp: %s\nmax_batch_size: %d\nmax_num_tokens: %d\nmax_seq_len: %d\n",

@@ -102,6 +102,7 @@ static void fill_lists(struct plan *plan)
     fill_list(&plan->redundant_experts, redundant, has_experts ? 2 : 1);
     fill_list(&plan->micro_batches, parts, has_experts ? 2 : 1);
     fill_list(&plan->attention_tp, has_experts ? one : dense_tp, has_experts ? 1 : 4);
+    fill_list(&plan->expert_tp, one, 1);
     fill_list(&plan->expert_precision, &precision, 1);
     if (plan->num_strategies == 0) {
         plan->strategy[plan->num_strategies++] = balance_find(has_experts ? "eplb" : "static");
@@ -297,6 +298,7 @@ void plan_look_up(struct plan_file *file)
               EP_MAX);
     take_list(file, &plan->micro_batches, "search.micro_batches", file->micro_batches, 1, 4);
     take_list(file, &plan->attention_tp, "search.attention_tp", file->attention_tp, 1, 1024);
+    take_list(file, &plan->expert_tp, "search.expert_tp", file->expert_tp, 1, 1024);
     take_strategies(file);
     take_precisions(file);
     take_pools(file);

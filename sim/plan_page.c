@@ -111,8 +111,10 @@ static void write_finalists(const struct plan_report *plan_report, FILE *page)
                                      : "misses",
                 format_money(usd, row->cost.usd_total, &money.shown), (int)row->num_gpus);
         for (int32_t pool = 0; pool < (row->shared ? 1 : COST_POOLS); pool++) {
-            fprintf(page, "%s%d \xc3\x97 EP%d", pool == COST_PREFILL ? "" : ", ",
-                    (int)row->groups[pool], (int)answer->point[row->point[pool]].ep);
+            const struct plan_point *point = &answer->point[row->point[pool]];
+            char sharing[SHARING_BYTES];
+            fprintf(page, "%s%d \xc3\x97 %s", pool == COST_PREFILL ? "" : ", ",
+                    (int)row->groups[pool], scenario_sharing(sharing, point->ep, point->expert_tp));
             if (row->added[pool] > 0) {
                 fprintf(page, " (+%d)", (int)row->added[pool]);
             }

@@ -48,7 +48,7 @@ int32_t plan_prefill_context(const struct cost_traffic *traffic)
 
 void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
 {
-    char extra[256] = "", offload[160];
+    char extra[256] = "", offload[160], sharing[SHARING_BYTES];
     size_t used = 0;
     if (point->tp > 1) {
         used +=
@@ -68,8 +68,9 @@ void plan_point_words(char *text, size_t bytes, const struct plan_point *point)
     plan_offload_words(offload, sizeof offload, point);
     used += (size_t)snprintf(extra + used, sizeof extra - used, "%s", offload);
     assert(used < sizeof extra);
-    (void)snprintf(text, bytes, "EP%d, %d %s a GPU%s", (int)point->ep, (int)point->tokens_per_rank,
-                   point->pool == COST_PREFILL ? "tokens" : "sequences", extra);
+    (void)snprintf(
+        text, bytes, "%s, %d %s a GPU%s", scenario_sharing(sharing, point->ep, point->expert_tp),
+        (int)point->tokens_per_rank, point->pool == COST_PREFILL ? "tokens" : "sequences", extra);
 }
 
 double plan_gpu_s_per_million(const struct plan_point *point, double step_ns)
@@ -89,11 +90,12 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
 {
     const struct plan_gpu *gpu = &plan->gpu[point->gpu];
     bool prefill = point->pool == COST_PREFILL;
+    bool is_cut = point->expert_tp > 1;
     *scenario = (struct scenario){
         .model = plan->model,
         .cluster = gpu->cluster,
         .ep = point->ep,
-        .expert_tp = 1,
+        .expert_tp = is_cut ? point->expert_tp : 1,
         .tp = point->tp,
         .phase = prefill ? PHASE_PREFILL : PHASE_DECODE,
         .context_tokens =
@@ -106,8 +108,9 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
         .strategy = point->strategy,
         .redundant_experts = point->redundant_experts,
         .replica = dispatch_find("locality"),
-        .collective = collective_usual_on(&gpu->cluster.gpu, prefill),
-        .dispatch_precision = PRECISION_FP8,
+        .collective = is_cut ? collective_find("allgather_reducescatter")
+                             : collective_usual_on(&gpu->cluster.gpu, prefill),
+        .dispatch_precision = is_cut ? PRECISION_BF16 : PRECISION_FP8,
         .combine_precision = PRECISION_BF16,
         .micro_batches = point->micro_batches,
         .chunks = 1,
@@ -140,7 +143,8 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
 static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, int32_t layer,
                        int32_t tokens)
 {
-    bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN;
+    bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN ||
+                    (phase == GPU_SHARED && scenario->expert_tp > 1);
     int32_t ranks = is_split ? scenario->tp : 1;
     struct gpu_work work = {.phase = phase,
                             .model = &scenario->model,
@@ -213,10 +217,10 @@ static enum status place_experts(struct scenario *scenario, const struct plan_wo
     struct place_options options = {.strategy = scenario->strategy,
                                     .num_slots =
                                         scenario->model.num_experts + scenario->redundant_experts,
-                                    .num_ranks = scenario->ep,
-                                    .num_nodes = scenario->cluster.num_nodes,
+                                    .num_ranks = scenario_expert_groups(scenario),
+                                    .num_nodes = scenario_group_nodes(scenario),
                                     .num_groups = scenario->model.num_expert_groups,
-                                    .expert_bytes = model_expert_bytes(&scenario->model)};
+                                    .expert_bytes = scenario_expert_bytes(scenario)};
     enum status status = place(&result, &options, &world->load, NULL, arena, error);
     if (status == STATUS_OK) {
         scenario->initial_expert_of_slot = result.expert_of_slot;
@@ -330,6 +334,9 @@ uint64_t plan_point_digest(const struct plan_point *point, const struct plan_wor
     uint64_t digest = DIGEST_START;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         digest = digest_u64(digest, (uint64_t)numbers[i]);
+    }
+    if (point->expert_tp > 1) {
+        digest = digest_u64(digest, (uint64_t)point->expert_tp);
     }
     digest = digest_u64(digest, world->trace.digest);
     digest = digest_text(digest, point->strategy->name);

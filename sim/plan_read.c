@@ -83,6 +83,7 @@ static const struct yaml_field search_fields[] = {
     {"strategy", YAML_NODE, offsetof(struct plan_file, strategy), .size = 0},
     {"micro_batches", YAML_NODE, offsetof(struct plan_file, micro_batches), .size = 0},
     {"attention_tp", YAML_NODE, offsetof(struct plan_file, attention_tp), .size = 0},
+    {"expert_tp", YAML_NODE, offsetof(struct plan_file, expert_tp), .size = 0},
     {"expert_precision", YAML_NODE, offsetof(struct plan_file, expert_precision), .size = 0},
     {"offload", YAML_NODE, offsetof(struct plan_file, offload), .size = 0},
     {.key = NULL},

@@ -28,6 +28,7 @@ struct plan_file {
     struct yaml_node *strategy;
     struct yaml_node *micro_batches;
     struct yaml_node *attention_tp;
+    struct yaml_node *expert_tp;
     struct yaml_node *expert_precision;
     struct yaml_node *offload;
     char gpu_model[NAME_BYTES];

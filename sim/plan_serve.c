@@ -65,9 +65,12 @@ static void write_point(FILE *file, const struct plan *plan,
     bool prefill = point->pool == COST_PREFILL;
     fprintf(file, "version: 1\nmodel: %s\n", plan->model_written);
     write_cluster(file, &gpu->cluster, point->ep, groups);
-    fprintf(file, "parallel: {ep: %d, attention: %s, tp: %d}\nphase: %s\ncontext_tokens: %d\n",
-            (int)point->ep, point->tp > 1 ? "tp" : "dp", (int)point->tp,
-            prefill ? "prefill" : "decode",
+    fprintf(file, "parallel: {ep: %d, ", (int)point->ep);
+    if (point->expert_tp > 1) {
+        fprintf(file, "expert_tp: %d, ", (int)point->expert_tp);
+    }
+    fprintf(file, "attention: %s, tp: %d}\nphase: %s\ncontext_tokens: %d\n",
+            point->tp > 1 ? "tp" : "dp", (int)point->tp, prefill ? "prefill" : "decode",
             prefill ? (int)point->tokens_per_rank : (int)plan_decode_context(&plan->traffic));
     if (plan->model.num_experts > 0) {
         fprintf(file, "precision: {expert: %s}\n", precision_name(point->expert_precision));
@@ -92,7 +95,8 @@ static void write_point(FILE *file, const struct plan *plan,
             "dispatch: {collective: %s, dtype: %s, combine_dtype: bf16}\n"
             "overlap: {micro_batches: %d}\n",
             collective_of(plan, point),
-            gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 ? "fp8" : "bf16",
+            gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 && point->expert_tp <= 1 ? "fp8"
+                                                                                       : "bf16",
             (int)point->micro_batches);
     fprintf(file,
             "network: %s\ncompute: {model: %s, kernels: %s}\nmemory_fraction: %g\nprice: %.6g\n"

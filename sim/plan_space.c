@@ -85,6 +85,15 @@ static const char *objection(const struct plan *plan, const struct plan_point *p
         (model->dense_ffn_dim > 0 && model->dense_ffn_dim % point->tp != 0)) {
         return "attention_tp does not divide ep, the heads or the dense FFN";
     }
+    if (point->expert_tp > 1 && (model->num_experts == 0 || point->ep % point->expert_tp != 0 ||
+                                 model->expert_ffn_dim % point->expert_tp != 0)) {
+        return "expert_tp does not divide ep or the experts' width";
+    }
+    int32_t on_node = gpu->cluster.gpus_per_node;
+    if (point->expert_tp > 1 && point->ep > on_node && on_node % point->expert_tp != 0 &&
+        point->expert_tp % on_node != 0) {
+        return "expert_tp is neither a part of a node nor whole nodes";
+    }
     if (!computes(&gpu->cluster.gpu, point->expert_precision) ||
         !computes(&gpu->cluster.gpu, model->precision_dense)) {
         return "the GPU does not compute in this format";
@@ -177,6 +186,36 @@ static enum status add_offloads(struct growing *list, const struct plan *plan,
     return status;
 }
 
+/* Experts that are cut over GPUs, which have the same to do. */
+static enum status add_cut(struct growing *list, const struct plan *plan,
+                           const struct plan_point *stem)
+{
+    enum status status = STATUS_OK;
+    struct plan_point point = *stem;
+    point.strategy = balance_find("static");
+    point.micro_batches = 1;
+    for (int32_t t = 0; t < plan->expert_tp.count; t++) {
+        point.expert_tp = plan->expert_tp.value[t];
+        for (int32_t p = 0; p < plan->expert_precision.count && point.expert_tp > 1; p++) {
+            int32_t groups = point.ep / point.expert_tp;
+            point.redundant_experts =
+                memory_redundant_for(&plan->model, 0, groups > 0 ? groups : 1);
+            point.expert_precision = (enum precision)plan->expert_precision.value[p];
+            status = status == STATUS_OK ? add_point(list, &point) : status;
+        }
+    }
+    return status;
+}
+
+static bool keeps_whole(const struct plan *plan)
+{
+    bool whole = false;
+    for (int32_t t = 0; t < plan->expert_tp.count; t++) {
+        whole |= plan->expert_tp.value[t] == 1;
+    }
+    return whole;
+}
+
 /* All layouts of one group size. */
 static enum status add_layouts(struct growing *list, const struct plan *plan,
                                const struct plan_point *stem)
@@ -213,8 +252,11 @@ static enum status add_pool(struct growing *list, const struct plan *plan, int32
                                           .ep = space->ep.value[e],
                                           .tp = plan->attention_tp.value[t],
                                           .tokens_per_rank = space->tokens_per_rank.value[n]};
-                status = plan_offload_none(plan) ? add_layouts(list, plan, &stem) : STATUS_OK;
+                if (plan_offload_none(plan) && keeps_whole(plan)) {
+                    status = add_layouts(list, plan, &stem);
+                }
                 status = status == STATUS_OK ? add_offloads(list, plan, &stem) : status;
+                status = status == STATUS_OK ? add_cut(list, plan, &stem) : status;
             }
         }
     }

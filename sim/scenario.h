@@ -164,8 +164,9 @@ static inline int32_t scenario_group_nodes(const struct scenario *scenario)
 
 #define SHARING_BYTES 64
 
-/* In words: "EP8"; "TP8", where every expert is cut over all; "EP2 x TP4". Returns text. */
-const char *scenario_sharing(char text[SHARING_BYTES], const struct scenario *scenario);
+/* How so many GPUs share experts, in words: "EP8"; "TP8", where every expert is cut over all;
+ * "EP2xTP4". expert_tp below 1 counts as 1. Returns text. */
+const char *scenario_sharing(char text[SHARING_BYTES], int32_t ep, int32_t expert_tp);
 
 /* Weight bytes of an expert on each rank of its group. */
 static inline int64_t scenario_expert_bytes(const struct scenario *scenario)

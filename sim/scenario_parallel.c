@@ -14,16 +14,14 @@
 
 #include "scenario_internal.h"
 
-const char *scenario_sharing(char text[SHARING_BYTES], const struct scenario *scenario)
+const char *scenario_sharing(char text[SHARING_BYTES], int32_t ep, int32_t expert_tp)
 {
-    int groups = (int)scenario_expert_groups(scenario);
-    int expert_tp = (int)scenario->expert_tp;
-    if (expert_tp == 1) {
-        (void)snprintf(text, SHARING_BYTES, "EP%d", groups);
-    } else if (groups == 1) {
-        (void)snprintf(text, SHARING_BYTES, "TP%d", expert_tp);
+    if (expert_tp <= 1) {
+        (void)snprintf(text, SHARING_BYTES, "EP%d", (int)ep);
+    } else if (ep == expert_tp) {
+        (void)snprintf(text, SHARING_BYTES, "TP%d", (int)expert_tp);
     } else {
-        (void)snprintf(text, SHARING_BYTES, "EP%d x TP%d", groups, expert_tp);
+        (void)snprintf(text, SHARING_BYTES, "EP%dxTP%d", (int)(ep / expert_tp), (int)expert_tp);
     }
     return text;
 }

@@ -32,8 +32,8 @@ static void say_setting(const struct study *study, struct study_group *group,
     format_append(group->verdict, VERDICT_BYTES,
                   "%s of %s, %s, %d tokens a rank, %d redundant experts",
                   scenario->phase == PHASE_DECODE ? "Decode" : "Prefill", scenario->model.name,
-                  scenario_sharing(sharing, scenario), (int)scenario->tokens_per_rank,
-                  (int)scenario->redundant_experts);
+                  scenario_sharing(sharing, scenario->ep, scenario->expert_tp),
+                  (int)scenario->tokens_per_rank, (int)scenario->redundant_experts);
     if (interval == 1) {
         format_append(group->verdict, VERDICT_BYTES, ", a change every step");
     } else if (interval > 0) { /* else all are placed once and for all */

@@ -64,6 +64,70 @@ Test(plan, commands_carry_what_the_plan_decided)
                     false);
 }
 
+/* vLLM cuts experts where nobody asks for expert parallelism, over all GPUs or none; the others
+ * take the degree of either. */
+Test(plan, commands_say_how_experts_are_shared)
+{
+    static const struct {
+        const char *expert_tp;
+        bool vllm_can;
+        const char *sglang; /* NULL: no --ep-size */
+        const char *trtllm;
+    } cases[] = {
+        {"1", true, "--ep-size 4", "moe_expert_parallel_size: 4"},
+        {"2", false, "--ep-size 2", "moe_tensor_parallel_size: 2\nmoe_expert_parallel_size: 2"},
+        {"4", true, NULL, "moe_tensor_parallel_size: 4\nenable_attention_dp"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct plan plan;
+        char command[LAUNCH_BYTES], keys[256];
+        (void)snprintf(keys, sizeof keys,
+                       "search={pools: shared, prefill: {ep: [4], tokens_per_rank: [2048]}, "
+                       "decode: {ep: [4], sequences_per_rank: [64]}, expert_tp: [%s]}",
+                       cases[i].expert_tp);
+        load_small(&plan, keys);
+        struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+        cr_assert_geq(answer.winner, 0);
+        bool is_whole = cases[i].expert_tp[0] == '1';
+        cr_expect_eq(plan_launch(command, &plan, &answer, LAUNCH_VLLM, COST_DECODE),
+                     cases[i].vllm_can);
+        cr_expect_eq(says(command, "--enable-expert-parallel"), is_whole, "%s", command);
+        cr_expect_eq(says(command, "--tensor-parallel-size 1"), cases[i].vllm_can, "%s", command);
+        cr_assert(plan_launch(command, &plan, &answer, LAUNCH_SGLANG, COST_DECODE));
+        cr_expect_eq(says(command, "--ep-size"), cases[i].sglang != NULL, "%s", command);
+        cr_expect(cases[i].sglang == NULL || says(command, cases[i].sglang), "%s", command);
+        cr_assert(plan_launch(command, &plan, &answer, LAUNCH_TRTLLM, COST_DECODE));
+        cr_expect(says(command, cases[i].trtllm), "%s", command);
+        plan_answer_free(&answer);
+        plan_free(&plan);
+    }
+}
+
+/* Every layout once: whole experts, and each degree that divides; others are told why not. */
+Test(plan, searches_whole_and_cut_experts_side_by_side)
+{
+    struct plan plan;
+    load_small(&plan, "search={pools: shared, prefill: {ep: [4], tokens_per_rank: [2048]}, "
+                      "decode: {ep: [4], sequences_per_rank: [64]}, expert_tp: [1, 3, 4]}");
+    struct plan_answer answer = small_plan_search(&plan, 2, NULL);
+    int32_t seen[5] = {0};
+    for (int32_t i = 0; i < answer.num_points; i++) {
+        const struct plan_point *point = &answer.point[i];
+        seen[point->expert_tp]++;
+        cr_expect_eq(point->fate == PLAN_IMPOSSIBLE, point->expert_tp == 3, "%s", point->why);
+        cr_expect(point->expert_tp != 4 || point->redundant_experts == 0);
+        char words[256];
+        plan_point_words(words, sizeof words, point);
+        cr_expect_eq(strncmp(words, "TP4, ", 5) == 0, point->expert_tp == 4, "%s", words);
+        cr_expect(point->expert_tp != 4 || point->fate != PLAN_SIMULATED ||
+                  point->imbalance == 1.0);
+    }
+    cr_expect_eq(seen[0], 8); /* of prompts and answers: redundancies and micro-batches, two each */
+    cr_expect_eq(seen[3], 2);
+    cr_expect_eq(seen[4], 2);
+    plan_answer_free(&answer);
+    plan_free(&plan);
+}
+
 /* An NVL72 is one scale-up domain of trays of four GPUs; SGLang's DeepEP wants to be told of more
  * than 128 tokens a rank. */
 Test(plan, commands_know_the_machines_of_a_rack)

@@ -17,6 +17,7 @@ static cJSON *point_json(const struct plan *plan, const struct plan_point *point
     cJSON_AddStringToObject(json, "gpu", plan->gpu[point->gpu].cluster.gpu.name);
     cJSON_AddNumberToObject(json, "ep", point->ep);
     cJSON_AddNumberToObject(json, "attention_tp", point->tp);
+    cJSON_AddNumberToObject(json, "expert_tp", point->expert_tp > 1 ? point->expert_tp : 1);
     cJSON_AddNumberToObject(json, "redundant_experts", point->redundant_experts);
     cJSON_AddNumberToObject(json, "tokens_per_rank", point->tokens_per_rank);
     cJSON_AddNumberToObject(json, "micro_batches", point->micro_batches);

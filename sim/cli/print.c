@@ -275,7 +275,7 @@ void print_summary(const struct variant *variant)
     char more[FORMAT_BYTES];
     char sharing[SHARING_BYTES];
     printf("%s on %d x %s, %s, %s%s%s\n%s\n\n", scenario->model.name, (int)scenario->ep,
-           scenario->cluster.gpu.name, scenario_sharing(sharing, scenario),
+           scenario->cluster.gpu.name, scenario_sharing(sharing, scenario->ep, scenario->expert_tp),
            scenario->phase == PHASE_DECODE ? "decode" : "prefill",
            variant->label[0] != '\0' ? ", " : "", variant->label, scenario->question);
     printf("  steps          %lld of %lld tokens\n", (long long)variant->metrics->num_steps,

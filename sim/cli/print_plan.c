@@ -112,6 +112,7 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
     const struct plan_point *prefill = &answer->point[row->point[COST_PREFILL]];
     const struct plan_point *decode = &answer->point[row->point[COST_DECODE]];
     char ttft[FORMAT_BYTES], tpot[FORMAT_BYTES], offload[COST_POOLS][96];
+    char sharing[COST_POOLS][SHARING_BYTES];
     struct money money = plan_money(plan);
     plan_offload_short(offload[COST_PREFILL], sizeof offload[0], prefill);
     plan_offload_short(offload[COST_DECODE], sizeof offload[0], decode);
@@ -121,12 +122,14 @@ static void print_row(const struct plan *plan, const struct plan_answer *answer,
                                         : ' ',
            marks[plan_verdict(plan, row)]);
     print_amounts(row, &money.shown);
-    printf(" %8s %8s  %-16s %5d  EP%d x%d n%d r%d b%d%s | EP%d x%d n%d r%d b%d%s%s\n",
+    printf(" %8s %8s  %-16s %5d  %s x%d n%d r%d b%d%s | %s x%d n%d r%d b%d%s%s\n",
            format_ns(ttft, row->ttft_s * 1e9), format_ns(tpot, row->tpot_s * 1e9),
-           plan->gpu[prefill->gpu].cluster.gpu.name, (int)row->num_gpus, (int)prefill->ep,
+           plan->gpu[prefill->gpu].cluster.gpu.name, (int)row->num_gpus,
+           scenario_sharing(sharing[COST_PREFILL], prefill->ep, prefill->expert_tp),
            (int)row->groups[COST_PREFILL], (int)prefill->tokens_per_rank,
            (int)prefill->redundant_experts, (int)prefill->micro_batches, offload[COST_PREFILL],
-           (int)decode->ep, (int)row->groups[COST_DECODE], (int)decode->tokens_per_rank,
+           scenario_sharing(sharing[COST_DECODE], decode->ep, decode->expert_tp),
+           (int)row->groups[COST_DECODE], (int)decode->tokens_per_rank,
            (int)decode->redundant_experts, (int)decode->micro_batches, offload[COST_DECODE],
            row->shared ? " shared" : "");
 }
@@ -234,8 +237,10 @@ static void print_finalists(const struct plan *plan, const struct plan_answer *a
         print_latency(plan, &row->tpot);
         printf("  %5d", (int)row->num_gpus);
         for (int32_t pool = 0; pool < (row->shared ? 1 : COST_POOLS); pool++) {
-            printf("%s EP%d x%d", pool == COST_PREFILL ? " " : " |",
-                   (int)answer->point[row->point[pool]].ep, (int)row->groups[pool]);
+            const struct plan_point *point = &answer->point[row->point[pool]];
+            char sharing[SHARING_BYTES];
+            printf("%s %s x%d", pool == COST_PREFILL ? " " : " |",
+                   scenario_sharing(sharing, point->ep, point->expert_tp), (int)row->groups[pool]);
             if (row->added[pool] > 0) {
                 printf(" (+%d)", (int)row->added[pool]);
             }
