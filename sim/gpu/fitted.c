@@ -96,7 +96,11 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
 double fitted_norm(double x, double y, double p)
 {
     double longer = fmax(x, y);
-    return longer > 0.0 ? longer * pow(1.0 + pow(fmin(x, y) / longer, p), 1.0 / p) : 0.0;
+    double shorter = fmin(x, y);
+    if (shorter == 0.0) {
+        return longer; /* as the powers say, that take a while */
+    }
+    return longer > 0.0 ? longer * pow(1.0 + pow(shorter / longer, p), 1.0 / p) : 0.0;
 }
 
 /* Tiles of vLLM's Triton kernels, and when their pipelines are short. */
