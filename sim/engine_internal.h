@@ -59,7 +59,7 @@ struct token_share {
     struct trace_batch own;   /* what batch points to, but where the share is the whole step */
 };
 
-#define FOLD_MESSAGES 256 /* whose words are folded into the digest at once */
+#define FOLD_MESSAGES 256 /* words that are folded into the digest at once */
 
 #define NO_LANE       (-1)
 #define NO_LAYER      (-1)
@@ -307,8 +307,9 @@ MUST_CHECK enum status record_run(struct engine *engine);
 
 /* engine_record_route.c */
 /* Counts what the router wishes, before any of it is dropped. Fills layer_tokens and source_tokens
- * on the way, for record_layer_begin. */
-void record_wishes(struct engine *engine, const struct layer_run *run);
+ * on the way, for record_layer_begin.
+ *   wish_tokens  [groups][num_experts] wishes of each source, or NULL: nobody has counted them */
+void record_wishes(struct engine *engine, const struct layer_run *run, const int32_t *wish_tokens);
 void record_route(struct engine *engine, const struct layer_run *run); /* after record_wishes */
 
 /* engine_offload.c: only with engine->offload, where a rank has one lane */

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "traffic_dealt.h"
+
 static struct layer_run *take_run(struct engine *engine)
 {
     struct layer_run *run = engine->free_runs;
@@ -113,16 +115,44 @@ static enum status keep_counts(struct layer_run *run)
     return STATUS_OK;
 }
 
+static enum status ask_router(struct engine *engine, struct layer_run *run,
+                              const struct route_input *input)
+{
+    enum status status = allocate_route(engine, run);
+    if (status == STATUS_OK) {
+        status = engine->scenario->router->route(engine->router_state, input, &run->route,
+                                                 engine->error);
+    }
+    return status;
+}
+
+/* Drops, if the policy has any, then replicas, wish by wish. */
+static enum status assign_wishes(struct engine *engine, struct layer_run *run,
+                                 const struct route_input *input,
+                                 const struct dispatch_input *dispatch)
+{
+    const struct scenario *scenario = engine->scenario;
+    struct route *route = &run->route;
+    enum status status = allocate_outcome(engine, run);
+    if (status == STATUS_OK && drop_applies(scenario->drop, &engine->route_settings)) {
+        status = capacity_apply(route, scenario->drop, input);
+    }
+    if (status == STATUS_OK) {
+        status = scenario->replica->assign(engine->replica_state, dispatch, route);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    run->placement = run->loans.num_moves > 0 ? &run->loans.placement : run->placement;
+    return traffic_count(&run->traffic, route, run->placement, run->moe_batch,
+                         engine->expert_cluster, &engine->scratch);
+}
+
 /* Wishes, then drops, then replicas. */
 static enum status route_layer(struct engine *engine, struct layer_run *run)
 {
     const struct scenario *scenario = engine->scenario;
-    struct route *route = &run->route;
     arena_reset(&engine->scratch);
-    enum status status = allocate_route(engine, run);
-    if (status != STATUS_OK) {
-        return status;
-    }
     struct route_input input = {.settings = &engine->route_settings,
                                 .model = &scenario->model,
                                 .trace = engine->trace,
@@ -132,31 +162,25 @@ static enum status route_layer(struct engine *engine, struct layer_run *run)
                                 .placement = &engine->placement[run->moe_layer],
                                 .cluster = engine->expert_cluster,
                                 .scratch = &engine->scratch};
-    status = scenario->router->route(engine->router_state, &input, route, engine->error);
-    if (status == STATUS_OK) {
-        status = allocate_outcome(engine, run);
-    }
-    if (status == STATUS_OK) {
-        record_wishes(engine, run); /* before a policy may send them elsewhere */
-        if (drop_applies(scenario->drop, &engine->route_settings)) {
-            status = capacity_apply(route, scenario->drop, &input);
-        }
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
     run->placement = &engine->placement[run->moe_layer];
     run->loans.num_moves = 0;
     struct dispatch_input dispatch = {run->placement, run->moe_batch, engine->expert_cluster,
                                       run->moe_layer, &run->arena,    scenario->seed,
                                       run->lane,      &run->loans};
-    status = scenario->replica->assign(engine->replica_state, &dispatch, route);
+    bool is_dealt = false;
+    int32_t *wish_tokens = NULL;
+    enum status status = ask_router(engine, run, &input);
+    if (status == STATUS_OK && !drop_applies(scenario->drop, &engine->route_settings)) {
+        status = traffic_count_dealt(&run->traffic, &wish_tokens, &run->route, scenario->replica,
+                                     &dispatch, &engine->scratch, &is_dealt);
+    }
     if (status != STATUS_OK) {
         return status;
     }
-    run->placement = run->loans.num_moves > 0 ? &run->loans.placement : run->placement;
-    status = traffic_count(&run->traffic, route, run->placement, run->moe_batch,
-                           engine->expert_cluster, &engine->scratch);
+    record_wishes(engine, run, is_dealt ? wish_tokens : NULL); /* before a policy sends them away */
+    if (!is_dealt) {
+        status = assign_wishes(engine, run, &input, &dispatch);
+    }
     return status == STATUS_OK ? keep_counts(run) : status;
 }
 

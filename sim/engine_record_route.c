@@ -104,12 +104,25 @@ static inline void count_wishes(int32_t *restrict tokens, const int32_t *restric
     }
 }
 
-/* Counts wishes by expert, source rank by source rank, and the drops of both scopes. */
-void record_wishes(struct engine *engine, const struct layer_run *run)
+/* Counts a source rank's wishes by expert in source_tokens. */
+static void count_source(struct engine *engine, const struct layer_run *run, int32_t rank)
 {
     const struct route *route = &run->route;
-    const int32_t top_k = route->top_k;
-    const bool all = route->assignments == (int64_t)route->num_tokens * top_k;
+    int64_t begin = (int64_t)run->moe_batch->rank_begin[rank] * route->top_k;
+    int64_t end = (int64_t)run->moe_batch->rank_begin[rank + 1] * route->top_k;
+    int32_t *tokens = engine->source_tokens;
+    memset(tokens, 0, (size_t)route->num_experts * sizeof *tokens);
+    if (route->assignments == (int64_t)route->num_tokens * route->top_k) {
+        count_wishes(tokens, route->expert, begin, end, true);
+    } else {
+        count_wishes(tokens, route->expert, begin, end, false);
+    }
+}
+
+/* Adds wishes by expert up, source rank by source rank, and the drops of both scopes. */
+void record_wishes(struct engine *engine, const struct layer_run *run, const int32_t *wish_tokens)
+{
+    const struct route *route = &run->route;
     size_t experts = (size_t)route->num_experts;
     int64_t *restrict layer_tokens = engine->layer_tokens;
     int32_t *restrict source_tokens = engine->source_tokens;
@@ -117,19 +130,19 @@ void record_wishes(struct engine *engine, const struct layer_run *run)
     drop_counter *count_drops = best_drop_counter();
     memset(layer_tokens, 0, experts * sizeof *layer_tokens);
     for (int32_t rank = 0; rank < scenario_expert_groups(engine->scenario); rank++) {
-        int64_t begin = run->moe_batch->rank_begin[rank];
-        int64_t end = run->moe_batch->rank_begin[rank + 1];
-        memset(source_tokens, 0, experts * sizeof *source_tokens);
-        if (all) {
-            count_wishes(source_tokens, route->expert, begin * top_k, end * top_k, true);
+        const int32_t *tokens = source_tokens;
+        if (wish_tokens != NULL) {
+            tokens = &wish_tokens[(size_t)rank * experts];
         } else {
-            count_wishes(source_tokens, route->expert, begin * top_k, end * top_k, false);
+            count_source(engine, run, rank);
         }
+#pragma omp simd
         for (size_t expert = 0; expert < experts; expert++) {
-            layer_tokens[expert] += source_tokens[expert];
+            layer_tokens[expert] += tokens[expert];
         }
-        set_capacities(&capacity, route, end - begin);
-        count_drops(&engine->metrics.dropped_at[CAPACITY_RANK * DROP_FACTORS], route, source_tokens,
+        const int32_t *begin = &run->moe_batch->rank_begin[rank];
+        set_capacities(&capacity, route, begin[1] - begin[0]);
+        count_drops(&engine->metrics.dropped_at[CAPACITY_RANK * DROP_FACTORS], route, tokens,
                     &capacity);
     }
     int64_t *total = &engine->metrics.expert_tokens[run->moe_layer * (int64_t)experts];
@@ -154,7 +167,7 @@ static double gate_mass(const struct route *route, int32_t token, bool *is_compu
         bool is_wish = route->expert[wish] != EXPERT_NOT_ROUTED;
         double recorded = route->gate_weight != NULL ? (double)route->gate_weight[wish] : 1.0;
         double weight = is_wish ? recorded : 0.0;
-        bool is_kept = is_wish && !route->dropped[wish];
+        bool is_kept = is_wish && (route->dropped == NULL || !route->dropped[wish]);
         own += weight;
         kept += is_kept ? weight : 0.0;
         num_wishes += is_wish;

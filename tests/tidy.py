@@ -22,7 +22,7 @@ FILE_LINES_MAX = 400
 PLUG_INS = ("route", "balance", "dispatch", "collective", "net", "gpu", "offload")
 # What a plug-in may know of sim/: the structs that describe its world, and the plug-in interfaces.
 CORE_STRUCTS = {"batch.h", "cluster.h", "digest.h", "message.h", "model.h", "placement.h",
-                "precision.h", "rng.h", "trace.h", "trace_side.h", "traffic.h"}
+                "precision.h", "rng.h", "token_sets.h", "trace.h", "trace_side.h", "traffic.h"}
 INTERFACES = {f"{kind}/{kind}.h" for kind in PLUG_INS}
 
 

@@ -15,6 +15,7 @@
 #include "cluster.h"
 #include "placement.h"
 #include "route/route.h"
+#include "token_sets.h"
 
 /* What a dispatch lends; zeroed before. With num_moves > 0 route->slot names slots of placement
  * here, which is the one in force and, behind each rank's own slots, what the moves bring. */
@@ -44,6 +45,13 @@ struct replica_dispatch {
     /* Fills route->slot: a slot of the wished expert for every kept assignment, SLOT_DROPPED for
      * the others. STATUS_NO_MEMORY is the only failure. */
     enum status (*assign)(void *state, const struct dispatch_input *input, struct route *route);
+    /* Optional: the same a block of a source rank's tokens at a time, sources ascending, for wishes
+     * of which none is dropped and a token has none twice (traffic_dealt.h). deal_open makes what
+     * deal goes by, of the scratch arena; NULL: no memory. Set e of sets is who wishes expert e;
+     * deal fills set num_experts + s, empty so far, with those that slot s serves, for all slots of
+     * experts that have several. */
+    void *(*deal_open)(const struct dispatch_input *input);
+    void (*deal)(void *dealer, int32_t source_rank, const struct token_sets *sets);
 };
 
 const struct replica_dispatch *const *dispatch_all(int32_t *count);

@@ -18,6 +18,8 @@ struct range {
     int32_t count;
 };
 
+#define NO_SOURCE (-1)
+
 /* Whose turn it is, and whose then. Candidates of an expert are linked in a ring, so taking turns
  * needs neither a count nor a branch. */
 struct turns {
@@ -28,6 +30,7 @@ struct turns {
     int32_t *replicated;   /* [num_replicated] experts with a choice, ascending */
     struct range *on_node; /* [num_experts] theirs, as near as the node at hand has them */
     int32_t num_replicated;
+    int32_t source; /* the rank at hand, or NO_SOURCE */
 };
 
 static void link_ring(struct turns *turns, struct range range)
@@ -71,6 +74,7 @@ static bool turns_open(struct turns *turns, const struct dispatch_input *input)
         .after = arena_take(input->scratch, (size_t)placement->num_slots, sizeof(int32_t)),
         .replicated = arena_take(input->scratch, experts, sizeof(int32_t)),
         .on_node = arena_take(input->scratch, experts, sizeof(struct range)),
+        .source = NO_SOURCE,
     };
     if (turns->next == NULL || turns->after == NULL || turns->replicated == NULL ||
         turns->on_node == NULL) {
@@ -137,6 +141,20 @@ static void leave_rank(struct turns *turns, int32_t rank)
     }
 }
 
+/* Goes on to a source rank, from one before it. */
+static void enter_source(struct turns *turns, int32_t source)
+{
+    int32_t node = cluster_node(turns->cluster, source);
+    if (turns->source != NO_SOURCE) {
+        leave_rank(turns, turns->source);
+    }
+    if (turns->source == NO_SOURCE || cluster_node(turns->cluster, turns->source) != node) {
+        enter_node(turns, node);
+    }
+    enter_rank(turns, source);
+    turns->source = source;
+}
+
 /* The wishes first .. last of one source rank. all: none is dropped and none was not routed. */
 static inline void assign_source(struct turns *turns, struct route *route, int64_t first,
                                  int64_t last, bool all)
@@ -172,23 +190,69 @@ static enum status assign_nearest(void *state, const struct dispatch_input *inpu
     }
     bool all = route->dropped_assignments == 0 &&
                route->assignments == (int64_t)route->num_tokens * route->top_k;
-    int32_t node = -1;
     for (int32_t source = 0; source < placement->num_ranks; source++) {
         int64_t first = (int64_t)rank_begin[source] * route->top_k;
         int64_t last = (int64_t)rank_begin[source + 1] * route->top_k;
-        if (cluster_node(input->cluster, source) != node) {
-            node = cluster_node(input->cluster, source);
-            enter_node(&turns, node);
-        }
-        enter_rank(&turns, source);
+        enter_source(&turns, source);
         if (all) {
             assign_source(&turns, route, first, last, true);
         } else {
             assign_source(&turns, route, first, last, false);
         }
-        leave_rank(&turns, source);
     }
     return STATUS_OK;
+}
+
+static void *deal_open(const struct dispatch_input *input)
+{
+    struct turns *turns = arena_take(input->scratch, 1, sizeof *turns);
+    return turns != NULL && turns_open(turns, input) ? turns : NULL;
+}
+
+/* Bit i: whether bits 0 .. i are odd in number. */
+static uint64_t running_parity(uint64_t bits)
+{
+#pragma GCC unroll 6
+    for (int32_t shift = 1; shift < 64; shift *= 2) {
+        bits ^= bits << shift;
+    }
+    return bits;
+}
+
+/* Deals a word of an expert's tokens round its ring: to one or two slots every other token without
+ * a loop, to more one by one. */
+static void deal_word(struct turns *turns, int32_t expert, uint64_t bits, uint64_t *of_slot)
+{
+    int32_t slot = turns->next[expert];
+    int32_t second = turns->after[slot];
+    if (turns->after[second] == slot) {
+        uint64_t odd = bits & running_parity(bits);
+        of_slot[slot] |= odd;
+        of_slot[second] |= bits ^ odd;
+        turns->next[expert] = __builtin_parityll(bits) ? second : slot;
+        return;
+    }
+    for (; bits != 0; bits &= bits - 1) {
+        of_slot[slot] |= bits & -bits;
+        slot = turns->after[slot];
+    }
+    turns->next[expert] = slot;
+}
+
+static void deal(void *dealer, int32_t source_rank, const struct token_sets *sets)
+{
+    struct turns *turns = dealer;
+    if (source_rank != turns->source) {
+        enter_source(turns, source_rank);
+    }
+    for (int32_t word = 0; word < SET_WORDS; word++) {
+        const uint64_t *of_expert = token_sets_word(sets, word);
+        uint64_t *of_slot = token_sets_word(sets, word) + turns->placement->num_experts;
+        for (int32_t i = 0; i < turns->num_replicated; i++) {
+            int32_t expert = turns->replicated[i];
+            deal_word(turns, expert, of_expert[expert], of_slot);
+        }
+    }
 }
 
 const struct replica_dispatch dispatch_locality = {
@@ -196,4 +260,6 @@ const struct replica_dispatch dispatch_locality = {
     .summary = "a replica on the same GPU, else the same node, else in turn among all",
     .source = "SGLang expert_location.py @ b47eaa9, static dispatch; turns instead of dice",
     .assign = assign_nearest,
+    .deal_open = deal_open,
+    .deal = deal,
 };

@@ -30,7 +30,8 @@ struct route {
     int32_t num_experts;
     int32_t *expert;     /* [num_tokens][top_k] wishes, or EXPERT_NOT_ROUTED */
     float *gate_weight;  /* [num_tokens][top_k]; NULL: 1 each, and nobody asks */
-    bool *dropped;       /* [num_tokens][top_k] set by the drop policy; never for not routed */
+    bool *dropped;       /* [num_tokens][top_k] set by the drop policy; never for not routed;
+                            NULL: none is, and dispatch has dealt sets instead of slots */
     int32_t *slot;       /* [num_tokens][top_k] set by dispatch; SLOT_DROPPED: computed nowhere */
     int64_t assignments; /* wishes, dropped ones included */
     int64_t dropped_assignments;
