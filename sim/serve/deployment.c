@@ -192,7 +192,7 @@ static enum status open_pool(struct deployment *deployment, enum serve_pool_kind
     if (status != STATUS_OK) {
         return status;
     }
-    bool is_shared = kind == SERVE_MAIN && serving->prefill[0] == '\0';
+    bool is_shared = kind == SERVE_MAIN && deployment->scenario[SERVE_PREFILL] == NULL;
     int32_t decode_tokens = pool->batch.sequences * (1 + serving->draft_tokens);
     const struct step_time_options options = {
         .tokens_per_rank_max = per_rank(pool->batch.tokens, scenario->tp),
@@ -227,44 +227,35 @@ static void set_transfer(struct deployment *deployment)
     }
 }
 
-static enum status open_prefill(struct deployment *deployment, const char *path,
-                                const struct deployment_progress *progress, struct error *error)
+/* Fills deployment->prefill and the trace of its pool. */
+static enum status load_prefill(struct deployment *deployment, const struct scenario *main,
+                                int32_t num_threads, struct error *error)
 {
-    enum status status = scenario_load(&deployment->prefill, path, NULL, 0, error);
-    if (status == STATUS_OK) {
-        deployment->scenario[SERVE_PREFILL] = &deployment->prefill;
-        status = check_scenarios(deployment, error);
+    struct scenario *prefill = &deployment->prefill;
+    enum status status = scenario_load(prefill, main->serving->prefill, NULL, 0, error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    const struct scenario *main = deployment->scenario[SERVE_MAIN];
-    if (status == STATUS_OK && simulate_same_trace(main, &deployment->prefill)) {
+    deployment->scenario[SERVE_PREFILL] = prefill;
+    if (simulate_same_trace(main, prefill)) {
         deployment->trace[SERVE_PREFILL] = deployment->trace[SERVE_MAIN];
-    } else if (status == STATUS_OK && model_num_moe_layers(&deployment->prefill.model) > 0) {
-        status = simulate_open_trace(&deployment->prefill_trace, &deployment->prefill,
-                                     progress->num_threads, error);
+    } else if (model_num_moe_layers(&prefill->model) > 0) {
+        status = simulate_open_trace(&deployment->prefill_trace, prefill, num_threads, error);
         deployment->trace[SERVE_PREFILL] = &deployment->prefill_trace;
     }
     return status;
 }
 
-enum status deployment_open(struct deployment *deployment, const struct scenario *scenario,
-                            const struct trace *trace, const struct deployment_progress *progress,
-                            struct error *error)
+static enum status open_pools(struct deployment *deployment,
+                              const struct deployment_progress *progress, struct error *error)
 {
-    *deployment =
-        (struct deployment){.scenario[SERVE_MAIN] = scenario,
-                            .trace[SERVE_MAIN] = trace,
-                            .options = {.config = scenario->serving,
-                                        .concurrency = scenario->serving->arrivals.concurrency,
-                                        .seed = scenario->seed}};
-    enum status status = STATUS_OK;
-    assert(scenario->serving != NULL);
-    if (scenario->serving->prefill[0] != '\0') {
-        status = open_prefill(deployment, scenario->serving->prefill, progress, error);
-    } else {
-        status = check_scenarios(deployment, error);
-    }
+    const struct scenario *main = deployment->scenario[SERVE_MAIN];
+    deployment->options = (struct serve_options){.config = main->serving,
+                                                 .concurrency = main->serving->arrivals.concurrency,
+                                                 .seed = main->seed};
+    enum status status = check_scenarios(deployment, error);
     if (status == STATUS_OK) {
-        status = open_arrivals(deployment, scenario, error);
+        status = open_arrivals(deployment, main, error);
     }
     for (int32_t kind = 0; kind < SERVE_POOLS && status == STATUS_OK; kind++) {
         if (deployment->scenario[kind] != NULL) {
@@ -275,6 +266,32 @@ enum status deployment_open(struct deployment *deployment, const struct scenario
         set_transfer(deployment);
     }
     return status;
+}
+
+enum status deployment_open(struct deployment *deployment, const struct scenario *scenario,
+                            const struct trace *trace, const struct deployment_progress *progress,
+                            struct error *error)
+{
+    *deployment = (struct deployment){.scenario[SERVE_MAIN] = scenario, .trace[SERVE_MAIN] = trace};
+    enum status status = STATUS_OK;
+    assert(scenario->serving != NULL);
+    if (scenario->serving->prefill[0] != '\0') {
+        status = load_prefill(deployment, scenario, progress->num_threads, error);
+    }
+    return status == STATUS_OK ? open_pools(deployment, progress, error) : status;
+}
+
+enum status deployment_open_pools(struct deployment *deployment,
+                                  const struct scenario *const scenario[SERVE_POOLS],
+                                  const struct trace *const trace[SERVE_POOLS],
+                                  const struct deployment_progress *progress, struct error *error)
+{
+    *deployment = (struct deployment){0};
+    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
+        deployment->scenario[kind] = scenario[kind];
+        deployment->trace[kind] = trace[kind];
+    }
+    return open_pools(deployment, progress, error);
 }
 
 void deployment_close(struct deployment *deployment)

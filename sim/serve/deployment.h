@@ -40,6 +40,13 @@ MUST_CHECK enum status deployment_open(struct deployment *deployment,
                                        const struct scenario *scenario, const struct trace *trace,
                                        const struct deployment_progress *progress,
                                        struct error *error);
+/* The same of pools that are at hand: scenario and trace of each are borrowed, scenario NULL where
+ * there is no such pool. Of the main one's serving keys prefill.scenario is not read. */
+MUST_CHECK enum status deployment_open_pools(struct deployment *deployment,
+                                             const struct scenario *const scenario[SERVE_POOLS],
+                                             const struct trace *const trace[SERVE_POOLS],
+                                             const struct deployment_progress *progress,
+                                             struct error *error);
 void deployment_close(struct deployment *deployment); /* safe on a zeroed struct */
 
 int32_t deployment_num_gpus(const struct deployment *deployment); /* of all pools */
