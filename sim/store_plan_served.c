@@ -95,11 +95,18 @@ static void number_step(double *number[STEP_NUMBERS], struct step_point *point)
     }
 }
 
+static uint64_t digest_step(uint64_t table, const struct step_point *point)
+{
+    uint64_t digest = digest_u64(table, (uint64_t)point->tokens_per_rank);
+    return point->ranks_per_token > 1 ? digest_u64(digest, (uint64_t)point->ranks_per_token)
+                                      : digest;
+}
+
 enum status plan_store_get_step(struct plan_store *plan_store, uint64_t table,
                                 struct step_point *point, bool *found, struct error *error)
 {
     double *number[STEP_NUMBERS];
-    uint64_t digest = digest_u64(table, (uint64_t)point->tokens_per_rank);
+    uint64_t digest = digest_step(table, point);
     number_step(number, point);
     return get_numbers(plan_store->store, "SELECT * FROM plan_step WHERE step = ?1", digest, number,
                        STEP_NUMBERS, found, error);
@@ -110,7 +117,7 @@ enum status plan_store_put_step(struct plan_store *plan_store, uint64_t table,
 {
     struct step_point copy = *point;
     double *number[STEP_NUMBERS];
-    uint64_t digest = digest_u64(table, (uint64_t)point->tokens_per_rank);
+    uint64_t digest = digest_step(table, point);
     number_step(number, &copy);
     return put_numbers(plan_store->store,
                        "INSERT OR REPLACE INTO plan_step VALUES(?, ?, ?, ?, ?, ?, ?, ?)", digest,

@@ -152,6 +152,39 @@ Test(serve_step_time, knows_chunks_of_prompts)
     }
 }
 
+/* One, two and five sequences of a group of eight GPUs that cuts attention, beside the engine's own
+ * steps of so many tokens. Before, all were as long as a step of eight. */
+Test(serve_step_time, knows_steps_of_fewer_tokens_than_ranks)
+{
+    static const int32_t sequences[] = {1, 2, 5};
+    static const double tolerance[] = {1e-5, 1e-5, 0.04};
+    int64_t step_begin[17];
+    struct scenario scenario;
+    struct trace trace;
+    load(&scenario, &trace, "parallel={ep: 8, attention: tp, tp: 8}");
+    struct step_time *step_time = table(&scenario, &trace);
+    scenario.memory_fraction = 1e6;
+    scenario.tokens_per_rank = 1;
+    scenario.context_tokens = 1500;
+    scenario.rebalance_interval_steps = 0;
+    for (int32_t i = 0; i < 3; i++) {
+        struct trace few = trace;
+        few.num_steps = 16;
+        few.step_begin = step_begin;
+        for (int32_t step = 0; step <= 16; step++) {
+            step_begin[step] = (int64_t)step * sequences[i];
+        }
+        double run_ns = engine_step_ns(&scenario, &few);
+        double table_ns = decode_ns(step_time, sequences[i], 1500);
+        cr_expect_lt(fabs(table_ns / run_ns - 1.0), tolerance[i], "%d: %g ns, engine %g",
+                     (int)sequences[i], table_ns, run_ns);
+    }
+    cr_expect_lt(decode_ns(step_time, 1, 1500), 0.9 * decode_ns(step_time, 8, 1500));
+    step_time_close(step_time);
+    trace_close(&trace);
+    scenario_free(&scenario);
+}
+
 /* A group that reads and answers: as if it only decoded where nobody reads, and as the engine's
  * prefill by the normal kernels has it where one replica does. */
 Test(serve_step_time, takes_the_collective_of_prompts_where_anybody_reads)

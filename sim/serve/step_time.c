@@ -51,7 +51,7 @@ int32_t step_interval(const struct step_time *step_time, double tokens)
     int32_t high = step_time->num_points - 1;
     while (high - low > 1) {
         int32_t middle = low + (high - low) / 2;
-        if ((double)step_time->point[middle].tokens_per_rank <= tokens) {
+        if (step_point_tokens(&step_time->point[middle]) <= tokens) {
             low = middle;
         } else {
             high = middle;
@@ -71,17 +71,19 @@ double step_look_up(const struct step_time *step_time, enum step_column column, 
 {
     double y[2];
     double x[2];
+    /* However few there are, some rank has one. */
+    tokens = column == STEP_COLUMN_OWN ? fmax(1.0, tokens) : tokens;
     int32_t left = step_interval(step_time, tokens);
     for (int32_t i = 0; i < 2; i++) {
         int32_t index = left + i < step_time->num_points ? left + i : left;
         const struct step_point *point = &step_time->point[index];
-        x[i] = (double)point->tokens_per_rank;
+        x[i] = step_point_tokens(point);
         y[i] = column == STEP_COLUMN_OWN
                    ? point->own_ns
                    : at_extra(point, step_time->num_contexts, extra_ns * x[i] / tokens);
     }
     if (tokens <= x[0] || x[0] == x[1]) {
-        return y[0]; /* less than a token a rank takes as long as one */
+        return y[0]; /* less than the first point takes as long as it */
     }
     return on_line(tokens, x[0], y[0], x[1], y[1]);
 }
@@ -185,6 +187,9 @@ static uint64_t table_digest(const struct step_time *table, uint64_t digest)
     for (int32_t i = 0; i < table->num_points; i++) {
         const struct step_point *point = &table->point[i];
         digest = digest_u64(digest, (uint64_t)point->tokens_per_rank);
+        if (point->ranks_per_token > 1) {
+            digest = digest_u64(digest, (uint64_t)point->ranks_per_token);
+        }
         for (int32_t j = 0; j < table->num_contexts; j++) {
             digest = digest_u64(digest, (uint64_t)llround(point->rest_ns[j]));
         }

@@ -12,7 +12,9 @@
  * rest(n) is what the engine needs for everything else, with real routing from the trace: dense
  * layers, gate, dispatch, experts, combine and waiting. It is tabulated by direct runs and taken
  * between them along a line of log time over log tokens; points are added until runs in the middle
- * between two of them are met. own(n) is the part of it that follows a rank's own tokens (dense
+ * between two of them are met. Below a token a rank, as in a group of eight GPUs that answers one
+ * request, steps that decode have points for 1, 2, 4 ... tokens in all: fewer tokens read fewer
+ * experts. own(n) is the part of it that follows a rank's own tokens (dense
  * layers, gate, dispatch, combine, exchange). Attention and head are outside, because without
  * micro-batches nothing overlaps them: the sum is then exact. With micro-batches attention hides
  * communication, a is that of the micro-batches one after another, and rest is tabulated for
@@ -57,17 +59,26 @@ void step_load_add_chunk(struct step_load *load, int64_t first, int32_t count);
 /* A point of the table; the rest is measured at several contexts. */
 struct step_point {
     int32_t tokens_per_rank;
+    int32_t ranks_per_token; /* that share tokens_per_rank = 1, where a step has fewer tokens than
+                                there are ranks; else 0 or 1 */
     double extra_ns[STEP_CONTEXTS]; /* attention over the cache, ascending; the first is 0 */
     double rest_ns[STEP_CONTEXTS];
     double own_ns;
     bool reads; /* of steps that read prompts beside answers */
 };
 
+static inline double step_point_tokens(const struct step_point *point)
+{
+    return point->ranks_per_token > 1
+               ? (double)point->tokens_per_rank / (double)point->ranks_per_token
+               : (double)point->tokens_per_rank;
+}
+
 struct rebalance_stalls; /* rebalance_stalls.h */
 
 /* Where points stay, so that a table that is made again need not simulate them, and what moves of
  * experts take. find and keep may be called by several threads; find looks for a point of
- * point->tokens_per_rank and reads. */
+ * point->tokens_per_rank, ranks_per_token and reads. */
 struct step_store {
     enum status (*find)(void *context, struct step_point *point, bool *found, struct error *error);
     enum status (*keep)(void *context, const struct step_point *point, struct error *error);

@@ -57,9 +57,9 @@ MUST_CHECK enum status step_keep_gemms(struct step_time *step_time, int64_t toke
 /* The output head of one of its ranks. */
 double step_head_ns(const struct step_time *step_time, const struct step_load *load);
 
-/* Simulates steps of this many tokens a rank. */
+/* Simulates steps of the point's tokens and fills the rest of it. */
 MUST_CHECK enum status step_point_run(struct step_point *point, const struct step_time *step_time,
-                                      int32_t tokens_per_rank, struct error *error);
+                                      struct error *error);
 
 /* Places experts as the scenario's strategy answers to the loads of warm-up steps. */
 MUST_CHECK enum status step_place(struct step_time *step_time, struct error *error);

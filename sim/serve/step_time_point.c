@@ -162,10 +162,15 @@ double step_head_ns(const struct step_time *step_time, const struct step_load *l
     return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work) * step_time->slowdown;
 }
 
-/* What the engine's ranks do in a step with this context, replica by replica. */
-static struct step_load engine_load(const struct scenario *scenario, int32_t context)
+/* What the engine's ranks do in a step with this context, replica by replica; few: tokens of all
+ * ranks, where they are fewer: the fullest replica's. */
+static struct step_load engine_load(const struct scenario *scenario, int32_t context, int32_t few)
 {
     int64_t tokens = (int64_t)scenario->tokens_per_rank * scenario->tp;
+    if (few > 0) {
+        int32_t replicas = scenario->ep / scenario->tp;
+        tokens = (few + replicas - 1) / replicas;
+    }
     struct step_load load = {0};
     if (scenario->phase == PHASE_PREFILL) {
         load.prefill_tokens = (int32_t)tokens;
@@ -204,14 +209,13 @@ static struct scenario run_scenario(const struct step_time *step_time, int32_t t
 }
 
 /* Mean step and the part of it that follows a rank's own tokens. */
-static enum status run_engine(const struct step_time *step_time, const struct scenario *scenario,
+static enum status run_engine(const struct scenario *scenario, const struct trace *trace,
                               double *step_ns, double *own_ns, struct error *error)
 {
     static const enum step_phase own[] = {STEP_DENSE, STEP_GATE, STEP_DISPATCH, STEP_COMBINE,
                                           STEP_EXCHANGE};
     struct engine *engine = NULL;
-    enum status status =
-        engine_open(&engine, scenario, step_time->has_trace ? &step_time->trace : NULL, error);
+    enum status status = engine_open(&engine, scenario, trace, error);
     if (status == STATUS_OK) {
         status = engine_run(engine, NULL, error);
     }
@@ -232,19 +236,45 @@ static enum status run_engine(const struct step_time *step_time, const struct sc
     return status;
 }
 
-enum status step_point_run(struct step_point *point, const struct step_time *step_time,
-                           int32_t tokens_per_rank, struct error *error)
+/* Tokens of all ranks, where they are fewer than ranks; else 0. */
+static int32_t few_tokens(const struct step_point *point, int32_t num_ranks)
 {
+    return point->ranks_per_token > 1 ? num_ranks / point->ranks_per_token : 0;
+}
+
+/* A view of the trace as if steps of so many tokens had been recorded. step_begin [STEPS_MAX + 1].
+ */
+static struct trace record_steps(const struct trace *trace, int64_t *step_begin, int32_t tokens)
+{
+    struct trace view = *trace;
+    int64_t steps = trace->num_tokens / tokens;
+    view.num_steps = steps < STEPS_MAX ? steps : STEPS_MAX;
+    view.step_begin = step_begin;
+    for (int64_t step = 0; step <= view.num_steps; step++) {
+        step_begin[step] = step * tokens;
+    }
+    return view;
+}
+
+enum status step_point_run(struct step_point *point, const struct step_time *step_time,
+                           struct error *error)
+{
+    const int32_t few = few_tokens(point, step_time->scenario.ep);
+    int64_t step_begin[STEPS_MAX + 1];
     double first_attention_ns = 0.0;
-    point->tokens_per_rank = tokens_per_rank;
+    struct trace trace = step_time->trace;
+    if (few > 0) {
+        trace = record_steps(&step_time->trace, step_begin, few);
+    }
     for (int32_t i = 0; i < step_time->num_contexts; i++) {
-        struct scenario scenario = run_scenario(step_time, tokens_per_rank, contexts[i]);
-        struct step_load load = engine_load(&scenario, contexts[i]);
+        struct scenario scenario = run_scenario(step_time, point->tokens_per_rank, contexts[i]);
+        struct step_load load = engine_load(&scenario, contexts[i], few);
         double attention_ns = step_attention_ns(step_time, &load);
         double head_ns = step_head_ns(step_time, &load);
         double step_ns = 0.0;
         double own_ns = 0.0;
-        enum status status = run_engine(step_time, &scenario, &step_ns, &own_ns, error);
+        enum status status =
+            run_engine(&scenario, step_time->has_trace ? &trace : NULL, &step_ns, &own_ns, error);
         if (status != STATUS_OK) {
             return status;
         }

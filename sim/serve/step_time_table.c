@@ -37,7 +37,8 @@ static int compare_points(const void *left, const void *right)
 {
     const struct step_point *a = left;
     const struct step_point *b = right;
-    return (a->tokens_per_rank > b->tokens_per_rank) - (a->tokens_per_rank < b->tokens_per_rank);
+    return (step_point_tokens(a) > step_point_tokens(b)) -
+           (step_point_tokens(a) < step_point_tokens(b));
 }
 
 /* More tokens never take less time: what is lower by the luck of sampled steps is lifted. */
@@ -70,7 +71,7 @@ static enum status find_point(struct step_point *point, const struct step_time *
     if (status != STATUS_OK || found) {
         return status;
     }
-    status = step_point_run(point, step_time, point->tokens_per_rank, error);
+    status = step_point_run(point, step_time, error);
     return status == STATUS_OK && store != NULL ? store->keep(store->context, point, error)
                                                 : status;
 }
@@ -184,13 +185,30 @@ static enum status refine(struct step_time *step_time, bool *is_open, int32_t *n
     return status;
 }
 
+/* Of one token in all, two, four and so on, while there are fewer than ranks: steps that decode
+ * only, for prompts have more. Returns how many. */
+static int32_t share_tokens(struct step_point *point, const struct step_time *step_time)
+{
+    const struct scenario *scenario = &step_time->scenario;
+    int32_t count = 0;
+    if (!step_time->has_trace || scenario->phase != PHASE_DECODE) {
+        return 0;
+    }
+    for (int32_t ranks = scenario->ep; ranks > 1; ranks /= 2) {
+        if (scenario->ep % ranks == 0 && step_time->trace.num_tokens >= scenario->ep / ranks) {
+            point[count++] = (struct step_point){.tokens_per_rank = 1, .ranks_per_token = ranks};
+        }
+    }
+    return count;
+}
+
 /* Powers of two up to the most tokens, and those themselves. */
 static enum status begin_table(struct step_time *step_time, int32_t tokens_max,
                                const struct step_time_options *options, struct error *error)
 {
-    struct step_point first[32] = {{0}};
-    int32_t count = 0;
-    for (int32_t tokens = 1; tokens < tokens_max && count < 31; tokens *= 2) {
+    struct step_point first[64] = {{0}};
+    int32_t count = share_tokens(first, step_time);
+    for (int32_t tokens = 1; tokens < tokens_max && count < 63; tokens *= 2) {
         first[count++].tokens_per_rank = tokens;
     }
     first[count++].tokens_per_rank = tokens_max;
