@@ -11,6 +11,7 @@
  * tokenising. The sample lists some measurements more than once; each counts once.
  */
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "data.h"
@@ -78,16 +79,21 @@ static enum status serve_row(struct sample_row *row, const struct sample *sample
     return status;
 }
 
-/* As many sequences a replica as the deployment's largest load has. */
+/* As many sequences a replica as the deployment's largest load has; who only answers reads nothing.
+ */
 static void set_batch(struct serving_config *serving, const struct sample *sample,
                       const struct sample_row *first)
 {
     for (const struct sample_row *row = first; row < sample->row + sample->table.num_rows; row++) {
         if (row->reason == NULL && sample_same_deployment(sample, row, first)) {
-            int32_t sequences = (row->batch + row->dp - 1) / row->dp;
+            int32_t replicas = row->main.workers * row->main.dp;
+            int32_t sequences = (row->batch + replicas - 1) / replicas;
             serving->batch.sequences =
                 sequences > serving->batch.sequences ? sequences : serving->batch.sequences;
         }
+    }
+    if (first->prefill.workers > 0) {
+        serving->batch.tokens = serving->batch.sequences;
     }
 }
 
@@ -124,27 +130,71 @@ static enum status serve_rows(struct sample *sample, struct sample_row *first,
     return status;
 }
 
+/* Scenarios and traces of a deployment's pools; scenario and trace of one that is not there stay
+ * zeroed. */
+struct pools {
+    struct scenario scenario[SERVE_POOLS];
+    struct trace trace[SERVE_POOLS];
+    struct serving_config serving;
+};
+
+/* Why the pools cannot be made; NULL: they are. */
+static const char *find_pools(struct pools *pools, const struct sample *sample,
+                              const struct sample_row *first)
+{
+    struct scenario *main = &pools->scenario[SERVE_MAIN];
+    const char *reason = sample_scenario(main, &pools->serving, sample, first);
+    if (reason == NULL && first->prefill.workers > 0) {
+        reason = sample_prefill_scenario(&pools->scenario[SERVE_PREFILL], main, sample, first);
+    }
+    return reason;
+}
+
+static enum status open_pools(struct deployment *deployment, struct pools *pools,
+                              const struct deployment_progress *progress, struct error *error)
+{
+    const struct scenario *scenario[SERVE_POOLS] = {0};
+    const struct trace *trace[SERVE_POOLS] = {0};
+    enum status status = STATUS_OK;
+    for (int32_t kind = 0; kind < SERVE_POOLS && status == STATUS_OK; kind++) {
+        if (pools->scenario[kind].ep > 0) {
+            scenario[kind] = &pools->scenario[kind];
+            status = open_trace(&pools->trace[kind], &pools->scenario[kind], error);
+            trace[kind] =
+                model_num_moe_layers(&scenario[kind]->model) > 0 ? &pools->trace[kind] : NULL;
+        }
+    }
+    return status == STATUS_OK ? deployment_open_pools(deployment, scenario, trace, progress, error)
+                               : status;
+}
+
+static void close_pools(struct pools *pools)
+{
+    for (int32_t kind = 0; kind < SERVE_POOLS; kind++) {
+        trace_close(&pools->trace[kind]);
+        pools->scenario[kind].serving = NULL; /* it is ours */
+        scenario_free(&pools->scenario[kind]);
+    }
+    free(pools);
+}
+
 /* Rows of the deployment that first is of, from it on. */
 static enum status predict_deployment(struct sample *sample, struct sample_row *first,
                                       struct error *error)
 {
-    struct scenario scenario = {0};
-    struct serving_config serving = {0};
     struct deployment deployment = {0};
-    struct trace trace = {0};
     struct error problems = {0};
     const struct deployment_progress progress = {.num_threads = omp_get_max_threads()};
     const char *words = NULL;
-    const char *reason = sample_scenario(&scenario, &serving, sample, first);
+    struct pools *pools = calloc(1, sizeof *pools);
+    if (pools == NULL) {
+        return error_add(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    const char *reason = find_pools(pools, sample, first);
     enum status status = STATUS_OK;
     if (reason == NULL) {
-        const bool is_moe = model_num_moe_layers(&scenario.model) > 0;
-        set_batch(&serving, sample, first);
-        status = open_trace(&trace, &scenario, &problems);
-        if (status == STATUS_OK) {
-            status = deployment_open(&deployment, &scenario, is_moe ? &trace : NULL, &progress,
-                                     &problems);
-        }
+        set_batch(&pools->serving, sample, first);
+        status = open_pools(&deployment, pools, &progress, &problems);
         if (status == STATUS_INVALID) { /* as of GPUs whose memory does not hold it */
             reason = "its deployment cannot be simulated";
             words = odd_rows_add(&sample->odd, &problems);
@@ -158,11 +208,10 @@ static enum status predict_deployment(struct sample *sample, struct sample_row *
         status = serve_rows(sample, first, &deployment, reason, words, error);
     }
     deployment_close(&deployment);
-    trace_close(&trace);
-    scenario.serving = NULL; /* it is on the stack */
-    scenario_free(&scenario);
+    close_pools(pools);
     return status;
 }
+
 static enum status add_row(struct error_report *report, const struct sample *sample,
                            const struct sample_row *row, struct error *error)
 {

@@ -9,11 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_TOKENS 8192 /* what vLLM, SGLang and TensorRT-LLM set where nobody says */
-#define KV_BLOCK     64
-#define GPUS_MAX     1024
-#define BATCH_MAX    65536
-#define COUNT_MAX    (1 << 20)
+#define KV_BLOCK          64
+#define PREFILL_SEQUENCES 64 /* as serving.prefill.sequences is where nobody says */
+#define GPUS_MAX          1024
+#define TRACE_TOKENS      65536 /* of a pool that only answers, at least */
 
 static const char *const columns[] = {"backend",
                                       "model_path",
@@ -35,20 +34,21 @@ static const char *const columns[] = {"backend",
 
 static enum status read_row(struct sample *sample, struct sample_row *row, struct error *error)
 {
+    struct sample_pool *pool = &row->main;
     const struct {
         int32_t *value;
         enum sample_column column;
     } counts[] = {{&row->isl, SAMPLE_ISL},     {&row->osl, SAMPLE_OSL},
-                  {&row->batch, SAMPLE_BATCH}, {&row->tp, SAMPLE_TP},
-                  {&row->pp, SAMPLE_PP},       {&row->dp, SAMPLE_DP},
-                  {&row->ep, SAMPLE_EP},       {&row->moe_tp, SAMPLE_MOE_TP}};
+                  {&row->batch, SAMPLE_BATCH}, {&pool->tp, SAMPLE_TP},
+                  {&pool->pp, SAMPLE_PP},      {&pool->dp, SAMPLE_DP},
+                  {&pool->ep, SAMPLE_EP},      {&pool->moe_tp, SAMPLE_MOE_TP}};
     const struct csv_table *table = &sample->table;
     struct error odd = {0};
     bool is_odd = false;
-    row->tp = row->pp = row->dp = row->ep = row->moe_tp = 1;
+    *pool = (struct sample_pool){1, 1, 1, 1, 1, 1};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         is_odd |= csv_count(counts[i].value, table, row->index, (int32_t)counts[i].column, 0,
-                            COUNT_MAX, &odd) != STATUS_OK;
+                            SAMPLE_COUNT_MAX, &odd) != STATUS_OK;
     }
     is_odd |=
         csv_number(&row->ttft_ms, table, row->index, SAMPLE_TTFT, 1e-6, 1e9, &odd) != STATUS_OK;
@@ -71,7 +71,8 @@ bool sample_same_deployment(const struct sample *sample, const struct sample_row
             return false;
         }
     }
-    return a->tp == b->tp && a->dp == b->dp && a->ep == b->ep && a->moe_tp == b->moe_tp;
+    return memcmp(&a->main, &b->main, sizeof a->main) == 0 &&
+           memcmp(&a->prefill, &b->prefill, sizeof a->prefill) == 0;
 }
 
 bool sample_same_measurement(const struct sample_row *a, const struct sample_row *b)
@@ -79,27 +80,50 @@ bool sample_same_measurement(const struct sample_row *a, const struct sample_row
     return a->isl == b->isl && a->osl == b->osl && a->batch == b->batch &&
            a->ttft_ms == b->ttft_ms && a->tpot_ms == b->tpot_ms;
 }
+
+const char *sample_pool_reason(const struct sample_pool *pool)
+{
+    if (pool->pp > 1) {
+        return "layers are dealt to GPUs in turn, which is not predicted";
+    }
+    if (pool->tp < 1 || pool->dp < 1 || pool->ep < 1 || pool->moe_tp < 1 ||
+        (pool->tp > 1 && pool->dp > 1)) {
+        return "its degrees of parallelism contradict each other";
+    }
+    return (int64_t)pool->tp * pool->dp > GPUS_MAX ? "its step is too large to be simulated here"
+                                                   : NULL;
+}
+
+/* Published with heads for multi-token prediction, which engines of the sample's time use. Rows out
+ * of InferenceX's database are of runs without: of 490 of DeepSeek-R1, 198 are listed in its
+ * configs (SemiAnalysisAI/InferenceX @ 843c6254f, nvidia-master.yaml from December 2025 to May
+ * 2026) as runs that draft nothing alone, 138 as runs of both kinds, one as a run that drafts; none
+ * stands in the sample twice, as it would with both. */
+static bool is_drafting(const struct sample *sample, const struct sample_row *row)
+{
+    const char *model = sample_cell(sample, row, SAMPLE_MODEL);
+    return strstr(sample_cell(sample, row, SAMPLE_SOURCE), "db-dump/") == NULL &&
+           (strstr(model, "/DeepSeek-") != NULL || strstr(model, "/GLM-5") != NULL);
+}
+
 /* A reason that needs no preset; NULL: none. */
 static const char *find_reason(const struct sample *sample, const struct sample_row *row)
 {
-    if (strcmp(sample_cell(sample, row, SAMPLE_MODE), "agg") != 0) {
+    if (strcmp(sample_cell(sample, row, SAMPLE_MODE), "agg") != 0 && row->prefill.workers == 0) {
         return "prompts are read on other GPUs, of which it says too little";
     }
     if (row->isl < 2 || row->osl < 3 || row->batch < 1 || row->ttft_ms <= 0.0 ||
         row->tpot_ms <= 0.0) {
         return "lengths, requests outstanding, TTFT or TPOT is not stated";
     }
-    if (row->pp > 1) {
-        return "layers are dealt to GPUs in turn, which is not predicted";
+    if (is_drafting(sample, row)) {
+        return "whether it drafted tokens is not said, and its model can";
     }
-    if (row->tp < 1 || row->dp < 1 || row->ep < 1 || row->moe_tp < 1 ||
-        (row->tp > 1 && row->dp > 1)) {
-        return "its degrees of parallelism contradict each other";
-    }
-    if ((int64_t)row->tp * row->dp > GPUS_MAX || row->batch > BATCH_MAX) {
+    if (row->batch > SAMPLE_BATCH_MAX) {
         return "its step is too large to be simulated here";
     }
-    return NULL;
+    const char *reason = sample_pool_reason(&row->main);
+    return reason == NULL && row->prefill.workers > 0 ? sample_pool_reason(&row->prefill) : reason;
 }
 enum status sample_read(struct sample *sample, const char *path, struct error *error)
 {
@@ -117,6 +141,12 @@ enum status sample_read(struct sample *sample, const char *path, struct error *e
         struct sample_row *row = &sample->row[i];
         row->index = i;
         status = read_row(sample, row, error);
+    }
+    if (status == STATUS_OK) {
+        status = sample_read_pools(sample, error);
+    }
+    for (int64_t i = 0; i < table->num_rows && status == STATUS_OK; i++) {
+        struct sample_row *row = &sample->row[i];
         row->reason = row->reason == NULL ? find_reason(sample, row) : row->reason;
     }
     return status;
@@ -143,6 +173,15 @@ static void strip(char *name, size_t bytes, const char *path)
     }
 }
 
+/* Kimi K2.5 is K2 behind an image encoder, with experts in other formats, which the row says. */
+static bool find_model(struct moe_model *model, const char *path)
+{
+    char name[NAME_BYTES];
+    struct error unknown = {0};
+    strip(name, sizeof name, strcmp(path, "moonshotai/Kimi-K2.5") == 0 ? "kimi-k2" : path);
+    return model_load(model, name, &unknown) == STATUS_OK;
+}
+
 static bool find_format(enum precision *format, const char *name)
 {
     static const struct {
@@ -161,14 +200,11 @@ static bool find_format(enum precision *format, const char *name)
     return false;
 }
 
-/* Published with heads for multi-token prediction, which engines of the sample's time use. */
-static bool is_drafting(const char *model)
-{
-    return strstr(model, "/DeepSeek-") != NULL || strstr(model, "/GLM-5") != NULL;
-}
-
 /* A model whose preset has experts in MXFP4 is served as it was published: the sample's formats
- * have no name for it. NVIDIA's checkpoints, those in NVFP4 and Llama's, want KV entries in fp8. */
+ * have no name for it. NVIDIA's checkpoints, those in NVFP4 and Llama's, want KV entries in fp8.
+ * Those of DeepSeek-R1 leave attention in bf16, in the second version all of it but its output
+ * (model cards of nvidia/DeepSeek-R1-0528-FP4 and -v2); there is one format for all that is dense.
+ */
 static bool set_formats(struct moe_model *model, const char *gemm, const char *moe)
 {
     const bool is_moe = model_num_moe_layers(model) > 0;
@@ -183,11 +219,24 @@ static bool set_formats(struct moe_model *model, const char *gemm, const char *m
         (!is_moe && model->precision_dense == PRECISION_FP8)) {
         model->precision_kv = PRECISION_FP8;
     }
+    if (model->precision_expert == PRECISION_NVFP4 && model->attention == ATTENTION_MLA) {
+        model->precision_dense = PRECISION_BF16;
+    }
     return true;
 }
 
-/* The preset of a node of these GPUs, or of the domain they are in. */
-static bool find_node(struct cluster *cluster, const char *system, int32_t num_gpus)
+/* KV entries of DeepSeek's models are in fp8 in InferenceX's scripts and NVIDIA's recipes (there),
+ * but for SGLang on Hopper. */
+static bool keeps_fp8(const struct moe_model *model, const char *engine, const char *system)
+{
+    const bool is_hopper = strncmp(system, "h100", 4) == 0 || strncmp(system, "h200", 4) == 0;
+    return model->attention == ATTENTION_MLA && !(is_hopper && strcmp(engine, "sglang") == 0);
+}
+
+/* The preset of a node of these GPUs, or of the domain they are in. Groups of part of one are nodes
+ * of their own. */
+static bool find_nodes(struct cluster *cluster, const char *system, int32_t num_gpus,
+                       int32_t num_nodes)
 {
     char gpu[NAME_BYTES];
     char preset[NAME_BYTES + 8];
@@ -210,7 +259,7 @@ static bool find_node(struct cluster *cluster, const char *system, int32_t num_g
     if (!is_found || num_gpus > cluster->gpus_per_node) {
         return false;
     }
-    cluster->num_nodes = 1;
+    cluster->num_nodes = num_nodes;
     cluster->gpus_per_node = num_gpus;
     cluster->spine_oversubscription = 1.0;
     return true;
@@ -219,15 +268,21 @@ static bool find_node(struct cluster *cluster, const char *system, int32_t num_g
 /* Constants of the engine's own experts where the GPU has some in the format, best first. The
  * sample's vLLM is 0.19 at most, whose kernels in blocks are Triton's; on Blackwell experts in
  * MXFP4 take activations in mxfp8, by kernels that TensorRT-LLM has made and FlashInfer hands to
- * others (vLLM's recipe for gpt-oss). */
+ * others (vLLM's recipe for gpt-oss). In NVFP4 TensorRT-LLM and SGLang take kernels for few tokens
+ * where attention is cut, CUTLASS where it is data-parallel (InferenceX's scripts
+ * dsr1_fp4_b200*.sh, recipes of NVIDIA/srt-slurm). Behind other exchanges those that were measured
+ * there. */
 static void choose_kernels(struct scenario *scenario, const char *engine)
 {
     const struct gpu_spec *gpu = &scenario->cluster.gpu;
     const bool is_vllm = strcmp(engine, "vllm") == 0;
-    const char *const names[] = {"trtllm_mxfp8", is_vllm ? "vllm_triton" : engine, engine};
+    const bool is_cut = scenario->tp > 1;
+    const char *const names[] = {"trtllm_mxfp8", is_cut && !is_vllm ? "trtllm_min_latency" : engine,
+                                 is_vllm ? "vllm_triton" : engine, engine};
     const size_t count = sizeof names / sizeof names[0];
+    const bool is_gathered = scenario->collective == collective_find("allgather_reducescatter");
     bool is_found = false;
-    for (size_t name = 0; name < count && !is_found; name++) {
+    for (size_t name = 0; name < count && is_gathered && !is_found; name++) {
         (void)snprintf(scenario->kernels, sizeof scenario->kernels, "%s", names[name]);
         is_found = scenario_choose_kernels(scenario);
     }
@@ -239,63 +294,69 @@ static void choose_kernels(struct scenario *scenario, const char *engine)
     scenario->gpu_model = gpu_model_applies(fitted, gpu) ? fitted : gpu_find("roofline");
 }
 
+const char *sample_set_pool(struct scenario *scenario, const struct sample *sample,
+                            const struct sample_row *row, const struct sample_pool *pool)
+{
+    const bool is_moe = model_num_moe_layers(&scenario->model) > 0;
+    if (is_moe && pool->moe_tp > 1 && pool->moe_tp == pool->ep) {
+        return "experts are cut and dealt alike, as where degrees are given as their product";
+    }
+    if (is_moe && pool->ep * pool->moe_tp != pool->tp * pool->dp) {
+        return "its degrees of parallelism contradict each other";
+    }
+    scenario->ep = pool->tp * pool->dp;
+    scenario->expert_tp = is_moe ? pool->moe_tp : 1;
+    scenario->tp = pool->tp;
+    if (!find_nodes(&scenario->cluster, sample_cell(sample, row, SAMPLE_GPU), scenario->ep,
+                    pool->workers)) {
+        return "no preset of a cluster has so many of these GPUs in a node";
+    }
+    const bool only_answers = pool == &row->main && row->prefill.workers > 0;
+    const int32_t tokens = only_answers ? TRACE_TOKENS / pool->dp : SAMPLE_BATCH_TOKENS;
+    scenario->tokens_per_rank = (tokens + pool->tp - 1) / pool->tp;
+    sample_set_exchange(scenario, sample_cell(sample, row, SAMPLE_ENGINE), pool);
+    choose_kernels(scenario, sample_cell(sample, row, SAMPLE_ENGINE));
+    return NULL;
+}
+
 const char *sample_scenario(struct scenario *scenario, struct serving_config *serving,
                             const struct sample *sample, const struct sample_row *row)
 {
-    char model[NAME_BYTES];
-    struct error unknown = {0};
-    strip(model, sizeof model, sample_cell(sample, row, SAMPLE_MODEL));
-    if (model_load(&scenario->model, model, &unknown) != STATUS_OK) {
+    if (!find_model(&scenario->model, sample_cell(sample, row, SAMPLE_MODEL))) {
         return "there is no preset of its model";
-    }
-    if (is_drafting(model)) {
-        return "whether it drafted tokens is not said, and its model can";
-    }
-    const bool is_moe = model_num_moe_layers(&scenario->model) > 0;
-    if (is_moe && row->moe_tp > 1 && row->moe_tp == row->ep) {
-        return "experts are cut and dealt alike, as where degrees are given as their product";
-    }
-    if (is_moe && row->ep * row->moe_tp != row->tp * row->dp) {
-        return "its degrees of parallelism contradict each other";
     }
     if (!set_formats(&scenario->model, sample_cell(sample, row, SAMPLE_GEMM_FORMAT),
                      sample_cell(sample, row, SAMPLE_MOE_FORMAT))) {
         return "its number format is not one that is predicted here";
     }
-    scenario->ep = row->tp * row->dp;
-    if (!find_node(&scenario->cluster, sample_cell(sample, row, SAMPLE_GPU), scenario->ep)) {
-        return "no preset of a cluster has so many of these GPUs in a node";
-    }
     (void)snprintf(scenario->name, sizeof scenario->name, "%s", sample->table.path);
-    scenario->expert_tp = is_moe ? row->moe_tp : 1;
-    scenario->tp = row->tp;
+    if (keeps_fp8(&scenario->model, sample_cell(sample, row, SAMPLE_ENGINE),
+                  sample_cell(sample, row, SAMPLE_GPU))) {
+        scenario->model.precision_kv = PRECISION_FP8;
+    }
     scenario->phase = PHASE_DECODE;
     scenario->context_tokens = row->isl + row->osl / 2;
-    scenario->tokens_per_rank = (BATCH_TOKENS + row->tp - 1) / row->tp;
     scenario->batching = BATCHING_CONSECUTIVE;
     scenario->router = route_find("trace");
     scenario->drop = drop_find("position");
     scenario->strategy = balance_find("static");
     scenario->replica = dispatch_find("round_robin");
-    scenario->collective = collective_find("allgather_reducescatter");
-    scenario->dispatch_precision = PRECISION_BF16;
-    scenario->combine_precision = PRECISION_BF16;
     scenario->micro_batches = 1;
     scenario->chunks = 1;
     scenario->net = net_find("alpha_beta");
     scenario->memory_fraction = 0.9;
     scenario->price.usd_per_gpu_hour = 1.0;
     scenario->seed = SAMPLE_SEED;
-    cluster_use_constants(&scenario->cluster, scenario->collective->name, "bf16");
-    choose_kernels(scenario, sample_cell(sample, row, SAMPLE_ENGINE));
-    *serving = (struct serving_config){.arrivals = {.speed = 1.0,
-                                                    .concurrency = 1,
-                                                    .requests_max = 1,
-                                                    .prompt_tokens = row->isl,
-                                                    .decode_tokens = row->osl},
-                                       .batch = {.tokens = BATCH_TOKENS},
-                                       .router = SERVING_LEAST_LOADED,
-                                       .block_tokens = KV_BLOCK};
+    *serving = (struct serving_config){
+        .arrivals = {.speed = 1.0,
+                     .concurrency = 1,
+                     .requests_max = 1,
+                     .prompt_tokens = row->isl,
+                     .decode_tokens = row->osl},
+        .batch = {.tokens = SAMPLE_BATCH_TOKENS},
+        .prefill_batch = {.tokens = SAMPLE_BATCH_TOKENS, .sequences = PREFILL_SEQUENCES},
+        .router = SERVING_LEAST_LOADED,
+        .block_tokens = KV_BLOCK};
     scenario->serving = serving;
-    return NULL;
+    return sample_set_pool(scenario, sample, row, &row->main);
 }
