@@ -122,7 +122,7 @@ Test(validate_pools, rows_of_two_pools_that_cannot_be_predicted_say_why)
     predict(POOLS MAX OLMOE_POOLS ",1,1,1,1,1,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,1,1,1,1,16,,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,1,1,1,1,,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
-                                  "1,4,1,1,4,1,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
+                                  "1,4,1,1,4,4,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,2,1,2,1,4,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,2,1,1,1,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,1,1,1,1,65536,2,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
@@ -133,7 +133,7 @@ Test(validate_pools, rows_of_two_pools_that_cannot_be_predicted_say_why)
     for (int32_t row = 0; row < 3; row++) {
         expect_reason(row, "how many workers read prompts");
     }
-    expect_reason(3, "experts are cut");
+    expect_reason(3, "experts are cut and dealt alike");
     expect_reason(4, "contradict");
     expect_reason(5, "dealt to GPUs in turn");
     expect_reason(6, "too large");
