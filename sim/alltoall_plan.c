@@ -47,6 +47,7 @@ static int32_t handed_out(double amount, int32_t turn)
 static void fill_ranks(struct traffic *traffic, double copies, double tokens)
 {
     int32_t ranks = traffic->num_ranks;
+    traffic->has_empty_flows = true;
     for (int32_t source = 0; source < ranks; source++) {
         for (int32_t rank = 0; rank < ranks; rank++) {
             int32_t turn = (rank - source - 1 + ranks) % ranks; /* the rank itself comes last */

@@ -165,6 +165,7 @@ enum status flow_counter_open(struct flow_counter *counter, struct traffic *traf
                               int64_t kept, int32_t num_sets, struct arena *arena)
 {
     traffic->num_ranks = placement->num_ranks;
+    traffic->has_empty_flows = false;
     traffic->num_nodes = cluster_node(cluster, placement->num_ranks - 1) + 1;
     *counter = (struct flow_counter){.traffic = traffic,
                                      .placement = placement,

@@ -8,6 +8,7 @@
 #ifndef MOESIM_TRAFFIC_H
 #define MOESIM_TRAFFIC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arena.h"
@@ -40,6 +41,7 @@ struct traffic {
     int32_t *received_tokens;    /* [num_ranks] distinct tokens that each computes, once a source */
     int64_t copies;              /* of all rank flows */
     int64_t tokens;              /* the same */
+    bool has_empty_flows;        /* there may be rank flows of no copies or no tokens */
 };
 
 /* Counts a dispatched route (slots set). Memory is the arena's. */

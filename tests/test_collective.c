@@ -302,6 +302,26 @@ static void check_arrivals(struct world *world, const struct collective *collect
     }
 }
 
+/* Law: a plan is the same whether or not bytes had to be rounded and empty flows left out. */
+static void check_rounding(struct world *world, const struct collective *collective, bool dispatch)
+{
+    struct transfer_plan whole = plan(world, collective, dispatch, 7.0);
+    world->traffic.has_empty_flows = true;
+    struct transfer_plan rounded = plan(world, collective, dispatch, 7.0);
+    world->traffic.has_empty_flows = false;
+    cr_assert_eq(whole.num_messages, rounded.num_messages);
+    for (int32_t i = 0; i < whole.num_messages; i++) {
+        cr_assert_eq(whole.message[i].dst_rank, rounded.message[i].dst_rank);
+        cr_assert_eq(whole.message[i].awaited, rounded.message[i].awaited);
+        cr_assert_eq(whole.message[i].bytes, rounded.message[i].bytes);
+    }
+    for (int32_t rank = 0; rank < whole.num_ranks; rank++) {
+        cr_assert_eq(whole.arrivals[rank], rounded.arrivals[rank]);
+        cr_assert_arr_eq(&whole.port_bytes[rank], &rounded.port_bytes[rank],
+                         sizeof *whole.port_bytes);
+    }
+}
+
 Test(collective, all_keep_the_laws_on_random_traffic)
 {
     int32_t num = 0;
@@ -314,6 +334,8 @@ Test(collective, all_keep_the_laws_on_random_traffic)
             check_completes(&world, all[index], true);
             check_completes(&world, all[index], false);
             check_arrivals(&world, all[index]);
+            check_rounding(&world, all[index], true);
+            check_rounding(&world, all[index], false);
         }
         arena_free(&world.arena);
     }
