@@ -209,6 +209,7 @@ static const char *other_kind(const struct search *search)
         {"gpus", "one of the gpus"},
         {"clusters", "one of the clusters"},
         {"prices", "one of the prices"},
+        {"engines", "one of the engines (serving.engine)"},
     };
     char path[DIRECTORY_TEXT];
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine_host.h"
 #include "scenario_internal.h"
 
 #define REQUESTS_MAX 1e8 /* drawn */
@@ -79,6 +80,11 @@ static const struct yaml_field target_fields[] = {
     {.key = NULL},
 };
 
+static const struct yaml_field host_fields[] = {
+    {"request_ms", YAML_DOUBLE, AT(host_request_ms), .min = 0.0, .max = 1e6},
+    {.key = NULL},
+};
+
 static const struct yaml_field serving_fields[] = {
     {"arrivals", YAML_TABLE, .required = true, .table = arrivals_fields},
     {"batch", YAML_TABLE, .table = batch_fields},
@@ -87,6 +93,8 @@ static const struct yaml_field serving_fields[] = {
     {"prefix_cache", YAML_TABLE, .table = cache_fields},
     {"prefill", YAML_TABLE, .table = prefill_fields},
     {"draft", YAML_TABLE, .table = draft_fields},
+    {"engine", YAML_TEXT, AT(engine), .size = SERVING_PATH_BYTES},
+    {"host", YAML_TABLE, .table = host_fields},
     {"targets", YAML_TABLE, .table = target_fields},
     {.key = NULL},
 };
@@ -216,6 +224,30 @@ static void check_batch(struct scenario_loader *loader, const struct serving_con
     }
 }
 
+/* An engine's preset says what its host takes. */
+static void check_host(struct scenario_loader *loader, const struct yaml_node *node,
+                       struct serving_config *serving)
+{
+    struct engine_host host;
+    struct error problems = {0};
+    if (serving->engine[0] == '\0') {
+        return;
+    }
+    if (yaml_get(yaml_get(node, "host"), "request_ms") != NULL) {
+        scenario_complain(loader, "serving.host.request_ms",
+                          "serving.engine: %s says it too; give one or the other", serving->engine);
+    } else if (engine_host_load(&host, serving->engine, "", &problems) != STATUS_OK) {
+        for (const char *line = problems.text; *line != '\0';) {
+            int length = (int)strcspn(line, "\n");
+            scenario_complain(loader, "serving.engine", "%.*s", length, line);
+            line += length + (line[length] == '\n');
+        }
+    } else {
+        serving->host_request_ms = host.request_ms;
+        serving->host_error = host.error_median;
+    }
+}
+
 void scenario_read_serving(struct scenario_loader *loader)
 {
     const struct yaml_node *node = loader->file.serving;
@@ -244,4 +276,5 @@ void scenario_read_serving(struct scenario_loader *loader)
         check_cache(loader, yaml_get(node, "prefix_cache"), serving);
     }
     check_prefill(loader, serving);
+    check_host(loader, node, serving);
 }

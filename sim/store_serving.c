@@ -53,20 +53,25 @@ static void write_verdict(char verdict[TEXT_BYTES], const struct deployment *dep
     char text[6][FORMAT_BYTES];
     char met[128] = "";
     char loop[64] = "";
+    char host[64] = "";
     if (deployment->options.concurrency > 0) {
         snprintf(loop, sizeof loop, ", %d outstanding at a time,",
                  (int)deployment->options.concurrency);
+    }
+    if (config->host_request_ms > 0.0) {
+        snprintf(host, sizeof host, " (%s of it the host's)",
+                 format_ns(text[0], config->host_request_ms * 1e6));
     }
     if (config->ttft_target_s > 0.0 || config->tpot_target_s > 0.0) {
         snprintf(met, sizeof met, "%s of all requests meet their targets. ",
                  format_percent(text[5], totals->met_fraction));
     }
     snprintf(verdict, TEXT_BYTES,
-             "Of %s requests%s on %d GPUs, half get their first token within %s and 99 of 100 "
+             "Of %s requests%s on %d GPUs, half get their first token within %s%s and 99 of 100 "
              "within %s; each further token takes %s, and at 99 of 100 no more than %s. %sWhat "
              "follows is about steps of one batch, the scenario's own.",
              format_count(text[0], (double)totals->num_requests), loop,
-             (int)deployment_num_gpus(deployment), format_ns(text[1], first_s[0] * 1e9),
+             (int)deployment_num_gpus(deployment), format_ns(text[1], first_s[0] * 1e9), host,
              format_ns(text[2], first_s[3] * 1e9), format_ns(text[3], further_s[0] * 1e9),
              format_ns(text[4], further_s[3] * 1e9), met);
 }
@@ -86,6 +91,7 @@ static enum status write_totals(struct store *store, const struct deployment *de
         integer_value("num_requests", totals->num_requests),
         integer_value("num_refused", totals->num_refused),
         integer_value("concurrency", deployment->options.concurrency),
+        real_value("host_request_ms", deployment->options.config->host_request_ms),
         integer_value("preemptions", totals->preemptions),
         integer_value("rebalances",
                       totals->rebalances[SERVE_MAIN] + totals->rebalances[SERVE_PREFILL]),

@@ -4,11 +4,12 @@
  * A row says which engine served which model on how many GPUs, how many requests were outstanding,
  * how long prompts and answers were, and what time to the first token (TTFT) and time per token
  * (TPOT) came of it. Its deployment is built as a scenario's is (validate_engines_row.c), served by
- * moesim serve's simulator, and both means are compared. Nothing is fitted to these rows.
+ * moesim serve's simulator, and both means are compared. Nothing of steps is fitted to these rows;
+ * what engines' hosts take is, and no model is predicted by what was fitted to it (engine_host.h).
  *
  * Where no routing of a model is known, its tokens choose at random, all experts alike. Taken for
- * granted: prompts are read in chunks beside answers. Left out as everywhere: the host, sampling,
- * tokenising. The sample lists some measurements more than once; each counts once.
+ * granted: prompts are read in chunks beside answers. Left out: host work that GPUs wait for,
+ * sampling. The sample lists some measurements more than once; each counts once.
  */
 #include <omp.h>
 #include <stdlib.h>

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine_host.h"
+
 #define KV_BLOCK          64
 #define PREFILL_SEQUENCES 64 /* as serving.prefill.sequences is where nobody says */
 #define GPUS_MAX          1024
@@ -319,6 +321,16 @@ const char *sample_set_pool(struct scenario *scenario, const struct sample *samp
     return NULL;
 }
 
+/* As the engine's preset says that rows of other models have it; no preset, no time. */
+static void set_host(struct serving_config *serving, const char *engine, const char *model)
+{
+    struct engine_host host;
+    struct error unknown = {0};
+    if (engine_host_load(&host, engine, model, &unknown) == STATUS_OK) {
+        serving->host_request_ms = host.request_ms;
+    }
+}
+
 const char *sample_scenario(struct scenario *scenario, struct serving_config *serving,
                             const struct sample *sample, const struct sample_row *row)
 {
@@ -357,6 +369,7 @@ const char *sample_scenario(struct scenario *scenario, struct serving_config *se
         .prefill_batch = {.tokens = SAMPLE_BATCH_TOKENS, .sequences = PREFILL_SEQUENCES},
         .router = SERVING_LEAST_LOADED,
         .block_tokens = KV_BLOCK};
+    set_host(serving, sample_cell(sample, row, SAMPLE_ENGINE), scenario->model.name);
     scenario->serving = serving;
     return sample_set_pool(scenario, sample, row, &row->main);
 }

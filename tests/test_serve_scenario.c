@@ -63,6 +63,10 @@ Test(serve_scenario, one_wrong_key_is_one_line_that_says_where)
                    "serving.arrivals.decode_spread: is of uniform lengths, decode_cv of log");
     expect_refused("serving.batch.tokens=100", "100 are less than 256 sequences with 1 tokens");
     expect_refused("serving.draft={tokens: 1}", "acceptance");
+    expect_refused("serving.host.request_ms=-1", "serving.host.request_ms: must be between 0 and");
+    expect_refused("serving.host.step_ms=1", "unknown key");
+    expect_refused("serving.engine=vlm", "serving.engine: 'vlm' is neither a file nor one of the "
+                                         "engines");
     expect_refused("serving.prefix_cache={kind: rate}", "hit_rate: is missing");
     expect_refused("serving.prefix_cache={hit_rate: 0.5}", "goes with kind: rate");
     expect_refused("serving.prefix_cache={kind: hashes}", "generated requests have no hashes");
@@ -126,6 +130,24 @@ Test(serve_scenario, concurrency_excludes_all_that_says_when_requests_come)
 }
 
 /* A rate that is given later takes the place of a concurrency, and the other way round. */
+/* A preset says what a scenario may say itself, not both. */
+Test(serve_scenario, an_engine_names_the_time_of_its_host)
+{
+    const char *const named[] = {"serving.engine=vllm", "serving.host.request_ms=7"};
+    expect(load(NULL, 0));
+    cr_expect_eq(scenario.serving->host_request_ms, 0.0);
+    expect(load(named, 1));
+    cr_expect_gt(scenario.serving->host_request_ms, 7.0);
+    cr_expect_gt(scenario.serving->host_error, 0.0);
+    expect(load(named + 1, 1));
+    cr_expect_eq(scenario.serving->host_request_ms, 7.0);
+    cr_expect_eq(load(named, 2), STATUS_INVALID);
+    cr_expect(strstr(error.text, "serving.host.request_ms: serving.engine: vllm says it too") !=
+                  NULL,
+              "%s", error.text);
+    scenario_free(&scenario);
+}
+
 Test(serve_scenario, the_later_of_rate_and_concurrency_holds)
 {
     const char *overrides[] = {"serving.arrivals.concurrency=8", "serving.arrivals.requests=9",

@@ -17,6 +17,7 @@ static const char help[] =
     "usage: moesim list [KIND [NAME]] [--json]\n\n"
     "Lists the building blocks of scenarios: names, what they are, where they come from.\n\n"
     "  models gpus clusters prices traces               presets in the data directory\n"
+    "  engines                                          what hosts of serving engines take\n"
     "  studies serving plans sweeps claims              files to run, each by its name\n"
     "  routers drops strategies replicas collectives\n"
     "  networks gpu-models caches                       plug-ins\n\n"

@@ -7,6 +7,7 @@
 
 #include "cluster.h"
 #include "data.h"
+#include "engine_host.h"
 #include "format.h"
 #include "model.h"
 #include "price.h"
@@ -150,6 +151,20 @@ static enum status describe_study(struct list_row *row, const char *path, struct
     return status == STATUS_OK ? describe_question(row, path, error) : status;
 }
 
+static enum status describe_engine(struct list_row *row, const char *path, struct error *error)
+{
+    struct engine_host host;
+    enum status status = engine_host_load(&host, path, "", error);
+    if (status == STATUS_OK) {
+        (void)snprintf(row->summary, sizeof row->summary,
+                       "host: %g ms a request; first tokens %.0f %% off in the median",
+                       host.request_ms, 100.0 * host.error_median);
+        (void)snprintf(row->source, sizeof row->source, "%s", host.source);
+        add_number(row, "request_ms", host.request_ms);
+    }
+    return status;
+}
+
 static enum status describe_claim(struct list_row *row, const char *path, struct error *error)
 {
     return describe_keys(row, path, "claim", "source", error);
@@ -163,7 +178,7 @@ static const struct preset_kind {
     {"models", describe_model},     {"gpus", describe_gpu},       {"clusters", describe_cluster},
     {"prices", describe_price},     {"traces", describe_trace},   {"studies", describe_study},
     {"serving", describe_question}, {"plans", describe_question}, {"sweeps", describe_question},
-    {"claims", describe_claim},
+    {"claims", describe_claim},     {"engines", describe_engine},
 };
 
 #define NUM_PRESET_KINDS ((int32_t)(sizeof preset_kinds / sizeof preset_kinds[0]))

@@ -6,6 +6,25 @@
 
 #include "format.h"
 
+/* What of the first token's time is no GPU's. */
+static void print_host(const struct serving_config *config)
+{
+    char time[FORMAT_BYTES];
+    char off[FORMAT_BYTES];
+    if (config->engine[0] == '\0' && config->host_request_ms <= 0.0) {
+        puts("  host           none: the first token is the GPUs' alone (serving.engine, "
+             "serving.host.request_ms)");
+        return;
+    }
+    printf("  host           %s of each first token",
+           format_ns(time, config->host_request_ms * 1e6));
+    if (config->host_error > 0.0) {
+        printf("; with it first tokens of %s were %s off in the median", config->engine,
+               format_percent(off, config->host_error));
+    }
+    putchar('\n');
+}
+
 static void print_latencies(const struct serve_result *result, const struct serving_config *config)
 {
     static const char *const names[] = {[SERVE_TTFT] = "first token",
@@ -22,6 +41,7 @@ static void print_latencies(const struct serve_result *result, const struct serv
         }
         putchar('\n');
     }
+    print_host(config);
     if (config->ttft_target_s > 0.0 || config->tpot_target_s > 0.0) {
         char met[FORMAT_BYTES];
         printf("  targets met    %s of requests, %.3g a second\n",
@@ -196,6 +216,7 @@ cJSON *serve_json(const struct deployment *deployment, const struct serve_result
     cJSON_AddNumberToObject(json, "num_requests", (double)totals->num_requests);
     cJSON_AddNumberToObject(json, "num_refused", (double)totals->num_refused);
     cJSON_AddNumberToObject(json, "concurrency", deployment->options.concurrency);
+    cJSON_AddNumberToObject(json, "host_request_ms", deployment->options.config->host_request_ms);
     cJSON_AddNumberToObject(json, "duration_s", totals->duration_s);
     cJSON_AddNumberToObject(json, "prompt_tokens", (double)totals->prompt_tokens);
     cJSON_AddNumberToObject(json, "cached_tokens", (double)totals->cached_tokens);

@@ -252,6 +252,7 @@ static enum status open_pools(struct deployment *deployment,
     const struct scenario *main = deployment->scenario[SERVE_MAIN];
     deployment->options = (struct serve_options){.config = main->serving,
                                                  .concurrency = main->serving->arrivals.concurrency,
+                                                 .host_ns = main->serving->host_request_ms * 1e6,
                                                  .seed = main->seed};
     enum status status = check_scenarios(deployment, error);
     if (status == STATUS_OK) {

@@ -127,7 +127,8 @@ static int32_t route(struct serving *serving, enum serve_pool_kind pool)
     return best;
 }
 
-/* Puts a request into a replica's queue and lets its group know. */
+/* Puts a request, which counts as waiting already, into a replica's queue and lets its group know.
+ */
 static enum status enqueue(struct serving *serving, int32_t id, enum serve_pool_kind pool,
                            bool is_read)
 {
@@ -135,8 +136,6 @@ static enum status enqueue(struct serving *serving, int32_t id, enum serve_pool_
     struct replica *replica = &serving->replica[index];
     serving->request[id].replica = index;
     replica->load++;
-    series_advance(serving);
-    serving->series[pool].waiting++;
     if (pool == SERVE_MAIN) {
         serving->result->request[id].replica = index;
     }
@@ -147,6 +146,8 @@ static enum status enqueue(struct serving *serving, int32_t id, enum serve_pool_
 enum status serve_hand_over(struct serving *serving, int32_t id)
 {
     serving->request[id].last_token_ns = serving->now_ns;
+    series_advance(serving);
+    serving->series[SERVE_MAIN].waiting++;
     return enqueue(serving, id, SERVE_MAIN, true);
 }
 
@@ -176,6 +177,11 @@ void serve_request_done(struct serving *serving, int32_t id)
     fold(serving, request->end_ns);
 }
 
+static enum serve_pool_kind pool_of_arrivals(const struct serving *serving)
+{
+    return serving->options->pool[SERVE_PREFILL].num_groups > 0 ? SERVE_PREFILL : SERVE_MAIN;
+}
+
 static bool fits(const struct serving *serving, const struct serve_request *request)
 {
     const struct serve_pool *pool = serving->options->pool;
@@ -190,15 +196,23 @@ static enum status arrive(struct serving *serving)
 {
     int32_t id = (int32_t)serving->next_arrival++;
     const struct serve_request *request = &serving->result->request[id];
-    enum serve_pool_kind pool =
-        serving->options->pool[SERVE_PREFILL].num_groups > 0 ? SERVE_PREFILL : SERVE_MAIN;
+    enum serve_pool_kind pool = pool_of_arrivals(serving);
     series_now(serving, pool)->arrivals++;
     if (!fits(serving, request)) {
         serving->result->totals.num_refused++;
         leave(serving, id);
         return STATUS_OK;
     }
-    return enqueue(serving, id, pool, false);
+    series_advance(serving);
+    serving->series[pool].waiting++;
+    if (serving->options->host_ns <= 0.0) {
+        return enqueue(serving, id, pool, false);
+    }
+    return key_heap_push(
+        &serving->events,
+        (struct heap_entry){.key = serving->now_ns + llround(serving->options->host_ns),
+                            .id = id,
+                            .kind = SERVE_HOST_DONE});
 }
 
 static enum status finish_transfer(struct serving *serving, int32_t id)
@@ -231,6 +245,10 @@ static enum status next_event(struct serving *serving)
     assert(first != NULL); /* else requests wait for what nobody does */
     struct heap_entry event = *first;
     key_heap_pop(&serving->events);
+    if (event.kind == SERVE_HOST_DONE) {
+        serving->now_ns = event.key;
+        return enqueue(serving, event.id, pool_of_arrivals(serving), false);
+    }
     if (event.kind == SERVE_TRANSFER_OUT) {
         serving->now_ns = event.key;
         return batch_transfer_in(serving, event.id);

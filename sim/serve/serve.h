@@ -22,8 +22,13 @@
  * Closed-loop load keeps a number of requests outstanding: the next comes when one is answered or
  * refused, just after the step behind that answer has begun, for its client first hears of it.
  *
- * Left out: time of scheduler, tokeniser and network to the user; sampling; drafts' own model;
- * loading of cached prefixes, which is taken to be hidden; transfer while a prompt is still read.
+ * The host of the engine (HTTP, tokeniser, what a first token waits for on its way out) delays each
+ * request by a constant before a replica gets it. It keeps no GPU waiting, and requests do not wait
+ * for each other there.
+ *
+ * Left out: host work that does keep GPUs waiting; the network to the user; sampling; drafts' own
+ * model; loading of cached prefixes, which is taken to be hidden; transfer while a prompt is still
+ * read.
  */
 #ifndef MOESIM_SERVE_H
 #define MOESIM_SERVE_H
@@ -64,6 +69,7 @@ struct serve_options {
     double transfer_ns;                  /* of a request's KV entries: start, */
     double transfer_ns_per_token;        /* and more for each */
     int32_t concurrency; /* requests outstanding, arrivals' times unread; 0: they come by these */
+    double host_ns;      /* from a request's coming until a replica has it in its queue */
     uint64_t seed;
     bool every_step; /* simulate steps one by one, for tests */
     /* Called now and then; return false to stop. NULL: not wanted. */

@@ -25,6 +25,7 @@
 
 enum serve_event {
     SERVE_STEP_END,      /* id: group */
+    SERVE_HOST_DONE,     /* id: request that a replica gets */
     SERVE_TRANSFER_OUT,  /* id: request whose entries begin to leave prefill */
     SERVE_TRANSFER_DONE, /* id: request */
 };

@@ -58,6 +58,9 @@ struct serving_config {
     struct serving_batch prefill_batch;
     int32_t draft_tokens; /* drafted beside every token; 0: none */
     double acceptance;    /* that one drafted token is right, given that those before it are */
+    char engine[SERVING_PATH_BYTES]; /* preset whose host it has; "" : none */
+    double host_request_ms;          /* of a request, as said or of that engine */
+    double host_error;    /* of the engine's TTFT, held out, median; 0: as said, or none */
     double ttft_target_s; /* 0: none */
     double tpot_target_s; /* 0: none */
 };
