@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "cost.h"
+#include "engine_host.h"
 #include "metrics.h"
 #include "plan_arrivals.h"
 #include "plan_offload.h"
@@ -91,6 +92,8 @@ struct plan {
     const struct net_model *net;
     const struct gpu_model *gpu_model;
     char kernels[NAME_BYTES];
+    char engine[PATH_BYTES]; /* whose host delays first tokens, as the plan names it; "": none */
+    struct engine_host host; /* its preset */
     struct plan_reference reference;
     uint64_t seed;
     char *text; /* canonical YAML; owned */

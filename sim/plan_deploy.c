@@ -134,7 +134,7 @@ static void time_shared(struct plan_deployment *deployment, const struct plan *p
                          queue_s(turns.load[COST_DECODE], places,
                                  traffic->output_tokens * turns.step_s, traffic->output_cv) +
                          turns.step_s / 2.0;
-    deployment->ttft_s = deployment->wait_s + read_s;
+    deployment->ttft_s = plan->host.request_ms * 1e-3 + deployment->wait_s + read_s;
 }
 
 /* Of a prompt's KV entries, through a port of the replica that has read them and one of the replica
@@ -168,7 +168,8 @@ static void time_apart(struct plan_deployment *deployment, const struct plan *pl
     deployment->wait_s =
         queue_s(deployment->load[COST_PREFILL], servers, steps * step_s, plan->traffic.input_cv) +
         step_s / 2.0;
-    deployment->ttft_s = deployment->wait_s + steps * step_s + transfer_s(plan, prefill, decode);
+    deployment->ttft_s = plan->host.request_ms * 1e-3 + deployment->wait_s + steps * step_s +
+                         transfer_s(plan, prefill, decode);
 }
 
 /* Groups that a pool's work of the busiest hour would fill. */

@@ -133,6 +133,10 @@ int32_t plan_prompts(const struct plan *plan, const struct plan_point *prefill);
 MUST_CHECK enum status plan_shift_all(struct plan_answer *answer, const struct plan_world *world,
                                       struct plan_store *store, struct error *error);
 
+/* How far whole engines' times to the first token were off, as factors on the plan's: with the host
+ * of the engine that it names, or without any. False: steps have no measured error either. */
+bool plan_ttft_error(struct plan_range *factor, const struct plan *plan);
+
 /* What is known of the error of a point's step. */
 struct plan_error plan_point_error(const struct plan *plan, const struct plan_point *point);
 

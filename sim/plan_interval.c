@@ -4,6 +4,7 @@
  * Prefill's step is multiplied by the low or the high of its error, decode's too, and each of the
  * four deployments that come of it is worked out anew, with as many groups as its steps then take,
  * and as many more as a percentile took.
+ * The time to the first token is at least as far off as whole engines' (plan_ttft_error).
  * An amount's interval goes from the least of the four to the most. Groups come whole, so an error
  * that moves no group moves no dollar.
  */
@@ -75,6 +76,11 @@ void plan_note_interval(struct plan_deployment *deployment, const struct plan *p
             (void)plan_add_groups(&off, plan, point, deployment->added);
         }
         include_deployment(interval, &off);
+    }
+    struct plan_range factor;
+    if (plan_ttft_error(&factor, plan)) {
+        include(&interval->ttft_s, factor.low * deployment->ttft_s);
+        include(&interval->ttft_s, factor.high * deployment->ttft_s);
     }
 }
 

@@ -284,6 +284,11 @@ void plan_look_up(struct plan_file *file)
         has_model = model_load(&plan->model, plan->model_written, problems) == STATUS_OK;
         plan_pass_on(file, yaml_get(file->root, "model"), "model", problems);
     }
+    *problems = (struct error){0};
+    if (plan->engine[0] != '\0' &&
+        engine_host_load(&plan->host, plan->engine, "", problems) != STATUS_OK) {
+        plan_pass_on(file, yaml_get(file->root, "engine"), "engine", problems);
+    }
     free(problems);
     plan_take_gpus(file);
     take_list(file, &plan->space[COST_PREFILL].ep, "search.prefill.ep", file->ep[COST_PREFILL], 1,

@@ -124,6 +124,7 @@ static const struct yaml_field plan_fields[] = {
     {"memory_fraction", YAML_DOUBLE, offsetof(struct plan_file, plan.memory_fraction), .min = 0.05,
      .max = 1.0},
     {"compute", YAML_TABLE, .table = compute_fields},
+    {"engine", YAML_TEXT, offsetof(struct plan_file, plan.engine), .size = PATH_BYTES},
     {"network", YAML_TEXT, offsetof(struct plan_file, network), .size = NAME_BYTES},
     {"reference", YAML_TABLE, .table = reference_fields},
     {"seed", YAML_UINT64, offsetof(struct plan_file, plan.seed), .size = 0},

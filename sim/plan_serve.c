@@ -149,6 +149,9 @@ static void write_serving(FILE *file, const struct plan *plan,
         fprintf(file, "  prefill: {scenario: prefill.yaml, tokens: %d, sequences: %d}\n",
                 (int)(prefill->tokens_per_rank * prefill->tp), (int)plan_prompts(plan, prefill));
     }
+    if (plan->host.request_ms > 0.0) {
+        fprintf(file, "  host: {request_ms: %.6g}\n", plan->host.request_ms);
+    }
     if (traffic->cached_share > 0.0) {
         fprintf(file, "  prefix_cache: {kind: rate, hit_rate: %g}\n", traffic->cached_share);
     }

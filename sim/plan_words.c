@@ -337,6 +337,9 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                                             : "");
         return true;
     case 2:
+        plan_say_host(line, bytes, plan);
+        return true;
+    case 3:
         (void)snprintf(line, bytes,
                        "decode runs full batches at the mean context of %d tokens; no multi-token "
                        "prediction; fp8 dispatch where the GPU computes in fp8, bf16 combine%s",
@@ -346,18 +349,18 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                              "to 256 steps"
                            : "");
         return true;
-    case 3:
+    case 4:
         say_terms(line, bytes, plan);
         return true;
-    case 4:
+    case 5:
         say_energy(line, bytes, plan, answer);
         return true;
-    case 5:
     case 6:
-        if (index == 6 && answer->num_deployments == 0) {
+    case 7:
+        if (index == 7 && answer->num_deployments == 0) {
             return false; /* said once */
         }
-        say_error(line, bytes, answer, index == 5 ? COST_PREFILL : COST_DECODE);
+        say_error(line, bytes, answer, index == 6 ? COST_PREFILL : COST_DECODE);
         return true;
     default:
         return false;

@@ -32,6 +32,8 @@ double plan_margin(double usd, double income_usd);
  * than the models' errors because groups come whole, that it is (false: it is not). */
 void plan_say_interval(char *line, size_t bytes, const struct plan *plan,
                        const struct plan_deployment *deployment);
+/* Of plan_assumption: what of the time to the first token is the engine's host. */
+void plan_say_host(char *line, size_t bytes, const struct plan *plan);
 bool plan_say_whole_groups(char *line, size_t bytes, const struct plan_answer *answer,
                            const struct plan_deployment *deployment);
 

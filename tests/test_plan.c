@@ -304,7 +304,7 @@ Test(plan, each_gpu_has_its_own_price_of_preemptible_hours)
     }
     cr_expect_gt(count[0], 0);
     cr_expect_gt(count[1], 0);
-    cr_assert(plan_assumption(line, sizeof line, &spot, &some, 3));
+    cr_assert(plan_assumption(line, sizeof line, &spot, &some, 4));
     cr_expect_not_null(strstr(line,
                               "spot: 50 % of hours at $1 an hour of h100-sxm, $2.5 an hour of "
                               "h200-sxm, 20 % of their work lost"),
