@@ -43,17 +43,15 @@ static enum status open_trace(struct trace *trace, struct scenario *scenario, st
     return status;
 }
 
-/* InferenceMAX draws lengths evenly from LEAST of the stated to it; NVIDIA's own runs do not. But
- * all of a batch never come at once in these either: 64 prompts that did would be read for longer
- * than was waited for a first token. So their answers' lengths are spread here too. */
+/* InferenceMAX draws lengths evenly from LEAST of the stated to it; NVIDIA's own runs do not. */
 static struct arrivals_law find_law(const struct sample *sample, const struct sample_row *row)
 {
     const bool is_drawn = strstr(sample_cell(sample, row, SAMPLE_SOURCE), OWN_RUNS) == NULL;
     const double mean = is_drawn ? (1.0 + LEAST) / 2.0 : 1.0;
-    const double spread = (1.0 - LEAST) / (1.0 + LEAST);
+    const double spread = is_drawn ? (1.0 - LEAST) / (1.0 + LEAST) : 0.0;
     return (struct arrivals_law){.num_requests = (int64_t)REQUESTS * row->batch,
                                  .prompt_tokens = mean * row->isl,
-                                 .prompt_spread = is_drawn ? spread : 0.0,
+                                 .prompt_spread = spread,
                                  .decode_tokens = mean * row->osl,
                                  .decode_spread = spread,
                                  .seed = SAMPLE_SEED};
