@@ -8,8 +8,9 @@
  * what engines' hosts take is, and no model is predicted by what was fitted to it (engine_host.h).
  *
  * Where no routing of a model is known, its tokens choose at random, all experts alike. Taken for
- * granted: prompts are read in chunks beside answers. Left out: host work that GPUs wait for,
- * sampling. The sample lists some measurements more than once; each counts once.
+ * granted: prompts are read in chunks beside answers, unless the row says that other GPUs read them
+ * (validate_engines_pools.c). Left out: host work that GPUs wait for, sampling. The sample lists
+ * some measurements more than once; each counts once.
  */
 #include <omp.h>
 #include <stdlib.h>

@@ -14,6 +14,7 @@
 #define KV_BLOCK          64
 #define PREFILL_SEQUENCES 64 /* as serving.prefill.sequences is where nobody says */
 #define GPUS_MAX          1024
+#define CUT_MAX           8     /* listed with more: DeepEP's in NVIDIA/srt-slurm's recipes */
 #define TRACE_TOKENS      65536 /* of a pool that only answers, at least */
 
 static const char *const columns[] = {"backend",
@@ -277,10 +278,10 @@ static bool find_nodes(struct cluster *cluster, const char *system, int32_t num_
 static void choose_kernels(struct scenario *scenario, const char *engine)
 {
     const struct gpu_spec *gpu = &scenario->cluster.gpu;
-    const bool is_vllm = strcmp(engine, "vllm") == 0;
-    const bool is_cut = scenario->tp > 1;
-    const char *const names[] = {"trtllm_mxfp8", is_cut && !is_vllm ? "trtllm_min_latency" : engine,
-                                 is_vllm ? "vllm_triton" : engine, engine};
+    const char *const own = strcmp(engine, "vllm") == 0 ? "vllm_triton"
+                            : scenario->tp > 1          ? "trtllm_min_latency"
+                                                        : engine;
+    const char *const names[] = {"trtllm_mxfp8", own, engine};
     const size_t count = sizeof names / sizeof names[0];
     const bool is_gathered = scenario->collective == collective_find("allgather_reducescatter");
     bool is_found = false;
@@ -302,6 +303,9 @@ const char *sample_set_pool(struct scenario *scenario, const struct sample *samp
     const bool is_moe = model_num_moe_layers(&scenario->model) > 0;
     if (is_moe && pool->moe_tp > 1 && pool->moe_tp == pool->ep) {
         return "experts are cut and dealt alike, as where degrees are given as their product";
+    }
+    if (is_moe && pool->moe_tp > CUT_MAX) {
+        return "experts are said to be cut over more than 8 GPUs, but runs of such rows dealt them";
     }
     if (is_moe && pool->ep * pool->moe_tp != pool->tp * pool->dp) {
         return "its degrees of parallelism contradict each other";
