@@ -27,7 +27,7 @@ struct port_spec {
     double latency_ns;  /* first byte, one way */
 };
 
-#define FITTED_MAX    16
+#define FITTED_MAX    24
 #define HOLDOUT_BYTES 256
 
 /* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, what
@@ -92,7 +92,9 @@ struct fitted_kernels {
                                    of a slot that has many; 0: none are */
     double scatter_bytes_per_s; /* likewise of rows that lie among many others */
     enum tile_height tile_rows;
-    double blend; /* p of the norm that joins streaming and arithmetic */
+    double blend;     /* p of the norm that joins streaming and arithmetic */
+    double many_rows; /* from so many tokens of a rank on the engine runs others; 0: never */
+    char many_kernels[NAME_BYTES]; /* those, of this GPU and precision */
     struct fit_evidence fit;
 };
 
@@ -325,6 +327,11 @@ static inline enum tier cluster_tier(const struct cluster *cluster, int32_t rank
 /* Loads a preset of scenarios/gpus/ by name or alias, or a YAML path. Errors as model_load. */
 MUST_CHECK enum status gpu_load(struct gpu_spec *gpu, const char *name_or_path,
                                 struct error *error);
+
+/* The experts' kernels that an engine runs for so many tokens of a rank: those given, or others
+ * that take over from them (many_rows). */
+const struct fitted_kernels *gpu_experts_of(const struct gpu_spec *gpu,
+                                            const struct fitted_kernels *fitted, double rows);
 
 /* GPUs of a scale-up domain where nobody says: of a rack for GPUs that are sold by it, else eight.
  */

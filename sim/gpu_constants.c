@@ -67,6 +67,8 @@ static const struct yaml_field fitted_fields[] = {
     RATE_OPTIONAL(EXPERTS, scatter_bytes_per_s),
     {"tile_rows", YAML_CHOICE, offsetof(EXPERTS, tile_rows), .choices = tile_height_names},
     {"blend", YAML_DOUBLE, offsetof(EXPERTS, blend), .required = true, .min = 1.0, .max = 100.0},
+    {"many_rows", YAML_DOUBLE, offsetof(EXPERTS, many_rows), .max = 1e9},
+    {"many_kernels", YAML_TEXT, offsetof(EXPERTS, many_kernels), .size = NAME_BYTES},
     FIT_EVIDENCE_FIELDS(EXPERTS),
     {.key = NULL},
 };
@@ -229,6 +231,22 @@ static bool is_same_name(const char *kernels, enum precision precision, const ch
     return precision == other_precision && strcmp(kernels, other_kernels) == 0;
 }
 
+const struct fitted_kernels *gpu_experts_of(const struct gpu_spec *gpu,
+                                            const struct fitted_kernels *fitted, double rows)
+{
+    if (!(fitted->many_rows > 0.0) || rows < fitted->many_rows) {
+        return fitted;
+    }
+    for (int32_t i = 0; i < gpu->num_fitted; i++) {
+        const struct fitted_kernels *other = &gpu->fitted[i];
+        if (is_same_name(other->kernels, other->precision, fitted->many_kernels,
+                         fitted->precision)) {
+            return other;
+        }
+    }
+    return fitted;
+}
+
 static bool is_same_fitted(const void *a, const void *b)
 {
     const struct fitted_kernels *x = a;
@@ -312,6 +330,27 @@ static enum status fill_list(const struct constants_list *list, struct error *er
     return status;
 }
 
+/* Kernels that take over have to be there, or the wrong ones would go on without a word. */
+static enum status check_many(const struct gpu_spec *gpu, const struct yaml_node *list,
+                              struct error *error)
+{
+    enum status status = STATUS_OK;
+    const struct yaml_node *item = gpu->num_fitted > 0 ? list->child : NULL;
+    for (int32_t i = 0; i < gpu->num_fitted; i++, item = item->next) {
+        const struct fitted_kernels *fitted = &gpu->fitted[i];
+        bool is_asked = fitted->many_rows > 0.0 || fitted->many_kernels[0] != '\0';
+        if (is_asked && gpu_experts_of(gpu, fitted, fitted->many_rows) == fitted) {
+            status =
+                error_add(error, STATUS_INVALID,
+                          "%s:%d: fitted: many_rows and many_kernels of %s: a number of tokens "
+                          "and another entry of its precision are expected, not %g and '%s'",
+                          item->file, (int)item->line, fitted->kernels, fitted->many_rows,
+                          fitted->many_kernels);
+        }
+    }
+    return status;
+}
+
 enum status gpu_constants_fill(struct gpu_spec *gpu, const struct gpu_lists *lists,
                                struct error *error)
 {
@@ -329,5 +368,5 @@ enum status gpu_constants_fill(struct gpu_spec *gpu, const struct gpu_lists *lis
         enum status outcome = fill_list(&all[i], error);
         status = outcome != STATUS_OK ? outcome : status;
     }
-    return status;
+    return status == STATUS_OK ? check_many(gpu, lists->fitted, error) : status;
 }

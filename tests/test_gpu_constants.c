@@ -57,6 +57,29 @@ Test(gpu_constants, fill_what_the_lists_hold)
     cr_expect_float_eq(gpu.attention[1].heads_min, 64.0, 1e-12);
 }
 
+Test(gpu_constants, say_which_kernels_take_over_with_many_tokens)
+{
+    cr_assert_eq(load("fitted:\n" EXPERTS "a, many_rows: 128, many_kernels: b}\n" EXPERTS "b}\n"),
+                 STATUS_OK, "%s", error.text);
+
+    cr_expect_eq(gpu_experts_of(&gpu, &gpu.fitted[0], 127.0), &gpu.fitted[0]);
+    cr_expect_eq(gpu_experts_of(&gpu, &gpu.fitted[0], 128.0), &gpu.fitted[1]);
+    cr_expect_eq(gpu_experts_of(&gpu, &gpu.fitted[1], 1e6), &gpu.fitted[1]);
+}
+
+Test(gpu_constants, refuse_kernels_that_take_over_but_are_not_there)
+{
+    cr_expect_eq(load("fitted:\n" EXPERTS "a, many_rows: 128, many_kernels: z}\n" EXPERTS
+                      "b, many_rows: 128, many_kernels: b}\n" EXPERTS
+                      "c, many_kernels: a}\n" EXPERTS "d, many_rows: 1}\n"),
+                 STATUS_INVALID);
+    expect_error(":13: fitted: many_rows and many_kernels of a");
+    expect_error("not 128 and 'z'");
+    expect_error(":14: fitted: many_rows and many_kernels of b");
+    expect_error(":15: fitted: many_rows and many_kernels of c");
+    expect_error(":16: fitted: many_rows and many_kernels of d");
+}
+
 Test(gpu_constants, say_where_an_entry_stands_twice)
 {
     cr_expect_eq(load("fitted:\n" EXPERTS "a}\n" EXPERTS "a}\ngemm:\n" GEMM "b}\n" GEMM

@@ -263,8 +263,9 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
     for (int32_t slot = 0; slot < work->num_slots; slot++) {
         expert_load_add(&load, work->slot_tokens[slot], 1.0);
     }
-    const struct fitted_kernels *fitted = &gpu->fitted[gpu->fitted_chosen];
     load.rows = work->token_rows > 0 ? work->token_rows : load.copies;
+    const struct fitted_kernels *fitted =
+        gpu_experts_of(gpu, &gpu->fitted[gpu->fitted_chosen], load.rows);
     load.choices = (double)work->token_rows * (double)work->model->top_k;
     load.experts = (double)work->model->num_experts;
     load.span = load.rows;
