@@ -29,6 +29,10 @@ static const struct kernel_name {
     {"vllm_unquantizedfusedmoe_triton", "bfloat16", "vllm", PRECISION_BF16, TILE_ROWS_VLLM, false},
     {"vllm_fp8moe_flashinfer_cutlass", "fp8_block", "vllm", PRECISION_FP8, TILE_ROWS_TUNED, true},
     {"vllm_fp8moe_triton", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM, false},
+    {"vllm_fused_moe", "fp8_block", "vllm_triton", PRECISION_FP8, TILE_ROWS_VLLM, false},
+    {"vllm_fp8moe_flashinfer_trtllm", "fp8_block", "vllm", PRECISION_FP8, TILE_ROWS_TUNED, false},
+    {"w4a4nvfp4moe_flashinfer_trtllm", "nvfp4", "vllm", PRECISION_NVFP4, TILE_ROWS_TUNED, false},
+    {"vllm_flashinfer_trtllm_moe_fp4", "nvfp4", "vllm", PRECISION_NVFP4, TILE_ROWS_TUNED, false},
     {"vllm_modeloptfp8moe_flashinfer", "fp8", "vllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED,
      false},
     {"sglang_fused_moe_triton", "bfloat16", "sglang", PRECISION_BF16, TILE_ROWS_SGLANG, false},
@@ -116,11 +120,16 @@ double moe_power_law(const char *distribution)
 }
 
 /* Which gate read the collector's logits (moe_gate.c), and whose tokens rank 0 was handed: models
- * with a routing of their own went through SGLang's whole layer, others straight to its kernel. */
-static struct moe_gate find_gate(const struct moe_row *row, const char *version)
+ * with a routing of their own went through SGLang's whole layer, others straight to its kernel; all
+ * went straight to vLLM's of up to 0.22 (vllm_fused_moe and _flashinfer_trtllm_moe_fp4: DeepSeek-V3
+ * on one GPU takes twice as long as on rank 0 of two, which a gate that keeps half of the groups
+ * would not show). */
+static struct moe_gate find_gate(const struct moe_row *row, char *const *cell)
 {
     bool is_sglang = strcmp(row->kernels, "sglang") == 0;
-    bool is_kernel = is_sglang && !has_layer(version);
+    bool is_kernel = (is_sglang && !has_layer(cell[COLUMN_VERSION])) ||
+                     strcmp(cell[COLUMN_KERNEL_SOURCE], "vllm_fused_moe") == 0 ||
+                     strcmp(cell[COLUMN_KERNEL_SOURCE], "vllm_flashinfer_trtllm_moe_fp4") == 0;
     bool is_trtllm = strncmp(row->kernels, "trtllm", 6) == 0;
     bool is_deepseek = strncmp(row->model_shape, "DeepSeek-V3", 11) == 0 ||
                        strncmp(row->model_shape, "DeepSeek-R1", 11) == 0;
@@ -219,7 +228,7 @@ enum status moe_row_parse(struct moe_row *row, const struct csv_stream *table, s
     row->tokens = tokens;
     row->latency_ns = number * 1e3;
     row->skip = classify(row, cell);
-    row->gate = find_gate(row, cell[COLUMN_VERSION]);
+    row->gate = find_gate(row, cell);
     if (strcmp(row->kernels, "sglang") == 0 && !has_layer(cell[COLUMN_VERSION])) {
         row->drops_choices = true; /* what rank 0 is handed is all its own */
     }

@@ -187,9 +187,57 @@ Test(fitted_choice, of_any_kernels_is_what_was_measured_behind_the_exchange)
     expect_any("h800-sxm", NULL, true, PRECISION_FP8, "vllm_triton");
     expect_any("h800-sxm", "deepep_low_latency", false, PRECISION_BF16, "vllm");
     expect_any("gb200-nvl72", "flat", false, PRECISION_FP8, "trtllm");
-    /* All that this one has was measured behind another exchange: at least of the phase. */
-    expect_any("b300-sxm", "flat", false, PRECISION_FP8, "sglang_deepep_decode");
-    expect_any("b300-sxm", "flat", true, PRECISION_FP8, "sglang_deepep_prefill");
+    expect_any("b300-sxm", "flat", false, PRECISION_FP8, "trtllm");
+    expect_any("b300-sxm", "deepep_normal", true, PRECISION_FP8, "sglang_deepep_prefill");
+}
+
+Test(fitted_choice, of_what_was_all_measured_behind_another_exchange_is_of_the_phase)
+{
+    static const char *const known[] = {"sglang_deepep_decode", "sglang_deepep_prefill"};
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    cr_assert_eq(gpu_load(gpu, "b300-sxm", &error), STATUS_OK, "%s", error.text);
+    gpu->num_fitted = 2; /* SGLang's behind DeepEP come first */
+    for (int32_t prefill = 0; prefill < 2; prefill++) {
+        const struct kernels_wanted wanted = {"any", PRECISION_FP8, "flat", prefill == 1};
+        cr_assert(fitted_choose(gpu, &wanted));
+        cr_expect_str_eq(gpu->fitted[gpu->fitted_chosen].kernels, known[prefill]);
+    }
+    free(gpu);
+}
+
+/* Experts of MiniMax-M2.5 on one of two ranks, so many tokens, each with four copies there. */
+static double experts_ns(struct gpu_spec *gpu, const char *kernels, int32_t tokens)
+{
+    struct moe_model model = {0};
+    int32_t slot_tokens[128];
+    const struct kernels_wanted wanted = {kernels, PRECISION_FP8, NULL, false};
+    cr_assert_eq(model_load(&model, "minimax-m2", &error), STATUS_OK, "%s", error.text);
+    cr_assert(fitted_choose(gpu, &wanted), "%s", kernels);
+    for (int32_t slot = 0; slot < 128; slot++) {
+        slot_tokens[slot] = (tokens * 4 + slot) / 128;
+    }
+    const struct gpu_work work = {.phase = GPU_EXPERT,
+                                  .model = &model,
+                                  .tokens = tokens,
+                                  .shards = 1,
+                                  .num_slots = 128,
+                                  .slot_tokens = slot_tokens,
+                                  .token_rows = tokens};
+    return gpu_fitted.duration_ns(gpu, &work);
+}
+
+Test(fitted_choice, runs_vllms_triton_below_128_tokens_and_deepgemm_from_there_on)
+{
+    static const char *const names[] = {"b200-sxm", "b300-sxm"};
+    struct gpu_spec *gpu = calloc(1, sizeof *gpu);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        cr_assert_eq(gpu_load(gpu, names[i], &error), STATUS_OK, "%s", error.text);
+        cr_expect_eq(experts_ns(gpu, "vllm_triton", 128), experts_ns(gpu, "trtllm", 128), "%s",
+                     names[i]);
+        cr_expect_neq(experts_ns(gpu, "vllm_triton", 127), experts_ns(gpu, "trtllm", 127), "%s",
+                      names[i]);
+    }
+    free(gpu);
 }
 
 Test(fitted_choice, leaves_kernels_that_dispatch_and_combine_to_measurements)
