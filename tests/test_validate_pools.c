@@ -84,7 +84,7 @@ Test(validate_pools, a_row_of_two_pools_is_what_moesim_serve_makes_of_the_same_s
                    "%scontext_tokens: 576\nserving:\n"
                    "  arrivals: {concurrency: 8, requests: 80, prompt_tokens: 512, decode_tokens: "
                    "128}\n  batch: {tokens: 4, sequences: 4}\n"
-                   "  prefill: {scenario: %s, tokens: 8192, sequences: 64}\n",
+                   "  prefill: {scenario: %s, tokens: 8192, sequences: 64}\n  engine: trtllm\n",
                    LLAMA_SCENARIO("2", "2", "decode"), prefill);
     const char *yaml = text_file(".yaml", text);
     cr_assert_eq(scenario_load(&scenario, yaml, NULL, 0, &error), STATUS_OK, "%s", error.text);

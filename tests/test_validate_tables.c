@@ -265,7 +265,7 @@ Test(validate_tables, a_row_is_what_moesim_serve_makes_of_the_same_scenario)
         "trtllm}\n"
         "price: h100-neocloud\nserving:\n"
         "  arrivals: {concurrency: 8, requests: 80, prompt_tokens: 512, decode_tokens: 128}\n"
-        "  batch: {tokens: 8192, sequences: 8}\n";
+        "  batch: {tokens: 8192, sequences: 8}\n  engine: trtllm\n";
     predict_engines(ENGINES OWN LLAMA "512,128,,,8,2,1,1,2,1,30,6\n");
     expect_predicted(0);
     double tpot_ms = report.row[0].predicted;
