@@ -76,8 +76,8 @@ void answer_model_error(struct report *report)
     const char *gpu_model = text(report, "gpu_model");
     const char *fitted_on = text(report, "fitted_on");
     bool measured = fitted_on[0] != '\0' && text(report, "error_median")[0] != '\0';
-    const struct whole_engine_error *whole =
-        whole_engine_error(strcmp(text(report, "phase"), "prefill") == 0);
+    const struct whole_engine_error *whole = whole_engine_error(
+        strcmp(text(report, "phase"), "prefill") == 0, number(report, "expert_tp") > 1);
     char percent[FORMAT_BYTES];
     html_percent(percent, number(report, "error_median"));
     if (fitted_on[0] == '\0') {

@@ -86,7 +86,7 @@ struct plan_error plan_point_error(const struct plan *plan, const struct plan_po
     }
     if (error.is_known && scenario.gpu_model->phase_error != NULL) {
         const struct whole_engine_error *whole =
-            whole_engine_error(scenario.phase == PHASE_PREFILL);
+            whole_engine_error(scenario.phase == PHASE_PREFILL, scenario.expert_tp > 1);
         error.low = fmin(error.low, whole->low);
         error.high = fmax(error.high, whole->high);
         error.whole = whole->words;

@@ -14,6 +14,7 @@ struct whole_engine_error {
     const char *words; /* a clause, with the number of rows */
 };
 
-const struct whole_engine_error *whole_engine_error(bool is_prefill);
+/* is_cut: experts are cut over GPUs (parallel.expert_tp). */
+const struct whole_engine_error *whole_engine_error(bool is_prefill, bool is_cut);
 
 #endif

@@ -186,10 +186,11 @@ void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario
         snprintf(text, EVIDENCE_BYTES, "unknown: %s and %s are not fitted to measurements",
                  gpu_model->name, scenario->net->name);
     } else {
-        snprintf(text, EVIDENCE_BYTES, "%s%s%s: median %.1f %% on held-out %s; %s", gpu_model->name,
-                 evidence.kernels != NULL ? ", " : "",
-                 evidence.kernels != NULL ? evidence.kernels : "", 100.0 * evidence.error_median,
-                 evidence.fitted_on, whole_engine_error(scenario->phase == PHASE_PREFILL)->brief);
+        snprintf(
+            text, EVIDENCE_BYTES, "%s%s%s: median %.1f %% on held-out %s; %s", gpu_model->name,
+            evidence.kernels != NULL ? ", " : "", evidence.kernels != NULL ? evidence.kernels : "",
+            100.0 * evidence.error_median, evidence.fitted_on,
+            whole_engine_error(scenario->phase == PHASE_PREFILL, scenario->expert_tp > 1)->brief);
     }
 }
 
