@@ -47,6 +47,8 @@ enum status plan_world_open(struct plan_world *world, const struct plan *plan, i
                             struct error *error)
 {
     struct scenario scenario = {.model = plan->model,
+                                .ep = 1,
+                                .expert_tp = 1,
                                 .router = route_find("trace"),
                                 .seed = plan->seed,
                                 .trace_tokens = TRACE_TOKENS};

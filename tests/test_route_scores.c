@@ -221,6 +221,8 @@ Test(route_scores, a_gate_that_cannot_be_is_refused)
 static uint64_t digest_for(const char *router, const float *logit)
 {
     struct scenario scenario = {.model = {.num_layers = 1, .moe_layer_step = 1, .num_experts = 4},
+                                .ep = 1,
+                                .expert_tp = 1,
                                 .router = route_find(router)};
     struct trace trace = {0};
     scored_write(tiny_path, 1, 4, 2, TRACE_SCORE_LOGITS, logit);
