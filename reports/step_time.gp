@@ -4,6 +4,9 @@ stats csv using (column('first_step') + column('num_steps')):(total(0)) name 'T'
 # One step with a stall of many must not flatten all others: its bar is cut, and says its length.
 top = T_max_y > 3 * T_median_y ? 2 * T_median_y : T_max_y * 1.05
 divisor = time_divisor(top)
+if (T_max_y > top) {
+    set tmargin 1.8 # for the lengths above cut bars
+}
 shown = ''
 do for [p in phases] {
     stats csv using (column(p.'_ns')) name 'P' nooutput
