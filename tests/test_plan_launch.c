@@ -232,6 +232,7 @@ Test(plan, scenarios_compute_as_the_plan_did)
         plan_answer_free(&answer);
         plan_free(&plan);
     }
-    unlink("test_plan_launch.served/serve.yaml");
-    rmdir("test_plan_launch.served");
+    cr_expect_eq(unlink("test_plan_launch.served/serve.yaml"), 0);
+    cr_expect_eq(unlink("test_plan_launch.served/prefill.yaml"), 0);
+    cr_expect_eq(rmdir("test_plan_launch.served"), 0); /* nothing else was written */
 }

@@ -256,8 +256,8 @@ Test(plan_offload, a_served_pool_does_what_is_faster_where_prompts_and_answers_d
         num_unlike += prefill != decode;
     }
     cr_expect_gt(num_unlike, 0);
-    unlink("test_plan_offload.served/serve.yaml");
-    rmdir("test_plan_offload.served");
+    cr_expect_eq(unlink("test_plan_offload.served/serve.yaml"), 0);
+    cr_expect_eq(rmdir("test_plan_offload.served"), 0); /* nothing else was written */
     plan_answer_free(&answer);
     plan_free(&plan);
 }
