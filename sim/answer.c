@@ -10,112 +10,36 @@
 #include "format.h"
 #include "html.h"
 #include "report_internal.h"
-#include "whole_engine.h"
-
-static double number(const struct report *report, const char *name)
-{
-    return rows_number(&report->run, 0, name);
-}
-
-static const char *text(const struct report *report, const char *name)
-{
-    return rows_text(&report->run, 0, name);
-}
 
 /* Dollars of a column in the currency of the run's price. */
 static char *money_text(const struct report *report, char *amount, const char *name)
 {
-    return format_money(amount, number(report, name), &report->money.shown);
+    return format_money(amount, report_number(report, name), &report->money.shown);
 }
 
 static bool has_experts(const struct report *report)
 {
-    return number(report, "assignments") > 0;
+    return report_number(report, "assignments") > 0;
 }
 
 static bool has_ranks(const struct report *report)
 {
-    return number(report, "ep") > 1.0;
+    return report_number(report, "ep") > 1.0;
 }
 
 static bool is_offloaded(const struct report *report)
 {
-    return text(report, "hits_share")[0] != '\0';
+    return report_text(report, "hits_share")[0] != '\0';
 }
 
 static double dropped_fraction(const struct report *report)
 {
-    return number(report, "dropped_assignments") / number(report, "assignments");
-}
-
-/* Appends a sentence on the exchanges, where the run has any. */
-static void add_exchange_error(struct report *report)
-{
-    size_t used = strlen(report->model_error);
-    size_t left = sizeof report->model_error - used;
-    for (int64_t row = 0; row < report->assumption.num_rows; row++) {
-        const char *name = rows_text(&report->assumption, row, "assumption");
-        if (strcmp(name, "median error of the exchange") != 0) {
-            continue;
-        }
-        double percent = rows_number(&report->assumption, row, "value");
-        const char *fitted_on = rows_text(&report->assumption, row, "source");
-        if (rows_text(&report->assumption, row, "unit")[0] == '\0') {
-            snprintf(report->model_error + used, left,
-                     " Exchanges are not fitted to measurements.");
-        } else {
-            snprintf(report->model_error + used, left,
-                     " Exchanges are fitted on %s; held out, their median error is %.1f %%.",
-                     fitted_on, percent);
-        }
-    }
-}
-
-void answer_model_error(struct report *report)
-{
-    const char *gpu_model = text(report, "gpu_model");
-    const char *fitted_on = text(report, "fitted_on");
-    bool measured = fitted_on[0] != '\0' && text(report, "error_median")[0] != '\0';
-    const struct whole_engine_error *whole = whole_engine_error(
-        strcmp(text(report, "phase"), "prefill") == 0, number(report, "expert_tp") > 1);
-    char percent[FORMAT_BYTES];
-    html_percent(percent, number(report, "error_median"));
-    if (fitted_on[0] == '\0') {
-        snprintf(report->model_error, sizeof report->model_error,
-                 "Times and costs come from the compute model '%s', which is not fitted to "
-                 "measurements: error unknown.",
-                 gpu_model);
-        snprintf(report->model_error_short, sizeof report->model_error_short,
-                 "not fitted to measurements: error unknown");
-    } else if (!measured) {
-        snprintf(
-            report->model_error, sizeof report->model_error,
-            "Times and costs come from the compute model '%s', fitted on %s; its error was not "
-            "measured.",
-            gpu_model, fitted_on);
-        snprintf(report->model_error_short, sizeof report->model_error_short,
-                 "model error not measured");
-    } else {
-        snprintf(report->model_error, sizeof report->model_error,
-                 "Times and costs come from the compute model '%s', fitted on %s; on measurements "
-                 "held out from the fit its median error is %s.",
-                 gpu_model, fitted_on, percent);
-        snprintf(report->model_error_short, sizeof report->model_error_short,
-                 "median error %s of kernels, %s", percent, whole->brief);
-    }
-    if (has_ranks(report)) {
-        add_exchange_error(report);
-    }
-    if (measured) {
-        size_t used = strlen(report->model_error);
-        snprintf(report->model_error + used, sizeof report->model_error - used,
-                 " Kernels alone are not an engine: %s.", whole->words);
-    }
+    return report_number(report, "dropped_assignments") / report_number(report, "assignments");
 }
 
 static void write_balance(const struct report *report, FILE *page)
 {
-    double over_mean = number(report, "rank_tokens_max_over_mean");
+    double over_mean = report_number(report, "rank_tokens_max_over_mean");
     if (!has_experts(report)) {
         fputs("This model has no experts: nothing is routed, and no rank is busier than another. ",
               page);
@@ -132,11 +56,12 @@ static void write_balance(const struct report *report, FILE *page)
 static void write_time(const struct report *report, FILE *page)
 {
     char step[FORMAT_BYTES], transfer[FORMAT_BYTES], waiting[FORMAT_BYTES];
-    double transfer_share = number(report, "dispatch_share") + number(report, "combine_share");
-    format_ns(step, number(report, "step_ns_mean"));
+    double transfer_share =
+        report_number(report, "dispatch_share") + report_number(report, "combine_share");
+    format_ns(step, report_number(report, "step_ns_mean"));
     html_percent(transfer, transfer_share);
-    html_percent(waiting, number(report, "waiting_share"));
-    fprintf(page, "A %s step takes <strong>%s</strong>", text(report, "phase"), step);
+    html_percent(waiting, report_number(report, "waiting_share"));
+    fprintf(page, "A %s step takes <strong>%s</strong>", report_text(report, "phase"), step);
     if (transfer_share > 0) {
         fprintf(page,
                 "; dispatch and combine take <strong>%s</strong> of it and waiting for slower "
@@ -147,8 +72,8 @@ static void write_time(const struct report *report, FILE *page)
         fprintf(page,
                 "; waiting for experts takes <strong>%s</strong> of it, as GPUs hold %s of those "
                 "that are wanted",
-                html_percent(waiting, number(report, "fetch_share")),
-                html_percent(transfer, number(report, "hits_share")));
+                html_percent(waiting, report_number(report, "fetch_share")),
+                html_percent(transfer, report_number(report, "hits_share")));
     }
     fputs(". ", page);
 }
@@ -156,7 +81,7 @@ static void write_time(const struct report *report, FILE *page)
 /* Requests that come and go, of moesim serve; else full steps alone. */
 static bool has_requests(const struct report *report)
 {
-    return text(report, "usd_per_million_new")[0] != '\0';
+    return report_text(report, "usd_per_million_new")[0] != '\0';
 }
 
 static void write_served_cost(const struct report *report, FILE *page)
@@ -180,7 +105,7 @@ static void write_cost(const struct report *report, FILE *page)
     money_text(report, cost, "usd_per_million_tokens");
     money_text(report, price, "usd_per_gpu_hour");
     fprintf(page, "A million %stokens cost <strong>%s</strong> at %s a GPU-hour. ",
-            strcmp(text(report, "phase"), "prefill") == 0 ? "input " : "", cost, price);
+            strcmp(report_text(report, "phase"), "prefill") == 0 ? "input " : "", cost, price);
 }
 
 static void write_drops(const struct report *report, FILE *page)
@@ -190,15 +115,15 @@ static void write_drops(const struct report *report, FILE *page)
         return;
     }
     html_percent(dropped, dropped_fraction(report));
-    html_percent(what_if, number(report, "dropped_share_at_1_25"));
-    const char *scope = strcmp(text(report, "capacity_scope"), "rank") == 0
+    html_percent(what_if, report_number(report, "dropped_share_at_1_25"));
+    const char *scope = strcmp(report_text(report, "capacity_scope"), "rank") == 0
                             ? "counted for each source rank"
                             : "counted over the step";
-    if (number(report, "capacity_factor") > 0) {
+    if (report_number(report, "capacity_factor") > 0) {
         fprintf(page,
                 "Capacity factor %g, %s, drops <strong>%s</strong> of all assignments; at 1.25 it "
                 "would be %s. ",
-                number(report, "capacity_factor"), scope, dropped, what_if);
+                report_number(report, "capacity_factor"), scope, dropped, what_if);
     } else {
         fprintf(page,
                 "Nothing is dropped; at capacity factor 1.25, %s, <strong>%s</strong> of all "
@@ -210,11 +135,11 @@ static void write_drops(const struct report *report, FILE *page)
 static void write_rebalancing(const struct report *report, FILE *page)
 {
     char share[FORMAT_BYTES];
-    double changes = number(report, "num_rebalances");
+    double changes = report_number(report, "num_rebalances");
     if (changes < 1) {
         return;
     }
-    html_percent(share, number(report, "rebalance_share"));
+    html_percent(share, report_number(report, "rebalance_share"));
     fprintf(page, "Waiting for moved weights, %.0f time%s, took %s of its time. ", changes,
             changes > 1 ? "s" : "", share);
 }
@@ -244,9 +169,9 @@ void answer_write(const struct report *report, FILE *page)
         write_advice(report, page);
         return;
     }
-    if (text(report, "verdict")[0] != '\0') {
+    if (report_text(report, "verdict")[0] != '\0') {
         fputs("<p class=\"answer\">", page);
-        html_text(page, text(report, "verdict"));
+        html_text(page, report_text(report, "verdict"));
         fputs("</p>\n", page);
     }
     fputs("<p class=\"answer\">", page);
@@ -275,18 +200,19 @@ static void write_balance_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], note[128];
     snprintf(value, sizeof value, "%.2f\xc3\x97 the mean",
-             number(report, "rank_tokens_max_over_mean"));
+             report_number(report, "rank_tokens_max_over_mean"));
     snprintf(note, sizeof note, "mean over layers and steps; balancedness %.2f",
-             number(report, "balancedness"));
+             report_number(report, "balancedness"));
     write_tile(page, "Busiest rank", value, note);
 }
 
 static void write_exchange_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], waiting[FORMAT_BYTES], note[128];
-    html_percent(value, number(report, "dispatch_share") + number(report, "combine_share"));
+    html_percent(value,
+                 report_number(report, "dispatch_share") + report_number(report, "combine_share"));
     snprintf(note, sizeof note, "of a step; waiting for slower ranks: %s",
-             html_percent(waiting, number(report, "waiting_share")));
+             html_percent(waiting, report_number(report, "waiting_share")));
     write_tile(page, "Dispatch and combine", value, note);
 }
 
@@ -295,22 +221,24 @@ static void write_offload_tile(const struct report *report, FILE *page)
     char value[FORMAT_BYTES], best[FORMAT_BYTES], waiting[FORMAT_BYTES], note[160];
     snprintf(note, sizeof note,
              "of those wanted, by %s; any policy at most %s. Waiting: %s of a step",
-             text(report, "offload_policy"), html_percent(best, number(report, "best_hits_share")),
-             html_percent(waiting, number(report, "fetch_share")));
-    write_tile(page, "Experts on the GPU", html_percent(value, number(report, "hits_share")), note);
+             report_text(report, "offload_policy"),
+             html_percent(best, report_number(report, "best_hits_share")),
+             html_percent(waiting, report_number(report, "fetch_share")));
+    write_tile(page, "Experts on the GPU", html_percent(value, report_number(report, "hits_share")),
+               note);
 }
 
 static void write_drop_tile(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], note[128];
-    double factor = number(report, "capacity_factor");
+    double factor = report_number(report, "capacity_factor");
     html_percent(value, dropped_fraction(report));
-    if (number(report, "dropped_assignments") <= 0) {
+    if (report_number(report, "dropped_assignments") <= 0) {
         snprintf(value, sizeof value, "none");
     }
     if (factor > 0) {
         snprintf(note, sizeof note, "capacity factor %g, scope %s", factor,
-                 text(report, "capacity_scope"));
+                 report_text(report, "capacity_scope"));
     } else {
         snprintf(note, sizeof note, "no capacity limit");
     }
@@ -333,20 +261,23 @@ static void write_expert_tiles(const struct report *report, FILE *page)
 }
 
 static void write_latency_tile(const struct report *report, FILE *page, const char *title,
-                               const char *median, const char *p99)
+                               const char *median, const char *p99, const char *error)
 {
-    char value[FORMAT_BYTES], slow[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 64];
+    char value[FORMAT_BYTES], slow[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 128];
     snprintf(note, sizeof note, "median; 99 of 100 within %s; %s",
-             format_ns(slow, number(report, p99)), report->model_error_short);
-    write_tile(page, title, format_ns(value, number(report, median)), note);
+             format_ns(slow, report_number(report, p99)), error);
+    write_tile(page, title, format_ns(value, report_number(report, median)), note);
 }
 
 /* What users wait and what is paid for them: a full step's own would look like theirs. */
 static void write_serving_tiles(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], all[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 96];
-    write_latency_tile(report, page, "First token", "first_ns_p50", "first_ns_p99");
-    write_latency_tile(report, page, "Each further token", "further_ns_p50", "further_ns_p99");
+    char first_error[MODEL_ERROR_BYTES];
+    answer_first_error(first_error, sizeof first_error, report);
+    write_latency_tile(report, page, "First token", "first_ns_p50", "first_ns_p99", first_error);
+    write_latency_tile(report, page, "Each further token", "further_ns_p50", "further_ns_p99",
+                       report->model_error_short);
     snprintf(note, sizeof note, "idle time is paid; %s a million with prompts; %s",
              money_text(report, all, "usd_per_million_all"), report->model_error_short);
     write_tile(page, "A million answer tokens", money_text(report, value, "usd_per_million_new"),
@@ -356,10 +287,10 @@ static void write_serving_tiles(const struct report *report, FILE *page)
 static void write_step_tiles(const struct report *report, FILE *page)
 {
     char value[FORMAT_BYTES], price[FORMAT_BYTES], note[MODEL_ERROR_BYTES + 64];
-    write_tile(page, "Time of a step", format_ns(value, number(report, "step_ns_mean")),
+    write_tile(page, "Time of a step", format_ns(value, report_number(report, "step_ns_mean")),
                report->model_error_short);
     write_tile(page, "Tokens a second and GPU",
-               format_count(value, number(report, "tokens_per_s_per_gpu")),
+               format_count(value, report_number(report, "tokens_per_s_per_gpu")),
                report->model_error_short);
     snprintf(note, sizeof note, "at %s a GPU-hour; %s",
              money_text(report, price, "usd_per_gpu_hour"), report->model_error_short);

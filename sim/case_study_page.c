@@ -142,10 +142,10 @@ static void write_repeat(const struct study_report *study_report, FILE *page)
             " makes this page, and <code>moesim report RESULTS -o OUT --run ID</code> the page of "
             "a run; the %" PRId64 " runs of commit <code>",
             report->runs.num_rows);
-    html_text(page, rows_text(&report->run, 0, "commit_id"));
+    html_text(page, report_text(report, "commit_id"));
     /* Figures show mostly settled steps, and would seem to contradict this table. */
     fprintf(page, "</code> are%s:</p>\n<div class=\"wrap\">\n",
-            rows_number(&report->run, 0, "rebalance_ns") > 0.0
+            report_number(report, "rebalance_ns") > 0.0
                 ? ", in the mean of all steps, those that wait for moved weights too"
                 : "");
     html_table(page, &report->runs, INT64_MAX, "runs", &report->figures.shown);

@@ -12,30 +12,26 @@
 
 #define TABLE_ROWS_MAX 50
 
-static const char *text(const struct report *report, const char *name)
-{
-    return rows_text(&report->run, 0, name);
-}
-
 /* One line on what was simulated. */
 static void write_setting(const struct report *report, FILE *page)
 {
     fputs("<p class=\"setting\">", page);
-    html_text(page, text(report, "model"));
-    html_named(page, " \xc2\xb7 ", text(report, "num_gpus"), " \xc3\x97 ");
-    html_text(page, text(report, "gpu"));
-    html_named(page, " \xc2\xb7 EP ", text(report, "ep"), "");
-    if (strcmp(text(report, "expert_tp"), "1") != 0) {
-        html_named(page, " in groups of ", text(report, "expert_tp"), " that experts are cut over");
+    html_text(page, report_text(report, "model"));
+    html_named(page, " \xc2\xb7 ", report_text(report, "num_gpus"), " \xc3\x97 ");
+    html_text(page, report_text(report, "gpu"));
+    html_named(page, " \xc2\xb7 EP ", report_text(report, "ep"), "");
+    if (strcmp(report_text(report, "expert_tp"), "1") != 0) {
+        html_named(page, " in groups of ", report_text(report, "expert_tp"),
+                   " that experts are cut over");
     }
-    html_named(page, ", TP ", text(report, "tp"), "");
-    html_named(page, " \xc2\xb7 ", text(report, "phase"), "");
-    html_named(page, ", ", text(report, "tokens_per_rank"), " tokens a rank");
-    if (text(report, "trace")[0] != '\0') { /* else a dense model */
-        html_named(page, " \xc2\xb7 placement ", text(report, "strategy"), "");
-        html_named(page, " \xc2\xb7 collective ", text(report, "collective"), "");
-        html_named(page, " \xc2\xb7 trace ", text(report, "trace"), "");
-        html_named(page, " (", text(report, "trace_origin"), ")");
+    html_named(page, ", TP ", report_text(report, "tp"), "");
+    html_named(page, " \xc2\xb7 ", report_text(report, "phase"), "");
+    html_named(page, ", ", report_text(report, "tokens_per_rank"), " tokens a rank");
+    if (report_text(report, "trace")[0] != '\0') { /* else a dense model */
+        html_named(page, " \xc2\xb7 placement ", report_text(report, "strategy"), "");
+        html_named(page, " \xc2\xb7 collective ", report_text(report, "collective"), "");
+        html_named(page, " \xc2\xb7 trace ", report_text(report, "trace"), "");
+        html_named(page, " (", report_text(report, "trace_origin"), ")");
     }
     fputs("</p>\n", page);
 }
@@ -58,15 +54,16 @@ static void write_contents(const struct report *report, FILE *page)
 
 static void write_header(const struct report *report, FILE *page)
 {
-    const char *question = text(report, "question");
+    const char *question = report_text(report, "question");
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n"
           "<header><div class=\"page\">\n",
           page);
-    html_named(page, "<p class=\"brand\">moesim report \xc2\xb7 ", text(report, "scenario"), "");
-    if (text(report, "label")[0] != '\0') {
-        html_named(page, " \xc2\xb7 run ", text(report, "label"), "");
+    html_named(page, "<p class=\"brand\">moesim report \xc2\xb7 ", report_text(report, "scenario"),
+               "");
+    if (report_text(report, "label")[0] != '\0') {
+        html_named(page, " \xc2\xb7 run ", report_text(report, "label"), "");
     }
-    html_named(page, "</p>\n<h1>", question[0] != '\0' ? question : text(report, "scenario"),
+    html_named(page, "</p>\n<h1>", question[0] != '\0' ? question : report_text(report, "scenario"),
                "</h1>\n");
     answer_write(report, page);
     write_setting(report, page);
@@ -81,11 +78,12 @@ static void write_key_numbers(const struct report *report, FILE *page)
     html_named(page, "<p class=\"warning\">", report->model_error, "</p>\n");
     if (report->runs.num_rows > 1) {
         fprintf(page,
-                "<p>The results file holds %" PRId64 " runs. But for the comparison, this page is "
-                "about run <code>%s</code>",
+                "<p>The results file holds %" PRId64
+                " runs. This page is about run <code>%s</code>, "
+                "but for figures that compare runs",
                 report->runs.num_rows, report->run_id);
-        if (*text(report, "label") != '\0') {
-            html_named(page, " (", text(report, "label"), ")");
+        if (*report_text(report, "label") != '\0') {
+            html_named(page, " (", report_text(report, "label"), ")");
         }
         fputs(
             "; <code>moesim report RESULTS -o OUT --run ID</code> makes the page of another.</p>\n",
@@ -136,8 +134,8 @@ static void write_caption(const struct report *report, const struct figure *figu
         fprintf(page, "<p class=\"origin\">%" PRId64 " runs, listed below", report->runs.num_rows);
     }
     fputs(" \xc2\xb7 commit <code>", page);
-    html_text(page, text(report, "commit_id"));
-    html_named(page, "</code> \xc2\xb7 digest <code>", text(report, "digest"), "</code>");
+    html_text(page, report_text(report, "commit_id"));
+    html_named(page, "</code> \xc2\xb7 digest <code>", report_text(report, "digest"), "</code>");
     fprintf(page,
             " \xc2\xb7 <a href=\"figures/%s.csv\">CSV</a>"
             " <a href=\"figures/%s.svg\">SVG</a>"
@@ -214,7 +212,8 @@ static void write_assumptions(const struct report *report, FILE *page)
           page);
     html_named(page, "<p>", report->model_error,
                " The numbers below went into it; of a GPU's file, which says why at each key, ");
-    html_named(page, "<code>moesim list gpus ", text(report, "gpu"), "</code> shows all.</p>\n");
+    html_named(page, "<code>moesim list gpus ", report_text(report, "gpu"),
+               "</code> shows all.</p>\n");
     fputs("<div class=\"wrap facts\">\n", page);
     html_table(page, &report->assumption, INT64_MAX, "assumptions", &report->figures.shown);
     fputs("</div>\n<h3>Not modelled</h3>\n", page);
@@ -226,34 +225,34 @@ static void write_repeat(const struct report *report, FILE *page)
 {
     fputs("<section aria-labelledby=\"repeat\">\n<h2 id=\"repeat\">Repeat it</h2>\n", page);
     fprintf(page, "<p>Run <code>%s</code>", report->run_id);
-    html_named(page, ", commit <code>", text(report, "commit_id"), "</code>");
-    html_named(page, ", seed <code>", text(report, "seed"), "</code>");
-    html_named(page, ", digest <code>", text(report, "digest"), "</code>");
-    if (text(report, "trace_digest")[0] != '\0') {
-        html_named(page, ", trace <code>", text(report, "trace_digest"), "</code> (");
-        html_named(page, "", text(report, "trace_source"), ")");
+    html_named(page, ", commit <code>", report_text(report, "commit_id"), "</code>");
+    html_named(page, ", seed <code>", report_text(report, "seed"), "</code>");
+    html_named(page, ", digest <code>", report_text(report, "digest"), "</code>");
+    if (report_text(report, "trace_digest")[0] != '\0') {
+        html_named(page, ", trace <code>", report_text(report, "trace_digest"), "</code> (");
+        html_named(page, "", report_text(report, "trace_source"), ")");
     }
     fputs(
         ". The same commit, scenario, trace and seed give the same digest on every machine.</p>\n",
         page);
     html_named(page,
                "<details><summary>The scenario, as it was run</summary>\n<pre tabindex=\"0\">",
-               text(report, "scenario_text"), "</pre></details>\n</section>\n");
+               report_text(report, "scenario_text"), "</pre></details>\n</section>\n");
 }
 
 static void write_footer(const struct report *report, FILE *page)
 {
     fputs("<footer>Made by moesim", page);
-    if (text(report, "finished_utc")[0] != '\0') {
-        html_named(page, "; simulated ", text(report, "finished_utc"), "");
-        html_named(page, " on ", text(report, "hostname"), "");
+    if (report_text(report, "finished_utc")[0] != '\0') {
+        html_named(page, "; simulated ", report_text(report, "finished_utc"), "");
+        html_named(page, " on ", report_text(report, "hostname"), "");
     }
     fputs(".</footer>\n", page);
 }
 
 enum status page_write(const struct report *report, FILE *page, struct error *error)
 {
-    html_head(page, text(report, "scenario"), "moesim report", report->css, "");
+    html_head(page, report_text(report, "scenario"), "moesim report", report->css, "");
     write_header(report, page);
     fputs("<main id=\"main\" class=\"page\" tabindex=\"-1\">\n", page);
     write_key_numbers(report, page);

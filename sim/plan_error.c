@@ -16,15 +16,11 @@
 #include "plan_internal.h"
 #include "whole_engine.h"
 
-/* Without a host: median of measured over predicted TTFT of the 560 rows that hosts are fitted to
- * (scenarios/engines/fit.py): prompts of 1,024 and 8,192 tokens, 4 to 256 requests outstanding. */
-#define WITHOUT_HOST 1.35
-
 bool plan_ttft_error(struct plan_range *factor, const struct plan *plan)
 {
     double off = plan->host.error_median;
     *factor = off > 0.0 ? (struct plan_range){1.0 / (1.0 + off), 1.0 + off}
-                        : (struct plan_range){1.0, WITHOUT_HOST};
+                        : (struct plan_range){1.0, WHOLE_ENGINE_WITHOUT_HOST};
     return plan->gpu_model->phase_error != NULL;
 }
 

@@ -35,8 +35,22 @@ struct report {
     char model_error_short[MODEL_ERROR_BYTES]; /* beside a number */
 };
 
+/* A column of the run; "" and 0 where it is NULL. */
+static inline const char *report_text(const struct report *report, const char *name)
+{
+    return rows_text(&report->run, 0, name);
+}
+
+static inline double report_number(const struct report *report, const char *name)
+{
+    return rows_number(&report->run, 0, name);
+}
+
 /* Puts the compute model's error into words. */
 void answer_model_error(struct report *report);
+
+/* What is known of the first token's: its host's share, and how far whole engines' were off. */
+void answer_first_error(char *words, size_t bytes, const struct report *report);
 
 /* The answer to the scenario's question, in sentences made of the run's numbers. */
 void answer_write(const struct report *report, FILE *page);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "collective/exchange.h"
+#include "whole_engine.h"
 
 #define DIGEST_TEXT 17
 
@@ -94,6 +95,25 @@ static cJSON *offload_json(const struct scenario *scenario, const struct run_met
     return object;
 }
 
+static void add_error(cJSON *object, const char *name, double error)
+{
+    if (error < 0.0) {
+        cJSON_AddNullToObject(object, name);
+    } else {
+        cJSON_AddNumberToObject(object, name, error);
+    }
+}
+
+void errors_json(cJSON *object, const struct scenario *scenario)
+{
+    double kernels = gpu_model_evidence(scenario->gpu_model, &scenario->cluster.gpu).error_median;
+    const struct whole_engine_error *whole =
+        whole_engine_error(scenario->phase == PHASE_PREFILL, scenario->expert_tp > 1);
+    add_error(object, "gpu_model_error_median", kernels);
+    add_error(object, "exchange_error_median", exchange_evidence(&scenario->cluster).error_median);
+    add_error(object, "whole_engine_error_median", kernels < 0.0 ? -1.0 : whole->median);
+}
+
 cJSON *run_json(const char *run_id, const char *label, const struct scenario *scenario,
                 const struct run_metrics *metrics)
 {
@@ -136,17 +156,7 @@ cJSON *run_json(const char *run_id, const char *label, const struct scenario *sc
     if (evidence.kernels != NULL) {
         cJSON_AddStringToObject(object, "kernels", evidence.kernels);
     }
-    if (evidence.error_median < 0.0) {
-        cJSON_AddNullToObject(object, "gpu_model_error_median");
-    } else {
-        cJSON_AddNumberToObject(object, "gpu_model_error_median", evidence.error_median);
-    }
-    struct exchange_evidence exchange = exchange_evidence(&scenario->cluster);
-    if (exchange.error_median < 0.0) {
-        cJSON_AddNullToObject(object, "exchange_error_median");
-    } else {
-        cJSON_AddNumberToObject(object, "exchange_error_median", exchange.error_median);
-    }
+    errors_json(object, scenario);
     add_phases(object, metrics, totals.step_ns_mean);
     if (metrics->num_layers > 0) {
         cJSON_AddItemToObject(object, "routing", routing_json(metrics));

@@ -92,6 +92,7 @@ static enum status write_totals(struct store *store, const struct deployment *de
         integer_value("num_refused", totals->num_refused),
         integer_value("concurrency", deployment->options.concurrency),
         real_value("host_request_ms", deployment->options.config->host_request_ms),
+        real_value("host_error", deployment->options.config->host_error),
         integer_value("preemptions", totals->preemptions),
         integer_value("rebalances",
                       totals->rebalances[SERVE_MAIN] + totals->rebalances[SERVE_PREFILL]),

@@ -44,8 +44,17 @@ def equal_runs():
         result = moesim("serve", CHAT, *SMALL, "-o", f"run{threads}.db", "--threads", threads,
                         "--json", "--detail")
         check(result.returncode == 0, f"serve: {result.stderr}")
-        digests.append(json.loads(result.stdout)["digest"])
+        answer = json.loads(result.stdout)
+        digests.append(answer["digest"])
+        pool = answer["pools"]["main"]
+        check(pool["gpu_model_error_median"] > 0 and pool["whole_engine_error_median"] == 0.1,
+              f"what steps are off: {pool}")
+        check(answer["host_error_median"] is None, "an error of no host")
     check(digests[0] == digests[1], "threads change the digest")
+    text = moesim("serve", CHAT, *SMALL, "-o", "run1.db", "--set", "serving.engine=trtllm").stdout
+    for words in ("model error    fitted, ", "; 10 % of whole engines", "exchange error deepep_low",
+                  "host           33 ms of each first token"):
+        check(words in text, f"'{words}' is not in {text}")
     other = moesim("serve", CHAT, *SMALL, "-o", "run1.db", "--seed", "2", "--json")
     check(json.loads(other.stdout)["digest"] != digests[0], "the seed changes nothing")
 
@@ -105,6 +114,12 @@ def differences():
             page = file.read()
         check(f"<code>{both[1]['digest']}</code>" in page, "a page with another digest")
         check("is cheapest" not in page, "served runs compared by the batch of steps that they share")
+        check("host is in it, with which whole engines took 35" in page, "TTFT without its error")
+        moesim("serve", CHAT, *SMALL, "--set", "serving.engine=vllm", "-o", "two.db", "-r", "hosted")
+        with open("hosted/index.html", encoding="utf-8") as file:
+            page = file.read()
+        check("45 ms of it the engine&#39;s host; whole engines&#39; were 17.1" in page,
+              "TTFT without what the host of vLLM was off")
 
 
 def closed_loop():

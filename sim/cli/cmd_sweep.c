@@ -11,6 +11,7 @@
 #include "rows.h"
 #include "store.h"
 #include "sweep_study.h"
+#include "whole_engine.h"
 
 #define CHEAPEST_SHOWN 10
 
@@ -121,16 +122,19 @@ static int by_id(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* In the words of moesim run; value: gpu_model, network, fitted_on and error_median of the store.
- */
+/* In the words of moesim run; value: gpu_model, network, fitted_on, error_median, phase and
+ * expert_tp of the store. */
 static void error_text(char text[EVIDENCE_BYTES], const char *const *value)
 {
     if (value[3] == NULL || strtod(value[3], NULL) < 0.0) {
         snprintf(text, EVIDENCE_BYTES, "unknown: %s and %s are not fitted to measurements",
                  value[0], value[1]);
     } else {
-        snprintf(text, EVIDENCE_BYTES, "%s: median %.1f %% on held-out %s", value[0],
-                 100.0 * strtod(value[3], NULL), value[2]);
+        snprintf(
+            text, EVIDENCE_BYTES, "%s: median %.1f %% on held-out %s; %s", value[0],
+            100.0 * strtod(value[3], NULL), value[2],
+            whole_engine_error(strcmp(value[4], "prefill") == 0, strtol(value[5], NULL, 10) > 1)
+                ->brief);
     }
 }
 
@@ -172,7 +176,7 @@ static enum status find_cheapest(struct cheapest *cheapest, const char *results,
     static const char sql[] =
         "SELECT run_id, label, step_ns_mean, tokens_per_s_per_gpu, usd_per_million_tokens, "
         "ifnull(dropped_assignments * 1.0 / nullif(assignments, 0), 0), "
-        "gpu_model, network, fitted_on, error_median "
+        "gpu_model, network, fitted_on, error_median, phase, expert_tp "
         "FROM run WHERE complete = 1 ORDER BY usd_per_million_tokens, rowid";
     struct store *store = NULL;
     enum status status = store_open(&store, results, false, error);

@@ -208,21 +208,32 @@ void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scena
     }
 }
 
-static void print_evidence(const struct variant *variant)
+void print_model_error(const struct scenario *scenario)
 {
-    const struct scenario *scenario = &variant->scenario;
     char text[EVIDENCE_BYTES];
-    char share[FORMAT_BYTES];
     model_error_text(text, scenario);
     printf("  model error    %s\n", text);
-    if (scenario->gpu_model->table_share != NULL) {
-        printf("  compute time   %s out of the table, the rest by the fit\n",
-               format_percent(share, variant->totals.table_share));
-    }
+}
+
+void print_exchange_error(const struct scenario *scenario)
+{
+    char text[EVIDENCE_BYTES];
     if (scenario->ep > 1) {
         exchange_error_text(text, scenario);
         printf("  exchange error %s\n", text);
     }
+}
+
+static void print_evidence(const struct variant *variant)
+{
+    const struct scenario *scenario = &variant->scenario;
+    char share[FORMAT_BYTES];
+    print_model_error(scenario);
+    if (scenario->gpu_model->table_share != NULL) {
+        printf("  compute time   %s out of the table, the rest by the fit\n",
+               format_percent(share, variant->totals.table_share));
+    }
+    print_exchange_error(scenario);
 }
 
 static void print_cost(const struct variant *variant)

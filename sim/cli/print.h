@@ -21,6 +21,10 @@ void print_wrapped(const char *text, int indent);
 void model_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
 void exchange_error_text(char text[EVIDENCE_BYTES], const struct scenario *scenario);
 
+/* The same as lines of a list; of exchanges where there are any. */
+void print_model_error(const struct scenario *scenario);
+void print_exchange_error(const struct scenario *scenario);
+
 /* What the changes of placement were worth on average, by what the run itself tells: before the
  * first, and settled. Beside a run that changes nothing, as compare has it, is surer. */
 void worth_text(char text[WORTH_BYTES], const struct run_metrics *metrics);

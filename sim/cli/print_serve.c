@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/print.h"
 #include "format.h"
+#include "run_json.h"
 
 /* What of the first token's time is no GPU's. */
 static void print_host(const struct serving_config *config)
@@ -91,6 +93,8 @@ static void print_pool(const struct deployment *deployment, const struct serve_r
     printf("  step times     from %d engine runs; lines between them are off by %s (median) and "
            "%s (most)\n",
            (int)off.num_runs, format_percent(median, off.median), format_percent(max, off.max));
+    print_model_error(deployment->scenario[kind]);
+    print_exchange_error(deployment->scenario[kind]);
 }
 
 static void print_cost(const struct deployment *deployment, const struct serve_totals *totals)
@@ -201,6 +205,7 @@ static void add_pool(cJSON *parent, const struct deployment *deployment,
     cJSON_AddNumberToObject(json, "step_runs", off.num_runs);
     cJSON_AddNumberToObject(json, "step_error_median", off.median);
     cJSON_AddNumberToObject(json, "step_error_max", off.max);
+    errors_json(json, deployment->scenario[kind]);
 }
 
 cJSON *serve_json(const struct deployment *deployment, const struct serve_result *result)
@@ -217,6 +222,11 @@ cJSON *serve_json(const struct deployment *deployment, const struct serve_result
     cJSON_AddNumberToObject(json, "num_refused", (double)totals->num_refused);
     cJSON_AddNumberToObject(json, "concurrency", deployment->options.concurrency);
     cJSON_AddNumberToObject(json, "host_request_ms", deployment->options.config->host_request_ms);
+    if (deployment->options.config->host_error > 0.0) {
+        cJSON_AddNumberToObject(json, "host_error_median", deployment->options.config->host_error);
+    } else {
+        cJSON_AddNullToObject(json, "host_error_median");
+    }
     cJSON_AddNumberToObject(json, "duration_s", totals->duration_s);
     cJSON_AddNumberToObject(json, "prompt_tokens", (double)totals->prompt_tokens);
     cJSON_AddNumberToObject(json, "cached_tokens", (double)totals->cached_tokens);
