@@ -44,14 +44,17 @@ _moesim_kind_of_key() {
     routing.drop) echo drops ;;
     placement.strategy) echo strategies ;;
     dispatch.replica) echo replicas ;;
-    dispatch.collective) echo collectives ;;
+    dispatch.collective | dispatch.prefill_collective) echo collectives ;;
     network) echo networks ;;
     compute.model) echo gpu-models ;;
+    offload.policy) echo caches ;;
+    serving.engine) echo engines ;;
     esac
 }
 
 _moesim_keys="model= cluster.gpu= cluster.preset= price= trace.preset= routing.policy= routing.drop=
-placement.strategy= dispatch.replica= dispatch.collective= network= compute.model="
+placement.strategy= dispatch.replica= dispatch.collective= dispatch.prefill_collective= network=
+compute.model= offload.policy= serving.engine="
 
 # --set KEY=VALUE and --vary KEY=A,B: the value is what stands behind "=" and the last comma.
 _moesim_setting() {

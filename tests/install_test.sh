@@ -180,6 +180,8 @@ completes --help list --
 completes gpu-models list gpu
 completes only-here run x.yaml --set price = only
 completes static,eplb compare x.yaml --vary placement.strategy = static,ep
+completes vllm list engines v
+completes vllm serve x.yaml --set serving.engine = v
 completes cluster.gpu= run x.yaml --set cluster
 completes deepseek-v3 trace generate --preset deep
 completes gpt-oss-20b trace import --model gpt
