@@ -5,16 +5,16 @@
 
 static const struct validate_source sources[] = {
     {"kernels-moe", "whole MoE operations, in the columns of aiconfigurator's MoE tables",
-     validate_moe},
-    {"kernels", "GEMMs, attention and experts of one rank, a kernel a row", validate_kernels},
+     validate_moe, true},
+    {"kernels", "GEMMs, attention and experts of one rank, a kernel a row", validate_kernels, true},
     {"measured-moe", "experts: each row by its neighbours, its own left out, and by the fit",
-     validate_moe_measured},
-    {"measured-kernels", "GEMMs and attention likewise", validate_kernels_measured},
-    {"alltoall", "exchanges between GPUs, in the columns of alltoall.csv", validate_alltoall},
-    {"balance", "what imbalance costs, in the columns of balance.csv", validate_balance},
-    {"serving", "throughput of engines, in the columns of serving.csv", validate_serving},
+     validate_moe_measured, true},
+    {"measured-kernels", "GEMMs and attention likewise", validate_kernels_measured, true},
+    {"alltoall", "exchanges between GPUs, in the columns of alltoall.csv", validate_alltoall, true},
+    {"balance", "what imbalance costs, in the columns of balance.csv", validate_balance, false},
+    {"serving", "throughput of engines, in the columns of serving.csv", validate_serving, false},
     {"engines", "TTFT and TPOT of engines under load, in the columns of silicon_sample.csv",
-     validate_engines},
+     validate_engines, false},
 };
 
 const struct validate_source *validate_sources(int32_t *count)

@@ -18,6 +18,7 @@ struct validate_source {
     const char *summary; /* of the help text */
     /* Names report's keys and adds the rows of the file at path; the caller sums up. */
     enum status (*validate)(struct error_report *report, const char *path, struct error *error);
+    bool may_be_fitted; /* presets may be fitted to the table's rows, which its name then tells */
 };
 
 const struct validate_source *validate_sources(int32_t *count);

@@ -206,7 +206,7 @@ static void print_errors(const struct error_summary *summary, int64_t num_skippe
 }
 
 /* Columns as wide as their widest value. */
-static void print_report(const struct error_report *report)
+static void print_report(const struct error_report *report, const struct validate_source *source)
 {
     int width[REPORT_KEYS_MAX] = {0};
     int all = 0;
@@ -233,13 +233,17 @@ static void print_report(const struct error_report *report)
     }
     printf("%-*s", all, "total");
     print_errors(&report->total, report->num_skipped);
-    puts(
-        "\n\nPart of the fit goes by the table's name: rows of the table that a preset's constants "
-        "were\n"
-        "fitted to show the calibrated error, all others a predicted one; a copy under another "
-        "name\n"
-        "counts as unseen. What fits are worth on shapes they have not seen stands in the presets\n"
-        "(holdout).");
+    puts("\n");
+    if (source->may_be_fitted) {
+        puts(
+            "Part of the fit goes by the table's name: rows of the table that a preset's constants "
+            "were\n"
+            "fitted to show the calibrated error, all others a predicted one; a copy under another "
+            "name\n"
+            "counts as unseen. What fits are worth on shapes they have not seen stands in the "
+            "presets\n"
+            "(holdout).");
+    }
     for (int32_t i = 0; i < report->num_reasons; i++) {
         const struct skip_reason *reason = &report->reason[i];
         char place[PLACE_BYTES];
@@ -285,7 +289,7 @@ static int validate_table(const struct options *options)
     } else if (options->as_json) {
         code = print_json(report_json(&report));
     } else {
-        print_report(&report);
+        print_report(&report, options->source);
     }
     error_report_free(&report);
     free(error);

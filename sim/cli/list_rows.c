@@ -161,6 +161,8 @@ static enum status describe_engine(struct list_row *row, const char *path, struc
                        host.request_ms, 100.0 * host.error_median);
         (void)snprintf(row->source, sizeof row->source, "%s", host.source);
         add_number(row, "request_ms", host.request_ms);
+        add_number(row, "error_median", host.error_median);
+        add_number(row, "error_p90", host.error_p90);
     }
     return status;
 }
