@@ -138,7 +138,8 @@ void scenario_read_cluster(struct scenario_loader *loader);
 /* Chooses the constants of the collective, where the cluster has some. */
 void scenario_choose_exchange(struct scenario_loader *loader);
 
-/* A name with a slash or a suffix is a path, and relative ones are looked up like the trace's. */
+/* A name with a slash or a suffix is a path, and relative ones are looked up like the trace's; so
+ * is a model's, where it is a directory with a config.json. */
 void scenario_resolve_preset(const struct scenario_loader *loader, char path[PATH_BYTES],
                              const char *key, const char *name);
 

@@ -99,7 +99,13 @@ void scenario_pass_on(struct scenario_loader *loader, const char *key, const str
 void scenario_resolve_preset(const struct scenario_loader *loader, char path[PATH_BYTES],
                              const char *key, const char *name)
 {
+    char config[PATH_BYTES];
     size_t length = strlen(name);
+    int config_length = snprintf(config, sizeof config, "%s/config.json", name);
+    if (strcmp(key, "model") == 0 && config_length < PATH_BYTES &&
+        scenario_find_path(loader, path, key, config)) {
+        return;
+    }
     bool is_yaml = length > 5 && strcmp(name + length - 5, ".yaml") == 0;
     bool is_json = length > 5 && strcmp(name + length - 5, ".json") == 0;
     (void)snprintf(path, PATH_BYTES, "%s", name);

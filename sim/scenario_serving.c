@@ -230,18 +230,16 @@ static void check_host(struct scenario_loader *loader, const struct yaml_node *n
 {
     struct engine_host host;
     struct error problems = {0};
+    char path[PATH_BYTES];
     if (serving->engine[0] == '\0') {
         return;
     }
+    scenario_resolve_preset(loader, path, "serving.engine", serving->engine);
     if (yaml_get(yaml_get(node, "host"), "request_ms") != NULL) {
         scenario_complain(loader, "serving.host.request_ms",
                           "serving.engine: %s says it too; give one or the other", serving->engine);
-    } else if (engine_host_load(&host, serving->engine, "", &problems) != STATUS_OK) {
-        for (const char *line = problems.text; *line != '\0';) {
-            int length = (int)strcspn(line, "\n");
-            scenario_complain(loader, "serving.engine", "%.*s", length, line);
-            line += length + (line[length] == '\n');
-        }
+    } else if (engine_host_load(&host, path, "", &problems) != STATUS_OK) {
+        scenario_pass_on(loader, "serving.engine", &problems);
     } else {
         serving->host_request_ms = host.request_ms;
         serving->host_error = host.error_median;

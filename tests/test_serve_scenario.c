@@ -129,7 +129,6 @@ Test(serve_scenario, concurrency_excludes_all_that_says_when_requests_come)
     scenario_free(&scenario);
 }
 
-/* A rate that is given later takes the place of a concurrency, and the other way round. */
 /* A preset says what a scenario may say itself, not both. */
 Test(serve_scenario, an_engine_names_the_time_of_its_host)
 {
@@ -148,6 +147,7 @@ Test(serve_scenario, an_engine_names_the_time_of_its_host)
     scenario_free(&scenario);
 }
 
+/* A rate that is given later takes the place of a concurrency, and the other way round. */
 Test(serve_scenario, the_later_of_rate_and_concurrency_holds)
 {
     const char *overrides[] = {"serving.arrivals.concurrency=8", "serving.arrivals.requests=9",
