@@ -190,7 +190,7 @@ static enum status finish_gnuplot(struct figure *figure, pid_t child, const char
     } else if (ended != child || !WIFEXITED(state) || WEXITSTATUS(state) != 0 ||
                !read_boxes(figure, directory)) {
         status = error_add(error, STATUS_IO, "gnuplot could not draw %s: %s", figure->name,
-                           words[0] != '\0' ? words : "it gave no reason");
+                           words[0] != '\0' ? words : "it gave no reason; is the disk full?");
     }
     figure->drawn = status == STATUS_OK;
     return status;

@@ -8,6 +8,7 @@
 
 #include "format.h"
 #include "money.h"
+#include "utf8.h"
 
 enum column_kind {
     COLUMN_PLAIN,
@@ -20,33 +21,20 @@ enum column_kind {
     COLUMN_COUNT,
 };
 
-/* Bytes of the UTF-8 character at text, or 0 if there is none that a page may hold. */
-static int utf8_bytes(const unsigned char *text)
+/* Bytes of the character at text, or 0 if there is none that a page may hold. */
+static int page_bytes(const char *text)
 {
-    if (text[0] < 0x80) {
-        return (text[0] >= 0x20 && text[0] != 0x7f) || text[0] == '\n' || text[0] == '\t' ? 1 : 0;
-    }
-    int bytes = text[0] >= 0xf0 && text[0] <= 0xf4  ? 4
-                : text[0] >= 0xe0 && text[0] < 0xf0 ? 3
-                : text[0] >= 0xc2 && text[0] < 0xe0 ? 2
-                                                    : 0;
-    for (int i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
-    bool beyond = (text[0] == 0xf4 && text[1] > 0x8f) || (text[0] == 0xed && text[1] > 0x9f);
-    return bytes > 0 && (overlong || beyond) ? 0 : bytes;
+    unsigned char first = (unsigned char)text[0];
+    bool is_control = (first < 0x20 && first != '\n' && first != '\t') || first == 0x7f;
+    return is_control ? 0 : utf8_bytes(text);
 }
 
 void html_text(FILE *page, const char *text)
 {
-    const unsigned char *c = (const unsigned char *)text;
+    const char *c = text;
     while (*c != '\0') {
-        int bytes = utf8_bytes(c);
-        bool before_sign = *c == ' ' && c[1] == '%' && c > (const unsigned char *)text &&
-                           c[-1] >= '0' && c[-1] <= '9';
+        int bytes = page_bytes(c);
+        bool before_sign = *c == ' ' && c[1] == '%' && c > text && c[-1] >= '0' && c[-1] <= '9';
         const char *entity = before_sign  ? "\xc2\xa0" /* a line does not end in "2.5" */
                              : *c == '&'  ? "&amp;"
                              : *c == '<'  ? "&lt;"

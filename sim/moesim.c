@@ -15,6 +15,7 @@
 #include "scenario.h"
 #include "simulate.h"
 #include "store.h"
+#include "utf8.h"
 
 struct moesim_simulation {
     struct scenario scenario;
@@ -271,6 +272,9 @@ static enum status make_json(struct moesim_simulation *simulation)
     cJSON *json = run_json(run_id, "", &simulation->scenario, simulation->metrics);
     simulation->json = cJSON_Print(json);
     cJSON_Delete(json);
+    if (simulation->json != NULL) {
+        utf8_mend(simulation->json);
+    }
     return simulation->json != NULL ? STATUS_OK : STATUS_NO_MEMORY;
 }
 

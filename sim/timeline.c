@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "textfile.h"
+#include "utf8.h"
 
 #define STEP_NONE  (-1)
 #define TIME_BYTES 32
@@ -59,6 +60,9 @@ static void emit_string(struct timeline *timeline, const char *text)
     char *quoted = string != NULL ? cJSON_PrintUnformatted(string) : NULL;
     if (quoted == NULL && timeline->write_errno == 0) {
         timeline->write_errno = ENOMEM;
+    }
+    if (quoted != NULL) {
+        utf8_mend(quoted);
     }
     emit(timeline, "%s", quoted != NULL ? quoted : "\"\"");
     cJSON_free(quoted);

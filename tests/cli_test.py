@@ -489,6 +489,19 @@ def test_a_full_disk_leaves_nothing_to_trust():
             check(result.returncode == 1 and "No space" in result.stderr, f"{words} to a full disk")
 
 
+def test_json_and_timelines_are_text_whatever_a_file_is_called():
+    name = b"n\xffame"
+    shutil.copy("scenario.yaml", name + b".yaml")
+    for words in ["check"], ["run", "-o", b"name.db", "--timeline", b"name.json"]:
+        result = subprocess.run([MOESIM, words[0], name + b".yaml", *words[1:], "--json"],
+                                capture_output=True, timeout=120)
+        check(result.returncode == 0, f"{words}: {result.stderr}")
+        answer = json.loads(result.stdout.decode())
+        check(words[0] == "run" or answer["scenario"] == "n?ame", f"{words}: {answer}")
+    with open("name.json", encoding="utf-8") as file:
+        check("n?ame" in file.read(), "a timeline of no name")
+
+
 def test_a_sweep_tells_what_its_cheapest_points_drop():
     study = write("drops.yaml", "version: 1\nscenario: scenario.yaml\nvary:\n  routing.capacity_factor: [0, 1]\n")
     result = moesim("sweep", study, "-o", "drops.db", "--json")

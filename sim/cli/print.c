@@ -9,6 +9,7 @@
 #include "collective/exchange.h"
 #include "format.h"
 #include "run_json.h"
+#include "utf8.h"
 #include "whole_engine.h"
 
 #define BAR_CELLS        40
@@ -337,6 +338,7 @@ int print_json(cJSON *json)
         fputs("moesim: out of memory\n", stderr);
         return 2;
     }
+    utf8_mend(text); /* names of files are in it */
     puts(text);
     cJSON_free(text);
     return 0;
