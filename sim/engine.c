@@ -245,7 +245,7 @@ static enum status set_up(struct engine *engine)
     }
     engine->metrics.gate_mass_is_known = !scenario->router->is_blind;
     engine->metrics.digest = DIGEST_START;
-    network_init(engine);
+    message_fold_init(&engine->message_fold);
     return status;
 }
 

@@ -18,6 +18,7 @@
 
 #include "engine.h"
 #include "event.h"
+#include "message_fold.h"
 #include "trace_side.h"
 #include "transfer.h"
 
@@ -59,10 +60,8 @@ struct token_share {
     struct trace_batch own;   /* what batch points to, but where the share is the whole step */
 };
 
-#define FOLD_MESSAGES 256 /* words that are folded into the digest at once */
-
-#define NO_LANE       (-1)
-#define NO_LAYER      (-1)
+#define NO_LANE  (-1)
+#define NO_LAYER (-1)
 
 /* One chunk of one micro-batch of one rank on its way through a step. Lane m * chunks leads the
  * lanes of micro-batch m: it alone takes what is not experts. Lane 0 leads the rank: it alone takes
@@ -191,7 +190,7 @@ struct engine {
     int32_t outbox_capacity;
     int64_t *arrival_ns; /* [arrival_capacity] of one that does */
     int32_t arrival_capacity;
-    uint64_t fold_power[FOLD_MESSAGES + 1]; /* of the digest's polynomials, the last of them 1 */
+    struct message_fold message_fold;
 
     struct rank_state *rank;       /* [ep] */
     double *compute_share;         /* [ep] of a sound rank's speed, now */
@@ -273,7 +272,6 @@ MUST_CHECK enum status compute_want(struct engine *engine, int32_t rank, int32_t
 MUST_CHECK enum status compute_next(struct engine *engine, int32_t rank);
 
 /* engine_network.c */
-void network_init(struct engine *engine);
 MUST_CHECK enum status network_schedule_release(struct engine *engine, struct transfer *transfer,
                                                 int32_t rank, double startup_ns);
 MUST_CHECK enum status network_release(struct engine *engine, struct transfer *transfer,

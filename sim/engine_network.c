@@ -89,78 +89,6 @@ static inline bool count_down(struct countdown *countdown, int64_t at_ns, int64_
     return true;
 }
 
-#define FOLD_BASE UINT64_C(0xd6e8feb86659fd93)
-
-/* A message's word: each of its parts spread by an odd constant of its own. */
-static inline uint64_t message_word(uint64_t common, const struct message *message, int64_t at_ns)
-{
-    return common + (uint64_t)at_ns +
-           (uint64_t)(uint32_t)message->dst_rank * UINT64_C(0x9e3779b97f4a7c15) +
-           (uint64_t)message->bytes * UINT64_C(0x165667b19e3779f9);
-}
-
-void network_init(struct engine *engine)
-{
-    engine->fold_power[FOLD_MESSAGES] = 1;
-    for (int32_t i = FOLD_MESSAGES; i > 0; i--) {
-        engine->fold_power[i - 1] = engine->fold_power[i] * FOLD_BASE;
-    }
-}
-
-/* Messages of one source and transfer, that are told together. */
-struct told {
-    uint64_t common; /* to all of their words */
-    const struct message *message;
-    const int64_t *at_ns;
-};
-
-/* Words begin .. end - 1 times powers, the last of which is 1. */
-__attribute__((always_inline)) static inline uint64_t sum_words(const uint64_t *restrict power,
-                                                                const struct told *told,
-                                                                int32_t begin, int32_t end,
-                                                                bool is_wide)
-{
-    const struct message *restrict message = told->message;
-    const int64_t *restrict at_ns = told->at_ns;
-    const uint64_t common = told->common;
-    uint64_t sum = 0;
-#pragma omp simd reduction(+ : sum) if (is_wide)
-    for (int32_t i = begin; i < end; i++) {
-        sum += power[i - begin] * message_word(common, &message[i], at_ns[i]);
-    }
-    return sum;
-}
-
-typedef uint64_t word_sum(const uint64_t *power, const struct told *told, int32_t begin,
-                          int32_t end);
-
-static uint64_t sum_words_anywhere(const uint64_t *power, const struct told *told, int32_t begin,
-                                   int32_t end)
-{
-    return sum_words(power, told, begin, end, false);
-}
-
-#ifdef __x86_64__ /* has vectors that multiply 64 bits from AVX-512 on */
-__attribute__((target("avx512f,avx512dq"))) static uint64_t
-sum_words_avx512(const uint64_t *power, const struct told *told, int32_t begin, int32_t end)
-{
-    return sum_words(power, told, begin, end, true);
-}
-#endif
-
-static word_sum *best_sum(void)
-{
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) {
-        return sum_words_avx512;
-    }
-#endif
-    return sum_words_anywhere;
-}
-
-/* Words of messages that are told together are the coefficients of a polynomial, whose value is
- * folded in: a step has millions, and mixing each by itself would take longer than all else that is
- * done with them. */
 static uint64_t fold_messages(const struct engine *engine, const struct transfer *transfer,
                               int32_t src_rank, const struct message *message, const int64_t *at_ns,
                               int32_t count)
@@ -169,14 +97,7 @@ static uint64_t fold_messages(const struct engine *engine, const struct transfer
     uint64_t kind =
         (uint64_t)(((int64_t)transfer->lane * 65536 + transfer->layer) * 16 + transfer->kind);
     uint64_t common = kind * UINT64_C(0xc2b2ae3d27d4eb4f) + source * UINT64_C(0x9e3779b97f4a7c15);
-    const struct told told = {common, message, at_ns};
-    word_sum *sum = best_sum();
-    uint64_t value = 0;
-    for (int32_t begin = 0; begin < count; begin += FOLD_MESSAGES) {
-        int32_t end = count - begin < FOLD_MESSAGES ? count : begin + FOLD_MESSAGES;
-        const uint64_t *power = &engine->fold_power[FOLD_MESSAGES - (end - begin)];
-        value = value * power[0] + sum(power + 1, &told, begin, end);
-    }
+    uint64_t value = message_fold(&engine->message_fold, common, message, at_ns, count);
     return digest_u64(engine->metrics.digest, value);
 }
 

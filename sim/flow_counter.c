@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-/* Adds the block's bits up. Returns how many slots had. */
 __attribute__((always_inline)) static inline int32_t fold_bits(const struct flow_counter *counter)
 {
     const struct placement *placement = counter->placement;
@@ -60,14 +59,21 @@ __attribute__((target("popcnt"))) static int32_t fold_popcnt(const struct flow_c
 }
 #endif
 
+int32_t flow_counter_folds(flow_fold *fold[FLOW_FOLDS_MAX])
+{
+    int32_t count = 0;
+    fold[count++] = fold_anywhere;
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("popcnt")) {
+        fold[count++] = fold_popcnt;
+    }
+#endif
+    return count;
+}
+
 int32_t flow_counter_fold(struct flow_counter *counter)
 {
-    int32_t sum;
-#ifdef __x86_64__
-    sum = __builtin_cpu_supports("popcnt") ? fold_popcnt(counter) : fold_anywhere(counter);
-#else
-    sum = fold_anywhere(counter);
-#endif
+    int32_t sum = counter->fold(counter);
     memset(counter->sets.word, 0,
            SET_WORDS * (size_t)counter->sets.num_sets * sizeof *counter->sets.word);
     return sum;
@@ -167,7 +173,9 @@ enum status flow_counter_open(struct flow_counter *counter, struct traffic *traf
     traffic->num_ranks = placement->num_ranks;
     traffic->has_empty_flows = false;
     traffic->num_nodes = cluster_node(cluster, placement->num_ranks - 1) + 1;
-    *counter = (struct flow_counter){.traffic = traffic,
+    flow_fold *fold[FLOW_FOLDS_MAX];
+    *counter = (struct flow_counter){.fold = fold[flow_counter_folds(fold) - 1],
+                                     .traffic = traffic,
                                      .placement = placement,
                                      .gpus_per_node = cluster->gpus_per_node,
                                      .sets = {.num_sets = num_sets}};

@@ -10,7 +10,15 @@
 #include "token_sets.h"
 #include "traffic.h"
 
+#define FLOW_FOLDS_MAX 2
+
+struct flow_counter;
+
+/* Adds the block's bits up. Returns how many slots had. */
+typedef int32_t flow_fold(const struct flow_counter *counter);
+
 struct flow_counter {
+    flow_fold *fold; /* the fastest that this processor has */
     struct traffic *traffic;
     const struct placement *placement;
     int32_t gpus_per_node;
@@ -20,6 +28,10 @@ struct flow_counter {
     int32_t *rank_tokens;   /* [num_ranks] */
     int32_t *node_tokens;   /* [num_nodes] */
 };
+
+/* The ways to add bits up that this processor has, the fastest last: they differ in nothing else.
+ * Returns how many. */
+int32_t flow_counter_folds(flow_fold *fold[FLOW_FOLDS_MAX]);
 
 /* Makes an empty traffic of up to kept assignments, and num_sets empty sets, of which slot s has
  * number s until the caller says otherwise. Memory is the arena's; STATUS_NO_MEMORY. */

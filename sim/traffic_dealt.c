@@ -6,7 +6,6 @@
 
 #include "flow_counter.h"
 
-/* Adds the block's tokens of each expert. Returns how many they are together. */
 __attribute__((always_inline)) static inline int32_t
 add_wishes(int32_t *restrict tokens, const struct token_sets *sets, int32_t num_experts)
 {
@@ -22,8 +21,6 @@ add_wishes(int32_t *restrict tokens, const struct token_sets *sets, int32_t num_
     }
     return sum;
 }
-
-typedef int32_t wish_adder(int32_t *tokens, const struct token_sets *sets, int32_t num_experts);
 
 static int32_t add_wishes_anywhere(int32_t *tokens, const struct token_sets *sets,
                                    int32_t num_experts)
@@ -45,17 +42,19 @@ add_wishes_avx512(int32_t *tokens, const struct token_sets *sets, int32_t num_ex
 }
 #endif
 
-static wish_adder *best_adder(void)
+int32_t traffic_wish_adders(wish_adder *adder[WISH_ADDERS_MAX])
 {
+    int32_t count = 0;
+    adder[count++] = add_wishes_anywhere;
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl")) {
-        return add_wishes_avx512;
-    }
     if (__builtin_cpu_supports("popcnt")) {
-        return add_wishes_popcnt;
+        adder[count++] = add_wishes_popcnt;
+    }
+    if (__builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl")) {
+        adder[count++] = add_wishes_avx512;
     }
 #endif
-    return add_wishes_anywhere;
+    return count;
 }
 
 /* Deals the sources' wishes block by block. Returns false where a token names an expert twice. */
@@ -65,7 +64,8 @@ static bool count_sources(struct flow_counter *counter, int32_t *wish_tokens,
 {
     const int32_t num_experts = input->placement->num_experts;
     const int32_t top_k = route->top_k;
-    wish_adder *add = best_adder();
+    wish_adder *adder[WISH_ADDERS_MAX];
+    wish_adder *add = adder[traffic_wish_adders(adder) - 1];
     for (int32_t source = 0; source < input->placement->num_ranks; source++) {
         int32_t *of_source = &wish_tokens[(int64_t)source * num_experts];
         const int32_t end = input->batch->rank_begin[source + 1];

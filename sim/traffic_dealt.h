@@ -11,6 +11,16 @@
 #include "dispatch/dispatch.h"
 #include "traffic.h"
 
+#define WISH_ADDERS_MAX 3
+
+/* Adds the block's tokens of each expert, the first num_experts sets. Returns how many they are
+ * together. */
+typedef int32_t wish_adder(int32_t *tokens, const struct token_sets *sets, int32_t num_experts);
+
+/* The ways to do so that this processor has, the fastest last: they differ in nothing else. Returns
+ * how many. */
+int32_t traffic_wish_adders(wish_adder *adder[WISH_ADDERS_MAX]);
+
 /* Counts what replica->assign and traffic_count would have, without slots.
  *   traffic, wish_tokens  [num_ranks][num_experts] wishes of each source  out: the arena's
  * Sets *is_dealt to whether it did: not of a dispatch that cannot, of a route with drops, or where

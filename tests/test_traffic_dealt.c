@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <gsl/gsl_randist.h>
 
+#include "flow_counter.h"
 #include "rng.h"
 #include "traffic_dealt.h"
 
@@ -150,6 +151,79 @@ Test(traffic_dealt, is_that_of_slots_assigned_one_by_one)
                      STATUS_OK);
         expect_same(&dealt, &twin, world.placement.num_slots);
         expect_wishes(&world, wish_tokens);
+        arena_free(&world.arena);
+    }
+}
+
+/* Sets of 0 to 128 tokens each, as many as fit and do not fit vectors. */
+Test(traffic_dealt, wishes_are_added_alike_by_every_path)
+{
+    enum { NUM_SETS = 37 };
+    uint64_t word[SET_WORDS * NUM_SETS];
+    struct token_sets sets = {NUM_SETS, word};
+    gsl_rng *rng = rng_stream(1, "test traffic dealt paths", 0);
+    wish_adder *adder[WISH_ADDERS_MAX];
+    int32_t num_adders = traffic_wish_adders(adder);
+    for (int32_t i = 0; i < SET_WORDS * NUM_SETS; i++) {
+        word[i] = ((uint64_t)gsl_rng_get(rng) << 32 | gsl_rng_get(rng)) & -(uint64_t)below(rng, 3);
+    }
+    gsl_rng_free(rng);
+    for (int32_t num_experts = 0; num_experts <= NUM_SETS; num_experts++) {
+        int32_t wanted[NUM_SETS + 1] = {0}; /* one more, that nobody may touch */
+        int32_t sum = 0;
+        for (int32_t bit = 0; bit < 64 * SET_WORDS; bit++) {
+            for (int32_t expert = 0; expert < num_experts; expert++) {
+                int32_t is_in = word[bit / 64 * NUM_SETS + expert] >> bit % 64 & 1;
+                wanted[expert] += is_in;
+                sum += is_in;
+            }
+        }
+        for (int32_t i = 0; i < num_adders; i++) {
+            int32_t tokens[NUM_SETS + 1] = {0};
+            cr_expect_eq(adder[i](tokens, &sets, num_experts), sum, "path %d", i);
+            cr_expect_arr_eq(tokens, wanted, sizeof tokens, "path %d", i);
+        }
+    }
+}
+
+/* The traffic of one block, by each path. */
+Test(traffic_dealt, bits_are_folded_alike_by_every_path)
+{
+    flow_fold *fold[FLOW_FOLDS_MAX];
+    int32_t num_folds = flow_counter_folds(fold);
+    for (uint64_t round = 0; round < 50; round++) {
+        struct world world;
+        struct traffic traffic[FLOW_FOLDS_MAX];
+        build(&world, round);
+        int32_t num_slots = world.placement.num_slots;
+        for (int32_t i = 0; i < num_folds; i++) {
+            struct flow_counter counter;
+            gsl_rng *rng = rng_stream(round, "test flow folds", 0);
+            int64_t kept = (int64_t)num_slots * SET_TOKENS;
+            cr_assert_eq(flow_counter_open(&counter, &traffic[i], &world.placement, &world.cluster,
+                                           kept, num_slots, &world.arena),
+                         STATUS_OK);
+            cr_assert_eq(counter.fold, fold[num_folds - 1], "the fastest");
+            counter.fold = fold[i];
+            int32_t bits = 0;
+            for (int32_t set = 0; set < SET_WORDS * num_slots; set++) {
+                int32_t tokens = below(rng, 65); /* the lowest bits, as many */
+                counter.sets.word[set] = tokens < 64 ? (UINT64_C(1) << tokens) - 1 : UINT64_MAX;
+                bits += tokens;
+            }
+            cr_expect_eq(flow_counter_fold(&counter), bits, "path %d", i);
+            cr_expect_eq(flow_counter_fold(&counter), 0, "path %d: sets are empty", i);
+            flow_counter_end_source(&counter, 0);
+            for (int32_t source = 1; source < world.placement.num_ranks; source++) {
+                flow_counter_end_source(&counter, source);
+            }
+            flow_counter_close(&counter);
+            cr_expect_eq(traffic[i].copies, bits);
+            gsl_rng_free(rng);
+        }
+        for (int32_t i = 1; i < num_folds; i++) {
+            expect_same(&traffic[i], &traffic[0], num_slots);
+        }
         arena_free(&world.arena);
     }
 }
