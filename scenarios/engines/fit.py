@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the host of an engine takes, from published times to the first token: scenarios/engines/.
 
-Usage: fit.py SAMPLE.csv WORK_DIRECTORY [--moesim PROGRAM]
+Usage: fit.py SAMPLE.csv WORK_DIRECTORY [--moesim PROGRAM] [--out DIRECTORY]
 
 SAMPLE.csv is aiconfigurator's systems/silicon_sample.csv. Its rows of InferenceMAX are predicted by
 moesim validate --engines with hosts that take TRIED milliseconds a request, and an engine's constant
@@ -13,7 +13,8 @@ NVIDIA's own runs are left out: in those of Llama-3.1-8B one request more is wai
 takes, whatever the batch (TTFT grows with answers' lengths by a batch-th of them), so they measure
 the queue of their harness.
 
-Predictions stay in WORK_DIRECTORY, and what lies there is not made again.
+Predictions stay in WORK_DIRECTORY, and what lies there is not made again. Presets go to DIRECTORY,
+else beside this file.
 """
 import argparse
 import csv
@@ -94,7 +95,7 @@ def both(values):
     return f"{100 * statistics.median(values):.1f} / {100 * quantile(values, 0.9):.1f} %"
 
 
-def write_preset(engine, tried):
+def write_preset(engine, tried, directory):
     keys = [key for key, row in tried[0].items()
             if key[1] == "TTFT" and row["engine"] == engine and row["model"] in PRESETS]
     models = sorted({tried[0][key]["model"] for key in keys})
@@ -113,7 +114,7 @@ def write_preset(engine, tried):
     print(f"{engine:8} {'all, each held out':26} {len(keys):4} rows: TTFT "
           f"{both([error(tried, key, 0) for key in keys])} -> {both(after)}, TPOT {both(tpot)} -> "
           f"{both(tpot_after)}")
-    path = os.path.join(SCENARIOS, "engines", f"{engine}.yaml")
+    path = os.path.join(directory, f"{engine}.yaml")
     source = SOURCE.format(rows=len(keys), models=", ".join(
         f"{name} {sum(tried[0][key]['model'] == model for key in keys)}"
         for model, name in ((model, model.split("/")[1]) for model in models)))
@@ -131,13 +132,14 @@ def main():
     parser.add_argument("sample")
     parser.add_argument("work")
     parser.add_argument("--moesim", default="moesim")
+    parser.add_argument("--out", default=os.path.join(SCENARIOS, "engines"))
     options = parser.parse_args()
     os.makedirs(options.work, exist_ok=True)
     rows = os.path.join(options.work, "rows.csv")
     select_rows(options.sample, rows)
     tried = [predict(options.moesim, rows, request_ms, options.work) for request_ms in TRIED]
     for engine in ("vllm", "trtllm"):
-        write_preset(engine, tried)
+        write_preset(engine, tried, options.out)
 
 
 if __name__ == "__main__":
