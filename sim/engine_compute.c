@@ -89,7 +89,9 @@ static int32_t head_tokens(const struct scenario *scenario, int32_t tokens)
     return (tokens + scenario->context_tokens - 1) / scenario->context_tokens;
 }
 
-static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_t lane_index)
+/* What a stage of a lane has to compute. */
+static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_t lane_index,
+                               enum stage stage)
 {
     const struct rank_state *state = &engine->rank[rank];
     const struct lane *lane = &state->lane[lane_index];
@@ -104,11 +106,11 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
                             .hbm_bytes_per_s_taken = (double)state->collective_bytes_per_s};
     work.sms_taken = state->collectives > 0 ? scenario_num_sms(scenario) : 0;
     work.sms_kept = scenario->micro_batches > 1 ? scenario_num_sms(scenario) : 0;
-    switch (lane->stage) {
+    switch (stage) {
     case STAGE_ATTENTION:
     case STAGE_ATTENTION_CORE:
     case STAGE_DENSE:
-        work.phase = lane->stage == STAGE_DENSE ? GPU_DENSE_FFN : GPU_ATTENTION;
+        work.phase = stage == STAGE_DENSE ? GPU_DENSE_FFN : GPU_ATTENTION;
         work.shards = scenario->tp;
         work.tokens = 0;
         sum_group(engine, &work, share, rank);
@@ -233,12 +235,36 @@ static double work_ns(struct engine *engine, int32_t rank, int32_t lane_index,
     return last->ns;
 }
 
+/* Routed experts that take expert_ns from now on, with what is left of the shared expert on a
+ * second stream beside them. Neither slows the other's launches and waits, but arithmetic and
+ * memory are there once: each stream is longer by what the other keeps them busy. */
+static double beside_ns(struct engine *engine, int32_t rank, int32_t lane_index,
+                        const struct gpu_work *work, double expert_ns)
+{
+    const struct gpu_spec *gpu = &engine->scenario->cluster.gpu;
+    const struct lane *lane = &engine->rank[rank].lane[lane_index];
+    const struct gpu_work shared = work_of(engine, rank, lane_index, STAGE_SHARED);
+    const double speed = engine->compute_share[rank];
+    const double shared_ns = work_ns(engine, rank, lane_index, &shared) / speed;
+    const double ago_ns = expert_peers(engine->scenario) > 1 /* its tokens came with the others' */
+                              ? 0.0
+                              : (double)(engine->queue.now_ns - lane->shared_ns);
+    const double left_ns = fmax(0.0, shared_ns - ago_ns);
+    if (left_ns <= 0.0) {
+        return expert_ns;
+    }
+    const double shared_busy_ns =
+        fmin(1.0, gpu_busy_ns(gpu, &shared) / speed / shared_ns) * left_ns;
+    const double expert_busy_ns = fmin(expert_ns, gpu_busy_ns(gpu, work) / speed);
+    return fmax(expert_ns + shared_busy_ns, left_ns + expert_busy_ns);
+}
+
 static enum status start(struct engine *engine, int32_t rank, int32_t lane_index)
 {
     struct rank_state *state = &engine->rank[rank];
     struct lane *lane = &state->lane[lane_index];
     assert(state->mark_ns == engine->queue.now_ns); /* all before is booked */
-    struct gpu_work work = work_of(engine, rank, lane_index);
+    struct gpu_work work = work_of(engine, rank, lane_index, lane->stage);
     double duration_ns = work_ns(engine, rank, lane_index, &work) / engine->compute_share[rank];
     if (work.phase == GPU_ATTENTION) {
         duration_ns = attention_part_ns(engine, lane, &work, duration_ns);
@@ -251,6 +277,9 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
         }
         run->expert_ns_sum += duration_ns;
         run->expert_ns_max = fmax(run->expert_ns_max, duration_ns);
+        if (engine->shares_beside && lane_index == leader_of(engine, lane_index)) {
+            duration_ns = beside_ns(engine, rank, lane_index, &work, duration_ns);
+        }
     }
     engine->metrics.rank_busy_ns[rank] += duration_ns;
     if (engine->scenario->gpu_model->table_share != NULL) {

@@ -1,4 +1,4 @@
-/* engine_host.c -- presets of engines' hosts. */
+/* engine_host.c -- presets of engines' hosts, and what else engines do alike for all models. */
 #include "engine_host.h"
 
 #include <stddef.h>
@@ -69,4 +69,23 @@ enum status engine_host_load(struct engine_host *host, const char *name_or_path,
     *host = file.host;
     preset_close(&preset);
     return status;
+}
+
+/* TensorRT-LLM does wherever it has captured a CUDA graph (maybe_execute_in_parallel in
+ * _torch/modules/multi_stream_utils.py @ 05b58881; InferenceX's scripts of dsr1 @ 843c6254f capture
+ * as many requests as are outstanding). SGLang does up to 1,024 tokens (DUAL_STREAM_TOKEN_THRESHOLD
+ * in models/deepseek_v2.py) where it does not make the shared expert one more routed one, which
+ * hides it as well. vLLM up to VLLM_SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD. */
+int32_t engine_shared_tokens(const char *engine)
+{
+    static const struct {
+        const char *engine;
+        int32_t tokens;
+    } known[] = {{"trtllm", INT32_MAX}, {"sglang", 1024}, {"vllm", 256}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(engine, known[i].engine) == 0) {
+            return known[i].tokens;
+        }
+    }
+    return 0;
 }

@@ -25,4 +25,9 @@ struct engine_host {
 MUST_CHECK enum status engine_host_load(struct engine_host *host, const char *name_or_path,
                                         const char *without_model, struct error *error);
 
+/* Up to how many tokens of those that share attention a step that decodes computes the shared
+ * expert on a second stream, beside the routed ones (overlap.shared_tokens); 0: never, or an engine
+ * that is not known. */
+int32_t engine_shared_tokens(const char *engine);
+
 #endif

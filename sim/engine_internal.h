@@ -72,6 +72,8 @@ struct lane {
     int64_t layer_ns;    /* when the present layer began */
     bool wants_gpu;      /* it waits for the GPU */
     int32_t chunks_left; /* of a leader: those still on their way through its layer */
+    int64_t shared_ns;   /* of a leader: since when its shared expert is computed, where that runs
+                            beside the routed ones */
 };
 
 static inline bool transfer_is_collective(const struct transfer *transfer)
@@ -168,6 +170,7 @@ struct engine {
     int32_t split_last;
     bool halves_attention; /* half a layer lies between micro-batches: engine_compute.c */
     bool shares_late;      /* the shared expert is computed behind the routed ones */
+    bool shares_beside;    /* in this step, on a stream of its own, beside them */
     struct token_share whole;
     struct token_share *micro_batch; /* [micro_batches] */
     struct token_share *chunk;       /* [num_lanes] of groups where experts are cut */

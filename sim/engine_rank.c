@@ -129,7 +129,7 @@ static bool stage_exists(const struct engine *engine, const struct lane *lane)
     case STAGE_DENSE:
         return !is_moe;
     case STAGE_SHARED:
-        return is_moe && engine->scenario->model.shared_ffn_dim > 0;
+        return is_moe && engine->scenario->model.shared_ffn_dim > 0 && !engine->shares_beside;
     case STAGE_ATTENTION_CORE:
         return engine->halves_attention && split_layer(engine, lane->layer);
     case STAGE_GATE:
@@ -243,6 +243,7 @@ static enum status fork_chunks(struct engine *engine, int32_t rank, int32_t lead
     int32_t chunks = engine->scenario->chunks;
     int32_t layer = state->lane[leader].layer;
     state->lane[leader].chunks_left = chunks;
+    state->lane[leader].shared_ns = engine->queue.now_ns;
     enum status status = STATUS_OK;
     for (int32_t index = leader; index < leader + chunks && status == STATUS_OK; index++) {
         if (index > leader) {

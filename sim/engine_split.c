@@ -136,8 +136,25 @@ static void join_groups(const struct engine *engine, struct token_share *share)
     share->batch = own;
 }
 
+/* All ranks do what the fullest does, as where they replay one CUDA graph. */
+static bool shares_beside(const struct engine *engine)
+{
+    const struct scenario *scenario = engine->scenario;
+    if (scenario->phase != PHASE_DECODE || scenario->model.shared_ffn_dim == 0) {
+        return false;
+    }
+    int32_t most = 0;
+    for (int32_t first = 0; first < scenario->ep; first += scenario->tp) {
+        const int32_t *begin = &engine->batch->rank_begin[first];
+        int32_t tokens = begin[scenario->tp] - begin[0];
+        most = tokens > most ? tokens : most;
+    }
+    return most <= scenario->shared_tokens;
+}
+
 void split_step(struct engine *engine)
 {
+    engine->shares_beside = shares_beside(engine);
     int32_t micro_batches = engine->scenario->micro_batches;
     int32_t chunks = engine->scenario->chunks;
     take_part(engine, &engine->whole, engine->batch, 0, 1);

@@ -156,6 +156,7 @@ static void copy_values(struct scenario *scenario, const struct scenario_file *f
     scenario->num_sms = file->num_sms;
     scenario->micro_batches = file->micro_batches;
     scenario->chunks = file->chunks;
+    scenario->shared_tokens = file->shared_tokens == SCENARIO_UNSET ? 0 : file->shared_tokens;
     memcpy(scenario->kernels, file->kernels, sizeof scenario->kernels);
     scenario->memory_fraction = file->memory_fraction;
     scenario->seed = file->seed;

@@ -86,6 +86,8 @@ struct scenario {
     enum precision combine_precision;
     int32_t micro_batches; /* parts of a step that take turns on the GPU; 1: no overlap */
     int32_t chunks; /* parts of a micro-batch that travel to the experts one by one; 1: whole */
+    int32_t shared_tokens; /* steps that decode at most so many tokens where attention is shared
+                              compute the shared expert beside the routed ones; 0: none do */
 
     const struct net_model *net;
     const struct gpu_model *gpu_model;

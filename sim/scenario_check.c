@@ -122,6 +122,11 @@ static void check_overlap(struct scenario_loader *loader)
                           "%d micro-batches x %d chunks are more than the %d tokens of a rank",
                           (int)file->micro_batches, (int)file->chunks, (int)file->tokens_per_rank);
     }
+    if (file->shared_tokens > 0 && file->micro_batches > 1) {
+        scenario_complain(loader, "overlap.shared_tokens",
+                          "is of steps whose GPU computes nothing else meanwhile: take "
+                          "micro_batches of 1, or leave it out");
+    }
 }
 
 static void check_rebalance(struct scenario_loader *loader)

@@ -32,6 +32,7 @@ const struct scenario_file scenario_defaults = {
     .combine_dtype = PRECISION_BF16,
     .micro_batches = 1,
     .chunks = 1,
+    .shared_tokens = SCENARIO_UNSET,
     .network = "alpha_beta",
     .gpu_model = "roofline",
     .kernels = "any",
@@ -140,6 +141,7 @@ static const struct yaml_field overlap_fields[] = {
     {"micro_batches", YAML_INT32, offsetof(struct scenario_file, micro_batches), .min = 1,
      .max = 4},
     {"chunks", YAML_INT32, offsetof(struct scenario_file, chunks), .min = 1, .max = 8},
+    {"shared_tokens", YAML_INT32, offsetof(struct scenario_file, shared_tokens), .max = COUNT_MAX},
     {.key = NULL},
 };
 

@@ -57,6 +57,7 @@ struct scenario_file {
     int32_t combine_dtype;
     int32_t micro_batches;
     int32_t chunks;
+    int32_t shared_tokens;
     char network[NAME_BYTES];
     char gpu_model[NAME_BYTES];
     char kernels[NAME_BYTES];

@@ -224,7 +224,7 @@ static void check_batch(struct scenario_loader *loader, const struct serving_con
     }
 }
 
-/* An engine's preset says what its host takes. */
+/* An engine's preset says what its host takes; what it does beside that holds unless it is said. */
 static void check_host(struct scenario_loader *loader, const struct yaml_node *node,
                        struct serving_config *serving)
 {
@@ -243,6 +243,9 @@ static void check_host(struct scenario_loader *loader, const struct yaml_node *n
     } else {
         serving->host_request_ms = host.request_ms;
         serving->host_error = host.error_median;
+        if (loader->file.shared_tokens == SCENARIO_UNSET && loader->file.micro_batches == 1) {
+            loader->scenario->shared_tokens = engine_shared_tokens(host.name);
+        }
     }
 }
 

@@ -359,6 +359,7 @@ const char *sample_scenario(struct scenario *scenario, struct serving_config *se
     scenario->replica = dispatch_find("round_robin");
     scenario->micro_batches = 1;
     scenario->chunks = 1;
+    scenario->shared_tokens = engine_shared_tokens(sample_cell(sample, row, SAMPLE_ENGINE));
     scenario->net = net_find("alpha_beta");
     scenario->memory_fraction = 0.9;
     scenario->price.usd_per_gpu_hour = 1.0;

@@ -99,3 +99,67 @@ Test(engine, lets_low_latency_kernels_hold_the_gpu)
     engine_close(engine);
     trace_close(&trace);
 }
+
+static int64_t step_ns(const struct scenario *scenario, const char *experts)
+{
+    struct trace trace;
+    two_ranks_trace(&trace, scenario, experts);
+    struct engine *engine = two_ranks_run(scenario, &trace);
+    const struct run_metrics *metrics = engine_metrics(engine);
+    const int64_t ns = metrics->window[0].step_ns_sum;
+    double sum_ns = 0.0;
+    for (int32_t phase = 0; phase < STEP_PHASE_COUNT; phase++) {
+        sum_ns += metrics->window[0].phase_ns[phase];
+    }
+    cr_expect_float_eq(sum_ns, (double)ns, 1e-9); /* nothing is booked twice */
+    engine_close(engine);
+    trace_close(&trace);
+    return ns;
+}
+
+/*
+ * Attention and experts cut over both ranks, a step of 19410 without a shared expert
+ * (test_expert_tp.c), whose 200 come before the experts' 500. On a stream of its own it lengthens
+ * them by what it keeps the memory busy, at 1000 bytes a ns: half of its 3 x 100 x 10 parameters in
+ * bf16 are 3000 bytes, two tokens 2 x (2 x 100 + 5 x 5) x 2 = 900; so by 3.9. It runs after all
+ * where a step decodes more tokens than it may, and where it reads prompts.
+ */
+Test(engine, computes_the_shared_expert_beside_the_routed_ones)
+{
+    struct scenario scenario = two_ranks();
+    scenario.tp = scenario.expert_tp = 2;
+    scenario.collective = collective_find("allgather_reducescatter");
+    scenario.model.shared_ffn_dim = 10;
+
+    cr_expect_eq(step_ns(&scenario, "01"), 19610);
+    scenario.shared_tokens = 1;
+    cr_expect_eq(step_ns(&scenario, "01"), 19610);
+    scenario.shared_tokens = 2;
+    cr_expect_eq(step_ns(&scenario, "01"), 19414);
+    scenario.phase = PHASE_PREFILL;
+    cr_expect_eq(step_ns(&scenario, "01"), 19610);
+}
+
+static double long_shared_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const struct scenario scenario = two_ranks();
+    return work->phase == GPU_SHARED ? 31000.0 : scenario.gpu_model->duration_ns(gpu, work);
+}
+
+/*
+ * Attention and gate to 1100. The shared expert of 31000 goes on when tokens are in at 31100, by
+ * 1000, longer than the experts' 500: these keep the memory busy for 6000 bytes of weights and
+ * (6 x 100 + 5 x 10) x 2 = 1300 of activations, 7.3. Results in at 32107 + 30000, head 10.
+ */
+Test(engine, begins_the_shared_expert_behind_the_gate_and_ends_it_beside_the_routed_ones)
+{
+    const struct gpu_model slow = {
+        .name = "slow", .kernels = "any", .fitted_on = "", .duration_ns = long_shared_ns};
+    struct scenario scenario = two_ranks();
+    scenario.model.shared_ffn_dim = 10;
+    scenario.gpu_model = &slow;
+
+    cr_expect_eq(step_ns(&scenario, "01"), 1100 + 31000 + 500 + 30000 + 10);
+    scenario.shared_tokens = 1;
+    cr_expect_eq(step_ns(&scenario, "01"), 62117);
+}

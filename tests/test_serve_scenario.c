@@ -147,6 +147,26 @@ Test(serve_scenario, an_engine_names_the_time_of_its_host)
     scenario_free(&scenario);
 }
 
+/* vLLM computes the shared expert beside the routed ones up to 256 tokens, unless it is said. */
+Test(serve_scenario, an_engine_says_where_the_shared_expert_is_computed)
+{
+    const char *const named[] = {"serving.engine=vllm", "overlap.shared_tokens=0"};
+    const char *const halved[] = {"serving.engine=vllm", "overlap.micro_batches=2",
+                                  "trace.tokens_per_rank=4"};
+    expect(load(NULL, 0));
+    cr_expect_eq(scenario.shared_tokens, 0);
+    expect(load(named, 1));
+    cr_expect_eq(scenario.shared_tokens, 256);
+    expect(load(named, 2));
+    cr_expect_eq(scenario.shared_tokens, 0);
+    expect(load(halved, 3));
+    cr_expect_eq(scenario.shared_tokens, 0);
+    scenario_free(&scenario);
+    expect_refused("overlap={micro_batches: 2, shared_tokens: 64}",
+                   "overlap.shared_tokens: is of steps whose GPU computes nothing else meanwhile");
+    expect_refused("overlap.shared_tokens=-1", "overlap.shared_tokens: must be between 0 and");
+}
+
 /* A rate that is given later takes the place of a concurrency, and the other way round. */
 Test(serve_scenario, the_later_of_rate_and_concurrency_holds)
 {

@@ -54,6 +54,10 @@ struct gpu_cost {
 
 struct gpu_cost gpu_work_cost(const struct gpu_work *work);
 
+/* How long arithmetic or memory, whichever is slower, is busy with the work: the roofline without
+ * launches, in ns. */
+double gpu_busy_ns(const struct gpu_spec *gpu, const struct gpu_work *work);
+
 /* The share of the HBM's bandwidth that communication takes from the work: at most a half. */
 double gpu_hbm_taken(const struct gpu_spec *gpu, const struct gpu_work *work);
 

@@ -20,9 +20,9 @@ static double peak_flops(const struct gpu_spec *gpu, enum precision precision)
     return (peak > 0.0 ? peak : gpu->flops_per_s[PRECISION_BF16]) * gpu->flops_fraction;
 }
 
-static double roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+double gpu_busy_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
 {
-    struct gpu_cost cost = gpu_work_cost(work);
+    const struct gpu_cost cost = gpu_work_cost(work);
     double bytes = cost.weight_bytes + cost.activation_bytes;
     if (bytes <= 0.0) {
         return 0.0;
@@ -32,7 +32,13 @@ static double roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *wor
                        cost.attention_flops / (peak_flops(gpu, PRECISION_BF16) * sms_left);
     double memory_s =
         bytes / (gpu->hbm_bytes_per_s * gpu->hbm_fraction * (1.0 - gpu_hbm_taken(gpu, work)));
-    return fmax(compute_s, memory_s) * 1e9 + (double)cost.num_kernels * gpu->kernel_ns;
+    return fmax(compute_s, memory_s) * 1e9;
+}
+
+static double roofline_ns(const struct gpu_spec *gpu, const struct gpu_work *work)
+{
+    const double busy_ns = gpu_busy_ns(gpu, work);
+    return busy_ns > 0.0 ? busy_ns + (double)gpu_work_cost(work).num_kernels * gpu->kernel_ns : 0.0;
 }
 
 const struct gpu_model gpu_roofline = {
