@@ -1,6 +1,7 @@
 /* test_glue.c -- the small kernels of DeepSeek-V3 counted by hand, and what they cost. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "gpu/glue.h"
@@ -137,10 +138,64 @@ Test(glue, is_charged_once)
                              (copy_rate * find("quantise attention output")->share[GLUE_DEEPSEEK]) +
                          4 * gpu.kernel_ns;
     uint32_t linear = GLUE_HELD(GLUE_HELD_BY_LINEAR);
-    uint32_t module = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_CORE);
+    uint32_t module = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_CORE) |
+                      GLUE_HELD(GLUE_HELD_BY_TURNING);
 
     cr_expect_float_eq(glue_ns(&gpu, &work, linear | module), norm_ns, 1e-6);
     cr_expect_float_eq(glue_ns(&gpu, &work, 0) - glue_ns(&gpu, &work, linear), quantise_ns, 1e-6);
+}
+
+/* What small kernels move beside an attention whose constants are named so, in ns: GEMMs and
+ * attention itself do not ask for the copy rate. 64 sequences of 1,000 tokens. */
+static double moved_ns(struct gpu_spec gpu, const char *kernels)
+{
+    const struct moe_model model = load_model("llama-2-70b");
+    const struct gpu_work work = {.phase = GPU_ATTENTION,
+                                  .model = &model,
+                                  .tokens = 64,
+                                  .attended_tokens = 64000,
+                                  .context_tokens = 64000,
+                                  .shards = 1};
+    (void)snprintf(gpu.attention[0].kernels, sizeof gpu.attention[0].kernels, "%s", kernels);
+    double fast_ns = gpu_find("fitted")->duration_ns(&gpu, &work);
+    gpu.hbm_bytes_per_s /= 2.0;
+    return gpu_find("fitted")->duration_ns(&gpu, &work) - fast_ns;
+}
+
+static void keep_attention(struct gpu_spec *gpu, const char *kernels)
+{
+    for (int32_t i = 0; i < gpu->num_attention; i++) {
+        const struct attention_constants *constants = &gpu->attention[i];
+        if (strcmp(constants->kernels, kernels) == 0 && constants->precision == PRECISION_BF16 &&
+            constants->phase == PHASE_GQA_DECODE) {
+            gpu->attention[0] = *constants;
+        }
+    }
+    gpu->num_attention = 1;
+    cr_assert_str_eq(gpu->attention[0].kernels, kernels);
+}
+
+/* Engines write KV entries in the kernels that were measured; TensorRT-LLM's turn queries and keys,
+ * too; whoever measured attention alone did neither. In bf16: hidden 8192, of which 4 bytes are
+ * read and 4 written; 64 query and 8 KV heads of 128 turned; an entry of 2 x 8 x 128. */
+Test(glue, of_attention_is_left_to_whoever_was_measured_with_it)
+{
+    struct gpu_spec gpu = load_gpu("h100-sxm");
+    const double copy_rate = gpu.hbm_bytes_per_s * gpu.hbm_fraction * 1e-9;
+    const double norm_ns =
+        64 * 8.0 * 8192 / (copy_rate * find("add and norm before attention")->share[0]);
+    const double turning_ns =
+        64 * 4.0 * (64 + 8) * 128 / (copy_rate * find("rotary embedding")->share[0]);
+    const double writing_ns = 64 * 2.0 * 2 * 2 * 8 * 128 / copy_rate;
+    keep_attention(&gpu, "trtllm");
+    cr_assert_eq(gpu.attention[0].splits, SPLITS_XQA);
+    cr_expect_float_eq(moved_ns(gpu, "trtllm"), norm_ns, 1e-6);
+    gpu.attention[0].splits = SPLITS_EVEN;
+    cr_expect_float_eq(moved_ns(gpu, "trtllm"), norm_ns, 1e-6);
+    cr_expect_float_eq(moved_ns(gpu, "vllm"), norm_ns + turning_ns, 1e-6);
+    gpu = load_gpu("h100-sxm");
+    keep_attention(&gpu, "flash");
+    cr_expect_float_eq(moved_ns(gpu, "flash"), norm_ns + turning_ns + writing_ns, 1e-6);
 }
 
 static double kernel_us(const char *name, const struct gpu_spec *gpu, const struct moe_model *model)

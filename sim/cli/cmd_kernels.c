@@ -45,6 +45,8 @@ static const char *const holder_names[] = {[GLUE_HELD_BY_NONE] = "-",
                                            [GLUE_HELD_BY_LINEAR] = "linear layers",
                                            [GLUE_HELD_BY_ATTENTION] = "attention modules",
                                            [GLUE_HELD_BY_CORE] = "engines' attention, modules",
+                                           [GLUE_HELD_BY_TURNING] =
+                                               "TensorRT-LLM's attention, modules",
                                            [GLUE_HELD_BY_EXPERTS] = "expert phases"};
 
 struct kernels_arguments {

@@ -25,10 +25,16 @@ static uint32_t held_by_gemm(const struct gemm_constants *gemm)
     return is_alone ? 0u : GLUE_HELD(GLUE_HELD_BY_LINEAR);
 }
 
-/* Engines' attention was measured with the write of the KV cache before it. */
+/* Engines' attention was measured with the write of the KV cache before it, TensorRT-LLM's with the
+ * turning of queries and keys in it as well, which vLLM and SGLang leave to a kernel of their own
+ * (aiconfigurator @ 095f58a, collector/trtllm/collect_attn.py: pos_embd_params). */
 static uint32_t held_by_core(const struct attention_constants *core)
 {
-    return core != NULL && core->splits == SPLITS_EVEN ? GLUE_HELD(GLUE_HELD_BY_CORE) : 0u;
+    if (core == NULL || (core->splits != SPLITS_EVEN && core->splits != SPLITS_XQA)) {
+        return 0u;
+    }
+    const bool turns = strncmp(core->kernels, "trtllm", 6) == 0;
+    return GLUE_HELD(GLUE_HELD_BY_CORE) | (turns ? GLUE_HELD(GLUE_HELD_BY_TURNING) : 0u);
 }
 
 static const struct attention_constants *
@@ -134,7 +140,7 @@ static double attention_ns(const struct gpu_spec *gpu, const struct gpu_work *wo
     const struct attention_shape shape = shape_of(gpu, work);
     if (module != NULL) {
         uint32_t held = GLUE_HELD(GLUE_HELD_BY_ATTENTION) | GLUE_HELD(GLUE_HELD_BY_CORE) |
-                        GLUE_HELD(GLUE_HELD_BY_LINEAR);
+                        GLUE_HELD(GLUE_HELD_BY_TURNING) | GLUE_HELD(GLUE_HELD_BY_LINEAR);
         return attended_ns(gpu, module, &shape, table_ns) + glue_ns(gpu, work, held);
     }
     if (gemm == NULL) {

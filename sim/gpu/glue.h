@@ -22,6 +22,8 @@ enum glue_holder {
     GLUE_HELD_BY_LINEAR,    /* of a GEMM that was measured with the quantisation before it */
     GLUE_HELD_BY_ATTENTION, /* of a whole attention module */
     GLUE_HELD_BY_CORE,      /* of that, and of an engine's attention between projections */
+    GLUE_HELD_BY_TURNING,   /* of a whole module, and of such an attention that turns queries and
+                               keys by their positions itself */
     GLUE_HELD_BY_EXPERTS,   /* of a whole expert phase */
 };
 
