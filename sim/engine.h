@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "gpu/gpu.h"
 #include "metrics.h"
 #include "scenario.h"
 #include "status.h"
@@ -60,5 +61,14 @@ MUST_CHECK enum status engine_run(struct engine *engine, const struct engine_obs
                                   struct error *error);
 const struct run_metrics *engine_metrics(const struct engine *engine); /* valid after engine_run */
 void engine_close(struct engine *engine);                              /* safe on NULL */
+
+/* Of so many tokens, those whose logits are wanted: all in decode, the last of each prompt in
+ * prefill. */
+int32_t engine_head_tokens(const struct scenario *scenario, int32_t tokens);
+
+/* What each of the ranks that share attention computes for the logits of so many tokens of theirs,
+ * and how long it then takes to bring these together, in ns. */
+struct gpu_work engine_head_work(const struct scenario *scenario, int32_t head_tokens);
+double engine_logits_ns(const struct scenario *scenario, int32_t head_tokens);
 
 #endif

@@ -80,15 +80,6 @@ static void sum_group(const struct engine *engine, struct gpu_work *work,
     }
 }
 
-/* Tokens whose logits are wanted: all in decode, the last of each prompt in prefill. */
-static int32_t head_tokens(const struct scenario *scenario, int32_t tokens)
-{
-    if (scenario->phase == PHASE_DECODE) {
-        return tokens;
-    }
-    return (tokens + scenario->context_tokens - 1) / scenario->context_tokens;
-}
-
 /* What a stage of a lane has to compute. */
 static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_t lane_index,
                                enum stage stage)
@@ -140,7 +131,8 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
     }
     case STAGE_HEAD:
         work.phase = GPU_HEAD;
-        work.tokens = head_tokens(scenario, work.tokens);
+        work.shards = scenario->tp;
+        work.tokens = engine_head_tokens(scenario, group_tokens(share->batch, rank, scenario->tp));
         break;
     case STAGE_REBALANCE:
     case STAGE_ATTENTION_GATHER:
@@ -186,10 +178,15 @@ static double attention_part_ns(const struct engine *engine, const struct lane *
     return lane->stage == STAGE_ATTENTION ? first_ns : whole_ns - first_ns;
 }
 
-/* What the kernels of a collective that holds the GPU take behind a gate or behind experts. */
-static int64_t sending_ns(const struct engine *engine, int32_t lane_index, const struct lane *lane)
+/* What the kernels of a collective that holds the GPU take behind a gate or behind experts, and the
+ * gathering of logits behind the head. */
+static int64_t sending_ns(const struct engine *engine, int32_t lane_index, const struct lane *lane,
+                          const struct gpu_work *work)
 {
     const struct scenario *scenario = engine->scenario;
+    if (lane->stage == STAGE_HEAD) {
+        return (int64_t)llround(engine_logits_ns(scenario, work->tokens));
+    }
     if (!scenario->collective->holds_gpu ||
         (lane->stage != STAGE_GATE && lane->stage != STAGE_EXPERT)) {
         return 0;
@@ -288,7 +285,7 @@ static enum status start(struct engine *engine, int32_t rank, int32_t lane_index
     }
     lane->wants_gpu = false;
     state->computing = lane_index;
-    state->sending_ns = sending_ns(engine, lane_index, lane);
+    state->sending_ns = sending_ns(engine, lane_index, lane, &work);
     int64_t end_ns = engine->queue.now_ns + (int64_t)llround(duration_ns) + state->sending_ns;
     return event_push(&engine->queue,
                       (struct event){.time_ns = end_ns, .kind = EVENT_COMPUTE_DONE, .rank = rank});

@@ -85,7 +85,7 @@ struct rank_state {
     struct lane *lane;                  /* [num_lanes] */
     int32_t micro_batches_left;         /* before the last split layer's end */
     int32_t computing;                  /* the lane that has the GPU, or NO_LANE */
-    int64_t sending_ns;                 /* of what it computes: the end, a collective's own */
+    int64_t sending_ns;                 /* of what it computes: the end, that it only sends */
     int32_t collectives;                /* dispatches and combines of this rank under way */
     int64_t collective_bytes_per_s;     /* of HBM, that they take together */
     int64_t mark_ns;                    /* until when this rank's time is booked */

@@ -369,7 +369,9 @@ enum status rank_compute_done(struct engine *engine, int32_t rank)
                                (uint64_t)(((int64_t)rank * 4096 + lane->layer) * 16 + lane->stage));
     int64_t own_ns = engine->queue.now_ns - state->mark_ns - state->sending_ns;
     rank_book(engine, rank, lane_index, rank_phase(lane->stage), own_ns,
-              lane->stage == STAGE_GATE ? STEP_DISPATCH : STEP_COMBINE);
+              lane->stage == STAGE_GATE   ? STEP_DISPATCH
+              : lane->stage == STAGE_HEAD ? STEP_EXCHANGE
+                                          : STEP_COMBINE);
     state->computing = NO_LANE;
     enum status status = advance(engine, rank, lane_index);
     return status == STATUS_OK ? compute_next(engine, rank) : status;

@@ -143,7 +143,7 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
 static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, int32_t layer,
                        int32_t tokens)
 {
-    bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN ||
+    bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN || phase == GPU_HEAD ||
                     (phase == GPU_SHARED && scenario->expert_tp > 1);
     int32_t ranks = is_split ? scenario->tp : 1;
     struct gpu_work work = {.phase = phase,

@@ -28,9 +28,11 @@ static struct scenario cut_ranks(void)
 
 /* A token is 200 bytes, a message of one 250 ns; exchanges of attention start up in 1000 ns, those
  * of experts in 7400. Tokens gathered at 1250, attention to 2250, scattered at 3500, gate to 3600,
- * gathered at 11250, experts to 11750, scattered at 19400, head to 19410. vLLM does two all-reduces
- * a layer, one behind attention and one behind the experts. Of S bytes each takes 2 (n - 1) / n S
- * from every one of n ranks: here S is 400 and n 2, 400 a rank, 1600 in all. */
+ * gathered at 11250, experts to 11750, scattered at 19400, head to 19410, its logits gathered at
+ * 20480: half of a vocabulary of 10 for two tokens in bf16 are 20 bytes, which take 20 ns behind a
+ * start-up of 1000 and 50 of latency. vLLM does two all-reduces a layer, one behind attention and
+ * one behind the experts. Of S bytes each takes 2 (n - 1) / n S from every one of n ranks: here S
+ * is 400 and n 2, 400 a rank, 1600 in all. */
 Test(expert_tp, a_layer_pays_an_all_reduce_behind_attention_and_one_behind_experts)
 {
     struct scenario scenario = cut_ranks();
@@ -40,7 +42,7 @@ Test(expert_tp, a_layer_pays_an_all_reduce_behind_attention_and_one_behind_exper
     struct engine *engine = two_ranks_run(&scenario, &trace);
 
     const struct run_metrics *metrics = engine_metrics(engine);
-    cr_expect_eq(metrics->window[0].step_ns_sum, 19410);
+    cr_expect_eq(metrics->window[0].step_ns_sum, 20480);
     cr_expect_eq(metrics->bytes_sent, 1600);
     cr_expect_eq(metrics->dispatch_bytes, 400);
     cr_expect_eq(metrics->rank_tokens[0], 2); /* each computes both, at half the width */
@@ -76,11 +78,11 @@ Test(expert_tp, shared_experts_that_are_cut_wait_for_the_tokens)
     scenario.model.shared_ffn_dim = 10;
     two_ranks_trace(&trace, &scenario, "01");
     struct engine *engine = two_ranks_run(&scenario, &trace);
-    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 19610);
+    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 20680);
     engine_close(engine);
     scenario.expert_tp = 1;
     engine = two_ranks_run(&scenario, &trace);
-    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 19410);
+    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 20480);
     engine_close(engine);
     trace_close(&trace);
 }
@@ -126,7 +128,8 @@ Test(expert_tp, every_rank_of_a_group_computes_the_groups_tokens_at_a_part_of_th
     cr_expect_eq(asked[GPU_GATE].tokens, 4); /* those that attention has left everywhere */
     cr_expect_eq(asked[GPU_SHARED].tokens, 4);
     cr_expect_eq(asked[GPU_SHARED].shards, 4); /* as attention */
-    cr_expect_eq(asked[GPU_HEAD].tokens, 1);
+    cr_expect_eq(asked[GPU_HEAD].tokens, 4);
+    cr_expect_eq(asked[GPU_HEAD].shards, 4);
     engine_close(engine);
     trace_close(&trace);
 }
@@ -343,4 +346,22 @@ Test(expert_tp, what_does_not_go_with_cut_experts_says_what_to_do)
         const char *newline = strchr(words, '\n');
         cr_expect(newline == NULL || newline[1] == '\0', "one mistake, one line: %s", words);
     }
+}
+
+/* A prompt of 10 tokens on two ranks, in wholes: one logit, whose halves of 5 in bf16 are gathered
+ * (1000 + 50 + 10); of ranks with attention of their own, each has the whole vocabulary. */
+Test(expert_tp, the_output_head_is_cut_as_attention_is)
+{
+    struct scenario scenario = cut_ranks();
+    cr_expect_float_eq(engine_logits_ns(&scenario, 2), 1070.0, 1e-9);
+    cr_expect_eq(engine_head_tokens(&scenario, 10), 10);
+    scenario.phase = PHASE_PREFILL;
+    cr_expect_eq(engine_head_tokens(&scenario, 10), 1);
+    cr_expect_eq(engine_head_tokens(&scenario, 11), 2);
+    cr_expect_float_eq(engine_logits_ns(&scenario, 1), 1060.0, 1e-9);
+    cr_expect_float_eq(engine_logits_ns(&scenario, 0), 0.0, 1e-9);
+    cr_expect_eq(engine_head_work(&scenario, 1).shards, 2);
+    scenario.tp = 1;
+    cr_expect_float_eq(engine_logits_ns(&scenario, 1), 0.0, 1e-9);
+    cr_expect_eq(engine_head_work(&scenario, 1).shards, 1);
 }

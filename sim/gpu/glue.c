@@ -259,7 +259,7 @@ double glue_side_bytes(const struct glue_kernel *kernel, const struct glue_side 
     case GLUE_TOP_K:
         return bytes * (double)model->top_k;
     case GLUE_VOCABULARY:
-        return bytes * (double)model->vocab_size / shards;
+        return bytes * (double)model->vocab_size; /* logits are gathered before one is drawn */
     }
     return 0.0;
 }

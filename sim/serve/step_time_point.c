@@ -153,13 +153,9 @@ double step_attention_ns(const struct step_time *step_time, const struct step_lo
 double step_head_ns(const struct step_time *step_time, const struct step_load *load)
 {
     const struct scenario *scenario = &step_time->scenario;
-    struct gpu_work work = {.phase = GPU_HEAD,
-                            .model = &scenario->model,
-                            .layer = scenario->model.num_layers,
-                            .prefill = scenario->phase == PHASE_PREFILL,
-                            .shards = 1,
-                            .tokens = (load->head_tokens + scenario->tp - 1) / scenario->tp};
-    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work) * step_time->slowdown;
+    const struct gpu_work work = engine_head_work(scenario, load->head_tokens);
+    return scenario->gpu_model->duration_ns(&scenario->cluster.gpu, &work) * step_time->slowdown +
+           engine_logits_ns(scenario, load->head_tokens);
 }
 
 /* What the engine's ranks do in a step with this context, replica by replica; few: tokens of all
@@ -176,14 +172,13 @@ static struct step_load engine_load(const struct scenario *scenario, int32_t con
         load.prefill_tokens = (int32_t)tokens;
         load.prefill_attended = tokens * ((context + 1) / 2);
         load.prefill_context = tokens;
-        load.head_tokens = (scenario->tokens_per_rank + context - 1) / context *
-                           scenario->tp; /* a prompt's last */
+        load.head_tokens = engine_head_tokens(scenario, (int32_t)tokens);
         return load;
     }
     load.sequences = (int32_t)tokens;
     load.decode_tokens = (int32_t)tokens;
     load.context_tokens = tokens * context;
-    load.head_tokens = (int32_t)tokens;
+    load.head_tokens = engine_head_tokens(scenario, (int32_t)tokens);
     return load;
 }
 
