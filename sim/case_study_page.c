@@ -15,6 +15,7 @@
 #include "report_internal.h"
 #include "store_points.h"
 #include "textfile.h"
+#include "whole_engine.h"
 
 /* The report comes first, so that a writer of pages finds the study behind it. */
 struct study_report {
@@ -22,6 +23,7 @@ struct study_report {
     const struct case_study *study;
     const struct case_study_result *result;
     struct rows models; /* of GPUs, with their errors */
+    struct rows steps;  /* kinds of steps whose models' error is known */
     char digest[RUN_ID_BYTES];
 };
 
@@ -36,6 +38,11 @@ static const char models_sql[] =
     "THEN value END), ',', ' and ') AS exchange_percent "
     "FROM point JOIN run USING (run_id) JOIN assumption USING (run_id) "
     "GROUP BY 1, 2, 3, 4 ORDER BY min(point)";
+
+static const char steps_sql[] =
+    "SELECT DISTINCT phase = 'prefill' AS is_prefill, phase <> 'prefill' AND expert_tp > 1 AS "
+    "is_cut FROM point JOIN run USING (run_id) WHERE fitted_on <> '' AND error_median IS NOT NULL "
+    "ORDER BY 1, 2";
 
 static const char assumption_sql[] =
     "SELECT assumption.name AS assumption, group_concat(DISTINCT value) AS value, unit, source "
@@ -70,6 +77,14 @@ static void tell_models(struct study_report *study_report)
                                  "%s %s of %s, %s; its exchange, %s%s", row == 0 ? ":" : ";",
                                  rows_text(models, row, "gpu_model"), rows_text(models, row, "gpu"),
                                  words, is_fitted ? exchange : "not fitted", is_fitted ? " %" : "");
+    }
+    for (int64_t row = 0; row < study_report->steps.num_rows && used < MODEL_ERROR_BYTES; row++) {
+        const struct whole_engine_error *whole =
+            whole_engine_error(rows_number(&study_report->steps, row, "is_prefill") > 0.0,
+                               rows_number(&study_report->steps, row, "is_cut") > 0.0);
+        used +=
+            (size_t)snprintf(text + used, MODEL_ERROR_BYTES - used, "%s%s",
+                             row == 0 ? ". Kernels alone are not an engine: " : "; ", whole->words);
     }
     if (used + 1 < MODEL_ERROR_BYTES) {
         memcpy(text + used, ".", 2);
@@ -215,6 +230,9 @@ static enum status load(struct study_report *study_report, struct error *error)
     if (status == STATUS_OK) {
         status = rows_query(&study_report->models, report->store, models_sql, NULL, error);
     }
+    if (status == STATUS_OK) {
+        status = rows_query(&study_report->steps, report->store, steps_sql, NULL, error);
+    }
     tell_models(study_report);
     return status == STATUS_OK ? load_figures(study_report, error) : status;
 }
@@ -289,6 +307,7 @@ enum status case_study_write_page(const struct case_study *study,
     rows_free(&report->runs);
     rows_free(&report->assumption);
     rows_free(&study_report->models);
+    rows_free(&study_report->steps);
     store_close(report->store);
     arena_free(&report->arena);
     free(study_report);

@@ -297,6 +297,15 @@ static void say_error(char *line, size_t bytes, const struct plan_answer *answer
     }
 }
 
+static bool cuts_experts(const struct plan *plan)
+{
+    bool cuts = false;
+    for (int32_t i = 0; i < plan->expert_tp.count; i++) {
+        cuts |= plan->expert_tp.value[i] > 1;
+    }
+    return cuts;
+}
+
 bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
                      const struct plan_answer *answer, int32_t index)
 {
@@ -342,8 +351,9 @@ bool plan_assumption(char *line, size_t bytes, const struct plan *plan,
     case 3:
         (void)snprintf(line, bytes,
                        "decode runs full batches at the mean context of %d tokens; no multi-token "
-                       "prediction; fp8 dispatch where the GPU computes in fp8, bf16 combine%s",
+                       "prediction; fp8 dispatch where the GPU computes in fp8%s, bf16 combine%s",
                        (int)plan_decode_context(&plan->traffic),
+                       cuts_experts(plan) ? " and experts are whole" : "",
                        plan_offload_count(plan) > 0
                            ? "; offloaded experts are measured behind a warm-up of a quarter of up "
                              "to 256 steps"

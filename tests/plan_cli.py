@@ -412,7 +412,7 @@ def test_page():
     at = SMALL.index("--ttft")
     plan(SMALL[:at] + SMALL[at + 4:] + ["-o", "whole.db", "-r", "free"])  # no targets, no line
     text = plan(SMALL + ["-o", "whole.db"]).stdout
-    check("so costs have no interval; those of --gpu" in text, "no cluster is offered")
+    check("intervals say nothing of them. Those of --gpu" in text, "no cluster is offered")
 
 
 def test_cost():

@@ -239,6 +239,8 @@ def check_study(moesim, name, question, scratch):
     if results.runs:
         waits = any(run["rebalance_ns"] > 0 for run in results.runs)
         check(("in the mean of all steps" in page) == waits, f"{name}: whose means are in its table")
+        cut = any(run["expert_tp"] > 1 and run["phase"] == "decode" for run in results.runs)
+        check(("published rows whose experts are cut" in page) == cut, f"{name}: errors of engines")
     if name in ("offload_slots", "ep_latency"):
         check_drawing(directory)
     if name == "drops_capacity":

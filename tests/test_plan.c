@@ -315,6 +315,23 @@ Test(plan, each_gpu_has_its_own_price_of_preemptible_hours)
     plan_free(&spot);
 }
 
+Test(plan, tokens_go_in_bf16_to_experts_that_are_cut)
+{
+    static const struct plan_answer nothing;
+    static const char *const searches[] = {"search.expert_tp=[1]", "search.expert_tp=[1, 2]"};
+    static const char *const words[] = {"computes in fp8, bf16",
+                                        "in fp8 and experts are whole, bf16"};
+    for (size_t i = 0; i < 2; i++) {
+        struct plan plan;
+        char line[512];
+        const char *keys[] = {small[0], small[1], small[2], small[3], searches[i]};
+        small_plan_load(&plan, keys, 5, NULL);
+        cr_assert(plan_assumption(line, sizeof line, &plan, &nothing, 3));
+        cr_expect_not_null(strstr(line, words[i]), "%s", line);
+        plan_free(&plan);
+    }
+}
+
 Test(plan, a_plan_with_mistakes_is_refused_with_all_of_them)
 {
     static const char *const words[] = {"test_plan.yaml:2: model",

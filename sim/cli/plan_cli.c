@@ -151,16 +151,22 @@ static void print_fitted_clusters(const struct plan *plan)
     int32_t count = data_list(&names, "clusters", &arena);
     for (int32_t i = 0; i < plan->num_gpus; i++) {
         const struct cluster *asked = &plan->gpu[i].cluster;
+        int32_t found = 0;
         for (int32_t k = 0; asked->preset[0] == '\0' && k < count; k++) {
             struct cluster cluster;
             struct error ignored = {0};
             if (cluster_load(&cluster, names[k], &ignored) == STATUS_OK &&
                 strcmp(cluster.gpu.name, asked->gpu.name) == 0) {
-                printf("exchanges of %s are not fitted, so costs have no interval; those of --gpu "
-                       "%s are\n",
-                       asked->gpu.name, names[k]);
+                if (found++ == 0) {
+                    printf("exchanges of %s are not fitted: intervals say nothing of them. Those "
+                           "of --gpu %s",
+                           asked->gpu.name, names[k]);
+                } else {
+                    printf(" and %s", names[k]);
+                }
             }
         }
+        fputs(found > 0 ? " are\n" : "", stdout);
     }
     arena_free(&arena);
 }
