@@ -12,8 +12,9 @@
 #include "engine_host.h"
 
 #define KV_BLOCK          64
-#define PREFILL_SEQUENCES 64 /* as serving.prefill.sequences is where nobody says */
-#define GPUS_MAX          1024
+#define PREFILL_SEQUENCES 64    /* as serving.prefill.sequences is where nobody says */
+#define GPUS_MAX          1024  /* of a worker */
+#define POOL_GPUS_MAX     65536 /* GPUs of all of a kind */
 #define CUT_MAX           8     /* listed with more: DeepEP's in NVIDIA/srt-slurm's recipes */
 #define TRACE_TOKENS      65536 /* of a pool that only answers, at least */
 
@@ -64,6 +65,7 @@ static enum status read_row(struct sample *sample, struct sample_row *row, struc
     }
     return STATUS_OK;
 }
+
 bool sample_same_deployment(const struct sample *sample, const struct sample_row *a,
                             const struct sample_row *b)
 {
@@ -93,8 +95,11 @@ const char *sample_pool_reason(const struct sample_pool *pool)
         (pool->tp > 1 && pool->dp > 1)) {
         return "its degrees of parallelism contradict each other";
     }
-    return (int64_t)pool->tp * pool->dp > GPUS_MAX ? "its step is too large to be simulated here"
-                                                   : NULL;
+    const int64_t num_gpus = (int64_t)pool->tp * pool->dp;
+    return num_gpus > GPUS_MAX ? "its step is too large to be simulated here"
+           : num_gpus * pool->workers > POOL_GPUS_MAX
+               ? "its workers are too many to be simulated here"
+               : NULL;
 }
 
 /* Published with heads for multi-token prediction, which engines of the sample's time use. Rows out
@@ -128,6 +133,7 @@ static const char *find_reason(const struct sample *sample, const struct sample_
     const char *reason = sample_pool_reason(&row->main);
     return reason == NULL && row->prefill.workers > 0 ? sample_pool_reason(&row->prefill) : reason;
 }
+
 enum status sample_read(struct sample *sample, const char *path, struct error *error)
 {
     struct csv_table *table = &sample->table;

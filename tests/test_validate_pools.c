@@ -126,7 +126,8 @@ Test(validate_pools, rows_of_two_pools_that_cannot_be_predicted_say_why)
                                   "1,2,1,2,1,4,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,2,1,1,1,16,1,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
                                   "1,1,1,1,1,1,65536,2,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
-                                  "1,1,1,1,1,1,16,x,1,1,4,1,4,30,6\n" MAX DEEPSEEK_POOLS
+                                  "1,1,1,1,1,1,16,x,1,1,4,1,4,30,6\n" MAX OLMOE_POOLS
+                                  "1048576,1,1,64,1,64,16,1,1,1,4,1,4,30,6\n" MAX DEEPSEEK_POOLS
                                   "1,1,1,1,1,1,16,1,1,1,4,1,4,30,6\n"
                                   "db-dump/2026-04-27," DEEPSEEK_POOLS
                                   "1,1,1,1,1,1,16,1,1,1,4,1,4,30,6\n");
@@ -140,6 +141,7 @@ Test(validate_pools, rows_of_two_pools_that_cannot_be_predicted_say_why)
     cr_assert_not_null(report.row[14].words);
     cr_expect_not_null(strstr(report.row[14].words, ":9: decode_num_workers is 'x'"), "%s",
                        report.row[14].words);
-    expect_reason(8, "drafted");
-    expect_reason(9, "no preset of a cluster");
+    expect_reason(8, "workers are too many");
+    expect_reason(9, "drafted");
+    expect_reason(10, "no preset of a cluster");
 }
