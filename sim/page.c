@@ -9,8 +9,24 @@
 
 #include "html.h"
 #include "report_internal.h"
+#include "scenario.h"
 
 #define TABLE_ROWS_MAX 50
+
+/* As moesim run says it, where experts are cut. */
+static void write_sharing(const struct report *report, FILE *page)
+{
+    char sharing[SHARING_BYTES];
+    int32_t expert_tp = (int32_t)report_number(report, "expert_tp");
+    if (expert_tp > 1) {
+        int32_t ep = (int32_t)report_number(report, "ep");
+        html_named(page, " \xc2\xb7 experts ", scenario_sharing(sharing, ep, expert_tp), "");
+        html_named(page, ", attention TP", report_text(report, "tp"), "");
+    } else {
+        html_named(page, " \xc2\xb7 EP ", report_text(report, "ep"), "");
+        html_named(page, ", TP ", report_text(report, "tp"), "");
+    }
+}
 
 /* One line on what was simulated. */
 static void write_setting(const struct report *report, FILE *page)
@@ -19,12 +35,7 @@ static void write_setting(const struct report *report, FILE *page)
     html_text(page, report_text(report, "model"));
     html_named(page, " \xc2\xb7 ", report_text(report, "num_gpus"), " \xc3\x97 ");
     html_text(page, report_text(report, "gpu"));
-    html_named(page, " \xc2\xb7 EP ", report_text(report, "ep"), "");
-    if (strcmp(report_text(report, "expert_tp"), "1") != 0) {
-        html_named(page, " in groups of ", report_text(report, "expert_tp"),
-                   " that experts are cut over");
-    }
-    html_named(page, ", TP ", report_text(report, "tp"), "");
+    write_sharing(report, page);
     html_named(page, " \xc2\xb7 ", report_text(report, "phase"), "");
     html_named(page, ", ", report_text(report, "tokens_per_rank"), " tokens a rank");
     if (report_text(report, "trace")[0] != '\0') { /* else a dense model */

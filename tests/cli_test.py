@@ -546,7 +546,7 @@ def test_experts_cut_over_gpus_are_compared_with_whole_ones():
                   "--report", "cut").stdout
     check(", TP8, " in text.split("\n")[0], text)
     page = open("cut/index.html", encoding="utf-8").read()
-    check("EP 8 in groups of 8 that experts are cut over" in page, "a page that does not say so")
+    check("experts TP8, attention TP8" in page, "a page that does not say so")
     checked = moesim("check", "scenario.yaml", "--set", "parallel.expert_tp=2", *cut).stdout
     check("ep 8, expert_tp 2, tp 8" in checked and "note" not in checked, checked)
     checked = moesim("check", "scenario.yaml", "--set", "parallel.expert_tp=4", "--set",
