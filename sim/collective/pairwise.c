@@ -81,7 +81,7 @@ __attribute__((always_inline)) static inline void plan_rank(struct transfer_plan
     to = add(&sender, to, node_begin, self, near, unit, whole);
     if (whole) {
         int32_t arrivals = flows->other_begin[rank + 1] - flows->other_begin[rank];
-        plan->arrivals[rank] = arrivals - (next - self); /* its own are the GPU's work */
+        plan->arrivals[rank] += arrivals - (next - self); /* its own are the GPU's work */
     }
     plan_close_group(plan, to, sender.sent_bytes);
 }
