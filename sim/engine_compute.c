@@ -41,14 +41,6 @@ static int32_t group_tokens(const struct trace_batch *batch, int32_t rank, int32
     return batch->rank_begin[first + num_ranks] - batch->rank_begin[first];
 }
 
-/* Ranks that gate and shared experts of a layer have in common. Where experts are whole, a rank has
- * its own tokens when it gets there; where they are cut, an all-reduce has left the tokens of all
- * that share attention on each, and shared experts are cut as attention is (vLLM, TensorRT-LLM). */
-static int32_t expert_peers(const struct scenario *scenario)
-{
-    return scenario->expert_tp > 1 ? scenario->tp : 1;
-}
-
 /* Tokens and looked-back positions of the ranks that compute attention together. */
 static void sum_group(const struct engine *engine, struct gpu_work *work,
                       const struct token_share *share, int32_t rank)
@@ -108,11 +100,11 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
         break;
     case STAGE_GATE:
         work.phase = GPU_GATE;
-        work.tokens = group_tokens(share->batch, rank, expert_peers(scenario));
+        work.tokens = group_tokens(share->batch, rank, scenario_gate_peers(scenario));
         break;
     case STAGE_SHARED:
         work.phase = GPU_SHARED;
-        work.shards = expert_peers(scenario);
+        work.shards = scenario_gate_peers(scenario);
         work.tokens = group_tokens(share->batch, rank, work.shards);
         break;
     case STAGE_EXPERT: {
@@ -243,9 +235,10 @@ static double beside_ns(struct engine *engine, int32_t rank, int32_t lane_index,
     const struct gpu_work shared = work_of(engine, rank, lane_index, STAGE_SHARED);
     const double speed = engine->compute_share[rank];
     const double shared_ns = work_ns(engine, rank, lane_index, &shared) / speed;
-    const double ago_ns = expert_peers(engine->scenario) > 1 /* its tokens came with the others' */
-                              ? 0.0
-                              : (double)(engine->queue.now_ns - lane->shared_ns);
+    const double ago_ns =
+        scenario_gate_peers(engine->scenario) > 1 /* its tokens came with the others' */
+            ? 0.0
+            : (double)(engine->queue.now_ns - lane->shared_ns);
     const double left_ns = fmax(0.0, shared_ns - ago_ns);
     if (left_ns <= 0.0) {
         return expert_ns;

@@ -283,7 +283,7 @@ static enum status leave_layer(struct engine *engine, int32_t rank, int32_t lane
  * shared experts which are cut need others' tokens, too. */
 static enum stage stage_after(const struct engine *engine, enum stage stage)
 {
-    bool is_cut = engine->scenario->expert_tp > 1;
+    bool is_cut = scenario_gate_peers(engine->scenario) > 1;
     switch (stage) {
     case STAGE_ATTENTION:
         return STAGE_ATTENTION_CORE;

@@ -24,7 +24,7 @@ static double unquantised_bytes(const struct moe_model *model)
 /* On this many ranks lie the shared experts of a layer together. */
 static double shared_shards(const struct memory_layout *layout)
 {
-    return layout->expert_tp > 1 ? (double)layout->tp : 1.0;
+    return layout->expert_tp > 1 || layout->cuts_shared ? (double)layout->tp : 1.0;
 }
 
 /* Slots of a GPU and layer, in whole experts. */

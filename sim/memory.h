@@ -35,6 +35,8 @@ struct memory_layout {
     int32_t ep;                /* ranks that share the experts */
     int32_t expert_tp;         /* of them, those that each expert is cut over; 1: none */
     int32_t tp;                /* ranks that share attention and dense FFN; 1: data-parallel */
+    bool cuts_shared;          /* shared experts lie on these ranks together, as they do wherever
+                                  experts are cut */
     int32_t redundant_experts; /* a layer */
     bool prefill;
     int32_t tokens_per_rank; /* of a step; decode: sequences */

@@ -144,7 +144,7 @@ static double phase_ns(const struct scenario *scenario, enum gpu_phase phase, in
                        int32_t tokens)
 {
     bool is_split = phase == GPU_ATTENTION || phase == GPU_DENSE_FFN || phase == GPU_HEAD ||
-                    (phase == GPU_SHARED && scenario->expert_tp > 1);
+                    (phase == GPU_SHARED && scenario_gate_peers(scenario) > 1);
     int32_t ranks = is_split ? scenario->tp : 1;
     struct gpu_work work = {.phase = phase,
                             .model = &scenario->model,

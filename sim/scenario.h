@@ -164,6 +164,18 @@ static inline int32_t scenario_group_nodes(const struct scenario *scenario)
     return (scenario_expert_groups(scenario) - 1) / scenario_groups_per_node(scenario) + 1;
 }
 
+/* Ranks that gate and shared experts of a layer have in common. Where every token comes to every
+ * rank, an all-reduce has left the tokens of all that share attention on each, and shared experts
+ * are cut as attention is, whether routed ones are or not (vLLM and SGLang in deepseek_v2.py,
+ * TensorRT-LLM in modeling_deepseekv3.py); where tokens are sent to their experts, as by DeepEP, or
+ * take turns, a rank has its own and shared experts are whole. */
+static inline int32_t scenario_gate_peers(const struct scenario *scenario)
+{
+    const bool is_left_on_all = scenario->collective != NULL && scenario->collective->goes_to_all &&
+                                scenario->micro_batches == 1 && scenario->chunks == 1;
+    return scenario->expert_tp > 1 || is_left_on_all ? scenario->tp : 1;
+}
+
 #define SHARING_BYTES 64
 
 /* How so many GPUs share experts, in words: "EP8"; "TP8", where every expert is cut over all;

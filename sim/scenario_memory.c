@@ -9,6 +9,7 @@ struct memory_use scenario_memory(const struct scenario *scenario, int64_t kv_to
         .ep = scenario->ep,
         .expert_tp = scenario->expert_tp,
         .tp = scenario->tp,
+        .cuts_shared = scenario_gate_peers(scenario) > 1,
         .redundant_experts = scenario->redundant_experts,
         .prefill = scenario->phase == PHASE_PREFILL,
         .tokens_per_rank = scenario->tokens_per_rank,

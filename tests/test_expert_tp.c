@@ -69,22 +69,31 @@ Test(expert_tp, bytes_are_those_of_all_reduces)
     }
 }
 
-/* Whole, they are computed beside the tokens' way to the experts, for nothing: 200 ns of 7650. Cut,
- * they need tokens of other ranks: 200 ns more. */
+/* Where all tokens come to all ranks shared experts are cut as attention is, and need tokens of
+ * other ranks: 200 ns more than 20480, also where routed experts are whole. Where tokens are sent
+ * to their experts they are whole, computed beside the tokens' way, for nothing: gate to 3600,
+ * tokens at 33600, experts to 34100, results at 64100, head and logits to 65180. */
 Test(expert_tp, shared_experts_that_are_cut_wait_for_the_tokens)
 {
-    struct scenario scenario = cut_ranks();
-    struct trace trace;
-    scenario.model.shared_ffn_dim = 10;
-    two_ranks_trace(&trace, &scenario, "01");
-    struct engine *engine = two_ranks_run(&scenario, &trace);
-    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 20680);
-    engine_close(engine);
-    scenario.expert_tp = 1;
-    engine = two_ranks_run(&scenario, &trace);
-    cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, 20480);
-    engine_close(engine);
-    trace_close(&trace);
+    static const struct {
+        int32_t expert_tp;
+        const char *collective;
+        int64_t step_ns;
+    } cases[] = {{2, "allgather_reducescatter", 20680},
+                 {1, "allgather_reducescatter", 20680},
+                 {1, "flat", 65180}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct scenario scenario = cut_ranks();
+        struct trace trace;
+        scenario.model.shared_ffn_dim = 10;
+        scenario.expert_tp = cases[i].expert_tp;
+        scenario.collective = collective_find(cases[i].collective);
+        two_ranks_trace(&trace, &scenario, "01");
+        struct engine *engine = two_ranks_run(&scenario, &trace);
+        cr_expect_eq(engine_metrics(engine)->window[0].step_ns_sum, cases[i].step_ns);
+        engine_close(engine);
+        trace_close(&trace);
+    }
 }
 
 /* What a GPU is asked to do, phase by phase: the last time. */
@@ -132,6 +141,27 @@ Test(expert_tp, every_rank_of_a_group_computes_the_groups_tokens_at_a_part_of_th
     cr_expect_eq(asked[GPU_HEAD].shards, 4);
     engine_close(engine);
     trace_close(&trace);
+}
+
+/* Whole experts of two ranks, tokens on their own way: gate and shared experts know one's own. */
+Test(expert_tp, gate_and_shared_experts_have_the_tokens_that_the_exchange_leaves)
+{
+    static const char *const collective[] = {"allgather_reducescatter", "flat"};
+    for (int32_t i = 0; i < 2; i++) {
+        struct scenario scenario = cut_ranks();
+        struct trace trace;
+        scenario.expert_tp = 1;
+        scenario.model.shared_ffn_dim = 10;
+        scenario.gpu_model = &noting;
+        scenario.collective = collective_find(collective[i]);
+        two_ranks_trace(&trace, &scenario, "01");
+        struct engine *engine = two_ranks_run(&scenario, &trace);
+        cr_expect_eq(asked[GPU_GATE].tokens, i == 0 ? 2 : 1);
+        cr_expect_eq(asked[GPU_SHARED].tokens, i == 0 ? 2 : 1);
+        cr_expect_eq(asked[GPU_SHARED].shards, i == 0 ? 2 : 1);
+        engine_close(engine);
+        trace_close(&trace);
+    }
 }
 
 /* Nothing but the intermediate size may tell a part of an expert from a smaller expert. */
@@ -190,6 +220,9 @@ Test(expert_tp, a_gpu_holds_its_part_of_every_expert_of_its_group)
     cr_expect_eq(memory_use(&layout, 0).expert_bytes, 8 * expert);
     cr_expect_eq(memory_parts(&layout).shared_expert_bytes, shared);
     int64_t dense = memory_use(&layout, 0).dense_bytes;
+    layout.cuts_shared = true;
+    cr_expect_eq(memory_parts(&layout).shared_expert_bytes, shared / 8);
+    layout.cuts_shared = false;
     layout.expert_tp = 8;
     cr_expect_eq(memory_use(&layout, 0).expert_bytes, 15 * expert / 2);
     cr_expect_eq(memory_parts(&layout).routed_expert_bytes, 15 * expert / 2);
