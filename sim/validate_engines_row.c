@@ -280,14 +280,21 @@ static bool find_nodes(struct cluster *cluster, const char *system, int32_t num_
  * others (vLLM's recipe for gpt-oss). In NVFP4 TensorRT-LLM and SGLang take kernels for few tokens
  * where attention is cut, CUTLASS where it is data-parallel (InferenceX's scripts
  * dsr1_fp4_b200*.sh, recipes of NVIDIA/srt-slurm). Behind other exchanges those that were measured
- * there. */
-static void choose_kernels(struct scenario *scenario, const char *engine)
+ * there. Of a dense model there are no experts; in fp8 its checkpoints have one scale a tensor
+ * (NVIDIA's, made by ModelOpt; MoE models that the sample calls fp8 were published in blocks), so
+ * it takes GEMMs of that kind, which are named after. */
+static void choose_kernels(struct scenario *scenario, const char *engine, const char *gemm)
 {
     const struct gpu_spec *gpu = &scenario->cluster.gpu;
     const char *const own = strcmp(engine, "vllm") == 0 ? "vllm_triton"
                             : scenario->tp > 1          ? "trtllm_min_latency"
                                                         : engine;
-    const char *const names[] = {"trtllm_mxfp8", own, engine};
+    const bool is_tensor_wide =
+        model_num_moe_layers(&scenario->model) == 0 && strcmp(gemm, "fp8") == 0;
+    char wide[NAME_BYTES];
+    (void)snprintf(wide, sizeof wide, "%s_%s_fp8_tensor", engine,
+                   strcmp(engine, "trtllm") == 0 ? "static" : "linear");
+    const char *const names[] = {is_tensor_wide ? wide : "trtllm_mxfp8", own, engine};
     const size_t count = sizeof names / sizeof names[0];
     const bool is_gathered = scenario->collective == collective_find("allgather_reducescatter");
     bool is_found = false;
@@ -327,7 +334,8 @@ const char *sample_set_pool(struct scenario *scenario, const struct sample *samp
     const int32_t tokens = only_answers ? TRACE_TOKENS / pool->dp : SAMPLE_BATCH_TOKENS;
     scenario->tokens_per_rank = (tokens + pool->tp - 1) / pool->tp;
     sample_set_exchange(scenario, sample_cell(sample, row, SAMPLE_ENGINE), pool);
-    choose_kernels(scenario, sample_cell(sample, row, SAMPLE_ENGINE));
+    choose_kernels(scenario, sample_cell(sample, row, SAMPLE_ENGINE),
+                   sample_cell(sample, row, SAMPLE_GEMM_FORMAT));
     return NULL;
 }
 

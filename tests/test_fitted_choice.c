@@ -121,6 +121,7 @@ Test(fitted_choice, is_what_a_scenario_asks_for)
     expect_gemm("sglang", "bf16", "sglang_linear");
     expect_gemm("trtllm", "fp8", "trtllm");
     expect_gemm("trtllm_fp8_tensor", "fp8", "trtllm_fp8_tensor");
+    expect_gemm("trtllm_static_fp8_tensor", "fp8", "trtllm_static_fp8_tensor"); /* no experts */
     expect_gemm("trtllm_wideep", "fp8", "trtllm");
     expect_gemm("sglang_deepep_decode", "fp8", "sglang_linear");
     expect_gemm("vllm_fp8_tensor", "fp8", "vllm_linear_fp8_tensor");

@@ -255,18 +255,19 @@ static void expect_predicted(int32_t row)
 }
 
 /* The same deployment as a user would write it down, served by the library's own path. */
-Test(validate_tables, a_row_is_what_moesim_serve_makes_of_the_same_scenario)
+static void expect_served_alike(const char *row, const char *keys)
 {
-    static const char scenario_text[] =
+    static const char form[] =
         "version: 1\nmodel: llama-3.1-8b\ncluster: {preset: h100-nvlink, nodes: 1, "
         "gpus_per_node: 2}\nparallel: {ep: 2, attention: tp, tp: 2}\nphase: decode\n"
         "context_tokens: 576\ntrace: {tokens_per_rank: 4}\n"
-        "dispatch: {collective: allgather_reducescatter}\ncompute: {model: fitted, kernels: "
-        "trtllm}\n"
+        "dispatch: {collective: allgather_reducescatter}\n%s"
         "price: h100-neocloud\nserving:\n"
         "  arrivals: {concurrency: 8, requests: 80, prompt_tokens: 512, decode_tokens: 128}\n"
         "  batch: {tokens: 8192, sequences: 8}\n  engine: trtllm\n";
-    predict_engines(ENGINES OWN LLAMA "512,128,,,8,2,1,1,2,1,30,6\n");
+    char scenario_text[2 * sizeof form];
+    (void)snprintf(scenario_text, sizeof scenario_text, form, keys);
+    predict_engines(row);
     expect_predicted(0);
     double tpot_ms = report.row[0].predicted;
     double ttft_ms = report.row[1].predicted;
@@ -287,6 +288,24 @@ Test(validate_tables, a_row_is_what_moesim_serve_makes_of_the_same_scenario)
     deployment_close(&deployment);
     scenario_free(&scenario);
     (void)unlink(yaml);
+    error_report_free(&report);
+}
+
+Test(validate_tables, a_row_is_what_moesim_serve_makes_of_the_same_scenario)
+{
+    expect_served_alike(ENGINES OWN LLAMA "512,128,,,8,2,1,1,2,1,30,6\n",
+                        "compute: {model: fitted, kernels: trtllm}\n");
+}
+
+/* Dense checkpoints in fp8 have one scale a tensor, of weights and of inputs. */
+Test(validate_tables, dense_models_in_fp8_take_gemms_of_their_scales)
+{
+    expect_served_alike(ENGINES OWN LLAMA "512,128,fp8,fp8,8,2,1,1,2,1,30,6\n",
+                        "precision: {dense: fp8, expert: fp8, kv: fp8}\n"
+                        "compute: {model: fitted, kernels: trtllm_static_fp8_tensor}\n");
+    expect_served_alike(ENGINES OWN LLAMA "512,128,fp8_block,fp8_block,8,2,1,1,2,1,30,6\n",
+                        "precision: {dense: fp8, expert: fp8, kv: fp8}\n"
+                        "compute: {model: fitted, kernels: trtllm}\n");
 }
 
 /* More requests outstanding wait longer for each token; lengths that are drawn are shorter in the
