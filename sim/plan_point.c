@@ -114,6 +114,8 @@ void plan_point_scenario(struct scenario *scenario, const struct plan *plan,
         .combine_precision = PRECISION_BF16,
         .micro_batches = point->micro_batches,
         .chunks = 1,
+        .shared_tokens =
+            prefill || point->micro_batches > 1 ? 0 : engine_shared_tokens(plan->host.name),
         .net = plan->net,
         .gpu_model = plan->gpu_model,
         .memory_fraction = NO_LIMIT,
@@ -186,10 +188,10 @@ static double layer_experts_bound_ns(const struct scenario *scenario, int32_t la
     if (!model_layer_is_moe(&scenario->model, layer)) {
         return 0.0;
     }
-    double sum_ns = expert_bound_ns(scenario, tokens);
-    return scenario->model.shared_ffn_dim > 0
-               ? sum_ns + phase_ns(scenario, GPU_SHARED, layer, tokens)
-               : sum_ns;
+    double routed_ns = expert_bound_ns(scenario, tokens);
+    double shared_ns =
+        scenario->model.shared_ffn_dim > 0 ? phase_ns(scenario, GPU_SHARED, layer, tokens) : 0.0;
+    return scenario->shared_tokens > 0 ? fmax(routed_ns, shared_ns) : routed_ns + shared_ns;
 }
 
 /* Micro-batches of a rank compute one after another. */
@@ -337,6 +339,9 @@ uint64_t plan_point_digest(const struct plan_point *point, const struct plan_wor
     }
     if (point->expert_tp > 1) {
         digest = digest_u64(digest, (uint64_t)point->expert_tp);
+    }
+    if (scenario.shared_tokens > 0) {
+        digest = digest_u64(digest, (uint64_t)scenario.shared_tokens);
     }
     digest = digest_u64(digest, world->trace.digest);
     digest = digest_text(digest, point->strategy->name);

@@ -36,6 +36,20 @@ static const char *compute_model(const struct plan *plan, const struct plan_poin
     return can ? plan->gpu_model->name : "roofline";
 }
 
+/* The host is said in ms, so what else the engine does is said, too. */
+static void write_overlap(FILE *file, const struct plan *plan, const struct plan_point *point)
+{
+    struct scenario scenario;
+    plan_point_scenario(&scenario, plan, point);
+    fprintf(file, "overlap: {micro_batches: %d", (int)point->micro_batches);
+    if (scenario.shared_tokens > 0) {
+        int32_t most = point->tokens_per_rank * point->tp; /* a step has no more */
+        fprintf(file, ", shared_tokens: %d",
+                (int)(scenario.shared_tokens < most ? scenario.shared_tokens : most));
+    }
+    fputs("}\n", file);
+}
+
 static const char *collective_of(const struct plan *plan, const struct plan_point *point)
 {
     struct scenario scenario;
@@ -91,13 +105,11 @@ static void write_point(FILE *file, const struct plan *plan,
                 REBALANCE_INTERVAL);
     }
     write_offload(file, plan, deployment, *point, answer);
-    fprintf(file,
-            "dispatch: {collective: %s, dtype: %s, combine_dtype: bf16}\n"
-            "overlap: {micro_batches: %d}\n",
+    fprintf(file, "dispatch: {collective: %s, dtype: %s, combine_dtype: bf16}\n",
             collective_of(plan, point),
             gpu->cluster.gpu.flops_per_s[PRECISION_FP8] > 0.0 && point->expert_tp <= 1 ? "fp8"
-                                                                                       : "bf16",
-            (int)point->micro_batches);
+                                                                                       : "bf16");
+    write_overlap(file, plan, point);
     fprintf(file,
             "network: %s\ncompute: {model: %s, kernels: %s}\nmemory_fraction: %g\nprice: %.6g\n"
             "seed: %llu\n",
