@@ -151,68 +151,6 @@ Test(plan, of_equal_bills_the_one_furthest_from_its_limits_wins)
     plan_free(&plan);
 }
 
-/* Release with plan_answer_free. */
-static struct plan_answer search_and_run_all(const struct plan *plan)
-{
-    struct plan_answer answer = small_plan_search(plan, 2, NULL);
-    struct plan_world world;
-    struct error error = {0};
-    cr_assert_eq(plan_world_open(&world, plan, 1, &error), STATUS_OK, "%s", error.text);
-    for (int32_t i = 0; i < answer.num_points; i++) {
-        struct plan_point *point = &answer.point[i];
-        if (point->fate != PLAN_NO_MEMORY && point->fate != PLAN_IMPOSSIBLE) {
-            point->fate = PLAN_OPEN;
-            cr_assert_eq(plan_point_run(point, &world, &error), STATUS_OK, "%s", error.text);
-            cr_expect_geq(point->step_ns, point->bound_ns);
-        }
-    }
-    plan_world_close(&world);
-    return answer;
-}
-
-Test(plan, bounds_hold_and_prune_nothing_that_matters)
-{
-    struct plan plan;
-    load_small(&plan, "search.pools=disaggregated");
-    struct plan_answer pruned = small_plan_search(&plan, 2, NULL);
-    struct plan_answer all = search_and_run_all(&plan);
-    cr_assert_eq(plan_combine(&all, &plan), STATUS_OK);
-
-    cr_expect_eq(all.num_front, pruned.num_front);
-    cr_expect_eq(all.deployment[all.winner].cost.usd_total,
-                 pruned.deployment[pruned.winner].cost.usd_total);
-    plan_answer_free(&pruned);
-    plan_answer_free(&all);
-    plan_free(&plan);
-}
-
-/* vLLM up to 256 tokens of a decode step; bounds hold there, too. */
-Test(plan, an_engine_may_compute_the_shared_expert_beside_the_routed_ones)
-{
-    struct plan plan;
-    load_small(&plan, "search.pools=disaggregated");
-    plan.model.num_shared_experts = 1;
-    plan.model.shared_ffn_dim = 512;
-    struct plan_answer behind = search_and_run_all(&plan);
-    strcpy(plan.host.name, "vllm");
-    struct plan_answer beside = search_and_run_all(&plan);
-    cr_assert_eq(behind.num_points, beside.num_points);
-    int32_t shorter = 0;
-    for (int32_t i = 0; i < behind.num_points; i++) {
-        const struct plan_point *one = &behind.point[i];
-        const struct plan_point *other = &beside.point[i];
-        if (one->pool == COST_DECODE && one->tokens_per_rank * one->tp <= 256) {
-            shorter += other->step_ns < one->step_ns;
-        } else {
-            cr_expect_eq(other->step_ns, one->step_ns);
-        }
-    }
-    cr_expect_gt(shorter, 5);
-    plan_answer_free(&behind);
-    plan_answer_free(&beside);
-    plan_free(&plan);
-}
-
 /* A tight budget leaves nobody; the words say so, and no command is made. */
 /* 10 % more of a target is one of the questions, so what it lets in has to be simulated. */
 Test(plan, a_point_is_too_slow_where_its_bound_misses_more_than_a_tenth_of_the_target)
