@@ -60,6 +60,9 @@ TABLES = {
         [EXPERTS], {"moe_tp": 1, "moe_ep": 4, "framework": "SGLang",
                     "kernel_source": "sglang_fused_moe_triton",
                     "model_shape": "h7168-i2048-k8-e256", "latency_us": "500.000"}),
+    "h100_sxm/moe/trtllm/1.0/moe_perf.parquet": (
+        [{**EXPERTS, "moe_tp_size": 8}, {**EXPERTS, "moe_tp_size": 3}],
+        {"moe_tp": 1, "inter": 256, "model_shape": "h7168-i256-k8-e256"}),
 }
 
 

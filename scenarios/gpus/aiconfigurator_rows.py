@@ -17,8 +17,9 @@ some by half. With your own version's tables:
 PATTERN is matched with a table's path below systems/data, or the beginning of it; `*` also matches
 `/`. --rows takes that many of each table at most, by a hash of what was measured, so that one
 checkout always gives the same ones. aiconfigurator_kernels.csv has GEMMs, attention, MLA modules
-and experts of one rank, aiconfigurator_kernels_moe.csv whole MoE layers (moe_tp_size 1). Attention
-with a window and prompts in batches are left out: the models are of full attention and one prompt.
+and experts of one rank, aiconfigurator_kernels_moe.csv whole MoE layers, in which experts that are
+cut (moe_tp_size) are experts of their part's width. Attention with a window and prompts in batches
+are left out: the models are of full attention and one prompt.
 Rows of a version that a preset's `fitted_on` or `source` names are no test of that preset.
 
 Needs pyarrow (Apache-2.0), for this alone.
@@ -100,8 +101,10 @@ def experts_of_wide_ep(row, library, _phase):
 
 
 def moe(row, _library, _phase):
-    if row["moe_tp_size"] != 1:
+    """Experts that are cut count as experts of their part's width."""
+    if row["inter_size"] % row["moe_tp_size"] != 0:
         return None
+    row = {**row, "inter_size": row["inter_size"] // row["moe_tp_size"]}
     return {**experts(row), "framework": row["framework"], "version": row["version"],
             "kernel_source": row["kernel_source"], "moe_tp": 1, "moe_ep": row["moe_ep_size"]}
 
