@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "serve/deployment.h"
+#include "served_scenario.h"
 #include "text_file.h"
 #include "validate.h"
 
@@ -272,21 +272,10 @@ static void expect_served_alike(const char *row, const char *keys)
     double tpot_ms = report.row[0].predicted;
     double ttft_ms = report.row[1].predicted;
 
-    struct scenario scenario;
-    struct deployment deployment;
-    struct serve_result result = {0};
-    const struct deployment_progress progress = {.num_threads = 1};
     const char *yaml = text_file(".yaml", scenario_text);
-    cr_assert_eq(scenario_load(&scenario, yaml, NULL, 0, &error), STATUS_OK, "%s", error.text);
-    cr_assert_eq(deployment_open(&deployment, &scenario, NULL, &progress, &error), STATUS_OK, "%s",
-                 error.text);
-    cr_assert_eq(serve_run(&result, &deployment.arrivals, &deployment.options, &error), STATUS_OK,
-                 "%s", error.text);
-    cr_expect_float_eq(tpot_ms, result.latency[SERVE_TPOT].mean_s * 1e3, 1e-9 * tpot_ms);
-    cr_expect_float_eq(ttft_ms, result.latency[SERVE_TTFT].mean_s * 1e3, 1e-9 * ttft_ms);
-    serve_result_free(&result);
-    deployment_close(&deployment);
-    scenario_free(&scenario);
+    const struct served_means served = served_scenario(yaml);
+    cr_expect_float_eq(tpot_ms, served.tpot_ms, 1e-9 * tpot_ms);
+    cr_expect_float_eq(ttft_ms, served.ttft_ms, 1e-9 * ttft_ms);
     (void)unlink(yaml);
     error_report_free(&report);
 }
