@@ -531,6 +531,18 @@ def test_check_says_what_redundant_experts_take():
     check("redundant" not in moesim("check", "scenario.yaml").stdout, "a word on none")
 
 
+def test_engines_are_listed_and_validated_without_a_word_of_fits():
+    for engine in json.loads(moesim("list", "engines", "--json").stdout):
+        check(0 < engine["error_median"] < engine["error_p90"] < 1, f"errors of {engine}")
+    write("engines.csv", "backend,model_path,system,mode,isl,osl,gemm_quant_mode,moe_quant_mode,"
+          "batch_size,tp_size,pp_size,attention_dp_size,moe_tp_size,moe_ep_size,silicon_ttft_ms,"
+          "silicon_tpot_ms,silicon_data_source\n"
+          "vllm,nobody/none,h100_sxm,agg,512,64,,,4,1,1,1,1,1,30,6,here\n")
+    result = moesim("validate", "--engines", "engines.csv")
+    check(result.returncode == 0 and "there is no preset of its model" in result.stdout, result)
+    check("Part of the fit" not in result.stdout, result.stdout)
+
+
 def test_experts_cut_over_gpus_are_compared_with_whole_ones():
     """Every GPU computes every choice, at a part of the width: nobody is busier than another."""
     cut = ("--set", "dispatch.collective=allgather_reducescatter", "--set", "parallel.attention=tp")
