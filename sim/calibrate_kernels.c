@@ -7,6 +7,7 @@
 
 #include "calibrate_internal.h"
 #include "calibrate_kernels_internal.h"
+#include "gpu/library_picks.h"
 #include "gpu_constants.h"
 
 #define ROWS_MIN   4
@@ -350,6 +351,9 @@ void calibrate_kernel_write_yaml(const struct kernel_calibration *calibration, F
         is_gemm ? "tiles" : "phase",
         is_gemm ? tile_choice_names[calibration->gemm.tiles]
                 : attention_phase_names[calibration->attention.phase]);
+    if (is_gemm && calibration->gemm.picks != PICKS_none) {
+        fprintf(file, "    picks: %s\n", library_picks_names[calibration->gemm.picks]);
+    }
     if (!is_gemm && calibration->attention.splits != SPLITS_FILLING) {
         fprintf(file, "    splits: %s\n", split_rule_names[calibration->attention.splits]);
     }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "calibrate_kernels_internal.h"
+#include "gpu/library_picks.h"
 
 /* A factor of e off the start weighs like such an error in a row. */
 #define LOOSE          0.1
@@ -96,43 +97,45 @@ struct start {
     enum precision precision;
     double t0_ns, weight, flops, feed, prepare, output, tile_ns, split_ns, depth_ns;
     double cache_bytes, sink_share, sustained, blend;
+    enum library_picks picks;
 };
 
 /* What input is not quantised on the way is not prepared: a rate far above HBM's. */
 static const struct start starts[] = {
     {"", HOPPER, PRECISION_BF16, 2000, 0.913, 0.894, 193e9, 1e12, 25.5e9, 763, 2490, 0.493, 39e6,
-     0.22, 0, 3.27},
+     0.22, 0, 3.27, PICKS_hopper_bf16},
     {"_fp8_tensor", HOPPER, PRECISION_FP8, 11.6e3, 0.884, 0.827, 170e9, 8.71e9, 24.8e9, 927, 2540,
-     0.139, 40e6, 0.17, 0, 2.93},
+     0.139, 40e6, 0.17, 0, 2.93, PICKS_hopper_fp8_tensor},
     {"", HOPPER, PRECISION_FP8, 3530, 0.891, 0.823, 262e9, 8.63e9, 13.5e9, 858, 0, 0.49, 0, 0, 0,
-     1.71},
+     1.71, PICKS_hopper_fp8_block},
     {"", BLACKWELL, PRECISION_BF16, 2060, 0.877, 0.803, 323e9, 1e12, 36.6e9, 44, 2750, 0.48, 91e6,
-     0.33, 0, 2.26},
+     0.33, 0, 2.26, PICKS_blackwell_bf16},
     {"_fp8_tensor", BLACKWELL, PRECISION_FP8, 14.0e3, 0.954, 0.808, 214e9, 12.6e9, 37.1e9, 46, 3750,
-     0.208, 82e6, 0.2, 0, 1.55},
+     0.208, 82e6, 0.2, 0, 1.55, PICKS_blackwell_fp8_tensor},
     {"", BLACKWELL, PRECISION_FP8, 5710, 1.07, 0.911, 331e9, 27.3e9, 21.1e9, 5, 0, 0.491, 107e6,
-     0.85, 0, 2.15},
+     0.85, 0, 2.15, PICKS_blackwell_fp8_block},
     {"", BLACKWELL, PRECISION_NVFP4, 5290, 1.01, 0.613, 392e9, 17.9e9, 40.4e9, 1030, 0, 0, 0, 0,
-     0.68, 1.52},
+     0.68, 1.52, PICKS_blackwell_nvfp4},
     {"", AMPERE, PRECISION_BF16, 3110, 0.878, 0.901, 69e9, 333e9, 11.2e9, 904, 1430, 0.937, 29e6, 0,
-     0, 2.44},
+     0, 2.44, PICKS_ampere_bf16},
     {"_weight_only", AMPERE, PRECISION_INT8, 8700, 1.06, 0.456, 41e9, 34.7e9, 11.5e9, 1500, 13.6e3,
-     1.35, 0, 0, 0, 4.87},
+     1.35, 0, 0, 0, 4.87, PICKS_ampere_int8_weights},
     {"_weight_only", AMPERE, PRECISION_MXFP4, 9670, 2.02, 0.908, 451e9, 24.3e9, 14.4e9, 193, 14.1e3,
-     2.16, 0, 0, 0, 1.52},
+     2.16, 0, 0, 0, 1.52, PICKS_ampere_int4_weights},
     {"_smoothquant", AMPERE, PRECISION_INT8, 9160, 1.26, 0.97, 162e9, 26.8e9, 11.7e9, 1460, 114e3,
-     1.36, 0, 0, 0, 1.58},
+     1.36, 0, 0, 0, 1.58, PICKS_ampere_smoothquant},
 };
 
 /* DeepGEMM alone, on quantised input. */
-static const struct start usual = {"",   HOPPER, PRECISION_FP8, 3400, 0.8, 0.8, 250e9, 300e9,
-                                   25e9, 1000,   2400,          0.17, 0,   0,   0,     2};
+static const struct start usual = {"",    HOPPER, PRECISION_FP8, 3400, 0.8,  0.8, 250e9,
+                                   300e9, 25e9,   1000,          2400, 0.17, 0,   0,
+                                   0,     2,      PICKS_none};
 
 /* CUTLASS and DeepGEMM of vLLM and SGLang, in any format. */
-static const struct start engines[] = {
-    {"", HOPPER, PRECISION_FP8, 5000, 0.9, 0.8, 250e9, 15e9, 15e9, 300, 0, 0.4, 40e6, 0.2, 0, 1.8},
-    {"", BLACKWELL, PRECISION_FP8, 6000, 0.9, 0.8, 400e9, 20e9, 25e9, 300, 0, 0.4, 90e6, 0.2, 0,
-     1.6}};
+static const struct start engines[] = {{"", HOPPER, PRECISION_FP8, 5000, 0.9, 0.8, 250e9, 15e9,
+                                        15e9, 300, 0, 0.4, 40e6, 0.2, 0, 1.8, PICKS_none},
+                                       {"", BLACKWELL, PRECISION_FP8, 6000, 0.9, 0.8, 400e9, 20e9,
+                                        25e9, 300, 0, 0.4, 90e6, 0.2, 0, 1.6, PICKS_none}};
 
 static const struct start *find_start(const char *kernels, enum generation generation,
                                       enum precision precision)
@@ -163,10 +166,13 @@ static const struct start *start_of(const struct kernel_row *row, const struct g
 struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const struct gpu_spec *gpu)
 {
     const struct start *start = start_of(row, gpu);
+    /* the tables are of TensorRT-LLM: others bring their own kernels, or another cuBLAS */
+    bool is_trtllm = strncmp(row->kernels, "trtllm", 6) == 0;
     bool is_alone = start == &usual;
     double peak = calibrate_peak(gpu, row->precision);
     struct gemm_constants constants = {.precision = row->precision,
                                        .tiles = (int32_t)row->tiles,
+                                       .picks = is_trtllm ? (int32_t)start->picks : PICKS_none,
                                        .t0_ns = start->t0_ns,
                                        .weight_bytes_per_s = start->weight * gpu->hbm_bytes_per_s,
                                        .flops_per_s = start->flops * peak,

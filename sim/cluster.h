@@ -113,6 +113,7 @@ struct gemm_constants {
     char kernels[NAME_BYTES];
     enum precision precision; /* of the weights */
     int32_t tiles;            /* enum tile_choice */
+    int32_t picks;            /* enum library_picks (gpu/library_picks.h) */
     double t0_ns;             /* launch and drain, of the kernels that quantise the input as well */
     double weight_bytes_per_s;
     double flops_per_s;         /* of full tiles, all SMs together */

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "gpu/library_picks.h"
+
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
@@ -77,6 +79,7 @@ static const struct yaml_field fitted_fields[] = {
 static const struct yaml_field gemm_fields[] = {
     NAMES(GEMM),
     {"tiles", YAML_CHOICE, offsetof(GEMM, tiles), .required = true, .choices = tile_choice_names},
+    {"picks", YAML_CHOICE, offsetof(GEMM, picks), .choices = library_picks_names},
     TIME(GEMM, t0_ns),
     RATE(GEMM, weight_bytes_per_s),
     RATE(GEMM, flops_per_s),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "calibrate_kernels.h"
+#include "gpu/library_picks.h"
 #include "kernel_rows.h"
 #include "rng.h"
 #include "text_file.h"
@@ -219,6 +220,7 @@ Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
 {
     static char text[65536];
     const struct gemm_constants truth = {.tiles = TILES_TUNED,
+                                         .picks = PICKS_hopper_bf16,
                                          .t0_ns = 3000.0,
                                          .weight_bytes_per_s = 2.5e12,
                                          .flops_per_s = 0.7e15,
@@ -248,6 +250,7 @@ Test(calibrate_kernels, finds_the_constants_behind_noisy_measurements)
     cr_expect_eq(found->num_shapes, 6);
     cr_expect_float_eq(found->gemm.weight_bytes_per_s / truth.weight_bytes_per_s, 1.0, 0.05);
     cr_expect_float_eq(found->gemm.flops_per_s / truth.flops_per_s, 1.0, 0.05);
+    cr_expect_eq(found->gemm.picks, PICKS_hopper_bf16);
     cr_expect_lt(found->held_out.median, 0.015); /* noise alone: 0.7 % */
     cr_expect_lt(found->held_out.p90, 0.05);
     cr_expect_leq(found->low[1], found->gemm.weight_bytes_per_s * 1.02);

@@ -27,7 +27,7 @@
  * depth. `fixed` libraries take 128 x 256 for every shape, as TensorRT-LLM's nvfp4 GEMM does where
  * it was not tuned: its measured times step where tiles of that size begin another wave, and
  * nowhere else. |T - t0, flops / sustained_flops_per_s|_4 then stands for clocks that sink under
- * load. Left out: what a library really picks.
+ * load. What a library picks instead of the best is in gpu/library_picks.h, as a ratio to T.
  */
 #include "gpu/fitted_gemm.h"
 
@@ -35,6 +35,7 @@
 #include <stddef.h>
 
 #include "gpu/fitted.h"
+#include "gpu/library_picks.h"
 
 #define OUTPUT_BYTES  2.0 /* bf16 */
 #define PARTIAL_BYTES 8.0 /* fp32, written and read */
@@ -213,11 +214,8 @@ static double missed_s(const struct gemm_constants *constants, const struct gemm
     return values * INPUT_BYTES * lost / constants->weight_bytes_per_s;
 }
 
-double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
+static double form_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
 {
-    if (shape->rows <= 0.0 || shape->groups <= 0.0) {
-        return 0.0;
-    }
     double rows = shape->rows * shape->groups;
     double stream_s = weights_s(constants, shape) +
                       rows * shape->columns * OUTPUT_BYTES / constants->output_bytes_per_s;
@@ -231,4 +229,16 @@ double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_
     double product_ns = clock_ns > 0.0 ? fitted_norm(both_ns, clock_ns, CLOCK_BLEND) : both_ns;
     double sink = constants->sink_share * product_ns / (product_ns + SINK_NS);
     return constants->t0_ns + product_ns * (1.0 + sink) + prepare_s / left * 1e9;
+}
+
+double fitted_gemm_ns(const struct gemm_constants *constants, const struct gemm_shape *shape)
+{
+    if (shape->rows <= 0.0 || shape->groups <= 0.0) {
+        return 0.0;
+    }
+    double ratio = shape->groups > 1.0
+                       ? 1.0
+                       : library_picks_ratio((enum library_picks)constants->picks, shape->rows,
+                                             shape->columns, shape->depth);
+    return form_ns(constants, shape) * ratio;
 }
