@@ -166,13 +166,13 @@ static const struct start *start_of(const struct kernel_row *row, const struct g
 struct gemm_constants calibrate_start_gemm(const struct kernel_row *row, const struct gpu_spec *gpu)
 {
     const struct start *start = start_of(row, gpu);
-    /* the tables are of TensorRT-LLM: others bring their own kernels, or another cuBLAS */
-    bool is_trtllm = strncmp(row->kernels, "trtllm", 6) == 0;
+    /* bf16 is cuBLAS's everywhere; other formats have kernels of the engine's own */
+    bool has_picks = row->precision == PRECISION_BF16 || strncmp(row->kernels, "trtllm", 6) == 0;
     bool is_alone = start == &usual;
     double peak = calibrate_peak(gpu, row->precision);
     struct gemm_constants constants = {.precision = row->precision,
                                        .tiles = (int32_t)row->tiles,
-                                       .picks = is_trtllm ? (int32_t)start->picks : PICKS_none,
+                                       .picks = has_picks ? (int32_t)start->picks : PICKS_none,
                                        .t0_ns = start->t0_ns,
                                        .weight_bytes_per_s = start->weight * gpu->hbm_bytes_per_s,
                                        .flops_per_s = start->flops * peak,
