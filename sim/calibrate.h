@@ -18,7 +18,7 @@
 #include "moe_rows.h"
 #include "status.h"
 
-#define CALIBRATE_PARAMS  20
+#define CALIBRATE_PARAMS  22
 #define CALIBRATE_SOURCES (MOE_GPUS_MAX * FITTED_MAX)
 
 struct calibration {

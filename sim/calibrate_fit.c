@@ -27,6 +27,21 @@
 #define DEEPGEMM_T0_NS  18.5e3
 #define RULED_TILE_NS   200.0
 
+/* Of TensorRT-LLM's layers on Hopper in blocks of fp8, and of its CUTLASS kernels in bf16 and fp8,
+ * launches are held fast: one model of the data folder is small enough to show what they take, and
+ * predicted by the others it came out 20 % slow. All starts are what tables of other models show
+ * (aiconfigurator @ 095f58a51c4c): of hidden_dim 2048 and ffn_dim 512, a rank of one to four
+ * experts takes as long on H100, H200, B200 and GB200; the rest are constants fitted to nine models
+ * on H100 and GB200. */
+#define HELD_PULL       10.0
+#define CUTLASS_T0_NS   20.5e3
+#define CUTLASS_FP8_NS  25.5e3
+#define CUTLASS_SORT_NS 5e3
+#define CUTLASS_SLOT_NS 30.0  /* on Blackwell */
+#define CUTLASS_LOST    100.0 /* rows: L2 feeds tiles more slowly than they compute */
+#define CUTLASS_PEAK    1.8   /* of peak, that many such rows add up to */
+#define LOOP_SHARE      0.7   /* as SGLang's (gpu/fitted_sglang.c) */
+
 /* Choices of other ranks' experts cost SGLang's layer, and models of one choice a token cannot say
  * whether by hidden_dim or by ffn_dim: a factor of e off is like 30 % in a row. */
 #define CHOICE_PULL 0.3
@@ -59,7 +74,8 @@
             {"depth_blend", offsetof(struct fitted_kernels, depth_blend), 1.0, DEPTH_PULL,         \
              FIT_PLAIN},                                                                           \
             PLAIN(again_share), RATE(sustained_flops_per_s, FIT_PEAK),                             \
-            RATE(gather_bytes_per_s, FIT_HBM), RATE(scatter_bytes_per_s, FIT_HBM)                  \
+            RATE(gather_bytes_per_s, FIT_HBM), RATE(scatter_bytes_per_s, FIT_HBM),                 \
+            PULLED(loop_share, HELD_PULL, FIT_PLAIN), PULLED(sort_ns, RULED_T0_PULL, FIT_PLAIN)    \
     }
 #define NUM_PHASE_PARAMETERS 11
 
@@ -67,6 +83,10 @@ static const struct fit_parameter experts[CALIBRATE_PARAMS] =
     PARAMETERS(T0_PULL, DEPTH_PULL, FIT_PULL, FIT_PULL);
 static const struct fit_parameter ruled[CALIBRATE_PARAMS] =
     PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL, FIT_PULL);
+static const struct fit_parameter deepgemm[CALIBRATE_PARAMS] =
+    PARAMETERS(HELD_PULL, DEPTH_PULL, RULED_TILE_PULL, FIT_PULL);
+static const struct fit_parameter cutlass[CALIBRATE_PARAMS] =
+    PARAMETERS(HELD_PULL, DEPTH_PULL, FIT_PULL, FIT_PULL);
 static const struct fit_parameter sglang[CALIBRATE_PARAMS] =
     PARAMETERS(RULED_T0_PULL, DEPTH_PULL, RULED_TILE_PULL, CHOICE_PULL);
 static const struct fit_parameter weak[CALIBRATE_PARAMS] =
@@ -74,6 +94,10 @@ static const struct fit_parameter weak[CALIBRATE_PARAMS] =
 
 const struct fit_form fit_experts = {experts, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_ruled = {ruled, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
+static const struct fit_form fit_deepgemm = {deepgemm, CALIBRATE_PARAMS,
+                                             sizeof(struct fitted_kernels), 1.0};
+static const struct fit_form fit_cutlass = {cutlass, CALIBRATE_PARAMS,
+                                            sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_sglang = {sglang, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_exchanged = {weak, CALIBRATE_PARAMS, sizeof(struct fitted_kernels), 1.0};
 const struct fit_form fit_phases = {weak, NUM_PHASE_PARAMETERS, sizeof(struct fitted_kernels), 1.0};
@@ -171,10 +195,12 @@ const struct fit_form *calibrate_form(const struct moe_row *row)
     bool is_far = row->is_exchanged || row->tile_rows == TILE_ROWS_CHOICES;
     bool is_ruled = row->drops_choices ||
                     (row->tile_rows != TILE_ROWS_TUNED && row->tile_rows != TILE_ROWS_VLLM);
-    return is_far                               ? &fit_exchanged
-           : row->tile_rows == TILE_ROWS_SGLANG ? &fit_sglang
-           : is_ruled                           ? &fit_ruled
-                                                : &fit_experts;
+    return is_far                                 ? &fit_exchanged
+           : row->tile_rows == TILE_ROWS_SGLANG   ? &fit_sglang
+           : row->tile_rows == TILE_ROWS_DEEPGEMM ? &fit_deepgemm
+           : row->tile_rows == TILE_ROWS_EVEN     ? &fit_cutlass
+           : is_ruled                             ? &fit_ruled
+                                                  : &fit_experts;
 }
 
 /* SGLang's Triton kernels in bf16, as in the engine's tables of models that are not in the data
@@ -204,6 +230,18 @@ static struct fitted_kernels sglang_start(const struct gpu_spec *gpu, const stru
     return start;
 }
 
+/* Turns a usual start into one of TensorRT-LLM's CUTLASS kernels. */
+static void start_cutlass(struct fitted_kernels *start, const struct gpu_spec *gpu)
+{
+    bool is_blackwell = gpu->flops_per_s[PRECISION_NVFP4] > 0.0;
+    start->t0_ns = start->precision == PRECISION_BF16 ? CUTLASS_T0_NS : CUTLASS_FP8_NS;
+    start->tile_rows_lost = CUTLASS_LOST;
+    start->flops_per_s *= CUTLASS_PEAK;
+    start->slot_ns = is_blackwell ? CUTLASS_SLOT_NS : start->slot_ns;
+    start->sort_ns = CUTLASS_SORT_NS;
+    start->loop_share = LOOP_SHARE;
+}
+
 int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
                          const struct gpu_spec *gpu, const struct moe_row *row)
 {
@@ -213,7 +251,7 @@ int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
     }
     bool is_known = row->tile_rows != TILE_ROWS_TUNED;
     bool is_deepgemm = row->tile_rows == TILE_ROWS_DEEPGEMM;
-    bool is_ruled = calibrate_form(row) == &fit_ruled;
+    bool is_ruled = is_deepgemm || calibrate_form(row) == &fit_ruled;
     const struct family *family = is_deepgemm ? &deepgemm_family
                                   : is_known  ? known_families
                                               : families;
@@ -231,6 +269,9 @@ int32_t calibrate_starts(struct fitted_kernels start[CALIBRATE_STARTS_MAX],
         start[i].again_share = is_deepgemm ? AGAIN_SHARE : 0.0;
         if (row->tile_rows == TILE_ROWS_CHOICES) {
             start[i].few_rows_share = 0.0; /* few tokens change the tile alone */
+        }
+        if (row->tile_rows == TILE_ROWS_EVEN) {
+            start_cutlass(&start[i], gpu);
         }
         if (is_ruled) {
             start[i].t0_ns = row->drops_choices ? DEEPGEMM_T0_NS : RULED_T0_NS;

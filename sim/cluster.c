@@ -76,6 +76,7 @@ static const struct yaml_field gpu_fields[] = {
      .min = 1.0, .max = RATE_MAX},
     {"hbm_fraction", YAML_DOUBLE, offsetof(struct gpu_spec, hbm_fraction), .required = true,
      .min = 0.01, .max = 1.0},
+    {"l2_bytes", YAML_DOUBLE, offsetof(struct gpu_spec, l2_bytes), .max = 1e12},
     {"kernel_ns", YAML_DOUBLE, offsetof(struct gpu_spec, kernel_ns), .required = true, .max = 1e9},
     {"num_sms", YAML_INT32, offsetof(struct gpu_spec, num_sms), .required = true, .min = 1,
      .max = 65536},

@@ -33,7 +33,8 @@ struct port_spec {
 /* Rows of a tile of grouped GEMMs: whatever is fastest where a tuner chooses, one for all, what
  * vLLM's Triton kernels take by the rows of a rank where nothing was tuned, what TensorRT-LLM's
  * DeepGEMM takes by the mean tokens of an expert, what kernels of weights in mxfp4 take by the mean
- * choices of a slot, or what SGLang's Triton kernels take by a table (gpu/sglang_tiles.c). */
+ * choices of a slot, what SGLang's Triton kernels take by a table (gpu/sglang_tiles.c), or what a
+ * tuner found fastest for tokens dealt out evenly (TensorRT-LLM's CUTLASS kernels). */
 enum tile_height {
     TILE_ROWS_TUNED,
     TILE_ROWS_16,
@@ -45,6 +46,7 @@ enum tile_height {
     TILE_ROWS_DEEPGEMM,
     TILE_ROWS_CHOICES,
     TILE_ROWS_SGLANG,
+    TILE_ROWS_EVEN,
 };
 
 /* Their names in YAML. */
@@ -91,6 +93,10 @@ struct fitted_kernels {
     double gather_bytes_per_s;  /* SGLang's default tiles: at which they read rows that L2 has lost
                                    of a slot that has many; 0: none are */
     double scatter_bytes_per_s; /* likewise of rows that lie among many others */
+    double loop_share; /* of their time that weights take which a loop of measurements meets
+                          in L2 again; 0: all */
+    double sort_ns;    /* more, of ranks with over 256 tokens: choices are then sorted by
+                          three kernels instead of one */
     enum tile_height tile_rows;
     double blend;     /* p of the norm that joins streaming and arithmetic */
     double many_rows; /* from so many tokens of a rank on the engine runs others; 0: never */
@@ -215,6 +221,7 @@ struct gpu_spec {
     int64_t hbm_bytes;
     double hbm_bytes_per_s;
     double hbm_fraction; /* of nominal that streaming reads sustain */
+    double l2_bytes;     /* 0: unknown */
     double kernel_ns;    /* launch and drain of one kernel inside a CUDA graph */
     int32_t num_sms;
     double tdp_watts;

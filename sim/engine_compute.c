@@ -119,6 +119,7 @@ static struct gpu_work work_of(const struct engine *engine, int32_t rank, int32_
             work.slot_tokens = offload_gpu_tokens(engine, rank);
         }
         work.token_rows = run->received_tokens[group];
+        work.group_tokens = group_tokens(share->batch, 0, scenario->ep);
         break;
     }
     case STAGE_HEAD:

@@ -8,8 +8,8 @@
 #define RATE_MAX 1e18 /* flops or bytes a second */
 #define TIME_MAX 1e9  /* ns */
 
-const char *const tile_height_names[] = {"tuned", "16",       "32",      "64",     "128", "256",
-                                         "vllm",  "deepgemm", "choices", "sglang", NULL};
+const char *const tile_height_names[] = {"tuned", "16",       "32",      "64",     "128",  "256",
+                                         "vllm",  "deepgemm", "choices", "sglang", "even", NULL};
 const char *const tile_choice_names[] = {"tuned", "fewest_waves", "fewest_waves_swapped",
                                          "fixed", "tuned_whole",  NULL};
 const char *const split_rule_names[] = {"filling", "flashinfer", "even", "xqa", NULL};
@@ -65,6 +65,8 @@ static const struct yaml_field fitted_fields[] = {
     {"depth_blend", YAML_DOUBLE, offsetof(EXPERTS, depth_blend), .max = 100.0},
     {"again_share", YAML_DOUBLE, offsetof(EXPERTS, again_share), .max = 100.0},
     RATE_OPTIONAL(EXPERTS, sustained_flops_per_s),
+    {"loop_share", YAML_DOUBLE, offsetof(EXPERTS, loop_share), .max = 100.0},
+    TIME_OPTIONAL(EXPERTS, sort_ns),
     RATE_OPTIONAL(EXPERTS, gather_bytes_per_s),
     RATE_OPTIONAL(EXPERTS, scatter_bytes_per_s),
     {"tile_rows", YAML_CHOICE, offsetof(EXPERTS, tile_rows), .choices = tile_height_names},

@@ -19,10 +19,10 @@ static const struct kernel_name {
     enum tile_height tile_rows;
     bool drops_choices; /* TensorRT-LLM's layer in blocks of fp8, in FlashInfer as well */
 } kernel_names[] = {
-    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_cutlass", "bfloat16", "trtllm", PRECISION_BF16, TILE_ROWS_EVEN, false},
     {"moe_torch_flow_cutlass", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_DEEPGEMM, true},
     {"deepgemm", "fp8_block", "trtllm", PRECISION_FP8, TILE_ROWS_TUNED, false},
-    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_TUNED, false},
+    {"moe_torch_flow_cutlass", "fp8", "trtllm_fp8_tensor", PRECISION_FP8, TILE_ROWS_EVEN, false},
     {"moe_torch_flow_cutlass", "nvfp4", "trtllm", PRECISION_NVFP4, TILE_ROWS_TUNED, false},
     {"moe_torch_flow_min_latency", "nvfp4", "trtllm_min_latency", PRECISION_NVFP4, TILE_ROWS_TUNED,
      false},

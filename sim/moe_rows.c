@@ -212,6 +212,7 @@ double moe_row_predict_few(const struct moe_row *row, const struct gpu_spec *gpu
                                        .weight_bytes = precision_weight_bytes(row->precision),
                                        .num_sms = (double)gpu->num_sms,
                                        .is_looped = true,
+                                       .l2_bytes = gpu->l2_bytes,
                                        .gpu_sms = (double)gpu->num_sms};
     double sum_ns = 0.0;
     for (int32_t draw = 0; draw < num_loads; draw++) {

@@ -327,12 +327,13 @@ static void synthetic_rows(char *text, size_t text_bytes)
     for (int32_t i = 0; i < 6; i++) {
         for (int32_t ep = 1; ep <= 4; ep *= 4) {
             for (int32_t tokens = 1; tokens <= 16384; tokens *= 2) {
-                used += (size_t)snprintf(
-                    text + used, text_bytes - used,
-                    "1,NVIDIA H100 80GB HBM3,TRTLLM,1,moe_torch_flow_cutlass,bfloat16,S%d,%d,%d,%d,"
-                    "%d,1,%d,%d,balanced,1,us\n",
-                    (int)i, (int)shape[i][0], (int)shape[i][1], (int)shape[i][2], (int)shape[i][3],
-                    (int)ep, (int)tokens);
+                used +=
+                    (size_t)snprintf(text + used, text_bytes - used,
+                                     "1,NVIDIA H100 80GB "
+                                     "HBM3,VLLM,1,vllm_modeloptfp8moe_flashinfer,fp8,S%d,%d,%d,%d,"
+                                     "%d,1,%d,%d,balanced,1,us\n",
+                                     (int)i, (int)shape[i][0], (int)shape[i][1], (int)shape[i][2],
+                                     (int)shape[i][3], (int)ep, (int)tokens);
             }
         }
     }

@@ -16,8 +16,7 @@
  *
  *     T  -> | T, flops / (sustained_flops_per_s SMs / all SMs) |, 2 instead of p
  *
- * The minimum over M stands for a tuner; kernels that know one height (tile_rows) take that:
- * DeepGEMM's masked kernels on Blackwell 128, Triton's in fp8 by default 64. Triton's layers
+ * The minimum over M stands for a tuner; gpu/fitted_tiles.c has what others take. Triton's layers
  * quantise the intermediate of every choice of a token, other ranks' too, and sum them all.
  * TensorRT-LLM's masked layer (fused_moe_deepgemm.py @ 01738366) starts blocks by slots and ffn_dim
  * whether or not there are tokens, and as few for a busy slot as for an idle one.
@@ -26,23 +25,12 @@
  * own: gpu/fitted_sglang.c. Of others, few_rows_share is how many times as fast weights stream
  * while a rank has no more tokens than experts, and how much shorter the pipeline of K is.
  *
- * vLLM's go by the rank's rows alone (get_default_config, fused_moe.py @ 2cf0a6915): 16 rows a tile
- * up to 32, then 32, 64 above 96 and 128 above 512; in blocks of fp8 16 up to 64, then 64. Up to 64
- * rows a step along K is twice as deep. While a slot has no more than 128 rows, its tiles run
- * column by column: a second tile of rows streams the weights again, unless all columns run at
- * once.
+ * Choices of up to 256 tokens are sorted by one kernel in TensorRT-LLM, those of more by three
+ * (moe_kernels.cu, fusedBuildExpertMapsSortFirstToken).
  *
- * TensorRT-LLM's on Hopper go by the mean tokens of an expert, however uneven they are
- * (grouped_gemm_dispatch, fp8_blockscale_gemm_kernel.cuh @ 1.3.0rc20): below 32 the weights' rows
- * are the tile's and tokens its columns, 16 or 32 of them; then 64 rows of tokens up to 64, 128
- * above. A busy expert's further tiles stream again_share of its weights once more.
- *
- * Experts of weights in mxfp4 go by the choices that a rank is shown, other ranks' too, over its
- * slots: the next power of two, in OpenAI's library triton_kernels from 16 to 128
- * (make_default_opt_flags_nvidia, opt_flags.py; under vLLM and TensorRT-LLM on Hopper), and
- * likewise in TensorRT-LLM's kernels for Blackwell with activations in mxfp8 (computeSelectedTileN,
- * trtllm_fused_moe_kernel_launcher.cu of FlashInfer). So with EP tiles are higher than experts
- * need.
+ * A collector that measures one layer over and over finds weights in L2 that fit into it: on an
+ * H100 ranks of 8 experts of Qwen3-30B (38 MB) take 29 us, of 16 51 us, and of 32 77 us (fp8
+ * blocks, 64 tokens). Engines, which have other layers between, do not.
  *
  * A roofline's two sides, then, but a wave is never started in part, small tiles cost more than
  * their share, near the ridge both sides count, and the streaming of idle experts does not hide
@@ -59,17 +47,17 @@
 #include "gpu/fitted_phases.h"
 #include "gpu/fitted_products.h"
 #include "gpu/fitted_sglang.h"
+#include "gpu/fitted_tiles.h"
 #include "gpu/gpu.h"
 
-#define TILE_COLUMNS     128.0
 #define ACTIVATION_BYTES 2.0 /* bf16 between kernels */
 #define LOAD_BLEND       2.0
-#define H20_SMS          78.0
-#define VLLM_FEW_ROWS    64.0
+#define SORTED_AT_ONCE   256.0 /* tokens */
+#define LOOP_L2          0.8   /* of L2 that weights may fill */
+#define LOOP_STEEP       8.0   /* how soon behind that a loop loses them */
+#define LOOP_LATENCY     0.42  /* of a step along K, as SGLang's (gpu/fitted_sglang.c) */
 #define VLLM_NEAR_ROWS   128.0 /* of a slot; above, 16 tiles of rows take turns on the columns */
 #define VLLM_TILES_A_SM  2.0
-
-static const double tile_rows[FITTED_TILE_SIZES] = {16.0, 32.0, 64.0, 128.0, 256.0};
 
 void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots)
 {
@@ -87,7 +75,7 @@ void expert_load_add(struct expert_load *load, int64_t slot_tokens, double slots
     load->squares += slots * (double)slot_tokens * (double)slot_tokens;
     load->busiest = fmax(load->busiest, (double)slot_tokens);
     for (int32_t size = 0; size < FITTED_TILE_SIZES; size++) {
-        double tiles = slots * ceil((double)slot_tokens / tile_rows[size]);
+        double tiles = slots * ceil((double)slot_tokens / fitted_tile_rows[size]);
         load->row_tiles[size] += tiles;
         load->bin_tiles[bin][size] += tiles;
     }
@@ -103,34 +91,6 @@ double fitted_norm(double x, double y, double p)
     return longer > 0.0 ? longer * pow(1.0 + pow(shorter / longer, p), 1.0 / p) : 0.0;
 }
 
-/* Tiles of vLLM's Triton kernels, and when their pipelines are short. */
-static int32_t vllm_tile(const struct fitted_kernels *fitted, double rows)
-{
-    if (fitted->precision == PRECISION_FP8) {
-        return rows <= VLLM_FEW_ROWS ? 0 : 2;
-    }
-    return rows <= 32.0 ? 0 : rows <= 96.0 ? 1 : rows <= 512.0 ? 2 : 3;
-}
-
-/* Tiles of TensorRT-LLM's DeepGEMM on Hopper. */
-static int32_t deepgemm_tile(const struct expert_shape *shape, const struct expert_load *load)
-{
-    bool knows_choices = load->experts > 0.0 && load->choices > 0.0;
-    double mean = ceil(knows_choices ? load->choices / load->experts : load->copies / load->slots);
-    double swapped_below = shape->gpu_sms == H20_SMS ? 64.0 : 32.0;
-    if (mean < swapped_below) {
-        return mean <= 16.0 ? 0 : mean <= 32.0 ? 1 : 2;
-    }
-    return mean <= 64.0 ? 2 : 3;
-}
-
-/* Tiles by the mean choices of a slot, to the next power of two. */
-static int32_t choices_tile(const struct expert_load *load)
-{
-    double mean = floor(fmax(load->choices, load->copies) / load->slots);
-    return mean <= 16.0 ? 0 : mean <= 32.0 ? 1 : mean <= 64.0 ? 2 : 3;
-}
-
 /* The share of a slot's weights that every tile of rows behind its first streams again. */
 static double read_again(const struct fitted_kernels *fitted, const struct expert_shape *shape,
                          const struct expert_load *load, double column_tiles)
@@ -143,53 +103,23 @@ static double read_again(const struct fitted_kernels *fitted, const struct exper
     return is_far ? fmin(1.0, column_tiles / (VLLM_TILES_A_SM * shape->num_sms)) : 0.0;
 }
 
-/* Index of the tile's height; of those that a tuner chooses, the first it tries. */
-static int32_t first_tile(const struct fitted_kernels *fitted, const struct expert_shape *shape,
-                          const struct expert_load *load)
+double fitted_lost_share(double bytes, double cache_bytes, double steep)
 {
-    switch (fitted->tile_rows) {
-    case TILE_ROWS_TUNED:
-        return 0;
-    case TILE_ROWS_16:
-    case TILE_ROWS_32:
-    case TILE_ROWS_64:
-    case TILE_ROWS_128:
-    case TILE_ROWS_256:
-        break;
-    case TILE_ROWS_VLLM:
-        return vllm_tile(fitted, load->rows);
-    case TILE_ROWS_DEEPGEMM:
-        return deepgemm_tile(shape, load);
-    case TILE_ROWS_CHOICES:
-        return choices_tile(load);
-    case TILE_ROWS_SGLANG: /* a form of its own */
-        break;
-    }
-    return (int32_t)fitted->tile_rows - (int32_t)TILE_ROWS_16;
+    return bytes > 0.0 ? 1.0 / (1.0 + pow(cache_bytes / bytes, steep)) : 0.0;
 }
 
-/* Arithmetic of all tiles, at the height that is taken. */
-static double tiles_s(int32_t *height, const struct fitted_kernels *fitted,
-                      const struct expert_shape *shape, const struct expert_load *load,
-                      double column_tiles, double depth)
+double fitted_active_bytes(const struct expert_shape *shape, const struct expert_load *load)
 {
-    double sm_flops_per_s = fitted->flops_per_s / shape->gpu_sms;
-    bool is_tuned = fitted->tile_rows == TILE_ROWS_TUNED;
-    int32_t first = first_tile(fitted, shape, load);
-    int32_t last = is_tuned ? FITTED_TILE_SIZES - 1 : first;
-    double least_s = HUGE_VAL;
-    *height = first;
-    for (int32_t size = first; size <= last; size++) {
-        double tile_s = 2.0 * (tile_rows[size] + fitted->tile_rows_lost) * TILE_COLUMNS * depth /
-                            sm_flops_per_s +
-                        fitted->tile_ns * 1e-9;
-        double waves = ceil(load->row_tiles[size] * column_tiles / shape->num_sms);
-        if (waves * tile_s < least_s) {
-            least_s = waves * tile_s;
-            *height = size;
-        }
-    }
-    return least_s;
+    return 3.0 * load->active * shape->hidden_dim * shape->ffn_dim * shape->weight_bytes;
+}
+
+/* Of the weights, what a loop of measurements finds in L2. */
+static double kept_weights(const struct fitted_kernels *fitted, const struct expert_shape *shape,
+                           const struct expert_load *load)
+{
+    bool is_kept = shape->is_looped && shape->l2_bytes > 0.0 && fitted->loop_share > 0.0;
+    double bytes = fitted_active_bytes(shape, load);
+    return is_kept ? 1.0 - fitted_lost_share(bytes, LOOP_L2 * shape->l2_bytes, LOOP_STEEP) : 0.0;
 }
 
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,
@@ -202,12 +132,13 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
     bool is_few = fitted->few_rows_share > 0.0 && load->rows > 0.0 &&
                   load->rows <= (is_vllm ? VLLM_FEW_ROWS : load->slots);
     double speed = is_few ? fitted->few_rows_share : 1.0;
+    double kept = kept_weights(fitted, shape, load);
     double slot_s =
-        columns * depth * shape->weight_bytes /
+        (1.0 - kept * (1.0 - fitted->loop_share)) * columns * depth * shape->weight_bytes /
         (fitted->weight_bytes_per_s * (is_vllm ? 1.0 : speed) * (1.0 - shape->hbm_taken));
     double column_tiles = ceil(columns / TILE_COLUMNS);
     int32_t height = 0;
-    double compute_s = tiles_s(&height, fitted, shape, load, column_tiles, depth);
+    double compute_s = fitted_tiles_s(&height, fitted, shape, load, column_tiles, depth);
     double again = read_again(fitted, shape, load, column_tiles);
     double sum_s = 0.0;
     for (int32_t bin = 0; bin < FITTED_BINS; bin++) {
@@ -219,7 +150,7 @@ double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_sh
                                  fitted->blend);
         }
     }
-    double depth_s = depth * fitted->depth_ns / speed * 1e-9;
+    double depth_s = (1.0 - kept * (1.0 - LOOP_LATENCY)) * depth * fitted->depth_ns / speed * 1e-9;
     return fitted->depth_blend > 1.0 ? fitted_norm(sum_s, depth_s, fitted->depth_blend)
                                      : sum_s + depth_s;
 }
@@ -248,7 +179,9 @@ double fitted_expert_ns(const struct fitted_kernels *fitted, const struct expert
     double seconds = fitted_gemm_s(fitted, shape, load, 2.0 * ffn, hidden) +
                      fitted_gemm_s(fitted, shape, load, hidden, ffn) +
                      moved_s / (1.0 - shape->hbm_taken);
-    double phase_ns = fitted->t0_ns + load->slots * (fitted->slot_ns + ffn * fitted->slot_ffn_ns) +
+    double sort_ns = load->rows > SORTED_AT_ONCE ? fitted->sort_ns : 0.0;
+    double phase_ns = fitted->t0_ns + sort_ns +
+                      load->slots * (fitted->slot_ns + ffn * fitted->slot_ffn_ns) +
                       load->busiest * fitted->busiest_ns + seconds * 1e9;
     double share = shape->num_sms / shape->gpu_sms;
     double arithmetic_s =
@@ -268,6 +201,7 @@ static double expert_ns(const struct gpu_spec *gpu, const struct gpu_work *work,
         gpu_experts_of(gpu, &gpu->fitted[gpu->fitted_chosen], load.rows);
     load.choices = (double)work->token_rows * (double)work->model->top_k;
     load.experts = (double)work->model->num_experts;
+    load.group_rows = (double)work->group_tokens;
     load.span = load.rows;
     const struct expert_shape shape = {
         .gpu = gpu->name,

@@ -26,6 +26,7 @@ struct expert_load {
     double rows;                         /* distinct tokens read and written */
     double choices;                      /* of those tokens, other ranks' too; copies at least */
     double experts;                      /* that the choices fall on, other ranks' too; 0: slots */
+    double group_rows;                   /* tokens of the whole group; 0: rows */
     double row_tiles[FITTED_TILE_SIZES]; /* sum over slots of ceil(tokens / tile rows) */
     double bin_active[FITTED_BINS];      /* the same by busyness */
     double bin_tiles[FITTED_BINS][FITTED_TILE_SIZES];
@@ -39,6 +40,7 @@ struct expert_shape {
     double num_sms;      /* left for compute */
     double gpu_sms;      /* all of them: what flops_per_s is of */
     bool is_looped;      /* a loop of measurements meets its weights again */
+    double l2_bytes;     /* where it may meet them; 0: nowhere */
     double hbm_taken;    /* share of the HBM's bandwidth that is not left for compute */
 };
 
@@ -50,6 +52,12 @@ double fitted_norm(double x, double y, double p);
 
 /* Amount over rate; 0 where the rate is 0, which costs nothing. */
 double fitted_quotient(double amount, double amount_per_s);
+
+/* What a cache does not keep of so many bytes that come again, and how soon beyond its size. */
+double fitted_lost_share(double bytes, double cache_bytes, double steep);
+
+/* Bytes of the weights of all slots with tokens. */
+double fitted_active_bytes(const struct expert_shape *shape, const struct expert_load *load);
 
 /* One grouped GEMM of the phase, in seconds: columns x depth weights a slot. */
 double fitted_gemm_s(const struct fitted_kernels *fitted, const struct expert_shape *shape,

@@ -39,17 +39,11 @@
 #define LOOP_STREAM   0.7
 #define DEFAULT_DEPTH 32.0
 
-/* What L2 does not keep of so many bytes that come again. */
-static double lost_share(double bytes, double cache_bytes, double steep)
-{
-    return bytes > 0.0 ? 1.0 / (1.0 + pow(cache_bytes / bytes, steep)) : 0.0;
-}
-
 /* Of the weights, where a loop of measurements meets them again. */
 static double lost_weights(const struct expert_shape *shape, const struct expert_load *load)
 {
-    double bytes = 3.0 * load->active * shape->hidden_dim * shape->ffn_dim * shape->weight_bytes;
-    return shape->is_looped ? lost_share(bytes, L2_BYTES, LOOP_STEEP) : 1.0;
+    double bytes = fitted_active_bytes(shape, load);
+    return shape->is_looped ? fitted_lost_share(bytes, L2_BYTES, LOOP_STEEP) : 1.0;
 }
 
 /* Seconds for rows of tokens that tiles read and L2 has lost. */
@@ -58,9 +52,9 @@ static double lost_rows_s(const struct fitted_kernels *fitted, const struct expe
 {
     double own_bytes = load->squares / load->copies * hidden_dim * ROW_BYTES;
     double span_bytes = load->span * hidden_dim * ROW_BYTES;
-    double seconds = lost_share(own_bytes, L2_BYTES, 2.0) *
+    double seconds = fitted_lost_share(own_bytes, L2_BYTES, 2.0) *
                      fitted_quotient(read_bytes, fitted->gather_bytes_per_s);
-    return is_first ? seconds + lost_share(span_bytes, SPAN_BYTES, 2.0) *
+    return is_first ? seconds + fitted_lost_share(span_bytes, SPAN_BYTES, 2.0) *
                                     fitted_quotient(read_bytes, fitted->scatter_bytes_per_s)
                     : seconds;
 }

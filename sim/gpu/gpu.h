@@ -37,6 +37,7 @@ struct gpu_work {
     int32_t num_slots;            /* GPU_EXPERT: slots on this rank */
     const int32_t *slot_tokens;   /* [num_slots] */
     int32_t token_rows;           /* GPU_EXPERT: distinct tokens among the copies; 0: not known */
+    int32_t group_tokens;         /* GPU_EXPERT: of all ranks; 0: not known */
     int32_t sms_taken;            /* by communication at the same time */
     int32_t sms_kept;             /* that GEMMs leave free for it at all times */
     double hbm_bytes_per_s_taken; /* likewise, of the HBM's bandwidth */
