@@ -179,6 +179,7 @@ Test(measured, takes_as_long_as_was_measured_and_beside_the_table_as_the_fit)
     int32_t slot_tokens[16];
     const struct gpu_model *measured = gpu_find("measured");
     load_gpu(&gpu);
+    gpu.l2_bytes = 0.0; /* then the loop of measurements meets no weights that engines do not */
     cr_assert_eq(model_load(&model, "qwen3-30b-a3b", &error), STATUS_OK);
     /* 256 tokens of the group: 16 to each expert */
     write_text(MOE_HEADER H100_ROW(256, 1234.5) H100_ROW(1024, 4000));
@@ -196,6 +197,27 @@ Test(measured, takes_as_long_as_was_measured_and_beside_the_table_as_the_fit)
     cr_expect_eq(measured->table_share(&gpu, &work), 0.0);
     gpu.measured = NULL;
     cr_expect_eq(beside_ns, gpu_find("fitted")->duration_ns(&gpu, &work));
+}
+
+/* 16 experts of Qwen3-30B are 151 MB: with an L2 of so much a loop reads part of them there, and an
+ * engine, which has other layers between, takes longer. */
+Test(measured, adds_what_engines_read_of_weights_that_a_loop_has_in_l2)
+{
+    struct gpu_spec gpu;
+    struct moe_model model;
+    int32_t slot_tokens[16];
+    load_gpu(&gpu);
+    gpu.l2_bytes = 151e6;
+    cr_assert_eq(model_load(&model, "qwen3-30b-a3b", &error), STATUS_OK);
+    write_text(MOE_HEADER H100_ROW(256, 1234.5) H100_ROW(1024, 4000));
+    const struct measured_files files = {.moe = path};
+    cr_assert_eq(measured_read(&table, &files, &gpu, &error), STATUS_OK, "%s", error.text);
+    const struct gpu_work work = experts_of(&model, slot_tokens, 16, 256);
+    gpu.measured = &table;
+
+    double ns = gpu_find("measured")->duration_ns(&gpu, &work);
+    cr_expect_gt(ns, 1.02 * 1234.5e3);
+    cr_expect_lt(ns, 2.0 * 1234.5e3);
 }
 
 /* The router's GEMM, 2048 x 128, is in the table; the pass over its logits is not. */
