@@ -47,12 +47,12 @@ def equal_runs():
         answer = json.loads(result.stdout)
         digests.append(answer["digest"])
         pool = answer["pools"]["main"]
-        check(pool["gpu_model_error_median"] > 0 and pool["whole_engine_error_median"] == 0.1,
+        check(pool["gpu_model_error_median"] > 0 and pool["whole_engine_error_median"] == 0.08,
               f"what steps are off: {pool}")
         check(answer["host_error_median"] is None, "an error of no host")
     check(digests[0] == digests[1], "threads change the digest")
     text = moesim("serve", CHAT, *SMALL, "-o", "run1.db", "--set", "serving.engine=trtllm").stdout
-    for words in ("model error    fitted, ", "; 10 % of whole engines", "exchange error deepep_low",
+    for words in ("model error    fitted, ", "; 8 % of whole engines", "exchange error deepep_low",
                   "host           33 ms of each first token"):
         check(words in text, f"'{words}' is not in {text}")
     other = moesim("serve", CHAT, *SMALL, "-o", "run1.db", "--seed", "2", "--json")

@@ -102,7 +102,7 @@ Test(report, repeats_the_error_of_a_fitted_model)
 
     cr_expect(page_holds(page, "fitted on 412 moe-bench rows, H100, 2026-11"));
     cr_expect(
-        page_holds(page, "median error 8.30\xc2\xa0% of kernels, 10\xc2\xa0% of whole engines"));
+        page_holds(page, "median error 8.30\xc2\xa0% of kernels, 8\xc2\xa0% of whole engines"));
     cr_expect(
         page_holds(page, "Kernels alone are not an engine: whole engines&#39; time per token"));
     cr_expect(!page_holds(page, "error unknown"));
