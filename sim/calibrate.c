@@ -175,7 +175,12 @@ void calibrate_describe_holdout(char *text, size_t bytes, const struct calibrate
 {
     switch (options->holdout) {
     case HOLDOUT_SHAPE:
-        (void)snprintf(text, bytes, "a %s at a time", shape);
+        if (options->num_groups > 0) {
+            (void)snprintf(text, bytes, "a group of %ss of %d at a time", shape,
+                           (int)options->num_groups);
+        } else {
+            (void)snprintf(text, bytes, "a %s at a time", shape);
+        }
         break;
     case HOLDOUT_EP:
         (void)snprintf(text, bytes, "an EP degree at a time");
@@ -221,6 +226,8 @@ static enum status make_folds(struct source *source, const struct moe_rows *rows
     switch (options->holdout) {
     case HOLDOUT_SHAPE:
         source->num_folds = calibrate_folds(source->fold, source->num_rows, shape_of, source);
+        source->num_folds = calibrate_group_folds(source->fold, source->num_rows, source->num_folds,
+                                                  options->num_groups);
         break;
     case HOLDOUT_EP:
         source->num_folds = calibrate_folds(source->fold, source->num_rows, ep_of, source);

@@ -42,6 +42,7 @@ enum holdout {
 
 struct calibrate_options {
     enum holdout holdout;
+    int32_t num_groups;    /* HOLDOUT_SHAPE: shapes are left out in so many groups; 0: each alone */
     double random_share;   /* HOLDOUT_RANDOM */
     int32_t num_bootstrap; /* resampled fits for the intervals; 0: none */
     const char *gpu;       /* only this preset; NULL: all */

@@ -34,6 +34,18 @@ int32_t calibrate_folds(int32_t *fold, int64_t num_rows,
     return num_folds;
 }
 
+int32_t calibrate_group_folds(int32_t *fold, int64_t num_rows, int32_t num_folds,
+                              int32_t num_groups)
+{
+    if (num_groups < 1 || num_groups >= num_folds) {
+        return num_folds;
+    }
+    for (int64_t i = 0; i < num_rows; i++) {
+        fold[i] %= num_groups;
+    }
+    return num_groups;
+}
+
 enum status calibrate_fold_random(int32_t *fold, int64_t num_rows, double share,
                                   struct error *error)
 {

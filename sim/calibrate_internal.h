@@ -101,6 +101,11 @@ int32_t calibrate_folds(int32_t *fold, int64_t num_rows,
                         const char *(*key)(const void *context, int64_t index),
                         const void *context);
 
+/* Joins folds into so many groups, one by one in turn; 0 or no fewer groups than folds: they stay.
+ * Gives how many there are then. */
+int32_t calibrate_group_folds(int32_t *fold, int64_t num_rows, int32_t num_folds,
+                              int32_t num_groups);
+
 /* As above, one fold: a random share of the rows. */
 MUST_CHECK enum status calibrate_fold_random(int32_t *fold, int64_t num_rows, double share,
                                              struct error *error);

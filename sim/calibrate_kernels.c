@@ -145,7 +145,8 @@ static enum status make_folds(struct hold_out *held, struct sample *sample,
     switch (options->holdout) {
     case HOLDOUT_SHAPE:
     case HOLDOUT_EP: /* these kernels know no EP: their shapes stand in */
-        held->num_folds = fold_shapes(sample);
+        held->num_folds = calibrate_group_folds(sample->fold, sample->num_rows, fold_shapes(sample),
+                                                options->num_groups);
         break;
     case HOLDOUT_GPU:
         held->num_folds = 1;

@@ -790,6 +790,10 @@ def test_what_is_missing_is_told_with_what_makes_it():
     check("drops_capacity" in moesim("study", "nosuch").stderr, "studies are known to study")
     expect_error("what is ignored", moesim("calibrate", "--bench", "x.csv", "--out", "fitted"),
                  "--bench takes no other option", lines=1)
+    for holdout in ("shape:1", "shape:x", "shape:", "shape:257", "random:1"):
+        expect_error("what cannot be held out",
+                     moesim("calibrate", "--kernels-moe", "x.csv", "--holdout", holdout),
+                     f"shape:K with K groups from 2 to 256, gpu, ep or random:F with F between 0 and 1, not '{holdout}'")
 
 
 def test_names_of_other_kinds_are_pointed_at():

@@ -31,7 +31,8 @@ static const char help[] =
     "and\n"
     "                           constants and held-out errors are printed; takes no other option\n"
     "      --gpu NAME           only this GPU\n"
-    "      --holdout shape      leave one shape out at a time (default)\n"
+    "      --holdout shape      leave one shape out at a time (default); shape:K leaves out one\n"
+    "                           of K groups of them, where there are many\n"
     "      --holdout gpu        predict a GPU by the constants of all others, scaled by peak, HBM\n"
     "                           and SMs; ep: leave one EP degree out at a time\n"
     "      --holdout random:F   leave the share F of the rows out, for example random:0.2\n"
@@ -57,6 +58,13 @@ static int parse_holdout(struct options *options, const char *text)
     if (strcmp(text, "shape") == 0) {
         return 0;
     }
+    if (strncmp(text, "shape:", 6) == 0) {
+        long groups = strtol(text + 6, &end, 10);
+        if (end != text + 6 && *end == '\0' && groups >= 2 && groups <= 256) {
+            options->calibrate.num_groups = (int32_t)groups;
+            return 0;
+        }
+    }
     if (strcmp(text, "ep") == 0 || strcmp(text, "gpu") == 0) {
         options->calibrate.holdout = text[0] == 'e' ? HOLDOUT_EP : HOLDOUT_GPU;
         return 0;
@@ -70,7 +78,8 @@ static int parse_holdout(struct options *options, const char *text)
         }
     }
     return cli_usage("calibrate",
-                     "--holdout is shape, gpu, ep or random:F with F between 0 and 1, not '%s'",
+                     "--holdout is shape, shape:K with K groups from 2 to 256, gpu, ep or random:F "
+                     "with F between 0 and 1, not '%s'",
                      text);
 }
 
