@@ -47,11 +47,11 @@ for command in demo test; do
     for attempt in first second; do
         began=$(date +%s)
         if run_inside "$root" "$command" >"$place/$command.log" 2>&1; then
-            outcome=passed
+            outcome=passed lines=6
         else
-            outcome=failed result=1
+            outcome=failed result=1 lines=200
         fi
-        tail -n 6 "$place/$command.log"
+        tail -n $lines "$place/$command.log"
         echo "./bootstrap $command, $attempt time: $outcome after $(($(date +%s) - began)) s"
     done
 done
